@@ -1,0 +1,1 @@
+//! See the crate's README section in the workspace's README.

@@ -1,0 +1,100 @@
+//! Keys: how the resources of a table are named, and how they name each other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! string_key {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Wraps a key that is already in canonical form.
+            pub fn new(key: impl Into<Box<str>>) -> Self {
+                Self(key.into())
+            }
+
+            /// The canonical text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+string_key! {
+    /// Names a Gateway: `<namespace>/<name>`.
+    GatewayKey
+}
+string_key! {
+    /// Names a listener: `<namespace>/<gateway>/<listener>`.
+    ListenerKey
+}
+string_key! {
+    /// Names one rule of a route: `<kind>/<namespace>/<name>/<rule index>`, kind in lower case.
+    RouteKey
+}
+string_key! {
+    /// Names a backend by its own identity, never by the rule that uses it: `service/<namespace>/<name>/<port>` or
+    /// `external/<host>/<port>`.
+    ClusterKey
+}
+string_key! {
+    /// Names a certificate by the Secret it comes from: `secret/<namespace>/<name>`.
+    CertificateKey
+}
+
+impl GatewayKey {
+    /// The key of the Gateway `namespace/name`.
+    pub fn of(namespace: &str, name: &str) -> Self {
+        Self::new(format!("{namespace}/{name}"))
+    }
+}
+
+impl ListenerKey {
+    /// The key of the listener called `listener` of a Gateway.
+    pub fn of(gateway: &GatewayKey, listener: &str) -> Self {
+        Self::new(format!("{gateway}/{listener}"))
+    }
+}
+
+impl RouteKey {
+    /// The key of rule number `rule` (from 0) of the route object `namespace/name` of `kind`.
+    pub fn of(kind: &str, namespace: &str, name: &str, rule: usize) -> Self {
+        Self::new(format!("{}/{namespace}/{name}/{rule}", kind.to_ascii_lowercase()))
+    }
+}
+
+impl ClusterKey {
+    /// The key of a Kubernetes Service port.
+    pub fn service(namespace: &str, name: &str, port: u16) -> Self {
+        Self::new(format!("service/{namespace}/{name}/{port}"))
+    }
+
+    /// The key of a host outside the cluster.
+    pub fn external(host: &str, port: u16) -> Self {
+        Self::new(format!("external/{host}/{port}"))
+    }
+}
+
+impl CertificateKey {
+    /// The key of the certificate held by a TLS Secret.
+    pub fn secret(namespace: &str, name: &str) -> Self {
+        Self::new(format!("secret/{namespace}/{name}"))
+    }
+}

@@ -1,0 +1,54 @@
+//! Listeners: where connections are accepted, and for which hostnames.
+
+use serde::{Deserialize, Serialize};
+
+use crate::key::CertificateKey;
+
+/// One listener of a Gateway. Several may share a port; a request belongs to the one whose hostname matches most
+/// specifically (HTTP listener isolation) and never falls through to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// The port of the Gateway's spec. The data plane may bind another one (port map).
+    pub port: u16,
+    /// What is spoken on the port.
+    pub protocol: ListenerProtocol,
+    /// The hostname it serves, lower case: exact or `*.suffix`; `None` serves every host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Present exactly when `protocol` is HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+}
+
+/// The protocol of a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ListenerProtocol {
+    /// HTTP/1.1, and HTTP/2 by prior knowledge, in clear text.
+    Http,
+    /// TLS terminated here; HTTP/2 or HTTP/1.1 by ALPN.
+    Https,
+}
+
+/// How a listener terminates TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerTls {
+    /// Certificates, in the order of `certificateRefs`. The first one whose names cover the SNI is presented, else the
+    /// first.
+    pub certificates: Vec<CertificateKey>,
+    /// Lowest version accepted; TLS 1.2 unless told otherwise.
+    #[serde(default)]
+    pub min_version: TlsVersion,
+}
+
+/// A TLS protocol version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[default]
+    #[serde(rename = "1.2")]
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V1_3,
+}

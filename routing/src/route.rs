@@ -1,0 +1,105 @@
+//! Routes: one rule of an HTTPRoute each.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    filter::{Filter, redirect::Redirect},
+    key::{ClusterKey, ListenerKey},
+    matches::RouteMatch,
+    policy::RoutePolicy,
+};
+
+/// ONE rule of a route object. It points up to its listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The listeners it is attached to.
+    pub listeners: Vec<ListenerKey>,
+    /// The route's own hostnames, lower case, exact or `*.suffix`; empty means every host of the listener. They are not
+    /// intersected with the listener's: precedence between routes is decided by these
+    /// (GatewayRouteHostnameIntersectionPrecedence).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hostnames: Vec<String>,
+    /// Alternatives, at least one.
+    pub matches: Vec<RouteMatch>,
+    /// Filters of the rule, in the order of the spec.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+    /// What answers.
+    pub action: RouteAction,
+    /// Timeouts, retries.
+    #[serde(default, skip_serializing_if = "RoutePolicy::is_default")]
+    pub policy: RoutePolicy,
+    /// Tie-break data.
+    pub order: RouteOrder,
+    /// Where it came from.
+    pub source: RouteSource,
+}
+
+/// What a route does with a request that it won.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RouteAction {
+    /// Forward to one of these, chosen by weight. All weights 0 (or an empty list) answers 500.
+    Forward(Vec<WeightedCluster>),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer with this status and a short body.
+    Respond {
+        /// HTTP status code.
+        status: u16,
+        /// Machine-readable reason, as in the error table.
+        reason: String,
+    },
+}
+
+/// One backendRef.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightedCluster {
+    /// Share of the requests, relative to the sum of all weights. 0 gets none.
+    pub weight: u32,
+    /// The backend.
+    pub backend: Backend,
+    /// Filters that apply to this backend's share only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<Filter>,
+}
+
+/// A backendRef, resolved or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// A cluster of the table.
+    Cluster(ClusterKey),
+    /// A reference that could not be resolved. It keeps its share, which answers 500.
+    Invalid {
+        /// The condition reason, such as `BackendNotFound`.
+        reason: String,
+    },
+}
+
+/// Decides between routes whose matches rank the same: oldest object, then `namespace/name`, then rule order.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RouteOrder {
+    /// Creation time of the object, seconds since the epoch. An object without one sorts last.
+    pub created_at: i64,
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// Index of the rule, from 0.
+    pub rule: usize,
+}
+
+/// The object and rule a route came from, for logs, metrics and people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSource {
+    /// Kind, such as `HTTPRoute`.
+    pub kind: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Rule index, from 0.
+    pub rule: usize,
+    /// `rules[].name`, if given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule_name: Option<String>,
+}

@@ -1,0 +1,88 @@
+//! The table itself: everything one Gateway's data plane needs.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    certificate::Certificate,
+    cluster::Cluster,
+    endpoint::ClusterEndpoints,
+    key::{CertificateKey, ClusterKey, GatewayKey, ListenerKey, RouteKey},
+    listener::Listener,
+    route::Route,
+    secret::Secret,
+    settings::ProxySettings,
+};
+
+/// The schema number this code writes. Fields may be added under the same number.
+pub const SCHEMA: u32 = 1;
+
+/// Everything one Gateway's data plane needs. Every collection is ordered, so equal objects serialise equally.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// See [`SCHEMA`].
+    pub schema: u32,
+    /// The Gateway it belongs to.
+    pub gateway: GatewayKey,
+    /// Content hash; not part of what it hashes.
+    #[serde(default)]
+    pub version: TableVersion,
+    /// Settings of the proxy as a whole.
+    #[serde(default)]
+    pub settings: Arc<ProxySettings>,
+    /// Listeners.
+    #[serde(default)]
+    pub listeners: BTreeMap<ListenerKey, Arc<Listener>>,
+    /// Rules.
+    #[serde(default)]
+    pub routes: BTreeMap<RouteKey, Arc<Route>>,
+    /// Backends.
+    #[serde(default)]
+    pub clusters: BTreeMap<ClusterKey, Arc<Cluster>>,
+    /// Addresses of the backends.
+    #[serde(default)]
+    pub endpoints: BTreeMap<ClusterKey, Arc<ClusterEndpoints>>,
+    /// Certificates.
+    #[serde(default)]
+    pub certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+}
+
+impl RoutingTable {
+    /// An empty table of a Gateway.
+    pub fn new(gateway: GatewayKey) -> Self {
+        Self {
+            schema: SCHEMA,
+            gateway,
+            version: TableVersion::default(),
+            settings: Arc::default(),
+            listeners: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+        }
+    }
+
+    /// A copy that is safe to show to people: private keys are replaced.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut copy = self.clone();
+        for certificate in copy.certificates.values_mut() {
+            Arc::make_mut(certificate).key_pem = Secret::redacted();
+        }
+        copy
+    }
+}
+
+/// Content hash of a table's canonical form (SHA-256, first 16 bytes, hexadecimal): the same objects give the same
+/// version after a restart. Empty before it was computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TableVersion(pub Box<str>);
+
+impl fmt::Display for TableVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
