@@ -1,1 +1,5 @@
-//! See the crate's README section in the workspace's README.
+//! The edge proxy: connections in, one lookup per request, pooled sessions to the backends out.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+pub mod plan;
+pub mod reason;
