@@ -1,1 +1,2 @@
+//! `cargo e2e`: end-to-end checks and benchmarks against the real binaries.
 fn main() {}
