@@ -1,0 +1,113 @@
+//! What can go wrong on the way to a backend, and what that means for a repeat.
+
+use std::{fmt, net::SocketAddr};
+
+/// How far an attempt came before it failed: the base of every retry decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Progress {
+    /// No byte of the request left the proxy.
+    NothingSent,
+    /// The request was sent, and the backend says that it did not process it (RFC 9113 8.7: `REFUSED_STREAM`, or a
+    /// GOAWAY below the stream).
+    NotProcessed,
+    /// The request was sent, at least in part; no byte of an answer came.
+    Sent,
+    /// The answer had begun.
+    Answered,
+}
+
+/// The kind of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UpstreamErrorKind {
+    /// The table has no such cluster.
+    NoCluster,
+    /// The cluster has no endpoint that takes traffic.
+    NoEndpoint,
+    /// The cluster's `max_connections` is reached and too many requests wait already.
+    Overloaded,
+    /// The backend's DNS name could not be resolved, or only to addresses that are refused.
+    Dns,
+    /// The endpoint refused the connection, or there is no way to it.
+    Refused,
+    /// No connection within the cluster's `connect_timeout`.
+    ConnectTimeout,
+    /// The TLS handshake failed: certificate, name, version or ALPN; or the cluster's TLS policy cannot be used.
+    Tls,
+    /// The connection was closed before the answer was complete.
+    Closed,
+    /// The connection or stream was reset.
+    Reset,
+    /// The backend breaks the protocol.
+    Protocol,
+    /// The request cannot be written in this protocol.
+    Request,
+}
+
+/// A failed attempt at a backend.
+#[derive(Debug)]
+pub struct UpstreamError {
+    /// What failed.
+    pub kind: UpstreamErrorKind,
+    /// How far it came.
+    pub progress: Progress,
+    /// Whether the connection had served a request before.
+    pub reused: bool,
+    /// The endpoint, where one was chosen.
+    pub endpoint: Option<SocketAddr>,
+    detail: Box<str>,
+}
+
+impl UpstreamError {
+    /// A failure before anything was sent.
+    pub(crate) fn new(kind: UpstreamErrorKind, detail: impl fmt::Display) -> Self {
+        Self {
+            kind,
+            progress: Progress::NothingSent,
+            reused: false,
+            endpoint: None,
+            detail: detail.to_string().into(),
+        }
+    }
+
+    /// The same failure, of this endpoint.
+    pub(crate) fn at(mut self, endpoint: SocketAddr) -> Self {
+        self.endpoint = Some(endpoint);
+        self
+    }
+
+    /// The same failure of a session that had come this far.
+    pub(crate) fn after(mut self, progress: Progress, reused: bool) -> Self {
+        self.progress = progress;
+        self.reused = reused;
+        self
+    }
+
+    /// Whether the backend cannot have acted on the request, so that repeating it is safe for every method
+    /// (RFC 9110 9.2.2).
+    pub fn is_unprocessed(&self) -> bool {
+        self.progress <= Progress::NotProcessed
+    }
+
+    /// Whether this is the race that keep-alive always has: a pooled connection that the backend closed while the
+    /// request was on its way. No failure of the endpoint; an idempotent request belongs on a
+    /// [fresh](super::OpenRequest::fresh) connection.
+    pub fn is_stale(&self) -> bool {
+        self.reused
+            && self.progress < Progress::Answered
+            && matches!(
+                self.kind,
+                UpstreamErrorKind::Closed | UpstreamErrorKind::Reset
+            )
+    }
+}
+
+impl fmt::Display for UpstreamError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.endpoint {
+            Some(endpoint) => write!(f, "{endpoint}: {}", self.detail),
+            None => f.write_str(&self.detail),
+        }
+    }
+}
+
+impl std::error::Error for UpstreamError {}
