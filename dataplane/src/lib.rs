@@ -1,6 +1,9 @@
 //! The edge proxy: connections in, one lookup per request, pooled sessions to the backends out.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod exchange;
+pub mod filter;
 pub mod plan;
 pub mod reason;
 pub mod upstream;

@@ -1,16 +1,211 @@
 //! What the compiler prepares of a route so that a request only has to follow it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use portcullis_routing::{Route, RouteKey};
+use http::StatusCode;
+use portcullis_routing::{
+    Backend, ClusterKey, Filter, Route, RouteAction, RouteKey, WeightedCluster,
+    filter::{Mirror, Redirect},
+};
 
-/// A route's prepared form: the payload of the compiled table.
+use crate::{
+    filter::{cors::PreparedCors, headers::PreparedModifier, rewrite::PreparedRewrite},
+    reason::Reason,
+};
+
+/// A route's prepared form: the payload of the compiled table. Filters stand apart by the phase that applies them.
 #[derive(Debug)]
-pub struct PreparedRoute {}
+pub struct PreparedRoute {
+    /// Answers preflights, marks responses.
+    pub cors: Option<PreparedCors>,
+    /// Changes of the request that the whole rule asks for.
+    pub request: RequestFilters,
+    /// Changes of the response that the whole rule asks for.
+    pub response: Box<[PreparedModifier]>,
+    /// Backends that get a copy.
+    pub mirrors: Box<[Mirror]>,
+    /// What answers.
+    pub action: PreparedAction,
+    /// Deadline of the whole exchange.
+    pub request_timeout: Option<Duration>,
+    /// Deadline of each attempt.
+    pub backend_timeout: Option<Duration>,
+    /// Retries, if there are any.
+    pub retry: Option<PreparedRetry>,
+}
+
+/// Changes of a request, in the order they apply.
+#[derive(Debug, Default)]
+pub struct RequestFilters {
+    /// Header changes.
+    pub headers: Box<[PreparedModifier]>,
+    /// Host and path; applied before the headers, so that a header filter has the last word on `Host`.
+    pub rewrite: Option<PreparedRewrite>,
+}
+
+/// What a route does.
+#[derive(Debug)]
+pub enum PreparedAction {
+    /// Forward to a backend chosen by weight.
+    Forward(Choice),
+    /// Redirect.
+    Redirect(Redirect),
+    /// Answer with a status.
+    Respond(StatusCode, Reason),
+}
+
+/// The backends of a route with their running sums, so that one random number chooses.
+#[derive(Debug)]
+pub struct Choice {
+    total: u64,
+    shares: Box<[Share]>,
+}
+
+#[derive(Debug)]
+struct Share {
+    /// Sum of the weights up to and including this one.
+    upto: u64,
+    backend: PreparedBackend,
+}
+
+/// One backendRef.
+#[derive(Debug)]
+pub struct PreparedBackend {
+    /// The cluster; `None` answers 500.
+    pub cluster: Option<ClusterKey>,
+    /// Changes of the request for this backend only.
+    pub request: RequestFilters,
+    /// Changes of the response for this backend only.
+    pub response: Box<[PreparedModifier]>,
+}
+
+/// Retries of a route.
+#[derive(Debug)]
+pub struct PreparedRetry {
+    /// Codes to retry, sorted.
+    pub codes: Box<[u16]>,
+    /// Repeats after the first attempt.
+    pub attempts: u32,
+    /// Pause before the first repeat.
+    pub backoff: Duration,
+}
 
 impl PreparedRoute {
     /// Prepares `route`; an error rejects this one route.
-    pub fn prepare(_key: &RouteKey, _route: &Arc<Route>) -> Result<Self, String> {
-        Ok(Self {})
+    pub fn prepare(_key: &RouteKey, route: &Arc<Route>) -> Result<Self, String> {
+        let rule = Filters::prepare(&route.filters)?;
+        Ok(Self {
+            cors: rule.cors,
+            request: rule.request,
+            response: rule.response.into(),
+            mirrors: rule.mirrors.into(),
+            action: PreparedAction::prepare(&route.action)?,
+            request_timeout: route.policy.timeouts.request.map(|millis| millis.duration()),
+            backend_timeout: route.policy.timeouts.backend_request.map(|millis| millis.duration()),
+            retry: route.policy.retry.as_ref().filter(|retry| retry.attempts > 0).map(|retry| {
+                let mut codes = retry.codes.clone();
+                codes.sort_unstable();
+                PreparedRetry { codes: codes.into(), attempts: retry.attempts, backoff: retry.backoff.duration() }
+            }),
+        })
+    }
+}
+
+impl PreparedAction {
+    fn prepare(action: &RouteAction) -> Result<Self, String> {
+        Ok(match action {
+            RouteAction::Forward(clusters) => Self::Forward(Choice::prepare(clusters)?),
+            RouteAction::Redirect(redirect) => Self::Redirect(redirect.clone()),
+            RouteAction::Respond { status, reason } => {
+                let status = StatusCode::from_u16(*status).map_err(|_| format!("{status} is not a status code"))?;
+                let reason = Reason::ALL.iter().copied().find(|known| known.code() == reason);
+                Self::Respond(status, reason.unwrap_or(Reason::InvalidFilter))
+            }
+        })
+    }
+}
+
+impl Choice {
+    fn prepare(clusters: &[WeightedCluster]) -> Result<Self, String> {
+        let mut total = 0;
+        let mut shares = Vec::with_capacity(clusters.len());
+        for cluster in clusters.iter().filter(|cluster| cluster.weight > 0) {
+            total += u64::from(cluster.weight);
+            let filters = Filters::prepare(&cluster.filters)?;
+            let backend = PreparedBackend {
+                cluster: match &cluster.backend {
+                    Backend::Cluster(key) => Some(key.clone()),
+                    Backend::Invalid { .. } => None,
+                },
+                request: filters.request,
+                response: filters.response.into(),
+            };
+            shares.push(Share { upto: total, backend });
+        }
+        Ok(Self { total, shares: shares.into() })
+    }
+
+    /// One of the backends, by weight; `None` if there is none with a weight.
+    pub fn pick(&self) -> Option<&PreparedBackend> {
+        match &*self.shares {
+            [] => None,
+            [only] => Some(&only.backend),
+            shares => {
+                let draw = fastrand::u64(0..self.total);
+                shares.iter().find(|share| draw < share.upto).map(|share| &share.backend)
+            }
+        }
+    }
+}
+
+/// The filters of one list, by phase.
+#[derive(Default)]
+struct Filters {
+    cors: Option<PreparedCors>,
+    request: RequestFilters,
+    response: Vec<PreparedModifier>,
+    mirrors: Vec<Mirror>,
+}
+
+impl Filters {
+    fn prepare(filters: &[Filter]) -> Result<Self, String> {
+        let mut prepared = Self::default();
+        let mut request_headers = Vec::new();
+        for filter in filters {
+            match filter {
+                Filter::RequestHeaders(modifier) => request_headers.push(PreparedModifier::prepare(modifier)?),
+                Filter::ResponseHeaders(modifier) => prepared.response.push(PreparedModifier::prepare(modifier)?),
+                Filter::UrlRewrite(rewrite) => prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?),
+                Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
+                Filter::Cors(cors) => prepared.cors = Some(PreparedCors::prepare(cors)?),
+            }
+        }
+        prepared.request.headers = request_headers.into();
+        Ok(prepared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(name: &str, weight: u32) -> WeightedCluster {
+        let backend = Backend::Cluster(ClusterKey::service("ns", name, 80));
+        WeightedCluster { weight, backend, filters: vec![] }
+    }
+
+    fn share(choice: &Choice, name: &str, draws: u32) -> f64 {
+        let wanted = ClusterKey::service("ns", name, 80);
+        let hits = (0..draws).filter(|_| choice.pick().and_then(|b| b.cluster.as_ref()) == Some(&wanted)).count();
+        f64::from(u32::try_from(hits).unwrap()) / f64::from(draws)
+    }
+
+    #[test]
+    fn weights_are_shares_and_zero_gets_nothing() {
+        fastrand::seed(7);
+        let choice = Choice::prepare(&[cluster("a", 90), cluster("b", 10), cluster("c", 0)]).unwrap();
+        assert!((share(&choice, "a", 20_000) - 0.9).abs() < 0.02);
+        assert!(share(&choice, "c", 20_000) == 0.0);
+        assert!(Choice::prepare(&[cluster("c", 0)]).unwrap().pick().is_none());
     }
 }

@@ -1,0 +1,393 @@
+//! From the client's head to the head that is forwarded: one hop ends, another begins (RFC 9110 7.6).
+
+use std::{borrow::Cow, net::IpAddr};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::path::{self, BadPath};
+use crate::reason::Reason;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that belong to one hop (RFC 9110 7.6.1), whether `Connection` names them or not.
+const HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HTTP2_SETTINGS,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// More names than this in `Connection` are an attempt to strip something.
+const MAX_NOMINATED: usize = 10;
+
+/// What routing needs of a request's target.
+#[derive(Debug)]
+pub struct Target {
+    /// Lower case, without port. An IPv6 address keeps its brackets.
+    pub host: Box<str>,
+    /// The authority as the client wrote it, for `Host` and `X-Forwarded-Host`.
+    pub authority: HeaderValue,
+    /// Normalised path.
+    pub path: Box<str>,
+    /// Whether `path` differs from what the client wrote.
+    pub path_changed: bool,
+}
+
+impl Target {
+    /// Reads host and path. The framing layer has checked that there is one host, and that it agrees with an
+    /// absolute-form target.
+    pub fn of(head: &RequestHeader) -> Result<Self, Reason> {
+        let authority = match (head.uri.authority(), head.headers.get(header::HOST)) {
+            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?,
+            (None, Some(host)) => host.clone(),
+            // HTTP/1.0 needs no Host.
+            (None, None) => HeaderValue::from_static(""),
+        };
+        let host = host_of(authority.to_str().map_err(|_| Reason::BadRequest)?).to_ascii_lowercase();
+        let raw = match head.uri.path() {
+            // `OPTIONS *` asks about the server; absolute-form without a path means the root.
+            "*" | "" => "/",
+            path => path,
+        };
+        let path = path::normalize(raw.as_bytes()).map_err(|BadPath| Reason::BadPath)?;
+        let path_changed = matches!(path, Cow::Owned(_));
+        Ok(Self { host: host.into(), authority, path: path.into(), path_changed })
+    }
+}
+
+/// The host of an authority, without port and without the final dot of a fully qualified name.
+fn host_of(authority: &str) -> &str {
+    let host = match authority.rfind(':') {
+        // A colon inside brackets belongs to an IPv6 address.
+        Some(colon) if !authority.get(colon..).unwrap_or_default().contains(']') => {
+            authority.get(..colon).unwrap_or_default()
+        }
+        _ => authority,
+    };
+    host.strip_suffix('.').unwrap_or(host)
+}
+
+/// The upgrade a client asks for; only WebSocket passes, other upgrades are ignored as RFC 9110 7.8 allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upgrade {
+    /// None.
+    None,
+    /// `Connection: upgrade`, `Upgrade: websocket` (RFC 6455).
+    WebSocket,
+    /// Extended CONNECT with `:protocol` websocket (RFC 8441).
+    ExtendedWebSocket,
+}
+
+impl Upgrade {
+    /// Reads the upgrade off an HTTP/1.1 head.
+    pub fn of_http1(head: &RequestHeader) -> Self {
+        let websocket = head.version == Version::HTTP_11
+            && head.method == Method::GET
+            && list_has(&head.headers, &header::UPGRADE, "websocket")
+            && list_has(&head.headers, &header::CONNECTION, "upgrade");
+        if websocket { Self::WebSocket } else { Self::None }
+    }
+}
+
+/// Whether a comma-separated header has `token`, in any case.
+fn list_has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+}
+
+/// The client as it is told to the backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Peer address, after the PROXY protocol.
+    pub address: IpAddr,
+    /// Whether the client spoke TLS with us.
+    pub tls: bool,
+    /// How many proxies in front of us are believed.
+    pub trusted_hops: u32,
+}
+
+/// Turns the client's head into the one that is forwarded.
+pub fn to_upstream(head: &mut RequestHeader, target: &Target, upgrade: Upgrade, client: Client) -> Result<(), Reason> {
+    let trailers = list_has(&head.headers, &header::TE, "trailers");
+    strip_hop_by_hop(head)?;
+    // 100 Continue is ours to send: once a backend is chosen.
+    head.remove_header(&header::EXPECT);
+    if head.version == Version::HTTP_2 {
+        join_cookies(head);
+    }
+    if trailers {
+        insert(head, header::TE, HeaderValue::from_static("trailers"));
+    }
+    if upgrade == Upgrade::WebSocket {
+        insert(head, header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        insert(head, header::UPGRADE, HeaderValue::from_static("websocket"));
+    }
+    if target.path_changed || head.uri.authority().is_some() {
+        set_path(head, &target.path)?;
+    }
+    head.set_version(Version::HTTP_11);
+    insert(head, header::HOST, target.authority.clone());
+    forwarded(head, target, client);
+    Ok(())
+}
+
+/// Replaces the path and keeps the query.
+pub fn set_path(head: &mut RequestHeader, path: &str) -> Result<(), Reason> {
+    let result = match head.uri.query() {
+        Some(query) => head.set_raw_path(format!("{path}?{query}").as_bytes()),
+        None => head.set_raw_path(path.as_bytes()),
+    };
+    result.map_err(|_| Reason::BadPath)
+}
+
+/// Removes what belongs to the hop from a response. A 101 keeps its `Upgrade`.
+pub fn strip_response(head: &mut ResponseHeader) {
+    if head.headers.contains_key(header::CONNECTION) {
+        for name in nominated(&head.headers) {
+            head.remove_header(&name);
+        }
+    }
+    let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
+    for name in HOP_BY_HOP.iter().filter(|name| !(switching && *name == header::UPGRADE)) {
+        if head.headers.contains_key(name) {
+            head.remove_header(name);
+        }
+    }
+    if switching {
+        _ = head.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+}
+
+fn strip_hop_by_hop(head: &mut RequestHeader) -> Result<(), Reason> {
+    if head.headers.contains_key(header::CONNECTION) {
+        let names = nominated(&head.headers);
+        let forbidden = |name: &HeaderName| *name == header::HOST || name.as_str().starts_with("x-forwarded-");
+        if names.len() > MAX_NOMINATED || names.iter().any(forbidden) {
+            return Err(Reason::BadRequest);
+        }
+        for name in names {
+            head.remove_header(&name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        if head.headers.contains_key(name) {
+            head.remove_header(name);
+        }
+    }
+    Ok(())
+}
+
+/// The field names in `Connection`. The usual `keep-alive`, `close` and `upgrade` are dealt with anyway.
+fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &header::CONNECTION)
+        .filter(|token| !["keep-alive", "close", "upgrade"].iter().any(|usual| token.eq_ignore_ascii_case(usual)))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        .collect()
+}
+
+/// HTTP/2 may split `cookie` into several fields; HTTP/1 may not (RFC 9113 8.2.3).
+fn join_cookies(head: &mut RequestHeader) {
+    let crumbs = head.headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(b"; ".as_slice());
+    if let Ok(cookie) = HeaderValue::from_bytes(&joined) {
+        insert(head, header::COOKIE, cookie);
+    }
+}
+
+fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
+    let trusted = client.trusted_hops > 0;
+    let address = HeaderValue::from_str(&client.address.to_string());
+    if let Ok(address) = address {
+        let earlier = head.headers.get(&X_FORWARDED_FOR).filter(|_| trusted);
+        let chain = match earlier {
+            Some(_) => joined(&head.headers, &X_FORWARDED_FOR, &address),
+            None => address,
+        };
+        insert(head, X_FORWARDED_FOR, chain);
+    }
+    let keep = |name: &HeaderName, head: &RequestHeader| trusted && head.headers.contains_key(name);
+    if !keep(&X_FORWARDED_PROTO, head) {
+        insert(head, X_FORWARDED_PROTO, HeaderValue::from_static(if client.tls { "https" } else { "http" }));
+    }
+    if !keep(&X_FORWARDED_HOST, head) {
+        insert(head, X_FORWARDED_HOST, target.authority.clone());
+    }
+    if !keep(&X_REQUEST_ID, head) {
+        insert(head, X_REQUEST_ID, request_id());
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderValue {
+    let parts: Vec<&[u8]> =
+        headers.get_all(name).iter().map(HeaderValue::as_bytes).chain([last.as_bytes()]).collect();
+    HeaderValue::from_bytes(&parts.join(b", ".as_slice())).unwrap_or_else(|_| last.clone())
+}
+
+/// The client's address as the trusted proxies in front of us report it: entry number `trusted_hops` of
+/// `X-Forwarded-For`, counted from the right; the peer if there are fewer, or if the entry is no address.
+pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> IpAddr {
+    let Some(skip) = trusted_hops.checked_sub(1) else { return peer };
+    let entries: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
+    let entry = entries.iter().rev().nth(usize::try_from(skip).unwrap_or(usize::MAX));
+    entry.and_then(|text| text.parse().ok()).unwrap_or(peer)
+}
+
+/// The id that log and backend share; `None` before [`to_upstream`] has set it.
+pub fn request_id_of(head: &RequestHeader) -> Option<&HeaderValue> {
+    head.headers.get(&X_REQUEST_ID)
+}
+
+/// 128 random bits in hexadecimal. Unique enough to find a request; not a secret.
+fn request_id() -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bits = fastrand::u128(..);
+    let mut text = [0_u8; 32];
+    for digit in &mut text {
+        *digit = DIGITS.get((bits & 15) as usize).copied().unwrap_or(b'0');
+        bits >>= 4;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
+    // Fails only for a map of more than 32,768 names, which the header limit forbids.
+    _ = head.insert_header(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(path: &str, fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build("GET", path.as_bytes(), None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    fn client(trusted_hops: u32) -> Client {
+        Client { address: "192.0.2.7".parse().unwrap(), tls: true, trusted_hops }
+    }
+
+    fn forward(mut head: RequestHeader, trusted_hops: u32) -> Result<RequestHeader, Reason> {
+        let target = Target::of(&head)?;
+        let upgrade = Upgrade::of_http1(&head);
+        to_upstream(&mut head, &target, upgrade, client(trusted_hops))?;
+        Ok(head)
+    }
+
+    #[test]
+    fn host_is_lower_case_without_port() {
+        for (authority, host) in
+            [("A.Example:8080", "a.example"), ("a.example.", "a.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            assert_eq!(&*Target::of(&head("/", &[("host", authority)])).unwrap().host, host);
+        }
+    }
+
+    #[test]
+    fn what_was_matched_is_what_is_forwarded() {
+        let sent = forward(head("/a/../%62?q=%2e", &[("host", "a")]), 0).unwrap();
+        assert_eq!(sent.raw_path(), b"/b?q=%2e");
+    }
+
+    #[test]
+    fn ends_the_hop() {
+        let sent = forward(
+            head(
+                "/",
+                &[
+                    ("host", "a"),
+                    ("connection", "keep-alive, x-secret"),
+                    ("keep-alive", "5"),
+                    ("te", "trailers, gzip"),
+                    ("x-secret", "1"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "x"),
+                    ("expect", "100-continue"),
+                ],
+            ),
+            0,
+        )
+        .unwrap();
+        for gone in ["connection", "keep-alive", "x-secret", "upgrade", "http2-settings", "expect"] {
+            assert!(!sent.headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(sent.headers["te"], "trailers");
+    }
+
+    #[test]
+    fn refuses_to_strip_what_backends_rely_on() {
+        for nominated in ["host", "x-forwarded-for", "a, b, c, d, e, f, g, h, i, j, k"] {
+            let result = forward(head("/", &[("host", "a"), ("connection", nominated)]), 0);
+            assert_eq!(result.err(), Some(Reason::BadRequest), "{nominated}");
+        }
+    }
+
+    #[test]
+    fn only_websocket_upgrades_pass() {
+        let sent = forward(head("/", &[("host", "a"), ("connection", "Upgrade"), ("upgrade", "WebSocket")]), 0).unwrap();
+        assert_eq!(sent.headers["upgrade"], "websocket");
+        assert_eq!(sent.headers["connection"], "Upgrade");
+    }
+
+    #[test]
+    fn tells_the_backend_who_asked() {
+        let fields =
+            [("host", "A:1"), ("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-proto", "x"), ("x-request-id", "i")];
+        let sent = forward(head("/", &fields), 0).unwrap();
+        assert_eq!(sent.headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(sent.headers["x-forwarded-proto"], "https");
+        assert_eq!(sent.headers["x-forwarded-host"], "A:1");
+        assert_eq!(sent.headers["x-request-id"].len(), 32);
+        let sent = forward(head("/", &fields), 2).unwrap();
+        assert_eq!(sent.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 192.0.2.7");
+        assert_eq!(sent.headers["x-forwarded-proto"], "x");
+        assert_eq!(sent.headers["x-request-id"], "i");
+    }
+
+    #[test]
+    fn the_client_is_behind_the_trusted_hops() {
+        let fields = head("/", &[("x-forwarded-for", "9.9.9.9, 1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
+        let peer = "192.0.2.7".parse().unwrap();
+        for (hops, address) in [(0, "192.0.2.7"), (1, "2.2.2.2"), (2, "1.1.1.1"), (4, "192.0.2.7")] {
+            assert_eq!(client_address(&fields.headers, peer, hops), address.parse::<IpAddr>().unwrap(), "{hops}");
+        }
+    }
+
+    #[test]
+    fn joins_http2_cookies() {
+        let mut split = head("/", &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
+        split.set_version(Version::HTTP_2);
+        let sent = forward(split, 0).unwrap();
+        assert_eq!(sent.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn strips_a_response() {
+        let mut head = ResponseHeader::build(200, None).unwrap();
+        for (name, value) in [("connection", "x-a, close"), ("x-a", "1"), ("keep-alive", "1"), ("x-b", "1")] {
+            head.append_header(name, value).unwrap();
+        }
+        strip_response(&mut head);
+        assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x-b"]);
+    }
+}

@@ -1,0 +1,4 @@
+//! The exchange: one request through the proxy.
+
+pub mod head;
+pub mod path;

@@ -1,0 +1,111 @@
+//! RequestHeaderModifier and ResponseHeaderModifier.
+
+use http::{HeaderName, HeaderValue, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+use portcullis_routing::filter::{HeaderField, HeaderModifier};
+
+/// A modifier whose names and values are parsed. Changes apply in the order set, add, remove.
+#[derive(Debug)]
+pub struct PreparedModifier(Box<[Change]>);
+
+#[derive(Debug)]
+enum Change {
+    Set(HeaderName, HeaderValue),
+    Add(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+impl PreparedModifier {
+    /// Parses `modifier`. Fails on names and values that no header line can hold, and on names that frame the message.
+    pub fn prepare(modifier: &HeaderModifier) -> Result<Self, String> {
+        let mut changes = Vec::with_capacity(modifier.set.len() + modifier.add.len() + modifier.remove.len());
+        for field in &modifier.set {
+            let (name, value) = parse(field)?;
+            changes.push(Change::Set(name, value));
+        }
+        for field in &modifier.add {
+            let (name, value) = parse(field)?;
+            changes.push(Change::Add(name, value));
+        }
+        for name in &modifier.remove {
+            changes.push(Change::Remove(parse_name(name)?));
+        }
+        Ok(Self(changes.into()))
+    }
+
+    /// Changes a request. Values were parsed before, so a header map at its limit is the only way for one to be lost.
+    pub fn apply_request(&self, head: &mut RequestHeader) {
+        for change in &self.0 {
+            match change {
+                Change::Set(name, value) => _ = head.insert_header(name.clone(), value.clone()),
+                Change::Add(name, value) => _ = head.append_header(name.clone(), value.clone()),
+                Change::Remove(name) => _ = head.remove_header(name),
+            }
+        }
+    }
+
+    /// Changes a response.
+    pub fn apply_response(&self, head: &mut ResponseHeader) {
+        for change in &self.0 {
+            match change {
+                Change::Set(name, value) => _ = head.insert_header(name.clone(), value.clone()),
+                Change::Add(name, value) => _ = head.append_header(name.clone(), value.clone()),
+                Change::Remove(name) => _ = head.remove_header(name),
+            }
+        }
+    }
+}
+
+fn parse(field: &HeaderField) -> Result<(HeaderName, HeaderValue), String> {
+    let value = HeaderValue::from_str(&field.value)
+        .map_err(|_| format!("the value of header {:?} holds control characters", field.name))?;
+    Ok((parse_name(&field.name)?, value))
+}
+
+/// Headers that say where a message ends or how the hop works: changing them would break the framing.
+const FRAMING: [HeaderName; 5] =
+    [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE, header::TE];
+
+fn parse_name(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name"))?;
+    if FRAMING.contains(&parsed) {
+        return Err(format!("header {name:?} frames the message and may not be changed"));
+    }
+    Ok(parsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(name: &str, value: &str) -> HeaderField {
+        HeaderField { name: name.into(), value: value.into() }
+    }
+
+    #[test]
+    fn sets_adds_and_removes() {
+        let modifier = PreparedModifier::prepare(&HeaderModifier {
+            set: vec![field("X-Set", "new")],
+            add: vec![field("x-add", "2")],
+            remove: vec!["x-gone".into()],
+        })
+        .unwrap();
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in [("x-set", "a"), ("x-add", "1"), ("X-Gone", "1")] {
+            head.append_header(name, value).unwrap();
+        }
+        head.append_header("x-set", "b").unwrap();
+        modifier.apply_request(&mut head);
+        assert_eq!(head.headers.get_all("x-set").iter().collect::<Vec<_>>(), ["new"]);
+        assert_eq!(head.headers.get_all("x-add").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert!(!head.headers.contains_key("x-gone"));
+    }
+
+    #[test]
+    fn refuses_what_breaks_the_message() {
+        for (name, value) in [("Content-Length", "0"), ("bad name", "x"), ("x", "a\r\nb: c")] {
+            let modifier = HeaderModifier { set: vec![field(name, value)], ..HeaderModifier::default() };
+            assert!(PreparedModifier::prepare(&modifier).is_err(), "{name}");
+        }
+    }
+}

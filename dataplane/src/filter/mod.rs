@@ -1,0 +1,7 @@
+//! Filters: one file each, with its prepared form and its application.
+
+pub mod cors;
+pub mod headers;
+pub mod mirror;
+pub mod redirect;
+pub mod rewrite;
