@@ -1,1 +1,18 @@
-//! See the crate's README section in the workspace's README.
+//! Objects in, routing tables and statuses out.
+//!
+//! [`manifests`] reads files into [`Resources`]; [`translate()`] makes routing tables, statuses and findings of them. It
+//! is pure: no client, no clock, no I/O, and the same objects always give the same answer.
+
+pub mod finding;
+pub mod manifests;
+pub mod resources;
+pub mod status;
+pub mod translate;
+
+pub use finding::{Finding, ObjectRef, Severity};
+pub use resources::{ObjectKey, Resources};
+pub use status::Statuses;
+pub use translate::{Options, Translation, translate};
+
+/// The controller name that a GatewayClass gives to be served by Portcullis.
+pub const CONTROLLER_NAME: &str = "portcullis.dev/gateway-controller";

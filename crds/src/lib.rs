@@ -1,1 +1,5 @@
-//! See the crate's README section in the workspace's README.
+//! Portcullis' own Kubernetes kinds, group `portcullis.dev`.
+
+pub mod gateway_parameters;
+
+pub use gateway_parameters::{GatewayParameters, GatewayParametersSpec};

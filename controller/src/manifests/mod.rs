@@ -1,0 +1,1 @@
+//! Reads manifests into resources.

@@ -1,0 +1,119 @@
+//! Conditions, and sets of them with one condition per type.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+use crate::finding::Finding;
+
+/// Condition types (Gateway API, `apis/v1`).
+pub mod kind {
+    /// The object is valid and in use.
+    pub const ACCEPTED: &str = "Accepted";
+    /// A listener cannot be told from another one. True is bad.
+    pub const CONFLICTED: &str = "Conflicted";
+    /// HTTPS listeners of a port cover the same hostname. True is a warning.
+    pub const OVERLAPPING_TLS_CONFIG: &str = "OverlappingTLSConfig";
+    /// Some rules of a route are not served. True is bad.
+    pub const PARTIALLY_INVALID: &str = "PartiallyInvalid";
+    /// A data plane serves it.
+    pub const PROGRAMMED: &str = "Programmed";
+    /// Every reference leads somewhere and is permitted.
+    pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// The installed CRDs are of a supported version.
+    pub const SUPPORTED_VERSION: &str = "SupportedVersion";
+}
+
+/// One condition, without its transition time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// Type, one of [`kind`].
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Status.
+    pub status: ConditionStatus,
+    /// Reason, one of [`super::reason`].
+    pub reason: &'static str,
+    /// Explanation for people.
+    pub message: String,
+    /// `metadata.generation` of the object that was looked at; absent where the object has none (files).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not hold.
+    False,
+    /// Not known yet.
+    Unknown,
+}
+
+/// The conditions of one object: one per type, ordered by type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConditionSet {
+    generation: Option<i64>,
+    conditions: BTreeMap<&'static str, Condition>,
+}
+
+impl ConditionSet {
+    /// No conditions yet, of an object at this generation.
+    pub fn new(generation: Option<i64>) -> Self {
+        Self {
+            generation,
+            conditions: BTreeMap::new(),
+        }
+    }
+
+    /// Sets a condition, in place of one of the same type.
+    pub fn set(
+        &mut self,
+        kind: &'static str,
+        status: ConditionStatus,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) {
+        let observed_generation = self.generation;
+        self.conditions.insert(
+            kind,
+            Condition {
+                kind,
+                status,
+                reason,
+                message: message.into(),
+                observed_generation,
+            },
+        );
+    }
+
+    /// Sets a condition with the finding's code as reason and its text as message.
+    pub fn set_finding(&mut self, kind: &'static str, status: ConditionStatus, finding: &Finding) {
+        self.set(kind, status, finding.code, finding.text());
+    }
+
+    /// The condition of this type.
+    pub fn get(&self, kind: &str) -> Option<&Condition> {
+        self.conditions.get(kind)
+    }
+
+    /// Whether the condition of this type is True.
+    pub fn is_true(&self, kind: &str) -> bool {
+        self.get(kind)
+            .is_some_and(|condition| condition.status == ConditionStatus::True)
+    }
+
+    /// All conditions, ordered by type.
+    pub fn iter(&self) -> impl Iterator<Item = &Condition> {
+        self.conditions.values()
+    }
+}
+
+impl Serialize for ConditionSet {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}

@@ -1,0 +1,124 @@
+//! Desired statuses: what each object should say about itself. No timestamps; who writes them adds those.
+
+pub mod condition;
+pub mod reason;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use self::condition::{Condition, ConditionSet, ConditionStatus};
+use crate::resources::ObjectKey;
+
+/// The desired statuses of all objects that are ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Statuses {
+    /// GatewayClasses that name our controller.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateway_classes: BTreeMap<ObjectKey, GatewayClassStatus>,
+    /// Gateways of those classes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<ObjectKey, GatewayStatus>,
+    /// HTTPRoutes with a parent among those Gateways.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub http_routes: BTreeMap<ObjectKey, RouteStatus>,
+}
+
+/// Status of a GatewayClass.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayClassStatus {
+    /// Accepted, SupportedVersion.
+    pub conditions: ConditionSet,
+    /// Names of supported features, sorted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub supported_features: Vec<&'static str>,
+}
+
+/// Status of a Gateway.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// Addresses that the Gateway is reached at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<GatewayAddress>,
+    /// Accepted, Programmed, ResolvedRefs.
+    pub conditions: ConditionSet,
+    /// One entry per listener, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+}
+
+/// An address of a Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct GatewayAddress {
+    /// `IPAddress` or `Hostname`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The address.
+    pub value: String,
+}
+
+/// Status of one listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerStatus {
+    /// The listener's name.
+    pub name: String,
+    /// Routes accepted on it, whether or not the listener itself is.
+    pub attached_routes: i32,
+    /// Kinds of routes that it takes.
+    pub supported_kinds: Vec<RouteGroupKind>,
+    /// Accepted, Programmed, ResolvedRefs, Conflicted, OverlappingTLSConfig.
+    pub conditions: ConditionSet,
+}
+
+/// A kind of route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct RouteGroupKind {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+}
+
+/// Status of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteStatus {
+    /// One entry per parentRef that points to a Gateway of ours, in the order of the spec.
+    pub parents: Vec<RouteParentStatus>,
+}
+
+/// What one parent makes of a route.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteParentStatus {
+    /// The parentRef, as it stands in the spec.
+    pub parent_ref: ParentReference,
+    /// Our controller's name.
+    pub controller_name: String,
+    /// Accepted, ResolvedRefs, PartiallyInvalid.
+    pub conditions: ConditionSet,
+}
+
+/// A route's reference to a parent.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentReference {
+    /// API group.
+    pub group: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace, if the spec gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// Listener name, if the spec gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+    /// Listener port, if the spec gives one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+}
