@@ -6,4 +6,5 @@ pub mod exchange;
 pub mod filter;
 pub mod plan;
 pub mod reason;
+pub mod telemetry;
 pub mod upstream;
