@@ -1,14 +1,18 @@
 //! Desired statuses: what each object should say about itself. No timestamps; who writes them adds those.
 
 pub mod condition;
+pub mod programmed;
 pub mod reason;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-pub use self::condition::{Condition, ConditionSet, ConditionStatus};
-use crate::resources::ObjectKey;
+pub use self::{
+    condition::{Condition, ConditionSet, ConditionStatus},
+    programmed::{Observation, Observed},
+};
+use crate::{resources::ObjectKey, translate::GATEWAY_GROUP};
 
 /// The desired statuses of all objects that are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -80,6 +84,16 @@ pub struct RouteGroupKind {
     pub group: String,
     /// Kind.
     pub kind: String,
+}
+
+impl RouteGroupKind {
+    /// A kind of the Gateway API's own group.
+    pub(crate) fn gateway_api(kind: &str) -> Self {
+        Self {
+            group: GATEWAY_GROUP.into(),
+            kind: kind.into(),
+        }
+    }
 }
 
 /// Status of a route.

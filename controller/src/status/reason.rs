@@ -23,6 +23,8 @@ reasons! {
     INVALID = "Invalid";
     /// ResolvedRefs False: a certificate is missing or broken.
     INVALID_CERTIFICATE_REF = "InvalidCertificateRef";
+    /// ResolvedRefs False: the client certificate towards backends cannot be used.
+    INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef";
     /// ResolvedRefs False: a backendRef of an unknown kind.
     INVALID_KIND = "InvalidKind";
     /// Accepted False: parametersRef leads nowhere or to something broken.

@@ -1,33 +1,70 @@
 //! Resources in; one routing table per Gateway, desired statuses and findings out.
 
+mod attach;
 mod backend;
+mod certificate;
+mod class;
+mod gateway;
 mod grant;
+mod hostname;
+mod listener;
 mod route;
+mod settings;
 
 use std::{cell::RefCell, collections::BTreeMap};
 
 use portcullis_routing::{GatewayKey, RoutingTable};
 
+pub use self::class::SUPPORTED_FEATURES;
 pub(crate) use self::{
     backend::Backends,
     grant::{GrantSubject, GrantTarget, Grants},
 };
-use crate::{CONTROLLER_NAME, finding::Finding, resources::Resources, status::Statuses};
+use crate::{
+    CONTROLLER_NAME,
+    finding::Finding,
+    resources::Resources,
+    status::{Observed, Statuses, programmed},
+};
+
+/// The Gateway API's group.
+pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
 /// What a translation is told besides the objects.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// GatewayClasses with this `controllerName` are ours.
     pub controller_name: String,
+    /// A GatewayClass of this name is taken to exist and to be ours, unless there is an object of that name. For files:
+    /// a Gateway then needs no GatewayClass beside it.
+    pub implied_class: Option<String>,
     /// DNS domain of the cluster's Services.
     pub cluster_domain: String,
+    /// What is known of the running data planes.
+    pub observed: Observed,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             controller_name: CONTROLLER_NAME.into(),
+            implied_class: None,
             cluster_domain: "cluster.local".into(),
+            observed: Observed::default(),
+        }
+    }
+}
+
+impl Options {
+    /// For manifests served by one proxy in this process: the GatewayClass `portcullis` is implied, and everything that
+    /// is valid counts as programmed.
+    pub fn standalone() -> Self {
+        Self {
+            implied_class: Some("portcullis".into()),
+            observed: Observed::Standalone {
+                addresses: Vec::new(),
+            },
+            ..Self::default()
         }
     }
 }
@@ -65,10 +102,44 @@ impl<'a> Context<'a> {
     pub(crate) fn report(&self, finding: Finding) {
         self.findings.borrow_mut().push(finding);
     }
+
+    fn into_findings(self) -> Vec<Finding> {
+        let mut findings = self.findings.into_inner();
+        findings.sort();
+        findings.dedup();
+        findings
+    }
 }
 
 /// Translates a snapshot of objects. Pure and deterministic; a bad object never affects a good one.
 pub fn translate(resources: &Resources, options: &Options) -> Translation {
-    let _ctx = Context::new(resources, options);
-    Translation::default()
+    let ctx = Context::new(resources, options);
+    let (classes, gateway_classes) = class::Classes::collect(&ctx);
+    let mut gateways = gateway::collect(&ctx, &classes);
+    let mut backends = Backends::default();
+    let mut statuses = Statuses {
+        gateway_classes,
+        ..Statuses::default()
+    };
+    for (key, route) in &resources.http_routes {
+        if let Some(status) =
+            attach::attach_http_route(&ctx, key, route, &mut gateways, &mut backends)
+        {
+            statuses.http_routes.insert(key.clone(), status);
+        }
+    }
+    let mut tables = BTreeMap::new();
+    for (key, mut gateway) in gateways {
+        gateway.report(&ctx);
+        statuses.gateways.insert(key, gateway.status());
+        if let Some(table) = gateway.table(&backends) {
+            tables.insert(table.gateway.clone(), table);
+        }
+    }
+    programmed::observe(&mut statuses, resources, &tables, &options.observed);
+    Translation {
+        tables,
+        statuses,
+        findings: ctx.into_findings(),
+    }
 }

@@ -1,0 +1,290 @@
+//! Attachment: which listeners a route reaches through its parentRefs, and what its status says about each parent.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteParentRefs};
+
+use super::{
+    Backends, Context, GATEWAY_GROUP,
+    gateway::GatewayState,
+    hostname,
+    route::{self, ConvertedRoute},
+};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::{
+        ConditionSet, ConditionStatus, ParentReference, RouteParentStatus, RouteStatus,
+        condition::kind, reason,
+    },
+};
+
+/// What attachment needs to know of a route, of whatever kind.
+struct Attachment<'a> {
+    object: ObjectRef,
+    generation: Option<i64>,
+    hostnames: &'a [String],
+    parents: Vec<ParentReference>,
+}
+
+/// Attaches an HTTPRoute to Gateways of ours. `None` if it has no parent among them.
+pub(crate) fn attach_http_route(
+    ctx: &Context<'_>,
+    key: &ObjectKey,
+    route: &HttpRoute,
+    gateways: &mut BTreeMap<ObjectKey, GatewayState<'_>>,
+    backends: &mut Backends,
+) -> Option<RouteStatus> {
+    let attachment = Attachment {
+        object: ObjectRef::new("HTTPRoute", key.clone()),
+        generation: route.metadata.generation,
+        hostnames: route.spec.hostnames.as_deref().unwrap_or_default(),
+        parents: route
+            .spec
+            .parent_refs
+            .iter()
+            .flatten()
+            .map(parent_reference)
+            .collect(),
+    };
+    let parents = attachment.own_parents(ctx, gateways);
+    if parents.is_empty() {
+        return None;
+    }
+    let converted = route::convert(ctx, route, backends);
+    let mut status = RouteStatus::default();
+    let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
+    for (index, gateway_key) in parents {
+        let Some(gateway) = gateways.get(&gateway_key) else {
+            continue;
+        };
+        let (listeners, refused) = match attachment.select(ctx, index, &gateway_key, gateway) {
+            Ok(listeners) => (listeners, converted.refused.clone()),
+            Err(finding) => {
+                ctx.report(finding.clone());
+                (Vec::new(), Some(finding))
+            }
+        };
+        status.parents.push(RouteParentStatus {
+            parent_ref: attachment.parents[index].clone(),
+            controller_name: ctx.options.controller_name.clone(),
+            conditions: conditions(attachment.generation, refused.as_ref(), &converted),
+        });
+        if refused.is_none() {
+            reached.entry(gateway_key).or_default().extend(listeners);
+        }
+    }
+    for (key, listeners) in reached {
+        if let Some(gateway) = gateways.get_mut(&key) {
+            add_rules(gateway, &listeners, &converted);
+        }
+    }
+    let ConvertedRoute {
+        refused,
+        dropped,
+        unresolved,
+        ..
+    } = converted;
+    refused
+        .into_iter()
+        .chain(dropped)
+        .chain(unresolved)
+        .for_each(|finding| ctx.report(finding));
+    Some(status)
+}
+
+impl Attachment<'_> {
+    /// The parents that are Gateways of ours, by their index.
+    fn own_parents(
+        &self,
+        ctx: &Context<'_>,
+        gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
+    ) -> Vec<(usize, ObjectKey)> {
+        let mut own = Vec::new();
+        for (index, parent) in self.parents.iter().enumerate() {
+            if (parent.group.as_str(), parent.kind.as_str()) != (GATEWAY_GROUP, "Gateway") {
+                continue;
+            }
+            let namespace = parent
+                .namespace
+                .as_ref()
+                .unwrap_or(&self.object.key.namespace);
+            let key = ObjectKey::new(namespace, &parent.name);
+            if gateways.contains_key(&key) {
+                own.push((index, key));
+            } else if !ctx.resources.gateways.contains_key(&key) {
+                ctx.report(self.object.warning(
+                    "GatewayNotFound",
+                    format!("spec.parentRefs[{index}].name"),
+                    format!("Gateway {key} does not exist, so the route is not served there"),
+                    "create it, or correct the name and namespace",
+                ));
+            }
+        }
+        own
+    }
+
+    /// The listeners that parentRef number `index` reaches.
+    fn select(
+        &self,
+        ctx: &Context<'_>,
+        index: usize,
+        gateway_key: &ObjectKey,
+        gateway: &GatewayState<'_>,
+    ) -> Result<Vec<usize>, Finding> {
+        let parent = &self.parents[index];
+        let field = format!("spec.parentRefs[{index}]");
+        let all = gateway.listeners.iter().enumerate();
+        let named: Vec<_> = all
+            .filter(|(_, listener)| parent.selects(&listener.spec.name, listener.spec.port))
+            .collect();
+        if named.is_empty() {
+            let names: Vec<_> = gateway
+                .listeners
+                .iter()
+                .map(|l| format!("{} (port {})", l.spec.name, l.spec.port))
+                .collect();
+            return Err(self.object.error(
+                reason::NO_MATCHING_PARENT,
+                field,
+                format!(
+                    "Gateway {gateway_key} has no listener {}",
+                    parent.wanted_listener()
+                ),
+                format!("choose one of {}", names.join(", ")),
+            ));
+        }
+        let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
+        let allowed: Vec<_> = named
+            .into_iter()
+            .filter(|(_, listener)| listener.allows(ctx, &gateway_key.namespace, kind, namespace))
+            .collect();
+        if allowed.is_empty() {
+            return Err(self.object.error(
+                reason::NOT_ALLOWED_BY_LISTENERS,
+                field,
+                format!(
+                    "no listener of Gateway {gateway_key} allows {kind} from namespace {namespace}"
+                ),
+                "extend allowedRoutes of the listener, or move the route",
+            ));
+        }
+        let matching: Vec<_> = allowed
+            .into_iter()
+            .filter(|(_, listener)| self.shares_hostname(listener.hostname.as_deref()))
+            .map(|(index, _)| index)
+            .collect();
+        if matching.is_empty() {
+            return Err(self.object.error(
+                reason::NO_MATCHING_LISTENER_HOSTNAME,
+                "spec.hostnames",
+                format!(
+                    "{} has nothing in common with the hostnames of the listeners of Gateway {gateway_key}",
+                    self.hostnames.join(", ")
+                ),
+                "use a hostname that a listener serves",
+            ));
+        }
+        Ok(matching)
+    }
+
+    fn shares_hostname(&self, listener: Option<&str>) -> bool {
+        match listener {
+            Some(listener) if !self.hostnames.is_empty() => self
+                .hostnames
+                .iter()
+                .any(|own| hostname::intersects(own, listener)),
+            _ => true,
+        }
+    }
+}
+
+impl ParentReference {
+    fn selects(&self, listener: &str, port: i32) -> bool {
+        self.section_name
+            .as_deref()
+            .is_none_or(|name| name == listener)
+            && self.port.is_none_or(|wanted| wanted == port)
+    }
+
+    fn wanted_listener(&self) -> String {
+        match (&self.section_name, self.port) {
+            (Some(name), Some(port)) => format!("{name:?} on port {port}"),
+            (Some(name), None) => format!("{name:?}"),
+            (None, Some(port)) => format!("on port {port}"),
+            (None, None) => "at all".into(),
+        }
+    }
+}
+
+fn parent_reference(reference: &HttpRouteParentRefs) -> ParentReference {
+    ParentReference {
+        group: reference
+            .group
+            .clone()
+            .unwrap_or_else(|| GATEWAY_GROUP.into()),
+        kind: reference.kind.clone().unwrap_or_else(|| "Gateway".into()),
+        namespace: reference.namespace.clone(),
+        name: reference.name.clone(),
+        section_name: reference.section_name.clone(),
+        port: reference.port,
+    }
+}
+
+fn conditions(
+    generation: Option<i64>,
+    refused: Option<&Finding>,
+    converted: &ConvertedRoute,
+) -> ConditionSet {
+    use ConditionStatus::{False, True};
+    let mut conditions = ConditionSet::new(generation);
+    match refused {
+        None => conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted"),
+        Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
+    }
+    match converted.unresolved.first() {
+        None => conditions.set(
+            kind::RESOLVED_REFS,
+            True,
+            reason::RESOLVED_REFS,
+            "All references are resolved",
+        ),
+        Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
+    }
+    if refused.is_none() && !converted.dropped.is_empty() {
+        let rules: Vec<_> = converted.dropped.iter().map(Finding::text).collect();
+        let message = format!("Dropped Rule: {}", rules.join(". "));
+        conditions.set(
+            kind::PARTIALLY_INVALID,
+            True,
+            reason::UNSUPPORTED_VALUE,
+            message,
+        );
+    }
+    conditions
+}
+
+/// Counts the route on the listeners, and adds its rules for those of them that are served.
+fn add_rules(
+    gateway: &mut GatewayState<'_>,
+    listeners: &BTreeSet<usize>,
+    converted: &ConvertedRoute,
+) {
+    let mut served = Vec::new();
+    for &index in listeners {
+        let listener = &mut gateway.listeners[index];
+        listener.attach();
+        if listener.table_entry().is_some() {
+            served.push(listener.key.clone());
+        }
+    }
+    if served.is_empty() {
+        return;
+    }
+    served.sort();
+    for (key, rule) in &converted.rules {
+        let mut rule = rule.clone();
+        rule.listeners.clone_from(&served);
+        gateway.add_route(key.clone(), rule);
+    }
+}

@@ -1,0 +1,212 @@
+//! Certificates of HTTPS listeners: from a `certificateRefs` entry to a chain with its key, each Secret read once.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
+
+use gateway_api::apis::experimental::gateways::GatewayListenersTlsCertificateRefs;
+use k8s_openapi::{ByteString, api::core::v1::Secret as SecretObject};
+use portcullis_routing::{Certificate, CertificateKey, Secret};
+use rustls::{crypto::CryptoProvider, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::{Context, GrantSubject, GrantTarget, hostname};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::reason,
+};
+
+/// Only used to check that a key belongs to its certificate.
+static CRYPTO: LazyLock<CryptoProvider> =
+    LazyLock::new(rustls::crypto::aws_lc_rs::default_provider);
+
+/// A certificate that can be served.
+#[derive(Debug)]
+pub(crate) struct ServerCertificate {
+    pub(crate) certificate: Arc<Certificate>,
+    /// DNS names that it is valid for, lower case.
+    names: Vec<String>,
+}
+
+impl ServerCertificate {
+    /// Whether it is valid for every host of a listener (RFC 6125: its wildcards stand for one label, which is
+    /// enough for a wildcard listener that asks for the same).
+    pub(crate) fn covers(&self, listener: &str) -> bool {
+        self.names
+            .iter()
+            .any(|name| name == listener || name == "*" || hostname::covers(name, listener))
+    }
+}
+
+/// What is wrong with a Secret, and what to do about it.
+type Broken = (String, &'static str);
+
+/// Every Secret that was asked for, read once.
+#[derive(Debug, Default)]
+pub(crate) struct Certificates {
+    read: BTreeMap<ObjectKey, Result<Arc<ServerCertificate>, Broken>>,
+}
+
+impl Certificates {
+    /// Follows a certificateRef at `field` of the Gateway `object`.
+    pub(crate) fn resolve(
+        &mut self,
+        ctx: &Context<'_>,
+        object: &ObjectRef,
+        field: &str,
+        reference: &GatewayListenersTlsCertificateRefs,
+    ) -> Result<(CertificateKey, Arc<ServerCertificate>), Finding> {
+        let group = reference.group.as_deref().unwrap_or_default();
+        let kind = reference.kind.as_deref().unwrap_or("Secret");
+        if (group, kind) != ("", "Secret") {
+            return Err(object.error(
+                reason::INVALID_CERTIFICATE_REF,
+                format!("{field}.kind"),
+                format!("{kind} of group {group:?} cannot hold a certificate"),
+                "refer to a Secret of type kubernetes.io/tls",
+            ));
+        }
+        let own = &object.key.namespace;
+        let namespace = reference.namespace.as_deref().unwrap_or(own);
+        let subject = GrantSubject {
+            group: "gateway.networking.k8s.io",
+            kind: "Gateway",
+            namespace: own,
+        };
+        let target = GrantTarget {
+            group,
+            kind,
+            namespace,
+            name: &reference.name,
+        };
+        // Asked before anything else: who may not refer to a Secret learns nothing about it either.
+        if !ctx.grants.permits(subject, target) {
+            return Err(object.error(
+                reason::REF_NOT_PERMITTED,
+                format!("{field}.namespace"),
+                format!("no ReferenceGrant in namespace {namespace} lets Gateways of {own} refer to this Secret"),
+                format!("create a ReferenceGrant in {namespace} from Gateway in {own} to Secret {}", reference.name),
+            ));
+        }
+        let key = ObjectKey::new(namespace, &reference.name);
+        match self.read(ctx, &key) {
+            Ok(certificate) => Ok((
+                CertificateKey::secret(&key.namespace, &key.name),
+                certificate,
+            )),
+            Err((message, remedy)) => Err(object.error(
+                reason::INVALID_CERTIFICATE_REF,
+                field,
+                format!("Secret {key} {message}"),
+                remedy,
+            )),
+        }
+    }
+
+    fn read(
+        &mut self,
+        ctx: &Context<'_>,
+        key: &ObjectKey,
+    ) -> Result<Arc<ServerCertificate>, Broken> {
+        if let Some(known) = self.read.get(key) {
+            return known.clone();
+        }
+        let result = match ctx.resources.secrets.get(key) {
+            None => Err((
+                "does not exist".into(),
+                "create it, or correct the reference",
+            )),
+            Some(secret) => parse(secret).map(Arc::new),
+        };
+        self.read.insert(key.clone(), result.clone());
+        result
+    }
+}
+
+fn parse(secret: &SecretObject) -> Result<ServerCertificate, Broken> {
+    let kind = secret.type_.as_deref().unwrap_or("Opaque");
+    if kind != "kubernetes.io/tls" {
+        return Err((
+            format!("is of type {kind}"),
+            "use a Secret of type kubernetes.io/tls",
+        ));
+    }
+    let chain_pem = entry(secret, "tls.crt")?;
+    let key_pem = entry(secret, "tls.key")?;
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|error| {
+            (
+                format!("has a tls.crt that is not PEM: {error}"),
+                "put the PEM certificate chain there, leaf first",
+            )
+        })?;
+    let Some(leaf) = chain.first() else {
+        return Err((
+            "has a tls.crt without a certificate".into(),
+            "put the PEM certificate chain there, leaf first",
+        ));
+    };
+    let names = dns_names(leaf)?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|error| {
+        (
+            format!("has a tls.key that is no PEM private key: {error}"),
+            "put the PEM private key of the leaf there",
+        )
+    })?;
+    CertifiedKey::from_der(chain, key, &CRYPTO).map_err(|error| {
+        (
+            format!("has a tls.crt and tls.key that do not work together: {error}"),
+            "put a matching pair there",
+        )
+    })?;
+    let certificate = Certificate {
+        chain_pem: chain_pem.into(),
+        key_pem: Secret::new(key_pem),
+    };
+    Ok(ServerCertificate {
+        certificate: Arc::new(certificate),
+        names,
+    })
+}
+
+fn entry<'a>(secret: &'a SecretObject, name: &str) -> Result<&'a str, Broken> {
+    let bytes = secret.data.as_ref().and_then(|data| data.get(name));
+    let Some(ByteString(bytes)) = bytes.filter(|bytes| !bytes.0.is_empty()) else {
+        return Err((
+            format!("has no {name}"),
+            "a Secret of type kubernetes.io/tls needs tls.crt and tls.key",
+        ));
+    };
+    std::str::from_utf8(bytes).map_err(|_| {
+        (
+            format!("has a {name} that is not text"),
+            "put PEM there, not DER",
+        )
+    })
+}
+
+fn dns_names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, Broken> {
+    let broken = |error: &dyn std::fmt::Display| {
+        (
+            format!("has a leaf certificate that cannot be read: {error}"),
+            "issue the certificate again",
+        )
+    };
+    let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| broken(&error))?;
+    let extension = leaf
+        .subject_alternative_name()
+        .map_err(|error| broken(&error))?;
+    let names = extension
+        .iter()
+        .flat_map(|extension| &extension.value.general_names);
+    Ok(names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        })
+        .collect())
+}

@@ -1,0 +1,131 @@
+//! GatewayClasses: which ones are ours, and the settings that their Gateways start from.
+
+use std::collections::BTreeMap;
+
+use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
+use portcullis_crds::gateway_parameters::ProxyParameters;
+
+use super::{Context, settings};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::{ConditionSet, ConditionStatus, GatewayClassStatus, condition::kind, reason},
+};
+
+/// Gateway API features that a GatewayClass of ours reports, sorted by name.
+pub const SUPPORTED_FEATURES: &[&str] = &[
+    "Gateway",
+    "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayPort8080",
+    "GatewayRouteHostnameIntersectionPrecedence",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteBackendURLRewrite",
+    "HTTPRouteCORS",
+    "HTTPRouteDestinationPortMatching",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetryCodes",
+    "HTTPRouteRetryConnectionError",
+    "HTTPRouteSchemeRedirect",
+    "ReferenceGrant",
+];
+
+/// The classes that name our controller, by name.
+#[derive(Debug, Default)]
+pub(crate) struct Classes<'a> {
+    parameters: BTreeMap<&'a str, Option<&'a ProxyParameters>>,
+}
+
+impl<'a> Classes<'a> {
+    /// Finds our classes, and states their statuses.
+    pub(crate) fn collect(ctx: &Context<'a>) -> (Self, BTreeMap<ObjectKey, GatewayClassStatus>) {
+        let mut classes = Self::default();
+        if let Some(name) = &ctx.options.implied_class {
+            classes.parameters.insert(name, None);
+        }
+        let mut statuses = BTreeMap::new();
+        for (key, class) in &ctx.resources.gateway_classes {
+            if class.spec.controller_name != ctx.options.controller_name {
+                classes.parameters.remove(key.name.as_str());
+                continue;
+            }
+            let parameters = parameters(ctx, key, class);
+            statuses.insert(key.clone(), status(class, parameters.as_ref().err()));
+            let parameters = parameters.unwrap_or_else(|finding| {
+                ctx.report(finding);
+                None
+            });
+            classes.parameters.insert(&key.name, parameters);
+        }
+        (classes, statuses)
+    }
+
+    /// The settings of the class `name`; `None` if that class is not ours. A class whose parameters are broken counts
+    /// as one without parameters, so that its Gateways serve on.
+    pub(crate) fn parameters(&self, name: &str) -> Option<Option<&'a ProxyParameters>> {
+        self.parameters.get(name).copied()
+    }
+}
+
+fn parameters<'a>(
+    ctx: &Context<'a>,
+    key: &ObjectKey,
+    class: &GatewayClass,
+) -> Result<Option<&'a ProxyParameters>, Finding> {
+    let Some(reference) = &class.spec.parameters_ref else {
+        return Ok(None);
+    };
+    let object = ObjectRef::new("GatewayClass", key.clone());
+    let Some(namespace) = &reference.namespace else {
+        return Err(object.error(
+            reason::INVALID_PARAMETERS,
+            "spec.parametersRef.namespace",
+            "GatewayParameters live in a namespace, and none is given",
+            "name the namespace of the GatewayParameters",
+        ));
+    };
+    settings::parameters(
+        ctx,
+        &object,
+        "spec.parametersRef",
+        (&reference.group, &reference.kind),
+        namespace,
+        &reference.name,
+    )
+}
+
+fn status(class: &GatewayClass, broken: Option<&Finding>) -> GatewayClassStatus {
+    let mut conditions = ConditionSet::new(class.metadata.generation);
+    match broken {
+        None => conditions.set(
+            kind::ACCEPTED,
+            ConditionStatus::True,
+            reason::ACCEPTED,
+            "Served by Portcullis",
+        ),
+        Some(finding) => conditions.set_finding(kind::ACCEPTED, ConditionStatus::False, finding),
+    }
+    GatewayClassStatus {
+        conditions,
+        supported_features: SUPPORTED_FEATURES.to_vec(),
+    }
+}

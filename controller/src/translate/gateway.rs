@@ -1,0 +1,334 @@
+//! Gateways of our classes: listeners, settings, table and status.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gateway_api::apis::experimental::gateways::Gateway;
+use portcullis_crds::gateway_parameters::ProxyParameters;
+use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
+
+use super::{
+    Backends, Context,
+    certificate::Certificates,
+    class::Classes,
+    listener::{ListenerState, find_conflicts},
+    settings,
+};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::{ConditionSet, ConditionStatus, GatewayStatus, condition::kind, reason},
+};
+
+/// A Gateway of ours, while routes are attached to it.
+#[derive(Debug)]
+pub(crate) struct GatewayState<'a> {
+    pub(crate) object: ObjectRef,
+    pub(crate) key: GatewayKey,
+    gateway: &'a Gateway,
+    pub(crate) listeners: Vec<ListenerState<'a>>,
+    settings: ProxySettings,
+    /// Why it is not accepted.
+    refused: Option<Finding>,
+    /// References of the Gateway itself that lead nowhere.
+    unresolved: Vec<Finding>,
+    routes: BTreeMap<RouteKey, Arc<Route>>,
+}
+
+/// The Gateways of our classes.
+pub(crate) fn collect<'a>(
+    ctx: &Context<'a>,
+    classes: &Classes<'a>,
+) -> BTreeMap<ObjectKey, GatewayState<'a>> {
+    let mut certificates = Certificates::default();
+    let mut gateways = BTreeMap::new();
+    for (key, gateway) in &ctx.resources.gateways {
+        if let Some(class) = classes.parameters(&gateway.spec.gateway_class_name) {
+            gateways.insert(
+                key.clone(),
+                GatewayState::new(ctx, key, gateway, class, &mut certificates),
+            );
+        } else if !ctx
+            .resources
+            .gateway_classes
+            .contains_key(&ObjectKey::cluster(&*gateway.spec.gateway_class_name))
+        {
+            ctx.report(ObjectRef::new("Gateway", key.clone()).warning(
+                "GatewayClassNotFound",
+                "spec.gatewayClassName",
+                format!(
+                    "GatewayClass {:?} does not exist, so nobody serves this Gateway",
+                    gateway.spec.gateway_class_name
+                ),
+                format!(
+                    "create it with controllerName {:?}, or name another class",
+                    ctx.options.controller_name
+                ),
+            ));
+        }
+    }
+    gateways
+}
+
+impl<'a> GatewayState<'a> {
+    fn new(
+        ctx: &Context<'a>,
+        key: &ObjectKey,
+        gateway: &'a Gateway,
+        class: Option<&'a ProxyParameters>,
+        certificates: &mut Certificates,
+    ) -> Self {
+        let object = ObjectRef::new("Gateway", key.clone());
+        let table_key = GatewayKey::of(&key.namespace, &key.name);
+        let mut listeners: Vec<_> = (0..gateway.spec.listeners.len())
+            .map(|index| {
+                ListenerState::new(ctx, &object, (&table_key, gateway), index, certificates)
+            })
+            .collect();
+        find_conflicts(&object, &mut listeners);
+        let mut refused = unsupported_address(&object, gateway);
+        let settings = proxy_settings(ctx, &object, gateway, class).unwrap_or_else(|finding| {
+            refused.get_or_insert(finding);
+            ProxySettings::default()
+        });
+        let unresolved = backend_client_certificate(&object, gateway)
+            .into_iter()
+            .collect();
+        Self {
+            object,
+            key: table_key,
+            gateway,
+            listeners,
+            settings,
+            refused,
+            unresolved,
+            routes: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a rule to the table.
+    pub(crate) fn add_route(&mut self, key: RouteKey, route: Route) {
+        self.routes.insert(key, Arc::new(route));
+    }
+
+    /// Reports everything worth telling about the Gateway.
+    pub(crate) fn report(&self, ctx: &Context<'_>) {
+        let own = self.refused.iter().chain(&self.unresolved).cloned();
+        let listeners = self
+            .listeners
+            .iter()
+            .flat_map(|listener| listener.findings(&self.object));
+        let unused = unused_fields(&self.object, self.gateway);
+        own.chain(listeners)
+            .chain(unused)
+            .for_each(|finding| ctx.report(finding));
+    }
+
+    /// Its table: only its own listeners, routes, clusters, endpoints, certificates and settings. `None` if the Gateway
+    /// is not accepted.
+    pub(crate) fn table(&mut self, backends: &Backends) -> Option<RoutingTable> {
+        let routes = std::mem::take(&mut self.routes);
+        if !self.accepted() {
+            return None;
+        }
+        let mut table = RoutingTable::new(self.key.clone());
+        table.settings = Arc::new(self.settings.clone());
+        table.routes = routes;
+        for listener in &self.listeners {
+            let Some(entry) = listener.table_entry() else {
+                continue;
+            };
+            table
+                .listeners
+                .insert(listener.key.clone(), Arc::new(entry));
+            for (key, certificate) in listener.certificates() {
+                table
+                    .certificates
+                    .insert(key.clone(), certificate.certificate.clone());
+            }
+        }
+        backends.fill(&mut table);
+        Some(table)
+    }
+
+    fn accepted(&self) -> bool {
+        self.refused.is_none() && self.listeners.iter().any(ListenerState::accepted)
+    }
+
+    /// Its status. `Programmed` stays Unknown where that is for the data plane to say.
+    pub(crate) fn status(&self) -> GatewayStatus {
+        use ConditionStatus::{False, True, Unknown};
+        let generation = self.gateway.metadata.generation;
+        let mut conditions = ConditionSet::new(generation);
+        let invalid: Vec<_> = self.names(|listener| !listener.accepted());
+        match &self.refused {
+            Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
+            None if invalid.is_empty() => {
+                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted")
+            }
+            None => {
+                let status = if self.accepted() { True } else { False };
+                let message = format!("Listeners that are not valid: {}", invalid.join(", "));
+                conditions.set(kind::ACCEPTED, status, reason::LISTENERS_NOT_VALID, message);
+            }
+        }
+        let unresolved = self.names(|listener| !listener.resolved());
+        match self.unresolved.first() {
+            Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
+            None if unresolved.is_empty() => {
+                conditions.set(
+                    kind::RESOLVED_REFS,
+                    True,
+                    reason::RESOLVED_REFS,
+                    "All references are resolved",
+                );
+            }
+            None => {
+                let message = format!(
+                    "Listeners with references that are not resolved: {}",
+                    unresolved.join(", ")
+                );
+                conditions.set(
+                    kind::RESOLVED_REFS,
+                    False,
+                    reason::LISTENERS_NOT_RESOLVED,
+                    message,
+                );
+            }
+        }
+        if self.refused.is_some() {
+            conditions.set(
+                kind::PROGRAMMED,
+                False,
+                reason::INVALID,
+                "The Gateway is not accepted",
+            );
+        } else if self
+            .listeners
+            .iter()
+            .all(|listener| listener.table_entry().is_none())
+        {
+            conditions.set(
+                kind::PROGRAMMED,
+                False,
+                reason::INVALID,
+                "No listener can be served",
+            );
+        } else {
+            conditions.set(
+                kind::PROGRAMMED,
+                Unknown,
+                reason::PENDING,
+                "Waiting for the data plane",
+            );
+        }
+        let listeners = self
+            .listeners
+            .iter()
+            .map(|listener| listener.status(generation))
+            .collect();
+        GatewayStatus {
+            addresses: Vec::new(),
+            conditions,
+            listeners,
+        }
+    }
+
+    fn names(&self, pick: impl Fn(&ListenerState<'_>) -> bool) -> Vec<&str> {
+        self.listeners
+            .iter()
+            .filter(|listener| pick(listener))
+            .map(|listener| listener.spec.name.as_str())
+            .collect()
+    }
+}
+
+/// Class first, then the Gateway's own `infrastructure.parametersRef`.
+fn proxy_settings(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    gateway: &Gateway,
+    class: Option<&ProxyParameters>,
+) -> Result<ProxySettings, Finding> {
+    let reference = gateway
+        .spec
+        .infrastructure
+        .as_ref()
+        .and_then(|infrastructure| infrastructure.parameters_ref.as_ref());
+    let field = "spec.infrastructure.parametersRef";
+    let own = match reference {
+        None => None,
+        Some(r) => {
+            let target = (r.group.as_str(), r.kind.as_str());
+            settings::parameters(ctx, object, field, target, &object.key.namespace, &r.name)?
+        }
+    };
+    let layers: Vec<_> = class.into_iter().chain(own).collect();
+    settings::settings(&layers).map_err(|(path, message)| {
+        object.error(
+            reason::INVALID_PARAMETERS,
+            field,
+            format!("spec.proxy.{path}: {message}"),
+            "correct that field",
+        )
+    })
+}
+
+fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {
+    let (index, kind) = gateway
+        .spec
+        .addresses
+        .iter()
+        .flatten()
+        .map(|address| address.r#type.as_deref().unwrap_or("IPAddress"))
+        .enumerate()
+        .find(|(_, kind)| !matches!(*kind, "IPAddress" | "Hostname"))?;
+    Some(object.error(
+        reason::UNSUPPORTED_ADDRESS,
+        format!("spec.addresses[{index}].type"),
+        format!("addresses of type {kind:?} are not supported"),
+        "use IPAddress or Hostname",
+    ))
+}
+
+fn backend_client_certificate(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {
+    gateway
+        .spec
+        .tls
+        .as_ref()?
+        .backend
+        .as_ref()?
+        .client_certificate_ref
+        .as_ref()?;
+    Some(object.error(
+        reason::INVALID_CLIENT_CERTIFICATE_REF,
+        "spec.tls.backend.clientCertificateRef",
+        "client certificates towards backends are not supported yet; connections are made without",
+        "remove the reference",
+    ))
+}
+
+fn unused_fields(object: &ObjectRef, gateway: &Gateway) -> Vec<Finding> {
+    let spec = &gateway.spec;
+    let fields = [
+        (
+            "spec.allowedListeners",
+            spec.allowed_listeners.is_some(),
+            "ListenerSets are not supported yet",
+        ),
+        (
+            "spec.defaultScope",
+            spec.default_scope.is_some(),
+            "default Gateways are not supported yet",
+        ),
+    ];
+    let used = fields.into_iter().filter(|(_, used, _)| *used);
+    used.map(|(field, _, message)| {
+        object.warning(
+            reason::UNSUPPORTED_VALUE,
+            field,
+            format!("{message}; this has no effect"),
+            "remove the field",
+        )
+    })
+    .collect()
+}

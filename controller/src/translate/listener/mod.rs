@@ -1,0 +1,290 @@
+//! Listeners of a Gateway: what each one serves, which routes it takes, and what is wrong with it.
+
+mod allowed;
+mod conflict;
+mod tls;
+
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::gateways::{Gateway, GatewayListeners};
+use portcullis_routing::{
+    CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+};
+
+pub(crate) use self::conflict::find_conflicts;
+use self::{allowed::AllowedRoutes, tls::Terminate};
+use super::{
+    Context,
+    certificate::{Certificates, ServerCertificate},
+};
+use crate::{
+    finding::{Finding, ObjectRef},
+    status::{
+        ConditionSet, ConditionStatus, ListenerStatus, RouteGroupKind, condition::kind, reason,
+    },
+};
+
+/// A listener, and everything that its status says.
+#[derive(Debug)]
+pub(crate) struct ListenerState<'a> {
+    pub(crate) spec: &'a GatewayListeners,
+    pub(crate) key: ListenerKey,
+    /// Path of the listener in its Gateway.
+    field: String,
+    /// `None` if the protocol is not supported.
+    protocol: Option<ListenerProtocol>,
+    /// In lower case.
+    pub(crate) hostname: Option<String>,
+    allowed: AllowedRoutes,
+    tls: Terminate,
+    /// Why it is not accepted.
+    refused: Option<Finding>,
+    /// Another listener that it cannot be told from. Such a listener is not accepted either.
+    conflict: Option<Finding>,
+    /// References of it that lead nowhere.
+    unresolved: Vec<Finding>,
+    /// Other listeners of the port whose hostnames overlap with its own.
+    overlaps: Vec<&'a str>,
+    /// Number of routes that are accepted on it.
+    attached: usize,
+}
+
+impl<'a> ListenerState<'a> {
+    /// Looks at listener number `index` of a Gateway.
+    pub(crate) fn new(
+        ctx: &Context<'a>,
+        object: &ObjectRef,
+        (key, gateway): (&GatewayKey, &'a Gateway),
+        index: usize,
+        certificates: &mut Certificates,
+    ) -> Self {
+        let spec = &gateway.spec.listeners[index];
+        let field = format!("spec.listeners[{index}]");
+        let (protocol, mut refused) = match protocol(object, &field, spec) {
+            Ok(protocol) => (Some(protocol), None),
+            Err(finding) => (None, Some(finding)),
+        };
+        let mut unresolved = Vec::new();
+        let allowed =
+            AllowedRoutes::new(object, &field, spec, protocol).unwrap_or_else(|finding| {
+                refused.get_or_insert(finding);
+                AllowedRoutes::default()
+            });
+        unresolved.extend(allowed.invalid_kinds.clone());
+        let mut tls = Terminate::default();
+        if protocol == Some(ListenerProtocol::Https) {
+            match Terminate::new(ctx, object, &field, (gateway, spec), certificates) {
+                Ok(terminate) => tls = terminate,
+                Err(finding) => drop(refused.get_or_insert(finding)),
+            }
+            unresolved.append(&mut tls.unresolved);
+        }
+        Self {
+            spec,
+            key: ListenerKey::of(key, &spec.name),
+            field,
+            protocol,
+            hostname: spec
+                .hostname
+                .as_ref()
+                .filter(|name| !name.is_empty())
+                .map(|name| name.to_ascii_lowercase()),
+            allowed,
+            tls,
+            refused,
+            conflict: None,
+            unresolved,
+            overlaps: Vec::new(),
+            attached: 0,
+        }
+    }
+
+    /// Whether the listener is valid, so that `Accepted` is True.
+    pub(crate) fn accepted(&self) -> bool {
+        self.refused.is_none() && self.conflict.is_none()
+    }
+
+    /// Whether all its references are resolved.
+    pub(crate) fn resolved(&self) -> bool {
+        self.unresolved.is_empty()
+    }
+
+    /// Whether `allowedRoutes` admits a route of this kind from this namespace.
+    pub(crate) fn allows(
+        &self,
+        ctx: &Context<'_>,
+        gateway_namespace: &str,
+        kind: &str,
+        namespace: &str,
+    ) -> bool {
+        self.allowed.allows(ctx, gateway_namespace, kind, namespace)
+    }
+
+    /// Counts a route that is accepted here.
+    pub(crate) fn attach(&mut self) {
+        self.attached += 1;
+    }
+
+    /// The listener as it stands in the table; `None` if it cannot be served.
+    pub(crate) fn table_entry(&self) -> Option<Listener> {
+        if !self.accepted() {
+            return None;
+        }
+        let protocol = self.protocol?;
+        let tls = (protocol == ListenerProtocol::Https).then(|| ListenerTls {
+            certificates: self
+                .tls
+                .certificates
+                .iter()
+                .map(|(key, _)| key.clone())
+                .collect(),
+            min_version: self.tls.min_version,
+        });
+        if tls.as_ref().is_some_and(|tls| tls.certificates.is_empty()) {
+            return None;
+        }
+        Some(Listener {
+            port: self.port()?,
+            protocol,
+            hostname: self.hostname.clone(),
+            tls,
+        })
+    }
+
+    /// The certificates that the table needs for it.
+    pub(crate) fn certificates(&self) -> &[(CertificateKey, Arc<ServerCertificate>)] {
+        &self.tls.certificates
+    }
+
+    fn port(&self) -> Option<u16> {
+        u16::try_from(self.spec.port).ok()
+    }
+
+    /// Everything worth telling about it.
+    pub(crate) fn findings(&self, object: &ObjectRef) -> Vec<Finding> {
+        let overlap = (!self.overlaps.is_empty()).then(|| {
+            object.warning(
+                reason::OVERLAPPING_HOSTNAMES,
+                format!("{}.hostname", self.field),
+                self.overlap_message(),
+                "nothing is wrong with this as such: browsers may reuse a connection of the other listener and are \
+                 answered with 421, after which they connect anew",
+            )
+        });
+        self.refused
+            .iter()
+            .chain(&self.conflict)
+            .chain(&self.unresolved)
+            .chain(&self.tls.warnings)
+            .cloned()
+            .chain(overlap)
+            .collect()
+    }
+
+    fn overlap_message(&self) -> String {
+        format!(
+            "the hostname overlaps with that of {} on the same port",
+            self.overlaps.join(", ")
+        )
+    }
+
+    /// Its status. `Programmed` stays Unknown where that is for the data plane to say.
+    pub(crate) fn status(&self, generation: Option<i64>) -> ListenerStatus {
+        use ConditionStatus::{False, True, Unknown};
+        let mut conditions = ConditionSet::new(generation);
+        match (&self.conflict, &self.refused) {
+            (Some(conflict), _) => {
+                conditions.set_finding(kind::CONFLICTED, True, conflict);
+                conditions.set_finding(kind::ACCEPTED, False, conflict);
+                conditions.set_finding(kind::PROGRAMMED, False, conflict);
+            }
+            (None, Some(refused)) => {
+                conditions.set(
+                    kind::CONFLICTED,
+                    False,
+                    reason::NO_CONFLICTS,
+                    "No conflicts",
+                );
+                conditions.set_finding(kind::ACCEPTED, False, refused);
+                conditions.set(
+                    kind::PROGRAMMED,
+                    False,
+                    reason::INVALID,
+                    "The listener is not accepted",
+                );
+            }
+            (None, None) => {
+                conditions.set(
+                    kind::CONFLICTED,
+                    False,
+                    reason::NO_CONFLICTS,
+                    "No conflicts",
+                );
+                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted");
+                if self.table_entry().is_some() {
+                    conditions.set(
+                        kind::PROGRAMMED,
+                        Unknown,
+                        reason::PENDING,
+                        "Waiting for the data plane",
+                    );
+                } else {
+                    conditions.set(
+                        kind::PROGRAMMED,
+                        False,
+                        reason::INVALID,
+                        "No certificate can be served",
+                    );
+                }
+            }
+        }
+        match self.unresolved.first() {
+            None => conditions.set(
+                kind::RESOLVED_REFS,
+                True,
+                reason::RESOLVED_REFS,
+                "All references are resolved",
+            ),
+            Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
+        }
+        if !self.overlaps.is_empty() {
+            conditions.set(
+                kind::OVERLAPPING_TLS_CONFIG,
+                True,
+                reason::OVERLAPPING_HOSTNAMES,
+                format!("{}: {}", self.field, self.overlap_message()),
+            );
+        }
+        ListenerStatus {
+            name: self.spec.name.clone(),
+            attached_routes: i32::try_from(self.attached).unwrap_or(i32::MAX),
+            supported_kinds: self
+                .allowed
+                .kinds
+                .iter()
+                .map(|kind| RouteGroupKind::gateway_api(kind))
+                .collect(),
+            conditions,
+        }
+    }
+}
+
+fn protocol(
+    object: &ObjectRef,
+    field: &str,
+    spec: &GatewayListeners,
+) -> Result<ListenerProtocol, Finding> {
+    match spec.protocol.as_str() {
+        "HTTP" => Ok(ListenerProtocol::Http),
+        "HTTPS" => Ok(ListenerProtocol::Https),
+        other => Err(object.error(
+            reason::UNSUPPORTED_PROTOCOL,
+            format!("{field}.protocol"),
+            format!(
+                "protocol {other:?} of listener {:?} is not supported",
+                spec.name
+            ),
+            "use HTTP or HTTPS",
+        )),
+    }
+}

@@ -1,0 +1,172 @@
+//! `tls` of an HTTPS listener: termination with certificates from Secrets.
+
+use std::sync::Arc;
+
+use gateway_api::apis::experimental::gateways::{
+    Gateway, GatewayListeners, GatewayListenersTls, GatewayListenersTlsMode,
+};
+use portcullis_routing::{CertificateKey, listener::TlsVersion};
+
+use crate::{
+    finding::{Finding, ObjectRef},
+    status::reason,
+    translate::{
+        Context,
+        certificate::{Certificates, ServerCertificate},
+    },
+};
+
+/// The key of `tls.options` that sets the lowest version accepted: `1.2` (the default) or `1.3`.
+const MIN_VERSION_OPTION: &str = "portcullis.dev/tls-min-version";
+
+/// How an HTTPS listener terminates TLS.
+#[derive(Debug, Default)]
+pub(super) struct Terminate {
+    pub(super) certificates: Vec<(CertificateKey, Arc<ServerCertificate>)>,
+    pub(super) min_version: TlsVersion,
+    /// certificateRefs that lead nowhere.
+    pub(super) unresolved: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl Terminate {
+    /// Reads `tls` of a listener at `field`. An error refuses the listener.
+    pub(super) fn new(
+        ctx: &Context<'_>,
+        object: &ObjectRef,
+        field: &str,
+        (gateway, spec): (&Gateway, &GatewayListeners),
+        certificates: &mut Certificates,
+    ) -> Result<Self, Finding> {
+        refuse_client_validation(object, gateway, spec)?;
+        let field = format!("{field}.tls");
+        let absent = GatewayListenersTls::default();
+        let tls = spec.tls.as_ref().unwrap_or(&absent);
+        if tls.mode == Some(GatewayListenersTlsMode::Passthrough) {
+            return Err(object.error(
+                reason::UNSUPPORTED_VALUE,
+                format!("{field}.mode"),
+                "an HTTPS listener cannot pass TLS through",
+                "use mode Terminate",
+            ));
+        }
+        let mut result = Self::default();
+        result.read_options(object, &field, tls)?;
+        let references = tls.certificate_refs.as_deref().unwrap_or_default();
+        if references.is_empty() {
+            result.unresolved.push(object.error(
+                reason::INVALID_CERTIFICATE_REF,
+                format!("{field}.certificateRefs"),
+                format!("listener {:?} has no certificate", spec.name),
+                "refer to a Secret of type kubernetes.io/tls",
+            ));
+        }
+        for (index, reference) in references.iter().enumerate() {
+            let field = format!("{field}.certificateRefs[{index}]");
+            match certificates.resolve(ctx, object, &field, reference) {
+                Ok(certificate) => result.certificates.push(certificate),
+                Err(finding) => result.unresolved.push(finding),
+            }
+        }
+        if let Some(hostname) = spec
+            .hostname
+            .as_deref()
+            .filter(|hostname| !hostname.is_empty())
+        {
+            result.warn_of_other_names(object, &field, &hostname.to_ascii_lowercase());
+        }
+        Ok(result)
+    }
+
+    fn read_options(
+        &mut self,
+        object: &ObjectRef,
+        field: &str,
+        tls: &GatewayListenersTls,
+    ) -> Result<(), Finding> {
+        for (key, value) in tls.options.iter().flatten() {
+            match (key.as_str(), value.as_str()) {
+                (MIN_VERSION_OPTION, "1.2") => self.min_version = TlsVersion::V1_2,
+                (MIN_VERSION_OPTION, "1.3") => self.min_version = TlsVersion::V1_3,
+                (MIN_VERSION_OPTION, other) => {
+                    return Err(object.error(
+                        reason::UNSUPPORTED_VALUE,
+                        format!("{field}.options[{key}]"),
+                        format!("{other:?} is no version of TLS that is supported"),
+                        "use \"1.2\" or \"1.3\"",
+                    ));
+                }
+                _ => self.warnings.push(object.warning(
+                    reason::UNSUPPORTED_VALUE,
+                    format!("{field}.options[{key}]"),
+                    "this option is not known here and has no effect",
+                    format!("remove it; the known option is {MIN_VERSION_OPTION}"),
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    fn warn_of_other_names(&mut self, object: &ObjectRef, field: &str, hostname: &str) {
+        if !self.certificates.is_empty()
+            && !self
+                .certificates
+                .iter()
+                .any(|(_, certificate)| certificate.covers(hostname))
+        {
+            self.warnings.push(object.warning(
+                "CertificateNameMismatch",
+                format!("{field}.certificateRefs"),
+                format!("no certificate is valid for the listener's hostname {hostname:?}, so clients will refuse it"),
+                "add a certificate that names this host",
+            ));
+        }
+    }
+}
+
+/// Client certificates cannot be asked for yet. A listener that should ask for them must not serve without.
+fn refuse_client_validation(
+    object: &ObjectRef,
+    gateway: &Gateway,
+    spec: &GatewayListeners,
+) -> Result<(), Finding> {
+    let Some(frontend) = gateway
+        .spec
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.frontend.as_ref())
+    else {
+        return Ok(());
+    };
+    let per_port = frontend
+        .per_port
+        .iter()
+        .flatten()
+        .position(|entry| entry.port == spec.port);
+    let field = match per_port {
+        Some(index) => {
+            let validation = frontend
+                .per_port
+                .iter()
+                .flatten()
+                .nth(index)
+                .and_then(|entry| entry.tls.validation.as_ref());
+            validation.map(|_| format!("spec.tls.frontend.perPort[{index}].tls.validation"))
+        }
+        None => frontend
+            .default
+            .validation
+            .as_ref()
+            .map(|_| "spec.tls.frontend.default.validation".to_owned()),
+    };
+    let Some(field) = field else { return Ok(()) };
+    Err(object.error(
+        reason::UNSUPPORTED_VALUE,
+        field,
+        format!(
+            "client certificates are not validated yet, so listener {:?} is not served",
+            spec.name
+        ),
+        "remove the validation to serve every client",
+    ))
+}

@@ -1,0 +1,207 @@
+//! Settings of a Gateway's proxy: the GatewayParameters of its class, then its own.
+
+use gateway_api::Duration;
+use portcullis_crds::gateway_parameters::{
+    AccessLogMode, Limits as LimitParameters, ProxyParameters,
+};
+use portcullis_routing::{
+    Millis, ProxySettings,
+    settings::{AccessLog, Limits},
+};
+
+use super::Context;
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::reason,
+};
+
+/// One in this many requests is logged, where the mode is Sampled and the share is not given.
+const DEFAULT_SAMPLE: u32 = 100;
+
+/// Follows a `parametersRef` at `field` of `object`.
+pub(crate) fn parameters<'a>(
+    ctx: &Context<'a>,
+    object: &ObjectRef,
+    field: &str,
+    (group, kind): (&str, &str),
+    namespace: &str,
+    name: &str,
+) -> Result<Option<&'a ProxyParameters>, Finding> {
+    if (group, kind) != ("portcullis.dev", "GatewayParameters") {
+        return Err(object.error(
+            reason::INVALID_PARAMETERS,
+            format!("{field}.kind"),
+            format!("{kind} of group {group:?} is not a kind of parameters that is known here"),
+            "refer to a GatewayParameters of group portcullis.dev",
+        ));
+    }
+    let key = ObjectKey::new(namespace, name);
+    let Some(parameters) = ctx.resources.gateway_parameters.get(&key) else {
+        return Err(object.error(
+            reason::INVALID_PARAMETERS,
+            format!("{field}.name"),
+            format!("GatewayParameters {key} does not exist"),
+            "create it, or correct the reference",
+        ));
+    };
+    let Some(proxy) = &parameters.spec.proxy else {
+        return Ok(None);
+    };
+    // Tried on its own here, so that the object that is wrong is the one that is told.
+    settings(&[proxy]).map_err(|(path, message)| {
+        object.error(
+            reason::INVALID_PARAMETERS,
+            format!("{field}.name"),
+            format!("GatewayParameters {key} is not valid: spec.proxy.{path}: {message}"),
+            "correct that field of the GatewayParameters",
+        )
+    })?;
+    Ok(Some(proxy))
+}
+
+/// Path below `spec.proxy`, and what is wrong there.
+type Invalid = (&'static str, String);
+
+/// Defaults, overlaid with each layer in turn. An error names the field below `spec.proxy`.
+pub(crate) fn settings(layers: &[&ProxyParameters]) -> Result<ProxySettings, Invalid> {
+    let mut settings = ProxySettings::default();
+    for layer in layers {
+        if let Some(limits) = &layer.limits {
+            overlay_limits(&mut settings.limits, limits)?;
+        }
+        if let Some(client) = &layer.client_address {
+            overlay(
+                &mut settings.client_address.trusted_hops,
+                client.trusted_hops,
+            );
+            overlay(
+                &mut settings.client_address.proxy_protocol,
+                client.proxy_protocol,
+            );
+        }
+        if let Some(log) = &layer.access_log {
+            settings.access_log = match log.mode {
+                AccessLogMode::Off => AccessLog::Off,
+                AccessLogMode::On => AccessLog::On,
+                AccessLogMode::Sampled => AccessLog::Sampled(match log.one_in {
+                    None => DEFAULT_SAMPLE,
+                    Some(0) => return Err(("accessLog.oneIn", "must be at least 1".into())),
+                    Some(n) => n,
+                }),
+            };
+        }
+        overlay_duration(
+            &mut settings.drain_timeout.0,
+            "drainTimeout",
+            layer.drain_timeout.as_deref(),
+        )?;
+    }
+    Ok(settings)
+}
+
+fn overlay_limits(limits: &mut Limits, layer: &LimitParameters) -> Result<(), Invalid> {
+    overlay_range(
+        &mut limits.max_header_bytes,
+        "limits.maxHeaderBytes",
+        layer.max_header_bytes,
+        1024..=1_048_576,
+    )?;
+    overlay_range(
+        &mut limits.max_headers,
+        "limits.maxHeaders",
+        layer.max_headers,
+        1..=256,
+    )?;
+    overlay_range(
+        &mut limits.max_target_bytes,
+        "limits.maxTargetBytes",
+        layer.max_target_bytes,
+        64..=1_048_576,
+    )?;
+    overlay_range(
+        &mut limits.max_concurrent_streams,
+        "limits.maxConcurrentStreams",
+        layer.max_concurrent_streams,
+        1..=65_535,
+    )?;
+    overlay_range(
+        &mut limits.max_connections,
+        "limits.maxConnections",
+        layer.max_connections,
+        1..=u32::MAX,
+    )?;
+    overlay_duration(
+        &mut limits.header_timeout,
+        "limits.headerTimeout",
+        layer.header_timeout.as_deref(),
+    )?;
+    overlay_duration(
+        &mut limits.idle_timeout,
+        "limits.idleTimeout",
+        layer.idle_timeout.as_deref(),
+    )?;
+    overlay_duration(
+        &mut limits.stream_idle_timeout,
+        "limits.streamIdleTimeout",
+        layer.stream_idle_timeout.as_deref(),
+    )?;
+    if layer.max_body_bytes.is_some() {
+        limits.max_body_bytes = layer.max_body_bytes;
+    }
+    match layer.max_requests_per_connection {
+        Some(0) => Err((
+            "limits.maxRequestsPerConnection",
+            "must be at least 1".into(),
+        )),
+        None => Ok(()),
+        set => {
+            limits.max_requests_per_connection = set;
+            Ok(())
+        }
+    }
+}
+
+fn overlay<T>(value: &mut T, layer: Option<T>) {
+    if let Some(layer) = layer {
+        *value = layer;
+    }
+}
+
+fn overlay_range(
+    value: &mut u32,
+    path: &'static str,
+    layer: Option<u32>,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<(), Invalid> {
+    if let Some(layer) = layer {
+        if !range.contains(&layer) {
+            return Err((
+                path,
+                format!(
+                    "{layer} is not between {} and {}",
+                    range.start(),
+                    range.end()
+                ),
+            ));
+        }
+        *value = layer;
+    }
+    Ok(())
+}
+
+fn overlay_duration(
+    value: &mut Millis,
+    path: &'static str,
+    layer: Option<&str>,
+) -> Result<(), Invalid> {
+    if let Some(text) = layer {
+        let duration: Duration = text
+            .parse()
+            .map_err(|error| (path, format!("{text:?}: {error}")))?;
+        let millis = u64::try_from(duration.as_millis())
+            .map_err(|_| (path, format!("{text:?} is too long")))?;
+        *value = Millis(millis);
+    }
+    Ok(())
+}
