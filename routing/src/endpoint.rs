@@ -34,7 +34,9 @@ pub enum EndpointHost {
 }
 
 /// State of an endpoint (EndpointSlice conditions `ready`, `serving`, `terminating`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum EndpointState {
     /// Takes traffic.
     #[default]

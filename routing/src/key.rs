@@ -1,6 +1,6 @@
-//! Keys: how the resources of a table are named, and how they name each other.
+//! Keys: how the resources of a table are named, and how they name each other. A clone is cheap: the text is shared.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,11 +9,11 @@ macro_rules! string_key {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
-        pub struct $name(Box<str>);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Wraps a key that is already in canonical form.
-            pub fn new(key: impl Into<Box<str>>) -> Self {
+            pub fn new(key: impl Into<Arc<str>>) -> Self {
                 Self(key.into())
             }
 
@@ -26,6 +26,12 @@ macro_rules! string_key {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
             }
         }
 
@@ -76,7 +82,10 @@ impl ListenerKey {
 impl RouteKey {
     /// The key of rule number `rule` (from 0) of the route object `namespace/name` of `kind`.
     pub fn of(kind: &str, namespace: &str, name: &str, rule: usize) -> Self {
-        Self::new(format!("{}/{namespace}/{name}/{rule}", kind.to_ascii_lowercase()))
+        Self::new(format!(
+            "{}/{namespace}/{name}/{rule}",
+            kind.to_ascii_lowercase()
+        ))
     }
 }
 

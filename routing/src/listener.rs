@@ -42,7 +42,9 @@ pub struct ListenerTls {
 }
 
 /// A TLS protocol version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub enum TlsVersion {
     /// TLS 1.2 (RFC 5246).
     #[default]

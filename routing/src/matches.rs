@@ -25,8 +25,17 @@ pub enum PathMatch {
     Exact(String),
     /// Element-wise prefix: `/a` matches `/a` and `/a/b`, not `/ab`. No trailing slash, but for `/` itself.
     Prefix(String),
-    /// A regular expression (syntax of the `regex` crate) that must match the whole path.
+    /// A regular expression that must match the whole path. See [`crate::Pattern`] for syntax and bounds.
     Regex(String),
+}
+
+impl PathMatch {
+    /// The path or expression.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Exact(text) | Self::Prefix(text) | Self::Regex(text) => text,
+        }
+    }
 }
 
 /// A condition on one header. Several field lines are joined with `, ` first (RFC 9110 5.3).
@@ -52,6 +61,6 @@ pub struct QueryMatch {
 pub enum ValueMatch {
     /// Equal, case-sensitive.
     Exact(String),
-    /// A regular expression (syntax of the `regex` crate) that must match the whole value.
+    /// A regular expression that must match the whole value. See [`crate::Pattern`] for syntax and bounds.
     Regex(String),
 }

@@ -75,8 +75,9 @@ pub enum Backend {
     },
 }
 
-/// Decides between routes whose matches rank the same: oldest object, then `namespace/name`, then rule order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Decides between routes whose matches rank the same: oldest object, then `namespace/name`, then rule order. See
+/// [`crate::MatchRank`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RouteOrder {
     /// Creation time of the object, seconds since the epoch. An object without one sorts last.
     pub created_at: i64,

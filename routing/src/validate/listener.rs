@@ -1,0 +1,91 @@
+//! Listeners, each alone and beside the others of its port.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use super::{Check, ensure, syntax};
+use crate::{
+    key::ListenerKey,
+    listener::{Listener, ListenerProtocol},
+    resource::{Rejection, ResourceKind},
+    table::RoutingTable,
+};
+
+/// The listeners that are served, and the rejections of the others. Of listeners that conflict, the first by key stays.
+pub(crate) fn partition(
+    table: &RoutingTable,
+) -> (BTreeMap<&ListenerKey, &Arc<Listener>>, Vec<Rejection>) {
+    let mut valid = BTreeMap::new();
+    let mut rejections = Vec::new();
+    let mut claims = Claims::default();
+    for (key, listener) in &table.listeners {
+        match check(table, listener).and_then(|()| claims.claim(listener)) {
+            Ok(()) => {
+                valid.insert(key, listener);
+            }
+            Err(message) => {
+                rejections.push(Rejection {
+                    kind: ResourceKind::Listener,
+                    key: key.to_string(),
+                    message,
+                });
+            }
+        }
+    }
+    (valid, rejections)
+}
+
+fn check(table: &RoutingTable, listener: &Listener) -> Check {
+    ensure(listener.port != 0, || "the port is 0".to_owned())?;
+    if let Some(hostname) = &listener.hostname {
+        syntax::hostname_or_wildcard(hostname)?;
+    }
+    match (listener.protocol, &listener.tls) {
+        (ListenerProtocol::Http, None) => Ok(()),
+        (ListenerProtocol::Http, Some(_)) => Err("an HTTP listener has TLS settings".to_owned()),
+        (ListenerProtocol::Https, None) => Err("an HTTPS listener has no TLS settings".to_owned()),
+        (ListenerProtocol::Https, Some(tls)) => {
+            ensure(!tls.certificates.is_empty(), || {
+                "an HTTPS listener has no certificate".to_owned()
+            })?;
+            let missing = tls
+                .certificates
+                .iter()
+                .find(|key| !table.certificates.contains_key(*key));
+            missing.map_or(Ok(()), |key| {
+                Err(format!("certificate {key} is not in the table"))
+            })
+        }
+    }
+}
+
+/// What the listeners so far hold.
+#[derive(Default)]
+struct Claims<'a> {
+    protocols: HashMap<u16, ListenerProtocol>,
+    hostnames: HashSet<(u16, Option<&'a str>)>,
+}
+
+impl<'a> Claims<'a> {
+    fn claim(&mut self, listener: &'a Listener) -> Check {
+        let Listener {
+            port,
+            protocol,
+            hostname,
+            ..
+        } = listener;
+        let spoken = *self.protocols.entry(*port).or_insert(*protocol);
+        ensure(spoken == *protocol, || {
+            format!("another listener of port {port} has another protocol")
+        })?;
+        let hostname = hostname.as_deref();
+        ensure(self.hostnames.insert((*port, hostname)), || {
+            format!(
+                "another listener of port {port} has the hostname {}",
+                hostname.unwrap_or("(none)")
+            )
+        })
+    }
+}

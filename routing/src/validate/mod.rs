@@ -1,0 +1,124 @@
+//! Checks of what a table's types cannot say. Each resource is judged alone: a bad one is rejected, the others serve on.
+//!
+//! The controller is expected to have said everything in conditions before; a rejection points at a fault of the
+//! controller, or at a table written by hand.
+
+pub(crate) mod certificate;
+pub(crate) mod cluster;
+pub(crate) mod endpoint;
+pub(crate) mod filter;
+pub(crate) mod listener;
+pub(crate) mod matches;
+pub(crate) mod policy;
+pub(crate) mod route;
+pub(crate) mod settings;
+pub mod syntax;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use itertools::{EitherOrBoth, Itertools};
+
+use crate::{
+    compile::compile,
+    delta::same,
+    resource::{Rejection, ResourceKind},
+    table::RoutingTable,
+};
+
+/// The outcome of one check; the message is for people.
+pub(crate) type Check = Result<(), String>;
+
+/// Everything that a data plane would reject of a table, by kind and key.
+pub fn table(table: Arc<RoutingTable>) -> Vec<Rejection> {
+    compile(None, table, |_, _| Ok(())).1
+}
+
+/// Turns a condition into a check.
+pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
+    if holds { Ok(()) } else { Err(message()) }
+}
+
+/// Checks settings, clusters, endpoints and certificates. Those that are equal in the previous table keep its verdict.
+pub(crate) fn resources(
+    previous: Option<(&RoutingTable, &[Rejection])>,
+    table: &RoutingTable,
+) -> Vec<Rejection> {
+    let before = previous.map(|(before, _)| before);
+    let known = previous.map_or(&[][..], |(_, rejections)| rejections);
+    let clusters = before.map(|before| &before.clusters);
+    let endpoints = before.map(|before| &before.endpoints);
+    let references_lost = clusters.is_some_and(|clusters| lost_a_key(clusters, &table.clusters));
+    let endpoints = endpoints.filter(|_| !references_lost);
+    let mut rejections = Vec::new();
+    if let Err(message) = settings::check(&table.settings) {
+        rejections.push(Rejection {
+            kind: ResourceKind::Settings,
+            key: table.gateway.to_string(),
+            message,
+        });
+    }
+    rejections.extend(changed(
+        ResourceKind::Cluster,
+        clusters,
+        known,
+        &table.clusters,
+        |_, c| cluster::check(c),
+    ));
+    rejections.extend(changed(
+        ResourceKind::Endpoints,
+        endpoints,
+        known,
+        &table.endpoints,
+        |key, endpoints| endpoint::check(table, key, endpoints),
+    ));
+    let certificates = before.map(|before| &before.certificates);
+    rejections.extend(changed(
+        ResourceKind::Certificate,
+        certificates,
+        known,
+        &table.certificates,
+        |_, c| certificate::check(c),
+    ));
+    rejections
+}
+
+/// Whether a key of `old` is missing in `new`, so that references to it may dangle.
+pub(crate) fn lost_a_key<K: Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) -> bool {
+    old.keys()
+        .merge_join_by(new.keys(), Ord::cmp)
+        .any(|pair| pair.is_left())
+}
+
+/// Rejections of one kind: the known ones of resources that did not change, and what `check` says of the others.
+fn changed<K: Ord + AsRef<str>, V: PartialEq>(
+    kind: ResourceKind,
+    old: Option<&BTreeMap<K, Arc<V>>>,
+    known: &[Rejection],
+    new: &BTreeMap<K, Arc<V>>,
+    check: impl Fn(&K, &V) -> Check,
+) -> Vec<Rejection> {
+    let of_kind: BTreeMap<&str, &Rejection> = known
+        .iter()
+        .filter(|known| known.kind == kind)
+        .map(|known| (known.key.as_str(), known))
+        .collect();
+    let pairs = old
+        .into_iter()
+        .flatten()
+        .merge_join_by(new, |old, new| old.0.cmp(new.0));
+    let verdicts = pairs.filter_map(|pair| match pair {
+        EitherOrBoth::Left(_) => None,
+        EitherOrBoth::Both((_, old), (key, value)) if same(old, value) => {
+            of_kind.get(key.as_ref()).map(|known| (*known).clone())
+        }
+        EitherOrBoth::Both(_, (key, value)) | EitherOrBoth::Right((key, value)) => {
+            let message = check(key, value).err()?;
+            Some(Rejection {
+                kind,
+                key: key.as_ref().to_owned(),
+                message,
+            })
+        }
+    });
+    verdicts.collect()
+}

@@ -1,0 +1,95 @@
+//! Routes: one rule each.
+
+use super::{Check, ensure, filter, matches, policy, syntax};
+use crate::{
+    filter::Filter,
+    key::ClusterKey,
+    matches::PathMatch,
+    route::{Backend, Route, RouteAction, WeightedCluster},
+    table::RoutingTable,
+};
+
+/// Largest weight the API allows.
+const MAX_WEIGHT: u32 = 1_000_000;
+
+/// Everything but the compilation of the matches, which is a check of its own.
+pub(crate) fn check(table: &RoutingTable, route: &Route) -> Check {
+    ensure(!route.listeners.is_empty(), || {
+        "it is attached to no listener".to_owned()
+    })?;
+    route
+        .hostnames
+        .iter()
+        .try_for_each(|hostname| syntax::hostname_or_wildcard(hostname))?;
+    ensure(!route.matches.is_empty(), || "it has no match".to_owned())?;
+    route.matches.iter().try_for_each(matches::check)?;
+    let by_prefix = route
+        .matches
+        .iter()
+        .all(|m| matches!(m.path, PathMatch::Prefix(_)));
+    route
+        .filters
+        .iter()
+        .try_for_each(|f| filter::check(f, by_prefix))?;
+    check_action(&route.action, by_prefix)?;
+    policy::check(&route.policy)?;
+    check_references(table, route)
+}
+
+/// The listeners and clusters that a route names must be in the table.
+pub(crate) fn check_references(table: &RoutingTable, route: &Route) -> Check {
+    let listener = route
+        .listeners
+        .iter()
+        .find(|key| !table.listeners.contains_key(*key));
+    listener.map_or(Ok(()), |key| {
+        Err(format!("listener {key} is not in the table"))
+    })?;
+    let cluster = clusters(route).find(|key| !table.clusters.contains_key(*key));
+    cluster.map_or(Ok(()), |key| {
+        Err(format!("cluster {key} is not in the table"))
+    })
+}
+
+fn check_action(action: &RouteAction, by_prefix: bool) -> Check {
+    match action {
+        RouteAction::Forward(backends) => backends
+            .iter()
+            .try_for_each(|backend| check_backend(backend, by_prefix)),
+        RouteAction::Redirect(redirect) => filter::check_redirect(redirect, by_prefix),
+        RouteAction::Respond { status, .. } => ensure((200..=599).contains(status), || {
+            format!("{status} is not the status of a final response")
+        }),
+    }
+}
+
+fn check_backend(backend: &WeightedCluster, by_prefix: bool) -> Check {
+    ensure(backend.weight <= MAX_WEIGHT, || {
+        format!("weight {} is above {MAX_WEIGHT}", backend.weight)
+    })?;
+    backend.filters.iter().try_for_each(|backend_filter| {
+        let per_rule = matches!(backend_filter, Filter::Mirror(_) | Filter::Cors(_));
+        ensure(!per_rule, || {
+            "a backend has a mirror or CORS filter; these belong to rules".to_owned()
+        })?;
+        filter::check(backend_filter, by_prefix)
+    })
+}
+
+/// Every cluster that a route may send a request to.
+fn clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {
+    let backends = match &route.action {
+        RouteAction::Forward(backends) => backends.as_slice(),
+        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
+    };
+    let forwarded = backends
+        .iter()
+        .filter_map(|backend| match &backend.backend {
+            Backend::Cluster(key) => Some(key),
+            Backend::Invalid { .. } => None,
+        });
+    forwarded.chain(route.filters.iter().filter_map(|filter| match filter {
+        Filter::Mirror(mirror) => Some(&mirror.cluster),
+        _ => None,
+    }))
+}

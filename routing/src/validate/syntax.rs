@@ -1,0 +1,110 @@
+//! The syntax of names and values, shared by the checks and open to the controller.
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{Check, ensure};
+
+/// Longest path, prefix or path expression, in bytes. The API allows 1,024 characters.
+pub const MAX_PATH_BYTES: usize = 4 * 1024;
+
+/// A DNS name in lower case (RFC 1123), without wildcard.
+pub fn hostname(name: &str) -> Check {
+    let label = |label: &str| {
+        let inner = label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    ensure(name.len() <= 253 && name.split('.').all(label), || {
+        format!("{name:?} is not a hostname in lower case")
+    })
+}
+
+/// A DNS name, the first label of which may be `*`.
+pub fn hostname_or_wildcard(name: &str) -> Check {
+    hostname(name.strip_prefix("*.").unwrap_or(name))
+}
+
+/// An HTTP field name in any case (RFC 9110 5.1).
+pub fn header_name(name: &str) -> Check {
+    ensure(HeaderName::from_bytes(name.as_bytes()).is_ok(), || {
+        format!("{name:?} is not a header name")
+    })
+}
+
+/// An HTTP field name in lower case.
+pub fn lower_header_name(name: &str) -> Check {
+    header_name(name)?;
+    ensure(!name.bytes().any(|b| b.is_ascii_uppercase()), || {
+        format!("header name {name:?} is not in lower case")
+    })
+}
+
+/// An HTTP field value (RFC 9110 5.5).
+pub fn header_value(value: &str) -> Check {
+    ensure(HeaderValue::from_str(value).is_ok(), || {
+        format!("{value:?} is not a header value")
+    })
+}
+
+/// A method (RFC 9110 9.1).
+pub fn method(method: &str) -> Check {
+    ensure(Method::from_bytes(method.as_bytes()).is_ok(), || {
+        format!("{method:?} is not a method")
+    })
+}
+
+/// An absolute path of bounded length, without query, fragment or control characters.
+pub fn path(path: &str) -> Check {
+    ensure(path.starts_with('/'), || {
+        format!("path {path:?} does not start with /")
+    })?;
+    ensure(path.len() <= MAX_PATH_BYTES, || {
+        format!(
+            "a path has {} bytes, at most {MAX_PATH_BYTES} are allowed",
+            path.len()
+        )
+    })?;
+    let plain = !path
+        .chars()
+        .any(|c| c.is_ascii_control() || matches!(c, '?' | '#'));
+    ensure(plain, || {
+        format!("path {path:?} holds a query, fragment or control character")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostnames() {
+        for good in ["a", "a-1.b", "xn--bcher-kva.example"] {
+            assert_eq!(hostname(good), Ok(()), "{good}");
+            assert_eq!(hostname_or_wildcard(&format!("*.{good}")), Ok(()), "{good}");
+        }
+        let long = "a".repeat(64);
+        for bad in [
+            "", ".", "a.", "A", "-a", "a-", "a..b", "*", "a.*.b", "*a.b", "ä", "a_b", "a:80", &long,
+        ] {
+            assert!(hostname(bad).is_err(), "{bad}");
+            assert!(hostname_or_wildcard(bad).is_err(), "{bad}");
+        }
+        assert!(hostname(&["abc"; 64].join(".")).is_err());
+        assert!(hostname("*.a").is_err());
+    }
+
+    #[test]
+    fn paths_and_headers() {
+        assert_eq!(path("/a%20b/"), Ok(()));
+        for bad in ["", "a", "/a?b", "/a#b", "/a\n"] {
+            assert!(path(bad).is_err(), "{bad:?}");
+        }
+        assert!(path(&format!("/{}", "a".repeat(MAX_PATH_BYTES))).is_err());
+        assert_eq!(lower_header_name("x-a"), Ok(()));
+        assert!(lower_header_name("X-A").is_err());
+        assert!(header_name("x a").is_err());
+        assert!(header_value("a\nb").is_err());
+        assert!(method("GE T").is_err());
+    }
+}
