@@ -28,12 +28,12 @@ struct Attachment<'a> {
 }
 
 /// Attaches an HTTPRoute to Gateways of ours. `None` if it has no parent among them.
-pub(crate) fn attach_http_route(
-    ctx: &Context<'_>,
+pub(crate) fn attach_http_route<'a>(
+    ctx: &Context<'a>,
     key: &ObjectKey,
     route: &HttpRoute,
     gateways: &mut BTreeMap<ObjectKey, GatewayState<'_>>,
-    backends: &mut Backends,
+    backends: &mut Backends<'a>,
 ) -> Option<RouteStatus> {
     let attachment = Attachment {
         object: ObjectRef::new("HTTPRoute", key.clone()),
@@ -58,11 +58,14 @@ pub(crate) fn attach_http_route(
         let Some(gateway) = gateways.get(&gateway_key) else {
             continue;
         };
-        let (listeners, refused) = match attachment.select(ctx, index, &gateway_key, gateway) {
-            Ok(listeners) => (listeners, converted.refused.clone()),
+        let refused = match attachment.select(ctx, index, &gateway_key, gateway) {
+            Ok(listeners) => {
+                reached.entry(gateway_key).or_default().extend(listeners);
+                converted.refused.clone()
+            }
             Err(finding) => {
                 ctx.report(finding.clone());
-                (Vec::new(), Some(finding))
+                Some(finding)
             }
         };
         status.parents.push(RouteParentStatus {
@@ -70,26 +73,12 @@ pub(crate) fn attach_http_route(
             controller_name: ctx.options.controller_name.clone(),
             conditions: conditions(attachment.generation, refused.as_ref(), &converted),
         });
-        if refused.is_none() {
-            reached.entry(gateway_key).or_default().extend(listeners);
-        }
     }
     for (key, listeners) in reached {
         if let Some(gateway) = gateways.get_mut(&key) {
             add_rules(gateway, &listeners, &converted);
         }
     }
-    let ConvertedRoute {
-        refused,
-        dropped,
-        unresolved,
-        ..
-    } = converted;
-    refused
-        .into_iter()
-        .chain(dropped)
-        .chain(unresolved)
-        .for_each(|finding| ctx.report(finding));
     Some(status)
 }
 
@@ -264,7 +253,7 @@ fn conditions(
     conditions
 }
 
-/// Counts the route on the listeners, and adds its rules for those of them that are served.
+/// Counts the route on the listeners unless it is refused, and adds its rules for those of them that are served.
 fn add_rules(
     gateway: &mut GatewayState<'_>,
     listeners: &BTreeSet<usize>,
@@ -273,7 +262,9 @@ fn add_rules(
     let mut served = Vec::new();
     for &index in listeners {
         let listener = &mut gateway.listeners[index];
-        listener.attach();
+        if converted.refused.is_none() {
+            listener.attach();
+        }
         if listener.table_entry().is_some() {
             served.push(listener.key.clone());
         }

@@ -4,10 +4,13 @@ mod attach;
 mod backend;
 mod certificate;
 mod class;
+mod dns;
+mod field;
 mod gateway;
 mod grant;
 mod hostname;
 mod listener;
+mod problem;
 mod route;
 mod settings;
 
@@ -116,7 +119,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let ctx = Context::new(resources, options);
     let (classes, gateway_classes) = class::Classes::collect(&ctx);
     let mut gateways = gateway::collect(&ctx, &classes);
-    let mut backends = Backends::default();
+    let mut backends = Backends::new(resources);
     let mut statuses = Statuses {
         gateway_classes,
         ..Statuses::default()

@@ -1,31 +1,210 @@
 //! One HTTPRoute in, its rules as routes of the table out.
 
-use std::collections::BTreeMap;
+mod duration;
+mod filter;
+mod matches;
+mod path;
+mod retry;
+mod rule;
+mod scope;
+mod timeouts;
 
-use gateway_api::apis::experimental::httproutes::HttpRoute;
-use portcullis_routing::{Route, RouteKey};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Backends, Context};
-use crate::finding::Finding;
+use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
+use portcullis_routing::{Route, RouteKey, RouteOrder, RouteSource};
 
-/// What a route object becomes, independent of its parents.
+use self::{rule::Rule, scope::Scope};
+use super::{
+    Backends, Context, GATEWAY_GROUP, GrantSubject, dns,
+    field::Field,
+    problem::{Effect, Problem, Problems},
+};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+};
+
+const KIND: &str = "HTTPRoute";
+/// By the Gateway API's schema: rules of a route, hostnames of a route.
+const MAX_RULES: usize = 16;
+const MAX_HOSTNAMES: usize = 16;
+
+/// What a route object becomes, independent of its parents. Everything in it has been reported already.
 #[derive(Debug, Default)]
 pub(crate) struct ConvertedRoute {
-    /// The rules that are served. `listeners` is still empty: attachment fills it in.
+    /// The rules, also those that answer 500 because they cannot be carried out. `listeners` is still empty: attachment
+    /// fills it in.
     pub(crate) rules: BTreeMap<RouteKey, Route>,
-    /// Why the route as a whole is refused: `Accepted` False with the finding's code. Then `rules` is empty.
+    /// Why the route as a whole is refused: `Accepted` False with the finding's code. Its `rules` still answer 500, so
+    /// that no broader route gets its requests.
     pub(crate) refused: Option<Finding>,
-    /// Rules that were left out: `PartiallyInvalid` True, message "Dropped Rule ...".
+    /// What is wrong with rules while others are good: `PartiallyInvalid` True, message "Dropped Rule ...".
     pub(crate) dropped: Vec<Finding>,
     /// References that lead nowhere: `ResolvedRefs` False with the code of the first one.
     pub(crate) unresolved: Vec<Finding>,
 }
 
 /// Converts a route. The backends that its rules use are collected in `backends`.
-pub(crate) fn convert(
-    _ctx: &Context<'_>,
-    _route: &HttpRoute,
-    _backends: &mut Backends,
+pub(crate) fn convert<'a>(
+    ctx: &Context<'a>,
+    route: &HttpRoute,
+    backends: &mut Backends<'a>,
 ) -> ConvertedRoute {
-    ConvertedRoute::default()
+    let key = ObjectKey::of(route);
+    let object = ObjectRef::new(KIND, key.clone());
+    let from = GrantSubject {
+        group: GATEWAY_GROUP,
+        kind: KIND,
+        namespace: &key.namespace,
+    };
+    let spec = Field::root("spec");
+    let mut converted = ConvertedRoute::default();
+
+    let mut problems = Problems::default();
+    let hostnames = hostnames(
+        route.spec.hostnames.as_deref(),
+        &spec.child("hostnames"),
+        &mut problems,
+    );
+    let rules_field = spec.child("rules");
+    let default_rule = [HttpRouteRules::default()];
+    let rules = route
+        .spec
+        .rules
+        .as_deref()
+        .filter(|rules| !rules.is_empty())
+        .unwrap_or(&default_rule);
+    problems.warn_if_longer(&rules_field, rules.len(), MAX_RULES);
+    let mut names = rule_names(rules, &rules_field, &mut problems).into_iter();
+    let hostnames_refused = problems.reject_rule();
+    let mut rejections = converted.sort(problems, &object, ctx);
+
+    let mut rejected_rules = 0;
+    for (index, rule) in rules.iter().enumerate() {
+        let mut scope = Scope {
+            ctx,
+            backends,
+            from,
+            problems: Problems::default(),
+        };
+        let Rule {
+            matches,
+            filters,
+            action,
+            policy,
+        } = rule::translate(rule, &rules_field.at(index), &mut scope);
+        let problems = scope.problems;
+        rejected_rules += usize::from(problems.reject_rule());
+        rejections.extend(converted.sort(problems, &object, ctx));
+        let rule_name = names.next().flatten();
+        let Some(hostnames) = hostnames.clone().filter(|_| !matches.is_empty()) else {
+            continue;
+        };
+        let route = Route {
+            listeners: Vec::new(),
+            hostnames,
+            matches,
+            filters,
+            action,
+            policy,
+            order: RouteOrder {
+                created_at: created_at(route),
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                rule: index,
+            },
+            source: RouteSource {
+                kind: KIND.into(),
+                namespace: key.namespace.clone(),
+                name: key.name.clone(),
+                rule: index,
+                rule_name,
+            },
+        };
+        converted
+            .rules
+            .insert(RouteKey::of(KIND, &key.namespace, &key.name, index), route);
+    }
+    if hostnames_refused || rejected_rules == rules.len() {
+        converted.refused = rejections.into_iter().next();
+    } else {
+        converted.dropped = rejections;
+    }
+    converted
+}
+
+impl ConvertedRoute {
+    /// Reports all problems, keeps those of references, and gives back those that reject a rule.
+    fn sort(&mut self, problems: Problems, object: &ObjectRef, ctx: &Context<'_>) -> Vec<Finding> {
+        let mut rejections = Vec::new();
+        for problem in problems.0 {
+            let effect = problem.effect;
+            let finding = problem.into_finding(object);
+            ctx.report(finding.clone());
+            match effect {
+                Effect::RejectsRule => rejections.push(finding),
+                Effect::BreaksReference => self.unresolved.push(finding),
+                Effect::Warns => {}
+            }
+        }
+        rejections
+    }
+}
+
+/// Seconds since the epoch; an object without a creation time (from a file) sorts last.
+fn created_at(route: &HttpRoute) -> i64 {
+    route
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map_or(i64::MAX, |time| time.0.as_second())
+}
+
+/// The hostnames in lower case. Nothing, after telling why, if there are some but none of them is valid: such a route
+/// must not serve every host.
+fn hostnames(
+    specs: Option<&[String]>,
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<String>> {
+    let specs = specs.unwrap_or_default();
+    problems.warn_if_longer(field, specs.len(), MAX_HOSTNAMES);
+    let mut hostnames = BTreeSet::new();
+    for (index, name) in specs.iter().enumerate() {
+        let is_ip = name.parse::<std::net::IpAddr>().is_ok();
+        if dns::is_name(name.strip_prefix("*.").unwrap_or(name)) && !is_ip {
+            hostnames.insert(name.to_ascii_lowercase());
+        } else {
+            problems.tell(Problem::unsupported(
+                &field.at(index),
+                format!("{name:?} is not a hostname"),
+                "write a name such as `www.example.com` or `*.example.com`, without port; IP addresses are not allowed",
+            ));
+        }
+    }
+    (specs.is_empty() || !hostnames.is_empty()).then(|| hostnames.into_iter().collect())
+}
+
+/// The names of the rules. An empty name is none, and a second rule of the same name has none.
+fn rule_names(
+    rules: &[HttpRouteRules],
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Vec<Option<String>> {
+    let mut used = BTreeSet::new();
+    let mut unique = |(index, rule): (usize, &HttpRouteRules)| {
+        let name = rule.name.as_deref().filter(|name| !name.is_empty())?;
+        if used.insert(name.to_owned()) {
+            return Some(name.to_owned());
+        }
+        problems.tell(Problem::warning(
+            "RepeatedRuleName",
+            &field.at(index).child("name"),
+            format!("an earlier rule of this route is called {name:?} too; this one is treated as unnamed"),
+            "give every rule a name of its own",
+        ));
+        None
+    };
+    rules.iter().enumerate().map(&mut unique).collect()
 }

@@ -1,0 +1,144 @@
+//! References to backends: whether they may be made, and what they lead to.
+
+use gateway_api::apis::experimental::httproutes::HttpRouteRulesBackendRefs;
+use k8s_openapi::api::core::v1::Service;
+use serde::Deserialize;
+
+use crate::{
+    resources::ObjectKey,
+    status::reason,
+    translate::{Context, GrantSubject, GrantTarget, field::Field, problem::Problem},
+};
+
+/// A reference to a backend, of a rule's `backendRefs` or of a mirror.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct BackendReference {
+    group: Option<String>,
+    kind: Option<String>,
+    name: String,
+    namespace: Option<String>,
+    port: Option<i32>,
+}
+
+impl From<&HttpRouteRulesBackendRefs> for BackendReference {
+    fn from(spec: &HttpRouteRulesBackendRefs) -> Self {
+        Self {
+            group: spec.group.clone(),
+            kind: spec.kind.clone(),
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            port: spec.port,
+        }
+    }
+}
+
+/// A Service that a reference leads to, and the port it asks for.
+pub(super) struct Target<'a> {
+    pub(super) key: ObjectKey,
+    pub(super) service: &'a Service,
+    pub(super) port: u16,
+}
+
+impl BackendReference {
+    /// The Service, if `from` may refer to it and it exists. Permission comes first: without it nothing is said about
+    /// what exists in the other namespace.
+    pub(super) fn target<'a>(
+        &self,
+        ctx: &Context<'a>,
+        from: GrantSubject<'_>,
+        field: &Field<'_>,
+    ) -> Result<Target<'a>, Problem> {
+        self.check_kind(field)?;
+        let namespace = self.namespace.as_deref().unwrap_or(from.namespace);
+        self.check_permission(ctx, from, namespace, field)?;
+        let key = ObjectKey::new(namespace, self.name.as_str());
+        let service = ctx
+            .resources
+            .services
+            .get(&key)
+            .ok_or_else(|| self.no_service(namespace, field))?;
+        let port = self.port(field)?;
+        Ok(Target { key, service, port })
+    }
+
+    fn check_kind(&self, field: &Field<'_>) -> Result<(), Problem> {
+        let (group, kind) = (
+            self.group.as_deref().unwrap_or(""),
+            self.kind.as_deref().unwrap_or("Service"),
+        );
+        if (group, kind) == ("", "Service") {
+            return Ok(());
+        }
+        let what = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind} of group {group:?}")
+        };
+        Err(Problem::reference(
+            reason::INVALID_KIND,
+            &field.child(if kind == "Service" { "group" } else { "kind" }),
+            format!("{what} cannot be a backend"),
+            "refer to a Service (`group: \"\"`, `kind: Service`)",
+        ))
+    }
+
+    fn check_permission(
+        &self,
+        ctx: &Context<'_>,
+        from: GrantSubject<'_>,
+        namespace: &str,
+        field: &Field<'_>,
+    ) -> Result<(), Problem> {
+        let to = GrantTarget {
+            group: "",
+            kind: "Service",
+            namespace,
+            name: &self.name,
+        };
+        if ctx.grants.permits(from, to) {
+            return Ok(());
+        }
+        Err(Problem::reference(
+            reason::REF_NOT_PERMITTED,
+            &field.child("namespace"),
+            format!(
+                "no ReferenceGrant in namespace {namespace:?} lets a {} of namespace {:?} use the Service {:?}",
+                from.kind, from.namespace, self.name
+            ),
+            format!(
+                "create a ReferenceGrant in namespace {namespace:?}, or use a Service of the route's own namespace"
+            ),
+        ))
+    }
+
+    fn no_service(&self, namespace: &str, field: &Field<'_>) -> Problem {
+        Problem::reference(
+            reason::BACKEND_NOT_FOUND,
+            &field.child("name"),
+            format!(
+                "there is no Service {:?} in namespace {namespace:?}",
+                self.name
+            ),
+            "create the Service, or correct the name or namespace",
+        )
+    }
+
+    fn port(&self, field: &Field<'_>) -> Result<u16, Problem> {
+        let field = field.child("port");
+        let refused = |message: String| {
+            Problem::reference(
+                reason::BACKEND_NOT_FOUND,
+                &field,
+                message,
+                "write the number of a port of the Service (its `port`, not its `targetPort`)",
+            )
+        };
+        let port = self
+            .port
+            .ok_or_else(|| refused("a reference to a Service needs a port".into()))?;
+        u16::try_from(port)
+            .ok()
+            .filter(|&port| port > 0)
+            .ok_or_else(|| refused(format!("{port} is not a port")))
+    }
+}

@@ -1,0 +1,303 @@
+//! `rules[].matches`: path, method, headers and query parameters.
+
+use std::collections::BTreeSet;
+
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRulesMatches, HttpRouteRulesMatchesHeaders, HttpRouteRulesMatchesHeadersType,
+    HttpRouteRulesMatchesMethod, HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType,
+    HttpRouteRulesMatchesQueryParams, HttpRouteRulesMatchesQueryParamsType,
+};
+use http::{HeaderName, HeaderValue};
+use portcullis_routing::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
+use regex::RegexBuilder;
+
+use super::path;
+use crate::translate::{
+    field::Field,
+    problem::{Problem, Problems},
+};
+
+/// Limits of the Gateway API's schema: matches of a rule, headers or query parameters of a match, bytes of a path, of a
+/// header's value.
+const MAX_MATCHES: usize = 64;
+const MAX_CONDITIONS: usize = 16;
+const MAX_PATH: usize = 1024;
+const MAX_VALUE: usize = 4096;
+/// Bytes of a compiled regular expression.
+const MAX_REGEX: usize = 1 << 20;
+
+/// The matches of a rule; those that are wrong are told and left out. Without any, a rule matches every path.
+pub(super) fn translate(
+    matches: Option<&[HttpRouteRulesMatches]>,
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Vec<RouteMatch> {
+    let matches = matches.unwrap_or_default();
+    if matches.is_empty() {
+        return vec![RouteMatch {
+            path: every_path(),
+            method: None,
+            headers: Vec::new(),
+            query: Vec::new(),
+        }];
+    }
+    problems.warn_if_longer(field, matches.len(), MAX_MATCHES);
+    matches
+        .iter()
+        .enumerate()
+        .filter_map(|(index, one)| route_match(one, &field.at(index), problems))
+        .collect()
+}
+
+fn route_match(
+    spec: &HttpRouteRulesMatches,
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Option<RouteMatch> {
+    let path = problems.keep(path_match(spec.path.as_ref(), &field.child("path")));
+    let headers = headers(
+        spec.headers.as_deref().unwrap_or_default(),
+        &field.child("headers"),
+        problems,
+    );
+    let query = query(
+        spec.query_params.as_deref().unwrap_or_default(),
+        &field.child("queryParams"),
+        problems,
+    );
+    let method = spec
+        .method
+        .as_ref()
+        .map(|method| method_name(method, &field.child("method"), problems));
+    Some(RouteMatch {
+        path: path?,
+        method,
+        headers: headers?,
+        query: query?,
+    })
+}
+
+fn every_path() -> PathMatch {
+    PathMatch::Prefix("/".into())
+}
+
+fn path_match(
+    spec: Option<&HttpRouteRulesMatchesPath>,
+    field: &Field<'_>,
+) -> Result<PathMatch, Problem> {
+    let Some(spec) = spec else {
+        return Ok(every_path());
+    };
+    let value = spec.value.as_deref().unwrap_or("/");
+    let field = field.child("value");
+    if value.len() > MAX_PATH {
+        return Err(Problem::unsupported(
+            &field,
+            format!(
+                "the path is {} bytes long, but at most {MAX_PATH} are allowed",
+                value.len()
+            ),
+            "shorten it",
+        ));
+    }
+    let normalised = || {
+        path::normalised(value).map_err(|why| {
+            Problem::unsupported(
+                &field,
+                format!("the path {value:?} {why}"),
+                "write an absolute path such as `/shop/cart`, with characters that need it percent-encoded",
+            )
+        })
+    };
+    Ok(
+        match spec
+            .r#type
+            .as_ref()
+            .unwrap_or(&HttpRouteRulesMatchesPathType::PathPrefix)
+        {
+            HttpRouteRulesMatchesPathType::Exact => PathMatch::Exact(normalised()?),
+            HttpRouteRulesMatchesPathType::PathPrefix => {
+                PathMatch::Prefix(without_trailing_slash(normalised()?))
+            }
+            HttpRouteRulesMatchesPathType::RegularExpression => {
+                PathMatch::Regex(regular_expression(value, &field)?)
+            }
+        },
+    )
+}
+
+/// A prefix matches whole path elements, so `/a` and `/a/` say the same.
+fn without_trailing_slash(mut prefix: String) -> String {
+    if prefix.len() > 1 && prefix.ends_with('/') {
+        prefix.pop();
+    }
+    prefix
+}
+
+fn regular_expression(pattern: &str, field: &Field<'_>) -> Result<String, Problem> {
+    match RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
+        .size_limit(MAX_REGEX)
+        .build()
+    {
+        Ok(_) => Ok(pattern.to_owned()),
+        Err(error) => Err(Problem::unsupported(
+            field,
+            format!("the regular expression {pattern:?} cannot be used: {error}"),
+            "write it in the RE2-like syntax of Rust's `regex` crate (no look-around, no back-references); it must match \
+             the whole text",
+        )),
+    }
+}
+
+fn headers(
+    specs: &[HttpRouteRulesMatchesHeaders],
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<HeaderMatch>> {
+    problems.warn_if_longer(field, specs.len(), MAX_CONDITIONS);
+    let mut names = BTreeSet::new();
+    let mut headers = Vec::with_capacity(specs.len());
+    let mut all_good = true;
+    for (index, spec) in specs.iter().enumerate() {
+        let field = field.at(index);
+        match header_match(spec, &field) {
+            Ok(header) if names.insert(header.name.clone()) => headers.push(header),
+            Ok(header) => problems.tell(repeated(&field, "header", &header.name)),
+            Err(problem) => {
+                problems.tell(problem);
+                all_good = false;
+            }
+        }
+    }
+    all_good.then_some(headers)
+}
+
+fn header_match(
+    spec: &HttpRouteRulesMatchesHeaders,
+    field: &Field<'_>,
+) -> Result<HeaderMatch, Problem> {
+    let name = HeaderName::from_bytes(spec.name.as_bytes()).map_err(|_| {
+        Problem::unsupported(
+            &field.child("name"),
+            format!("{:?} is not a valid header name", spec.name),
+            "use letters, digits and `-`, such as `x-version`",
+        )
+    })?;
+    let field = field.child("value");
+    let value = match spec
+        .r#type
+        .as_ref()
+        .unwrap_or(&HttpRouteRulesMatchesHeadersType::Exact)
+    {
+        HttpRouteRulesMatchesHeadersType::Exact => {
+            ValueMatch::Exact(header_value(&spec.value, &field)?)
+        }
+        HttpRouteRulesMatchesHeadersType::RegularExpression => {
+            ValueMatch::Regex(regular_expression(&spec.value, &field)?)
+        }
+    };
+    Ok(HeaderMatch {
+        name: name.as_str().to_owned(),
+        value,
+    })
+}
+
+fn header_value(value: &str, field: &Field<'_>) -> Result<String, Problem> {
+    let is_valid = HeaderValue::from_str(value).is_ok() && value.trim_matches([' ', '\t']) == value;
+    if is_valid && (1..=MAX_VALUE).contains(&value.len()) {
+        return Ok(value.to_owned());
+    }
+    Err(Problem::unsupported(
+        field,
+        format!("{value:?} can never be the value of a header in a request"),
+        format!("write 1 to {MAX_VALUE} visible characters without blanks around them"),
+    ))
+}
+
+fn query(
+    specs: &[HttpRouteRulesMatchesQueryParams],
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<QueryMatch>> {
+    problems.warn_if_longer(field, specs.len(), MAX_CONDITIONS);
+    let mut names = BTreeSet::new();
+    let mut query = Vec::with_capacity(specs.len());
+    let mut all_good = true;
+    for (index, spec) in specs.iter().enumerate() {
+        let field = field.at(index);
+        match query_match(spec, &field) {
+            Ok(parameter) if names.insert(parameter.name.clone()) => query.push(parameter),
+            Ok(parameter) => problems.tell(repeated(&field, "query parameter", &parameter.name)),
+            Err(problem) => {
+                problems.tell(problem);
+                all_good = false;
+            }
+        }
+    }
+    all_good.then_some(query)
+}
+
+fn query_match(
+    spec: &HttpRouteRulesMatchesQueryParams,
+    field: &Field<'_>,
+) -> Result<QueryMatch, Problem> {
+    if spec.name.is_empty() {
+        return Err(Problem::unsupported(
+            &field.child("name"),
+            "the name of the query parameter is empty",
+            "name the parameter, or remove this entry",
+        ));
+    }
+    let value = match spec
+        .r#type
+        .as_ref()
+        .unwrap_or(&HttpRouteRulesMatchesQueryParamsType::Exact)
+    {
+        HttpRouteRulesMatchesQueryParamsType::Exact => ValueMatch::Exact(spec.value.clone()),
+        HttpRouteRulesMatchesQueryParamsType::RegularExpression => {
+            ValueMatch::Regex(regular_expression(&spec.value, &field.child("value"))?)
+        }
+    };
+    Ok(QueryMatch {
+        name: spec.name.clone(),
+        value,
+    })
+}
+
+/// "Only the first entry with an equivalent name MUST be considered", says the API.
+fn repeated(field: &Field<'_>, what: &str, name: &str) -> Problem {
+    Problem::warning(
+        "RepeatedMatch",
+        field,
+        format!("the {what} `{name}` stands in this match already; only its first entry counts"),
+        "remove one of them, or join both conditions in one regular expression",
+    )
+}
+
+fn method_name(
+    method: &HttpRouteRulesMatchesMethod,
+    field: &Field<'_>,
+    problems: &mut Problems,
+) -> String {
+    use HttpRouteRulesMatchesMethod as Method;
+    let name = match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Patch => "PATCH",
+        Method::Connect => "CONNECT",
+        Method::Trace => "TRACE",
+    };
+    if matches!(method, Method::Connect | Method::Trace) {
+        problems.tell(Problem::warning(
+            "MethodNotServed",
+            field,
+            format!("the proxy answers every {name} request with 405, so this never matches"),
+            "remove this match",
+        ));
+    }
+    name.to_owned()
+}

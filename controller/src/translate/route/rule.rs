@@ -1,0 +1,188 @@
+//! One rule: matches, filters, backends and policies become a route of the table.
+
+use gateway_api::apis::experimental::httproutes::{HttpRouteRules, HttpRouteRulesBackendRefs};
+use portcullis_routing::{
+    Backend, Filter, PathMatch, RouteAction, RouteMatch, RoutePolicy, WeightedCluster,
+};
+
+use super::{
+    filter::{self, Place},
+    matches, retry,
+    scope::Scope,
+    timeouts,
+};
+use crate::translate::{field::Field, problem::Problem};
+
+/// BackendRefs of one rule, by the Gateway API's schema.
+const MAX_BACKENDS: usize = 16;
+
+/// What a rule becomes.
+pub(super) struct Rule {
+    /// Empty if none of the rule's matches is valid: then there is nothing to route.
+    pub(super) matches: Vec<RouteMatch>,
+    pub(super) filters: Vec<Filter>,
+    pub(super) action: RouteAction,
+    pub(super) policy: RoutePolicy,
+}
+
+/// Translates a rule. If it cannot be carried out as it stands, it answers 500: leaving it out would hand its requests to
+/// a broader rule, perhaps one that does not protect what this one does.
+pub(super) fn translate(
+    spec: &HttpRouteRules,
+    field: &Field<'_>,
+    scope: &mut Scope<'_, '_>,
+) -> Rule {
+    let matches = matches::translate(
+        spec.matches.as_deref(),
+        &field.child("matches"),
+        &mut scope.problems,
+    );
+    let by_prefix = matches
+        .iter()
+        .all(|one| matches!(one.path, PathMatch::Prefix(_)));
+    let filters = filter::translate(
+        spec.filters.as_deref(),
+        Place::Rule,
+        by_prefix,
+        &field.child("filters"),
+        scope,
+    );
+    let policy = policy(spec, field, scope);
+    let action = match filters.redirect {
+        Some(redirect) => {
+            refuse_backends(spec, field, scope);
+            RouteAction::Redirect(redirect)
+        }
+        None => forward(
+            spec.backend_refs.as_deref(),
+            by_prefix,
+            &field.child("backendRefs"),
+            scope,
+        ),
+    };
+    if scope.problems.reject_rule() {
+        return Rule {
+            matches,
+            filters: Vec::new(),
+            action: respond("invalid_filter"),
+            policy: RoutePolicy::default(),
+        };
+    }
+    Rule {
+        matches,
+        filters: filters.filters,
+        action,
+        policy,
+    }
+}
+
+/// A 500; `reason` is a code of the proxy's table of answers.
+fn respond(reason: &str) -> RouteAction {
+    RouteAction::Respond {
+        status: 500,
+        reason: reason.into(),
+    }
+}
+
+fn policy(spec: &HttpRouteRules, field: &Field<'_>, scope: &mut Scope<'_, '_>) -> RoutePolicy {
+    if spec.session_persistence.is_some() {
+        scope.problems.tell(Problem::unsupported(
+            &field.child("sessionPersistence"),
+            "session persistence is not supported yet",
+            "remove it, and keep sessions where every pod finds them",
+        ));
+    }
+    let timeouts = spec.timeouts.as_ref();
+    let retry = spec.retry.as_ref();
+    RoutePolicy {
+        timeouts: timeouts
+            .map(|spec| timeouts::translate(spec, &field.child("timeouts"), &mut scope.problems))
+            .unwrap_or_default(),
+        retry: retry
+            .and_then(|spec| retry::translate(spec, &field.child("retry"), &mut scope.problems)),
+    }
+}
+
+fn refuse_backends(spec: &HttpRouteRules, field: &Field<'_>, scope: &mut Scope<'_, '_>) {
+    if spec
+        .backend_refs
+        .as_ref()
+        .is_some_and(|backends| !backends.is_empty())
+    {
+        scope.problems.tell(Problem::unsupported(
+            &field.child("backendRefs"),
+            "the rule redirects, so nothing is ever forwarded to its backends",
+            "remove the backendRefs, or the RequestRedirect filter",
+        ));
+    }
+}
+
+fn forward(
+    specs: Option<&[HttpRouteRulesBackendRefs]>,
+    by_prefix: bool,
+    field: &Field<'_>,
+    scope: &mut Scope<'_, '_>,
+) -> RouteAction {
+    let specs = specs.unwrap_or_default();
+    if specs.is_empty() {
+        scope.problems.tell(Problem::warning(
+            "NoBackendRefs",
+            field,
+            "the rule has no backend, so it answers every request with 500",
+            "add a backendRef, or a RequestRedirect filter",
+        ));
+        return respond("invalid_backend");
+    }
+    scope
+        .problems
+        .warn_if_longer(field, specs.len(), MAX_BACKENDS);
+    let backends = specs.iter().enumerate();
+    RouteAction::Forward(
+        backends
+            .map(|(index, spec)| weighted(spec, by_prefix, &field.at(index), scope))
+            .collect(),
+    )
+}
+
+fn weighted(
+    spec: &HttpRouteRulesBackendRefs,
+    by_prefix: bool,
+    field: &Field<'_>,
+    scope: &mut Scope<'_, '_>,
+) -> WeightedCluster {
+    let weight = scope
+        .problems
+        .keep(weight(spec.weight, &field.child("weight")));
+    let filters = filter::translate(
+        spec.filters.as_deref(),
+        Place::Backend,
+        by_prefix,
+        &field.child("filters"),
+        scope,
+    );
+    let backend = match scope.resolve(&spec.into(), field) {
+        Ok(cluster) => Backend::Cluster(cluster),
+        Err(problem) => {
+            let reason = problem.code.into();
+            scope.problems.tell(problem);
+            Backend::Invalid { reason }
+        }
+    };
+    WeightedCluster {
+        weight: weight.unwrap_or_default(),
+        backend,
+        filters: filters.filters,
+    }
+}
+
+/// The API's default weight is 1.
+fn weight(weight: Option<i32>, field: &Field<'_>) -> Result<u32, Problem> {
+    match u32::try_from(weight.unwrap_or(1)) {
+        Ok(weight @ 0..=1_000_000) => Ok(weight),
+        _ => Err(Problem::unsupported(
+            field,
+            format!("{} is not a weight", weight.unwrap_or_default()),
+            "write 0 (no traffic) to 1000000; shares are relative to the sum of all weights",
+        )),
+    }
+}

@@ -1,0 +1,29 @@
+//! What the parts of a rule are translated with.
+
+use portcullis_routing::ClusterKey;
+
+use crate::translate::{
+    Backends, Context, GrantSubject,
+    backend::BackendReference,
+    field::Field,
+    problem::{Problem, Problems},
+};
+
+/// One rule under translation: where its references start from, and where its problems are collected.
+pub(super) struct Scope<'r, 'a> {
+    pub(super) ctx: &'r Context<'a>,
+    pub(super) backends: &'r mut Backends<'a>,
+    pub(super) from: GrantSubject<'r>,
+    pub(super) problems: Problems,
+}
+
+impl Scope<'_, '_> {
+    /// The cluster that a reference of the rule leads to.
+    pub(super) fn resolve(
+        &mut self,
+        reference: &BackendReference,
+        field: &Field<'_>,
+    ) -> Result<ClusterKey, Problem> {
+        self.backends.resolve(self.ctx, reference, self.from, field)
+    }
+}
