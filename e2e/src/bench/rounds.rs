@@ -1,0 +1,149 @@
+//! CPU per request and per handshake: interleaved rounds, every contender in turn, every other round backwards.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Result;
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use tokio::time::sleep;
+
+use super::{
+    contender::{Arena, Contender, Protocol, Running},
+    load::load,
+};
+use crate::support::{
+    process::{Service, to_f64},
+    statistics::Summary,
+};
+
+/// Handshakes under way at once.
+const HANDSHAKES_AT_ONCE: usize = 4;
+/// A process that uses no CPU for this long has finished what it was given.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) round: usize,
+    pub(crate) contender: Contender,
+    /// `None` for handshakes.
+    pub(crate) protocol: Option<Protocol>,
+    /// Requests, or handshakes.
+    pub(crate) count: u64,
+    pub(crate) per_second: f64,
+    /// CPU of the whole process tree per request or handshake, in microseconds.
+    pub(crate) cpu_us: f64,
+}
+
+/// Every contender under load on every protocol, `rounds` times for `duration` each.
+pub(crate) async fn requests(
+    arena: &Arena,
+    rounds: usize,
+    duration: Duration,
+) -> Result<Vec<Sample>> {
+    let mut running = start_all(arena).await?;
+    let mut samples = Vec::new();
+    for round in 1..=rounds {
+        for protocol in Protocol::ALL {
+            for contender in &running {
+                contender.check(arena, protocol).await?;
+                let before = contender.service.cpu()?;
+                let load = load(contender, protocol, duration).await?;
+                let sample = Sample {
+                    round,
+                    contender: contender.contender,
+                    protocol: Some(protocol),
+                    count: load.requests,
+                    per_second: load.per_second,
+                    cpu_us: microseconds(contender.service.cpu()? - before) / to_f64(load.requests),
+                };
+                println!(
+                    "round {round}: {:<10} {protocol:<14} {:>6.1} us per request, {:>6.0} requests/s",
+                    sample.contender, sample.cpu_us, sample.per_second
+                );
+                samples.push(sample);
+            }
+        }
+        running.reverse();
+    }
+    Ok(samples)
+}
+
+/// Every contender doing `count` full TLS 1.3 handshakes, `rounds` times.
+pub(crate) async fn handshakes(arena: &Arena, rounds: usize, count: u32) -> Result<Vec<Sample>> {
+    let mut running = start_all(arena).await?;
+    let mut samples = Vec::new();
+    for round in 1..=rounds {
+        for contender in &running {
+            let target = contender.target(arena, Protocol::TlsHttp1)?;
+            let before = contender.service.cpu()?;
+            let start = tokio::time::Instant::now();
+            let mut attempts = stream::iter(0..count)
+                .map(|_| async { target.open().await.map(drop) })
+                .buffer_unordered(HANDSHAKES_AT_ONCE);
+            while let Some(result) = attempts.next().await {
+                result?;
+            }
+            let elapsed = start.elapsed();
+            until_quiet(&contender.service).await?;
+            let sample = Sample {
+                round,
+                contender: contender.contender,
+                protocol: None,
+                count: count.into(),
+                per_second: f64::from(count) / elapsed.as_secs_f64(),
+                cpu_us: microseconds(contender.service.cpu()? - before) / f64::from(count),
+            };
+            println!(
+                "round {round}: {:<10} {:>6.1} us per handshake",
+                sample.contender, sample.cpu_us
+            );
+            samples.push(sample);
+        }
+        running.reverse();
+    }
+    Ok(samples)
+}
+
+/// Median and spread of each contender on `protocol` (`None`: handshakes).
+pub(crate) fn summaries(
+    samples: &[Sample],
+    protocol: Option<Protocol>,
+) -> BTreeMap<Contender, Summary> {
+    let mut groups = BTreeMap::<Contender, Vec<f64>>::new();
+    for sample in samples.iter().filter(|sample| sample.protocol == protocol) {
+        groups
+            .entry(sample.contender)
+            .or_default()
+            .push(sample.cpu_us);
+    }
+    groups
+        .into_iter()
+        .filter_map(|(contender, values)| Some((contender, Summary::of(&values)?)))
+        .collect()
+}
+
+/// Waits until `service` uses no more CPU.
+pub(crate) async fn until_quiet(service: &Service) -> Result<()> {
+    let mut before = service.cpu()?;
+    loop {
+        sleep(QUIET).await;
+        let now = service.cpu()?;
+        if now == before {
+            return Ok(());
+        }
+        before = now;
+    }
+}
+
+async fn start_all(arena: &Arena) -> Result<Vec<Running>> {
+    let mut running = Vec::new();
+    for contender in arena.programs.keys() {
+        running.push(arena.start(*contender).await?);
+    }
+    Ok(running)
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}

@@ -1,0 +1,96 @@
+//! The binaries under test, and the programs of others: where they are.
+
+use std::{env, path::PathBuf, process::Stdio};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::Message;
+use tokio::process::Command;
+
+/// Builds `binary` of `package` with cargo's `profile` and returns where it is.
+pub(crate) async fn build(package: &str, binary: &str, profile: &str) -> Result<PathBuf> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    println!("building {binary} (profile {profile})");
+    let output = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            package,
+            "--bin",
+            binary,
+            "--profile",
+            profile,
+        ])
+        .args(["--message-format", "json-render-diagnostics"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .await
+        .context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("building {binary} failed");
+    }
+    Message::parse_stream(output.stdout.as_slice())
+        .filter_map(|message| match message {
+            Ok(Message::CompilerArtifact(artifact)) if artifact.target.name == binary => {
+                artifact.executable
+            }
+            _ => None,
+        })
+        .last()
+        .map(Into::into)
+        .with_context(|| format!("cargo built no {binary}"))
+}
+
+/// Where things are kept between runs: `$PORTCULLIS_CACHE`, else `~/.cache/portcullis`.
+pub(crate) fn cache() -> Result<PathBuf> {
+    if let Some(folder) = env::var_os("PORTCULLIS_CACHE") {
+        return Ok(folder.into());
+    }
+    let home = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    Ok(home
+        .context("neither HOME nor PORTCULLIS_CACHE is set")?
+        .join("portcullis"))
+}
+
+/// A program of the Python environment in the cache, made from `e2e/requirements.txt` on first use.
+pub(crate) async fn python_tool(name: &str) -> Result<PathBuf> {
+    let environment = cache()?.join("venv");
+    let tool = environment.join("bin").join(name);
+    if !tool.exists() {
+        println!(
+            "installing e2e/requirements.txt into {}",
+            environment.display()
+        );
+        let mut make = Command::new("python3");
+        make.args(["-m", "venv"]).arg(&environment);
+        super::process::output_of(make).await?;
+        let mut install = Command::new(environment.join("bin/pip"));
+        install
+            .args([
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+            ])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/requirements.txt"));
+        super::process::output_of(install).await?;
+    }
+    Ok(tool)
+}
+
+/// An installed program, also looked for where Debian keeps servers.
+pub(crate) fn installed(name: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain([PathBuf::from("/usr/sbin")])
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+        .with_context(|| {
+            format!("{name} is not installed (`.ci/run packages` installs what is needed)")
+        })
+}
