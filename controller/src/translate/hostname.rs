@@ -1,5 +1,13 @@
 //! Hostnames of listeners, routes and certificates: exact, or `*.suffix` for any number of labels.
 
+use portcullis_routing::validate::syntax;
+
+/// The name in lower case, if it is a DNS name (RFC 1123) without wildcard, port and trailing dot.
+pub(crate) fn precise(name: &str) -> Option<String> {
+    let name = name.to_ascii_lowercase();
+    syntax::hostname(&name).is_ok().then_some(name)
+}
+
 /// Whether some host matches both patterns.
 pub(crate) fn intersects(a: &str, b: &str) -> bool {
     match (wildcard_suffix(a), wildcard_suffix(b)) {

@@ -4,7 +4,6 @@ mod attach;
 mod backend;
 mod certificate;
 mod class;
-mod dns;
 mod field;
 mod gateway;
 mod grant;

@@ -15,7 +15,7 @@ use super::service::is_tcp;
 use crate::{
     finding::{Finding, ObjectRef},
     resources::{ObjectKey, Objects},
-    translate::dns,
+    translate::hostname,
 };
 
 /// The label that says which Service a slice belongs to.
@@ -160,7 +160,7 @@ pub(super) fn name(name: &str) -> Option<EndpointHost> {
         return Some(EndpointHost::Ip(ip));
     }
     let name = name.strip_suffix('.').unwrap_or(name);
-    dns::is_name(name).then(|| EndpointHost::Name(name.to_ascii_lowercase()))
+    hostname::precise(name).map(EndpointHost::Name)
 }
 
 fn no_endpoints(

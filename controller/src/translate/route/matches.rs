@@ -8,8 +8,7 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesMatchesQueryParams, HttpRouteRulesMatchesQueryParamsType,
 };
 use http::{HeaderName, HeaderValue};
-use portcullis_routing::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
-use regex::RegexBuilder;
+use portcullis_routing::{HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
 
 use super::path;
 use crate::translate::{
@@ -23,8 +22,6 @@ const MAX_MATCHES: usize = 64;
 const MAX_CONDITIONS: usize = 16;
 const MAX_PATH: usize = 1024;
 const MAX_VALUE: usize = 4096;
-/// Bytes of a compiled regular expression.
-const MAX_REGEX: usize = 1 << 20;
 
 /// The matches of a rule; those that are wrong are told and left out. Without any, a rule matches every path.
 pub(super) fn translate(
@@ -134,17 +131,14 @@ fn without_trailing_slash(mut prefix: String) -> String {
     prefix
 }
 
+/// The expression, if the proxy can carry it out; this compiles it, because its size is bounded too.
 fn regular_expression(pattern: &str, field: &Field<'_>) -> Result<String, Problem> {
-    match RegexBuilder::new(&format!(r"\A(?:{pattern})\z"))
-        .size_limit(MAX_REGEX)
-        .build()
-    {
+    match Pattern::new(pattern) {
         Ok(_) => Ok(pattern.to_owned()),
         Err(error) => Err(Problem::unsupported(
             field,
-            format!("the regular expression {pattern:?} cannot be used: {error}"),
-            "write it in the RE2-like syntax of Rust's `regex` crate (no look-around, no back-references); it must match \
-             the whole text",
+            error.to_string(),
+            "write it in RE2 syntax, without look-around and back-references; it must match the whole text",
         )),
     }
 }

@@ -16,8 +16,9 @@ use portcullis_routing::{Route, RouteKey, RouteOrder, RouteSource};
 
 use self::{rule::Rule, scope::Scope};
 use super::{
-    Backends, Context, GATEWAY_GROUP, GrantSubject, dns,
+    Backends, Context, GATEWAY_GROUP, GrantSubject,
     field::Field,
+    hostname,
     problem::{Effect, Problem, Problems},
 };
 use crate::{
@@ -173,7 +174,7 @@ fn hostnames(
     let mut hostnames = BTreeSet::new();
     for (index, name) in specs.iter().enumerate() {
         let is_ip = name.parse::<std::net::IpAddr>().is_ok();
-        if dns::is_name(name.strip_prefix("*.").unwrap_or(name)) && !is_ip {
+        if !is_ip && hostname::precise(name.strip_prefix("*.").unwrap_or(name)).is_some() {
             hostnames.insert(name.to_ascii_lowercase());
         } else {
             problems.tell(Problem::unsupported(

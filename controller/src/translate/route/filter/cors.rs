@@ -5,8 +5,8 @@ use portcullis_routing::filter::Cors;
 
 use super::spec::CorsSpec;
 use crate::translate::{
-    dns,
     field::Field,
+    hostname,
     problem::{Problem, Problems},
 };
 
@@ -67,7 +67,8 @@ fn normal_origin(origin: &str) -> Option<String> {
         ),
         None => (authority, None),
     };
-    let is_host = host == "*" || dns::is_name(host.strip_prefix("*.").unwrap_or(host));
+    let is_host =
+        host == "*" || hostname::precise(host.strip_prefix("*.").unwrap_or(host)).is_some();
     is_host.then(|| match port.filter(|&port| port != own_port) {
         Some(port) => format!("{scheme}://{host}:{port}"),
         None => format!("{scheme}://{host}"),

@@ -3,7 +3,7 @@
 use portcullis_routing::filter::{PathModifier, UrlRewrite};
 
 use super::spec::{PathModifierSpec, RewriteSpec};
-use crate::translate::{dns, field::Field, problem::Problem, route::path};
+use crate::translate::{field::Field, hostname, problem::Problem, route::path};
 
 /// Bytes of a replacement, by the Gateway API's schema.
 const MAX_PATH: usize = 1024;
@@ -25,14 +25,16 @@ pub(super) fn hostname(
     hostname: Option<&str>,
     field: &Field<'_>,
 ) -> Result<Option<String>, Problem> {
-    match hostname {
-        Some(name) if !dns::is_name(name) => Err(Problem::unsupported(
+    let Some(name) = hostname else {
+        return Ok(None);
+    };
+    hostname::precise(name).map(Some).ok_or_else(|| {
+        Problem::unsupported(
             field,
             format!("{name:?} is not a hostname"),
             "write a name such as `www.example.com`, without port and wildcard",
-        )),
-        name => Ok(name.map(str::to_ascii_lowercase)),
-    }
+        )
+    })
 }
 
 /// How the path changes. `by_prefix` tells whether every match of the rule is a PathPrefix: only then is there a prefix
