@@ -18,3 +18,6 @@ pub use labels::Labels;
 pub use metrics::{Metrics, MetricsOptions};
 pub use record::RequestRecord;
 pub use worker::{ConnectResult, HandshakeResult, MirrorResult, WorkerMetrics};
+
+#[cfg(test)]
+mod tests;

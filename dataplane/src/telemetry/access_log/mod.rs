@@ -38,7 +38,7 @@ pub struct AccessLog {
     /// Told when the first line enters an empty buffer.
     waiting: Notify,
     writer: SyncSender<Chunk>,
-    metrics: Arc<WorkerMetrics>,
+    pub(super) metrics: Arc<WorkerMetrics>,
 }
 
 impl AccessLog {
