@@ -2,9 +2,11 @@
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
 
+pub mod admin;
 pub mod exchange;
 pub mod filter;
 pub mod plan;
 pub mod reason;
+pub mod state;
 pub mod telemetry;
 pub mod upstream;
