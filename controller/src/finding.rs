@@ -47,6 +47,8 @@ pub enum Severity {
     Error,
     /// It is served, but probably not as meant.
     Warning,
+    /// Worth knowing; nothing is wrong.
+    Note,
 }
 
 /// Names an object.

@@ -1,1 +1,122 @@
-//! Reads manifests into resources.
+//! Reads manifests into [`Resources`]: YAML or JSON, several documents per file, files or directories.
+//!
+//! What cannot be read is told with file, document, object, field and remedy; everything else is used.
+
+mod document;
+mod field;
+mod kind;
+mod problem;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+pub use self::problem::LoadProblem;
+use self::{document::Document, problem::Place};
+use crate::{finding::Severity, resources::Resources};
+
+/// What was read.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The objects.
+    pub resources: Resources,
+    /// What could not be read, or is probably not meant so; in the order of files and documents.
+    pub problems: Vec<LoadProblem>,
+    /// The files that were read, in order.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads files, and the `.yaml`, `.yml` and `.json` files below directories, in the order of their names. Names that
+/// begin with a dot are left out.
+pub fn load<P: AsRef<Path>>(paths: &[P]) -> Loaded {
+    let mut loaded = Loaded::default();
+    for path in paths {
+        loaded.read_path(path.as_ref(), true);
+    }
+    loaded
+}
+
+impl Loaded {
+    /// Reads the documents of one text; `file` is what problems call it.
+    pub fn read_text(&mut self, file: &str, text: &str) {
+        for document in document::split(text) {
+            let place = Place {
+                file: file.into(),
+                document: document.number,
+                line: document.line,
+            };
+            self.read_document(&place, &document);
+        }
+    }
+
+    fn read_path(&mut self, path: &Path, named: bool) {
+        if path.is_dir() {
+            match entries(path) {
+                Ok(entries) => entries
+                    .iter()
+                    .for_each(|entry| self.read_path(entry, false)),
+                Err(error) => self.unreadable(path, &error),
+            }
+        } else if named || is_manifest(path) {
+            match fs::read_to_string(path) {
+                Ok(text) => self.read_text(&path.display().to_string(), &text),
+                Err(error) => self.unreadable(path, &error),
+            }
+            self.files.push(path.into());
+        }
+    }
+
+    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
+        let place = Place {
+            file: path.display().to_string(),
+            document: 0,
+            line: 0,
+        };
+        let remedy = "make the file readable, as UTF-8 text, or correct the path";
+        self.problems.push(place.problem(
+            Severity::Error,
+            "Unreadable",
+            "",
+            error.to_string(),
+            remedy,
+        ));
+    }
+
+    fn read_document(&mut self, place: &Place, document: &Document<'_>) {
+        match document.parse() {
+            Ok(None) => {}
+            Ok(Some(value)) => kind::read(&mut self.resources, &mut self.problems, place, value),
+            Err((line, message)) => {
+                let place = Place {
+                    line,
+                    ..place.clone()
+                };
+                let remedy = "correct the YAML; the other documents of the file are used";
+                self.problems
+                    .push(place.problem(Severity::Error, "Syntax", "", message, remedy));
+            }
+        }
+    }
+}
+
+fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut entries = fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()?;
+    entries.retain(|path| {
+        !path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    });
+    entries.sort();
+    Ok(entries)
+}
+
+fn is_manifest(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| {
+        ["yaml", "yml", "json"]
+            .iter()
+            .any(|known| extension == *known)
+    })
+}
