@@ -24,6 +24,8 @@ pub(super) fn read<K: DeserializeOwned>(value: &Value) -> Read<K> {
             error.to_string(),
         )
     });
+    // Whoever chose the type has looked at these two; not every type has them as fields.
+    ignored.retain(|field| !["apiVersion", "kind"].contains(&field.as_str()));
     Read { object, ignored }
 }
 

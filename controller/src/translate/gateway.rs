@@ -147,6 +147,7 @@ impl<'a> GatewayState<'a> {
             }
         }
         backends.fill(&mut table);
+        table.seal();
         Some(table)
     }
 

@@ -1,0 +1,192 @@
+//! Golden tests: manifests in; tables, statuses and findings out.
+//!
+//! `testdata/<area>/<case>.yaml` holds manifests, then `---` and `# Output`, then what the translation makes of them.
+//! The objects of `testdata/_defaults.yaml` are there in every case that does not define them itself.
+//! `UPDATE_GOLDEN=1 cargo test -p portcullis-controller --test golden` writes the output anew.
+//!
+//! A case is translated as a standalone proxy would. Its first line may say otherwise: `# Options: cluster` knows of no
+//! data plane, `# Options: address 192.0.2.1` has the proxy bound to that address.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use portcullis_controller::{
+    Finding, Options, Resources, Statuses,
+    manifests::{LoadProblem, Loaded},
+    status::{GatewayAddress, Observed},
+    translate,
+};
+use portcullis_routing::{GatewayKey, RoutingTable};
+use serde::Serialize;
+
+const MARKER: &str = "---\n# Output\n";
+
+/// What stands below the marker.
+#[derive(Serialize)]
+struct Output {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<LoadProblem>,
+    tables: BTreeMap<GatewayKey, RoutingTable>,
+    statuses: Statuses,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    findings: Vec<Finding>,
+}
+
+#[test]
+fn golden() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let defaults = fs::read_to_string(root.join("_defaults.yaml")).unwrap();
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let mut differences = String::new();
+    let cases = cases(&root);
+    assert!(!cases.is_empty(), "no cases below {}", root.display());
+    for path in cases {
+        let text = fs::read_to_string(&path).unwrap();
+        let (input, expected) = text.split_once(MARKER).unwrap_or((&text, ""));
+        let actual = output(input, &defaults);
+        if update {
+            fs::write(&path, format!("{}\n{MARKER}{actual}", input.trim_end())).unwrap();
+        } else if actual != expected {
+            let name = path.strip_prefix(&root).unwrap().display();
+            writeln!(differences, "{name}:\n{}", difference(expected, &actual)).unwrap();
+        }
+    }
+    assert!(
+        differences.is_empty(),
+        "output differs (UPDATE_GOLDEN=1 accepts it)\n{differences}"
+    );
+}
+
+/// The order of documents must not matter, but for the place that problems name.
+#[test]
+fn order_of_documents_does_not_matter() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    for path in cases(&root) {
+        let text = fs::read_to_string(&path).unwrap();
+        let input = text.split_once(MARKER).map_or(&*text, |(input, _)| input);
+        let documents: Vec<_> = input.split("\n---\n").collect();
+        let reversed = documents
+            .iter()
+            .rev()
+            .copied()
+            .collect::<Vec<_>>()
+            .join("\n---\n");
+        let (forward, backward) = (load(input), load(&reversed));
+        if forward
+            .problems
+            .iter()
+            .any(|problem| problem.code == "Duplicate")
+        {
+            continue;
+        }
+        let (forward, backward) = (
+            run(&forward.resources, input),
+            run(&backward.resources, input),
+        );
+        assert_eq!(forward.tables, backward.tables, "{}", path.display());
+        assert_eq!(forward.statuses, backward.statuses, "{}", path.display());
+        assert_eq!(forward.findings, backward.findings, "{}", path.display());
+    }
+}
+
+fn cases(root: &Path) -> Vec<PathBuf> {
+    let list = |directory: &Path| {
+        let mut entries: Vec<_> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        entries.sort();
+        entries
+    };
+    list(root)
+        .iter()
+        .filter(|path| path.is_dir())
+        .flat_map(|area| list(area))
+        .collect()
+}
+
+fn load(text: &str) -> Loaded {
+    let mut loaded = Loaded::default();
+    loaded.read_text("case.yaml", text);
+    loaded
+}
+
+fn output(input: &str, defaults: &str) -> String {
+    let mut loaded = load(input);
+    let problems = std::mem::take(&mut loaded.problems);
+    loaded.read_text("_defaults.yaml", defaults);
+    assert!(
+        loaded
+            .problems
+            .iter()
+            .all(|problem| problem.code == "Duplicate"),
+        "the defaults do not load: {:?}",
+        loaded.problems
+    );
+    let translation = run(&loaded.resources, input);
+    let tables = translation
+        .tables
+        .into_iter()
+        .map(|(key, table)| (key, table.redacted()))
+        .collect();
+    let output = Output {
+        problems,
+        tables,
+        statuses: translation.statuses,
+        findings: translation.findings,
+    };
+    serde_saphyr::to_string(&output).unwrap()
+}
+
+fn run(resources: &Resources, input: &str) -> portcullis_controller::Translation {
+    let first = input.lines().next().unwrap_or_default();
+    let options = match first
+        .strip_prefix("# Options: ")
+        .map(|options| options.split_once(' ').unwrap_or((options, "")))
+    {
+        None => Options::standalone(),
+        Some(("cluster", "")) => Options::default(),
+        Some(("address", value)) => {
+            let addresses = vec![GatewayAddress {
+                kind: "IPAddress".into(),
+                value: value.into(),
+            }];
+            Options {
+                observed: Observed::Standalone { addresses },
+                ..Options::standalone()
+            }
+        }
+        Some(other) => panic!("unknown options {other:?}"),
+    };
+    translate(resources, &options)
+}
+
+/// The first lines that differ, with what stands before them.
+fn difference(expected: &str, actual: &str) -> String {
+    let (expected, actual): (Vec<_>, Vec<_>) =
+        (expected.lines().collect(), actual.lines().collect());
+    let first = expected
+        .iter()
+        .zip(&actual)
+        .take_while(|(a, b)| a == b)
+        .count();
+    let show = |lines: &[&str], sign: char| {
+        lines
+            .iter()
+            .skip(first)
+            .take(6)
+            .map(|line| format!("  {sign}{line}\n"))
+            .collect::<String>()
+    };
+    let before: String = expected
+        .iter()
+        .take(first)
+        .skip(first.saturating_sub(4))
+        .map(|line| format!("   {line}\n"))
+        .collect();
+    before + &show(&expected, '-') + &show(&actual, '+')
+}
