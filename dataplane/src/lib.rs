@@ -1,6 +1,9 @@
 //! The edge proxy: connections in, one lookup per request, pooled sessions to the backends out.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing))]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
+)]
 
 pub mod admin;
 pub mod exchange;
@@ -8,5 +11,6 @@ pub mod filter;
 pub mod plan;
 pub mod reason;
 pub mod state;
+pub mod stream;
 pub mod telemetry;
 pub mod upstream;

@@ -1,0 +1,115 @@
+//! The check of a request's head (RFC 9112 2 to 6, RFC 9110 7.2): whatever two parsers could read in two ways is refused.
+
+use std::mem::MaybeUninit;
+
+use super::{
+    authority,
+    head::{Framing, FramingFields, MAX_FIELDS, MAX_METHOD, syntax},
+    violation::Violation,
+};
+
+/// What the guard has to know of a good request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RequestHead {
+    pub(super) framing: Framing,
+    /// An upgrade is asked for.
+    pub(super) upgrade: bool,
+}
+
+/// Whether a request can begin with `byte`: anything else (a TLS record, say) is refused at once.
+pub(super) fn can_begin_with(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Checks a whole head, the empty line included.
+pub(super) fn check(head: &[u8], max_target: usize) -> Result<RequestHead, Violation> {
+    check_version(head)?;
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut fields) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() => {}
+        Ok(_) => return Err(Violation::Syntax("line end")),
+        // The version is good: it is the target that holds a space.
+        Err(httparse::Error::Version) => return Err(Violation::Target),
+        Err(error) => return Err(syntax(error)),
+    }
+    let method = request.method.unwrap_or_default();
+    let target = request.path.unwrap_or_default();
+    let http_1_1 = request.version == Some(1);
+
+    let mut host = None;
+    let mut framing = FramingFields::default();
+    let mut upgrade = false;
+    for field in request.headers.iter() {
+        if field.name.eq_ignore_ascii_case("host") && host.replace(field.value).is_some() {
+            return Err(Violation::HostRepeated);
+        }
+        upgrade |= http_1_1 && field.name.eq_ignore_ascii_case("upgrade");
+        framing.add(field.name, field.value)?;
+    }
+
+    if method.len() > MAX_METHOD {
+        return Err(Violation::Syntax("method"));
+    }
+    if target.len() > max_target {
+        return Err(Violation::TargetTooLong);
+    }
+    if matches!(method, "CONNECT" | "TRACE") {
+        return Err(Violation::Method);
+    }
+    check_host(host, http_1_1)?;
+    check_target(target, method, host)?;
+    let framing = framing.framing(http_1_1)?.unwrap_or(Framing::Length(0));
+    Ok(RequestHead { framing, upgrade })
+}
+
+/// Tells `HTTP/2.0` (505) from rubbish (400) by the request line.
+fn check_version(head: &[u8]) -> Result<(), Violation> {
+    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    match line.rsplit(|&byte| byte == b' ').next().unwrap_or_default() {
+        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
+        [b'H', b'T', b'T', b'P', b'/', major, b'.', minor]
+            if major.is_ascii_digit() && minor.is_ascii_digit() =>
+        {
+            Err(Violation::Version)
+        }
+        _ => Err(Violation::Syntax("request line")),
+    }
+}
+
+fn check_host(host: Option<&[u8]>, http_1_1: bool) -> Result<(), Violation> {
+    match host {
+        Some(host) if authority::is_valid(host) => Ok(()),
+        Some(_) => Err(Violation::HostMalformed),
+        None if http_1_1 => Err(Violation::HostMissing),
+        None => Ok(()),
+    }
+}
+
+/// Origin-form, asterisk-form for `OPTIONS`, or absolute-form of the same host (RFC 9112 3.2).
+fn check_target(target: &str, method: &str, host: Option<&[u8]>) -> Result<(), Violation> {
+    if !target
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#')
+    {
+        return Err(Violation::Target);
+    }
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Ok(());
+    }
+    let authority = absolute_authority(target).ok_or(Violation::Target)?;
+    if !authority::is_valid(authority.as_bytes()) {
+        return Err(Violation::Target);
+    }
+    match host {
+        Some(host) if host != authority.as_bytes() => Err(Violation::HostMismatch),
+        _ => Ok(()),
+    }
+}
+
+/// The authority of an absolute-form target of the http schemes.
+fn absolute_authority(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    is_http.then(|| rest.split(['/', '?']).next().unwrap_or_default())
+}

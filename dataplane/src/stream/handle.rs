@@ -1,0 +1,158 @@
+//! Handles on a stream for whoever drives the session that owns it. Cheap to clone, for the same task only.
+
+use std::{
+    io,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::BytesMut;
+
+use super::{
+    WRITE_ROOM,
+    guard::{BodyFrame, Pass, Violation},
+    inner::Shared,
+};
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The connection broke.
+    #[error("reading: {0}")]
+    Io(#[from] io::Error),
+    /// The peer broke the protocol: the connection must not be used any more.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The peer closed the connection.
+    #[error("the connection was closed")]
+    Closed,
+}
+
+/// Back-pressure of the write side.
+#[derive(Clone, Debug)]
+pub struct WriteHandle {
+    shared: Arc<Shared>,
+}
+
+impl WriteHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Whether up to 64 KiB more can be written through the session without waiting.
+    pub fn has_room(&self) -> bool {
+        self.shared.lock().buffered() < WRITE_ROOM
+    }
+
+    /// Bytes that wait to be written.
+    pub fn buffered(&self) -> usize {
+        self.shared.lock().buffered()
+    }
+
+    /// Writes out until at most `watermark` bytes wait in the buffer. 0 means that the kernel has everything.
+    pub fn poll_drained(&self, cx: &mut Context<'_>, watermark: usize) -> Poll<io::Result<()>> {
+        self.shared.lock().poll_drain(cx, watermark)
+    }
+
+    /// Writes out what the socket takes at once, and wakes the task when it takes more.
+    pub fn try_flush(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.shared.lock().try_flush(cx)
+    }
+}
+
+/// The read side, where the guard separates the messages. Every call first flushes what was written.
+#[derive(Clone, Debug)]
+pub struct ReadHandle {
+    shared: Arc<Shared>,
+}
+
+impl ReadHandle {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Waits for the next message's whole head and checks it: the session's next read then gives exactly that head.
+    /// `Ok(false)` is an orderly end of the connection. While nothing has arrived no read buffer is held.
+    pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
+        let inner = &mut *self.shared.lock();
+        inner.try_flush(cx)?;
+        inner.guard.next_message();
+        loop {
+            match inner.guard.pass(&mut inner.read)? {
+                Pass::More(want) => {
+                    if ready!(inner.poll_fill(cx, want))? == 0 {
+                        return Poll::Ready(match inner.guard.may_end(&inner.read) {
+                            true => Ok(false),
+                            false => Err(ReadError::Closed),
+                        });
+                    }
+                }
+                Pass::Any | Pass::Bytes(_) => return Poll::Ready(Ok(true)),
+                Pass::Nothing => return Poll::Pending,
+            }
+        }
+    }
+
+    /// The next piece of the current message's body, or of the tunnel.
+    pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, ReadError>> {
+        let inner = &mut *self.shared.lock();
+        inner.try_flush(cx)?;
+        loop {
+            if let Some(frame) = inner.guard.frame(&mut inner.read)? {
+                return Poll::Ready(Ok(frame));
+            }
+            if ready!(inner.poll_fill(cx, inner.guard.want()))? == 0 {
+                return Poll::Ready(match inner.guard.may_end(&inner.read) {
+                    true => Ok(BodyFrame::End),
+                    false => Err(ReadError::Closed),
+                });
+            }
+        }
+    }
+
+    /// Waits until the peer goes away. Bytes that arrive meanwhile are kept, up to a limit, for whoever reads next.
+    pub fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<ReadError> {
+        let inner = &mut *self.shared.lock();
+        if let Err(error) = inner.try_flush(cx) {
+            return Poll::Ready(error.into());
+        }
+        while inner.read.len() < READ_AHEAD {
+            match ready!(inner.poll_fill(cx, READ_AHEAD)) {
+                Ok(0) => return Poll::Ready(ReadError::Closed),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(error.into()),
+            }
+        }
+        // Nothing more is read before somebody consumes, so a close will only be seen by writing.
+        Poll::Pending
+    }
+
+    /// Whether bytes have arrived that no message has claimed.
+    pub fn has_unread(&self) -> bool {
+        !self.shared.lock().read.is_empty()
+    }
+
+    /// Whether the current message has no (more) body.
+    pub fn message_is_complete(&self) -> bool {
+        self.shared.lock().guard.is_complete()
+    }
+
+    /// The session switched protocols: everything from here on passes as it is.
+    pub fn begin_tunnel(&self) {
+        self.shared.lock().guard.release();
+    }
+
+    /// On a connection to a server: a request goes out, and its response is to be judged. `head` says that the method is
+    /// HEAD, so that no body follows.
+    pub fn expect_response(&self, head: bool) {
+        self.shared.lock().guard.expect_response(head);
+    }
+
+    /// Takes what arrived and was not claimed.
+    pub fn take_unread(&self) -> BytesMut {
+        std::mem::take(&mut self.shared.lock().read)
+    }
+}
+
+/// Bytes read ahead of a message while waiting for the peer to go away.
+const READ_AHEAD: usize = 4096;

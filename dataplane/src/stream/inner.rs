@@ -1,0 +1,226 @@
+//! The state that the stream and its handles share: transport, buffers, guard.
+
+use std::{
+    future::Future,
+    io::{self, IoSlice},
+    pin::{Pin, pin},
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use super::{
+    WRITE_ROOM,
+    guard::{Guard, Pass},
+    transport::Transport,
+};
+
+/// Buffered bytes from which on a write goes straight to the socket instead of being copied.
+const WRITE_THROUGH: usize = 16 * 1024;
+/// Buffered bytes beyond which a writer that did not ask for room has to wait.
+const WRITE_LIMIT: usize = 4 * WRITE_ROOM;
+/// Slices of one vectored write, the buffer included.
+const MAX_SLICES: usize = 8;
+/// Space below which the read buffer grows.
+const MIN_READ: usize = 512;
+
+/// One connection, used by one task at a time: the lock is never contended. It exists because Pingora wants its streams
+/// to be `Send + Sync`.
+#[derive(Debug)]
+pub(super) struct Shared(Mutex<Inner>);
+
+impl Shared {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self(Mutex::new(inner))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) transport: Transport,
+    /// Read ahead of the session. Holds no memory while empty and waiting.
+    pub(super) read: BytesMut,
+    /// Written by the session, not yet by us. Holds no memory while empty.
+    write: BytesMut,
+    /// Whether the transport may still hold bytes that we gave it (TLS records).
+    unflushed: bool,
+    /// Why writing failed: nothing can be written after that.
+    error: Option<io::ErrorKind>,
+    pub(super) corked: bool,
+    pub(super) guard: Guard,
+}
+
+impl Inner {
+    pub(super) fn new(transport: Transport, prefix: BytesMut) -> Self {
+        Self {
+            transport,
+            read: prefix,
+            write: BytesMut::new(),
+            unflushed: false,
+            error: None,
+            corked: false,
+            guard: Guard::off(),
+        }
+    }
+
+    /// Reads more, at most `want` bytes where the buffer has to grow. `Ready(0)` is the end of the stream.
+    pub(super) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        want: usize,
+    ) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < MIN_READ.min(want) {
+            self.read.reserve(want);
+        }
+        let poll = pin!(self.transport.read_buf(&mut self.read)).poll(cx);
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+        poll
+    }
+
+    /// Hands over what the guard has approved.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let approved = match self.guard.pass(&mut self.read).map_err(io::Error::from)? {
+                // Nothing to look at: no detour through our buffer.
+                Pass::Any if self.read.is_empty() => {
+                    return Pin::new(&mut self.transport).poll_read(cx, buf);
+                }
+                Pass::Any => self.read.len(),
+                Pass::Bytes(n) => n,
+                Pass::Nothing => return Poll::Pending,
+                Pass::More(want) => {
+                    if ready!(self.poll_fill(cx, want))? == 0 {
+                        return Poll::Ready(match self.guard.may_end(&self.read) {
+                            true => Ok(()),
+                            false => Err(io::ErrorKind::UnexpectedEof.into()),
+                        });
+                    }
+                    continue;
+                }
+            };
+            let n = approved.min(buf.remaining());
+            let approved = self.read.get(..n).unwrap_or_default();
+            buf.put_slice(approved);
+            self.guard.passed(approved).map_err(io::Error::from)?;
+            self.read.advance(n);
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// Takes bytes into the buffer; together with it they go straight to the socket if there are many.
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.write_error()?;
+        if self.write.len() >= WRITE_LIMIT {
+            ready!(self.poll_drain(cx, WRITE_ROOM))?;
+        }
+        let bufs = bufs.get(..MAX_SLICES - 1).unwrap_or(bufs);
+        let total: usize = bufs.iter().map(|slice| slice.len()).sum();
+        let mut sent = 0;
+        if self.write.len() + total >= WRITE_THROUGH {
+            if let Poll::Ready(written) = self.poll_write_through(cx, bufs) {
+                sent = written?;
+            }
+        }
+        for slice in bufs {
+            let skip = sent.min(slice.len());
+            sent -= skip;
+            self.write
+                .extend_from_slice(slice.get(skip..).unwrap_or_default());
+        }
+        Poll::Ready(Ok(total))
+    }
+
+    /// One write of the buffer followed by `bufs`; tells how many bytes of `bufs` are gone.
+    fn poll_write_through(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let all = std::iter::once(IoSlice::new(&self.write)).chain(bufs.iter().copied());
+        let mut count = 0;
+        for (slot, slice) in slices.iter_mut().zip(all.filter(|slice| !slice.is_empty())) {
+            *slot = slice;
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, slices));
+        let written = self.noted(written)?;
+        self.unflushed = true;
+        let buffered = written.min(self.write.len());
+        self.consume(buffered);
+        Poll::Ready(Ok(written - buffered))
+    }
+
+    /// Writes out until at most `watermark` bytes wait; all the way through TLS for a watermark of 0.
+    pub(super) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        watermark: usize,
+    ) -> Poll<io::Result<()>> {
+        self.write_error()?;
+        while self.write.len() > watermark {
+            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.write));
+            let written = self.noted(written)?;
+            if written == 0 {
+                self.noted(Err(io::ErrorKind::WriteZero.into()))?;
+            }
+            self.unflushed = true;
+            self.consume(written);
+        }
+        if self.write.is_empty() && self.unflushed {
+            let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+            self.noted(flushed)?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes out what the socket takes now; the rest is tried again when it is writable.
+    pub(super) fn try_flush(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.poll_drain(cx, 0) {
+            Poll::Ready(result) => result,
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn buffered(&self) -> usize {
+        self.write.len()
+    }
+
+    /// The error that ended writing.
+    pub(super) fn write_error(&self) -> io::Result<()> {
+        self.error.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.write.advance(n);
+        if self.write.is_empty() {
+            self.write = BytesMut::new();
+        }
+    }
+
+    fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            self.error = Some(error.kind());
+        }
+        result
+    }
+}

@@ -1,0 +1,118 @@
+//! The stream over real sockets.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+
+async fn pair() -> (BufferedStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (ours, theirs) = tokio::join!(
+        TcpStream::connect(listener.local_addr().unwrap()),
+        listener.accept()
+    );
+    (BufferedStream::new(ours.unwrap()), theirs.unwrap().0)
+}
+
+/// So that a fault ends as a failed test and not as a hanging one.
+async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("in time")
+}
+
+#[tokio::test]
+async fn corked_writes_leave_together() {
+    let (mut ours, mut theirs) = pair().await;
+    ours.set_corked(true);
+    ours.write_all(b"head").await.unwrap();
+    ours.flush().await.unwrap();
+    ours.write_all(b"body").await.unwrap();
+    let writer = ours.write_handle();
+    assert_eq!(writer.buffered(), 8);
+    poll_fn(|cx| writer.poll_drained(cx, 0)).await.unwrap();
+    let mut got = [0; 8];
+    in_time(theirs.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"headbody");
+}
+
+#[tokio::test]
+async fn a_full_socket_does_not_block_the_writer_before_the_limit() {
+    let (mut ours, mut theirs) = pair().await;
+    let writer = ours.write_handle();
+    let piece = [7u8; 32 * 1024];
+    let mut sent = 0u64;
+    while writer.has_room() {
+        // Never waits, although nobody reads.
+        in_time(ours.write_all(&piece)).await.unwrap();
+        ours.flush().await.unwrap();
+        sent += piece.len() as u64;
+    }
+    let drained = poll_fn(|cx| Poll::Ready(writer.poll_drained(cx, WRITE_ROOM / 2))).await;
+    assert!(drained.is_pending());
+    let reader = async {
+        let mut received = 0;
+        let mut buf = vec![0; 1 << 16];
+        while received < sent {
+            received += theirs.read(&mut buf).await.unwrap() as u64;
+        }
+        received
+    };
+    let (received, drained) =
+        in_time(async { tokio::join!(reader, poll_fn(|cx| writer.poll_drained(cx, 0))) }).await;
+    drained.unwrap();
+    assert_eq!(received, sent);
+    assert_eq!(writer.buffered(), 0);
+}
+
+#[tokio::test]
+async fn a_session_sees_one_head_and_the_handle_its_body() {
+    let (mut ours, mut theirs) = pair().await;
+    ours.set_guard(Guard::requests(guard::HeadLimits {
+        bytes: 4096,
+        fields: 10,
+        target: 100,
+    }));
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+    theirs.write_all(head).await.unwrap();
+    theirs
+        .write_all(b"abcGET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let reader = ours.read_handle();
+    assert!(in_time(poll_fn(|cx| reader.poll_head(cx))).await.unwrap());
+    let mut buf = [0; 4096];
+    let n = in_time(ours.read(&mut buf)).await.unwrap();
+    assert_eq!(&buf[..n], head);
+    assert_eq!(
+        in_time(poll_fn(|cx| reader.poll_frame(cx))).await.unwrap(),
+        BodyFrame::Data("abc".into())
+    );
+    assert_eq!(
+        in_time(poll_fn(|cx| reader.poll_frame(cx))).await.unwrap(),
+        BodyFrame::End
+    );
+    assert!(in_time(poll_fn(|cx| reader.poll_head(cx))).await.unwrap());
+    let n = in_time(ours.read(&mut buf)).await.unwrap();
+    assert_eq!(&buf[..n], b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n");
+    drop(theirs);
+    assert!(matches!(
+        in_time(poll_fn(|cx| reader.poll_closed(cx))).await,
+        ReadError::Closed
+    ));
+    assert!(!in_time(poll_fn(|cx| reader.poll_head(cx))).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_violation_reaches_the_session_as_an_error() {
+    let (mut ours, mut theirs) = pair().await;
+    ours.set_guard(Guard::responses());
+    ours.read_handle().expect_response(false);
+    theirs.write_all(b"HTTP/1.1 200 OK\n\n").await.unwrap();
+    let error = in_time(ours.read_u8()).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
