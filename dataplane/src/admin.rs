@@ -34,6 +34,9 @@ const MAX_CONNECTIONS: usize = 32;
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Time for everything on one connection, so that a client that does not read gives its place back.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Bytes of a request's head; the smallest that hyper allows.
 const MAX_HEAD: usize = 8192;
 
@@ -82,6 +85,10 @@ pub struct Admin {
 impl Admin {
     /// Serves `listener` for ever, on the current-thread runtime it is called on.
     pub async fn serve(self, listener: TcpListener) {
+        self.serve_with(listener, HEAD_TIMEOUT).await;
+    }
+
+    async fn serve_with(self, listener: TcpListener, head_timeout: Duration) {
         let admin = Arc::new(self);
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -95,7 +102,7 @@ impl Admin {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&admin);
                     connections.spawn(async move {
-                        admin.connection(stream, peer).await;
+                        admin.connection(stream, peer, head_timeout).await;
                         drop(place);
                     });
                 }
@@ -108,17 +115,19 @@ impl Admin {
         }
     }
 
-    async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
+    async fn connection(&self, stream: TcpStream, peer: SocketAddr, head_timeout: Duration) {
         let service =
             service_fn(|request| future::ready(Ok::<_, Infallible>(self.answer(&request))));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD)
             .keep_alive(true)
             .serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, %peer, "admin connection failed");
+        match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "admin connection failed"),
+            Err(_) => tracing::debug!(%peer, "admin connection took too long"),
         }
     }
 
@@ -237,4 +246,156 @@ fn response(
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::{
+        state::{Overrides, fixtures},
+        telemetry::MetricsOptions,
+    };
+
+    /// An admin port on a free port of its own.
+    async fn admin() -> (Admin, SocketAddr) {
+        admin_with(HEAD_TIMEOUT).await
+    }
+
+    async fn admin_with(head_timeout: Duration) -> (Admin, SocketAddr) {
+        let metrics = Arc::new(Metrics::new(MetricsOptions::default()));
+        let tables = Arc::new(TableState::new(Arc::clone(&metrics), Overrides::default()));
+        let admin = Admin {
+            tables,
+            metrics,
+            health: Arc::default(),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(admin.clone().serve_with(listener, head_timeout));
+        (admin, address)
+    }
+
+    /// Status and body of one request.
+    async fn ask(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request =
+            format!("{method} {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        ask(address, "GET", path).await
+    }
+
+    #[tokio::test]
+    async fn ready_from_the_first_table_that_is_served_until_the_end() {
+        let (admin, address) = admin().await;
+        let empty = fixtures::table(0, 0);
+        assert_eq!(get(address, "/livez").await.0, 200);
+        assert_eq!(
+            get(address, "/readyz").await,
+            (503, "not ready: no routing table yet\n".into())
+        );
+        assert_eq!(get(address, "/table").await.0, 404);
+
+        admin.tables.apply(Arc::new(empty)).unwrap_err();
+        let (status, why) = get(address, "/readyz").await;
+        assert!(
+            status == 503 && why.contains("no listener"),
+            "{status} {why}"
+        );
+
+        admin.tables.apply(Arc::new(fixtures::table(1, 1))).unwrap();
+        let (status, why) = get(address, "/readyz").await;
+        assert!(status == 503 && why.contains("not bound"), "{status} {why}");
+        admin.health.enter(Phase::Serving);
+        assert_eq!(get(address, "/readyz").await, (200, "ok\n".into()));
+
+        admin.health.enter(Phase::Draining);
+        admin.health.enter(Phase::Serving);
+        let (status, why) = get(address, "/readyz").await;
+        assert!(
+            status == 503 && why.contains("shutting down"),
+            "{status} {why}"
+        );
+        assert_eq!(get(address, "/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn the_table_is_shown_without_its_secrets() {
+        let (admin, address) = admin().await;
+        let certificate = fixtures::certificate();
+        let key = certificate.key_pem.expose().to_owned();
+        let table = fixtures::changed(&fixtures::table(1, 1), |table| {
+            table
+                .certificates
+                .insert(fixtures::certificate_key(), Arc::new(certificate));
+        });
+        admin.tables.apply(Arc::clone(&table)).unwrap();
+        let (status, body) = get(address, "/table").await;
+        assert_eq!(status, 200);
+        let page: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(page["report"]["version"], table.version.to_string());
+        assert_eq!(
+            page["table"]["certificates"]["secret/infra/tls"]["key_pem"],
+            "[redacted]"
+        );
+        let line_of_key = key.lines().nth(1).unwrap();
+        assert!(!body.contains(line_of_key) && !body.contains("PRIVATE KEY"));
+    }
+
+    #[tokio::test]
+    async fn rejections_are_named() {
+        let (admin, address) = admin().await;
+        let table = fixtures::changed(&fixtures::table(1, 1), |table| {
+            let broken = fixtures::path_route(1, portcullis_routing::PathMatch::Regex("(".into()));
+            table.routes.insert(fixtures::route(1), broken);
+        });
+        admin.tables.apply(table).unwrap();
+        let page: serde_json::Value =
+            serde_json::from_str(&get(address, "/table").await.1).unwrap();
+        assert_eq!(
+            page["report"]["rejected"][0]["key"],
+            fixtures::route(1).as_str()
+        );
+        let metrics = get(address, "/metrics").await.1;
+        assert!(metrics.contains("\nportcullis_table_rejected_resources 1\n"));
+        assert!(metrics.contains("\nportcullis_table_applies_total{result=\"applied\"} 1\n"));
+    }
+
+    #[tokio::test]
+    async fn tells_what_there_is() {
+        let (_admin, address) = admin().await;
+        let (status, index) = get(address, "/").await;
+        assert_eq!(status, 200);
+        for page in ["/livez", "/readyz", "/metrics", "/table"] {
+            assert!(index.contains(page));
+            assert_eq!(ask(address, "POST", page).await.0, 405);
+        }
+        assert_eq!(get(address, "/nothing").await, (404, index));
+    }
+
+    /// More connections than there are places: those that wait are served once others are gone.
+    #[tokio::test]
+    async fn idle_connections_do_not_lock_others_out_for_good() {
+        let (_admin, address) = admin_with(Duration::from_millis(50)).await;
+        let mut idle = Vec::new();
+        for _ in 0..MAX_CONNECTIONS {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let waiting = tokio::spawn(get(address, "/livez"));
+        // The first one is closed for not sending anything.
+        let closed = idle.first_mut().unwrap().read(&mut [0; 256]).await;
+        assert!(closed.is_ok_and(|bytes| bytes < 256));
+        assert_eq!(waiting.await.unwrap().0, 200);
+    }
 }

@@ -90,14 +90,7 @@ mod tests {
     use portcullis_routing::{GatewayKey, Secret};
 
     use super::*;
-
-    fn certificate() -> Certificate {
-        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-        Certificate {
-            chain_pem: made.cert.pem(),
-            key_pem: Secret::new(made.signing_key.serialize_pem()),
-        }
-    }
+    use crate::state::fixtures::certificate;
 
     fn table(certificates: Vec<(&str, Certificate)>) -> RoutingTable {
         let mut table = RoutingTable::new(GatewayKey::of("ns", "gw"));

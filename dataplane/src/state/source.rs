@@ -153,7 +153,7 @@ impl FileSource {
 }
 
 /// A table as people and programs write it into files: the version is computed, whatever the file says.
-fn decode(content: &[u8]) -> serde_json::Result<Arc<RoutingTable>> {
+pub(super) fn decode(content: &[u8]) -> serde_json::Result<Arc<RoutingTable>> {
     let mut table: RoutingTable = serde_json::from_slice(content)?;
     table.seal();
     Ok(Arc::new(table))

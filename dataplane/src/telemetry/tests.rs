@@ -8,11 +8,7 @@ use std::{
     time::Duration,
 };
 
-use portcullis_routing::{
-    Cluster, ClusterKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, PathMatch, Route,
-    RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
-    settings::AccessLog as Mode,
-};
+use portcullis_routing::{RouteKey, RoutingTable, settings::AccessLog as Mode};
 use serde_json::Value;
 
 use super::{
@@ -20,7 +16,10 @@ use super::{
     access_log::line::Line,
     worker::{ConnectResult, HandshakeResult, MirrorResult, WorkerMetrics},
 };
-use crate::reason::Reason;
+use crate::{
+    reason::Reason,
+    state::fixtures::{cluster, listener, route, table},
+};
 
 const CLIENT: &str = "192.0.2.1:40000";
 
@@ -47,72 +46,6 @@ fn record<'a>() -> RequestRecord<'a> {
         attempts: 0,
         upstream_reused: false,
     }
-}
-
-fn listener(name: &str) -> ListenerKey {
-    ListenerKey::of(&GatewayKey::of("infra", "edge"), name)
-}
-
-fn route(number: usize) -> RouteKey {
-    RouteKey::of("HTTPRoute", "shop", &format!("r{number}"), 0)
-}
-
-fn cluster(number: usize) -> ClusterKey {
-    ClusterKey::service("shop", &format!("s{number}"), 80)
-}
-
-/// A table with `listeners` listeners, and `routes` routes to as many clusters.
-fn table(listeners: usize, routes: usize) -> RoutingTable {
-    let mut table = RoutingTable::new(GatewayKey::of("infra", "edge"));
-    for number in 0..listeners {
-        let port = 8000 + u16::try_from(number).unwrap();
-        let value = Listener {
-            port,
-            protocol: ListenerProtocol::Http,
-            hostname: None,
-            tls: None,
-        };
-        table
-            .listeners
-            .insert(listener(&format!("l{number}")), Arc::new(value));
-    }
-    for number in 0..routes {
-        let name = format!("r{number}");
-        let order = RouteOrder {
-            created_at: 0,
-            namespace: "shop".into(),
-            name: name.clone(),
-            rule: 0,
-        };
-        let any = RouteMatch {
-            path: PathMatch::Prefix("/".into()),
-            method: None,
-            headers: vec![],
-            query: vec![],
-        };
-        let source = RouteSource {
-            kind: "HTTPRoute".into(),
-            namespace: "shop".into(),
-            name,
-            rule: 0,
-            rule_name: None,
-        };
-        let value = Route {
-            listeners: vec![listener("l0")],
-            hostnames: vec![],
-            matches: vec![any],
-            filters: vec![],
-            action: RouteAction::Forward(vec![]),
-            policy: RoutePolicy::default(),
-            order,
-            source,
-        };
-        table.routes.insert(route(number), Arc::new(value));
-        table
-            .clusters
-            .insert(cluster(number), Arc::new(Cluster::default()));
-    }
-    table
 }
 
 /// The samples of a scrape by name and labels.

@@ -1,0 +1,472 @@
+//! Tests of applying tables, and of where they come from.
+
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use http::{HeaderMap, Method};
+use portcullis_routing::{
+    Listener, ListenerProtocol, ListenerTls, PathMatch, RequestHead, ResourceKind, RoutingTable,
+    Secret, TableVersion, listener::TlsVersion, settings::AccessLog,
+};
+
+use super::{
+    Overrides, Snapshot, TableError, TableSource, TableState,
+    fixtures::{
+        certificate, certificate_key, changed, cluster, gateway, listener, path_route, plain,
+        route, table,
+    },
+};
+use crate::telemetry::{Metrics, MetricsOptions};
+
+fn state() -> TableState {
+    TableState::new(
+        Arc::new(Metrics::new(MetricsOptions::default())),
+        Overrides::default(),
+    )
+}
+
+fn snapshot(state: &TableState) -> Arc<Snapshot> {
+    state.current().clone().unwrap()
+}
+
+/// The route that takes `path` on port 8000.
+fn winner(state: &TableState, path: &str) -> Option<String> {
+    let snapshot = snapshot(state);
+    let listener = snapshot.compiled.port(8000)?.listener_for("a.example")?;
+    let (method, headers) = (&Method::GET, &HeaderMap::new());
+    let found = listener.lookup(&RequestHead {
+        host: "a.example",
+        path,
+        query: None,
+        method,
+        headers,
+    })?;
+    Some(found.route.key().to_string())
+}
+
+fn rejected(report: &portcullis_routing::Report) -> Vec<(ResourceKind, &str)> {
+    report
+        .rejected
+        .iter()
+        .map(|rejection| (rejection.kind, rejection.key.as_str()))
+        .collect()
+}
+
+/// A route that can match nothing because its expression is broken.
+fn broken(number: usize) -> Arc<portcullis_routing::Route> {
+    path_route(number, PathMatch::Regex("(".into()))
+}
+
+fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut RoutingTable) {
+    move |table| {
+        let tls = ListenerTls {
+            certificates: vec![certificate_key()],
+            min_version: TlsVersion::default(),
+        };
+        let listener_value = Listener {
+            port: 8443,
+            protocol: ListenerProtocol::Https,
+            hostname: None,
+            tls: Some(tls),
+        };
+        table
+            .listeners
+            .insert(listener("tls"), Arc::new(listener_value));
+        table
+            .certificates
+            .insert(certificate_key(), Arc::new(certificate));
+    }
+}
+
+#[test]
+fn a_rejected_route_is_served_as_it_was_before() {
+    let state = state();
+    let first = table(1, 2);
+    state.apply(Arc::new(first.clone())).unwrap();
+
+    let second = changed(&first, |table| {
+        table.routes.insert(route(0), broken(0));
+        table
+            .routes
+            .insert(route(2), path_route(2, PathMatch::Exact("/new".into())));
+        table.clusters.remove(&cluster(0));
+        table.clusters.insert(cluster(2), Arc::default());
+    });
+    let report = state.apply(Arc::clone(&second)).unwrap();
+    assert_eq!(report.version, second.version);
+    let key = route(0);
+    assert_eq!(rejected(&report), [(ResourceKind::Route, key.as_str())]);
+    assert_eq!(
+        winner(&state, "/r0"),
+        Some(route(0).to_string()),
+        "as it was before"
+    );
+    assert_eq!(
+        winner(&state, "/r1"),
+        Some(route(1).to_string()),
+        "not touched"
+    );
+    assert_eq!(
+        winner(&state, "/new"),
+        Some(route(2).to_string()),
+        "not held up by the bad one"
+    );
+    let served = snapshot(&state);
+    assert!(
+        served.compiled.table().clusters.contains_key(&cluster(0)),
+        "its backend stays with it"
+    );
+
+    // Still bad in the next table: still served as it was.
+    let third = changed(&second, |table| _ = table.routes.remove(&route(1)));
+    state.apply(third).unwrap();
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+    assert_eq!(winner(&state, "/r1"), None);
+
+    // Mended: the new one is served, and nothing of the old one is left.
+    let fourth = changed(&second, |table| {
+        table
+            .routes
+            .insert(route(0), path_route(1, PathMatch::Exact("/mended".into())));
+    });
+    assert_eq!(rejected(&state.apply(Arc::clone(&fourth)).unwrap()), []);
+    assert_eq!(winner(&state, "/mended"), Some(route(0).to_string()));
+    assert_eq!(winner(&state, "/r0"), None);
+    assert_eq!(**snapshot(&state).compiled.table(), *fourth);
+}
+
+#[test]
+fn a_rejected_resource_without_a_predecessor_stops_nothing() {
+    let state = state();
+    let first = changed(&table(1, 1), |table| {
+        _ = table.routes.insert(route(1), broken(1))
+    });
+    let report = state.apply(first).unwrap();
+    let key = route(1);
+    assert_eq!(rejected(&report), [(ResourceKind::Route, key.as_str())]);
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+}
+
+#[test]
+fn a_bad_certificate_leaves_the_one_before_in_use() {
+    let state = state();
+    let good = certificate();
+    let first = changed(&table(1, 1), https(good.clone()));
+    state.apply(Arc::clone(&first)).unwrap();
+    let before = Arc::clone(
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap(),
+    );
+
+    let second = changed(&first, |table| {
+        let bad = portcullis_routing::Certificate {
+            key_pem: Secret::new("no key"),
+            ..good
+        };
+        table.certificates.insert(certificate_key(), Arc::new(bad));
+    });
+    let report = state.apply(second).unwrap();
+    let key = certificate_key();
+    assert_eq!(
+        rejected(&report),
+        [(ResourceKind::Certificate, key.as_str())]
+    );
+    assert!(Arc::ptr_eq(
+        &before,
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap()
+    ));
+
+    let third = changed(&first, |table| {
+        _ = table
+            .certificates
+            .insert(certificate_key(), Arc::new(certificate()))
+    });
+    assert_eq!(rejected(&state.apply(third).unwrap()), []);
+    assert!(!Arc::ptr_eq(
+        &before,
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap()
+    ));
+}
+
+#[test]
+fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
+    let state = state();
+    let first = table(1, 1);
+    state.apply(Arc::new(first.clone())).unwrap();
+    let bad = Arc::new(Listener {
+        hostname: Some("not a name".into()),
+        ..(*plain(8000)).clone()
+    });
+    let second = changed(&first, |table| {
+        _ = table.listeners.insert(listener("l0"), Arc::clone(&bad))
+    });
+    let key = listener("l0");
+    assert_eq!(
+        rejected(&state.apply(second).unwrap()),
+        [(ResourceKind::Listener, key.as_str())]
+    );
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+
+    let third = changed(&first, |table| {
+        table.listeners.insert(listener("l0"), bad);
+        table.listeners.insert(listener("new"), plain(8000));
+    });
+    assert_eq!(
+        rejected(&state.apply(third).unwrap()),
+        [(ResourceKind::Listener, key.as_str())]
+    );
+    let served = snapshot(&state);
+    let keys: Vec<_> = served
+        .compiled
+        .ports()
+        .flat_map(|port| port.listeners())
+        .map(|l| l.key().clone())
+        .collect();
+    assert_eq!(keys, [listener("new")]);
+}
+
+#[test]
+fn an_empty_table_is_not_served_by_accident() {
+    let state = state();
+    let mut empty = RoutingTable::new(gateway());
+    assert_eq!(
+        state.apply(Arc::new(empty.clone())),
+        Err(TableError::Unsealed)
+    );
+    empty.seal();
+    let empty = Arc::new(empty);
+    assert_eq!(state.apply(Arc::clone(&empty)), Err(TableError::EmptyFirst));
+    assert!(state.current().is_none());
+    assert!(state.status().last_error.is_some());
+
+    let full = Arc::new(table(1, 1));
+    state.apply(Arc::clone(&full)).unwrap();
+    assert_eq!(state.status().last_error, None);
+    let unsealed = RoutingTable {
+        version: TableVersion::default(),
+        ..(*empty).clone()
+    };
+    assert_eq!(state.apply(Arc::new(unsealed)), Err(TableError::Unsealed));
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+
+    // A finished table without listeners is somebody's wish.
+    state.apply(empty).unwrap();
+    assert_eq!(snapshot(&state).compiled.ports().count(), 0);
+}
+
+#[test]
+fn a_table_that_cannot_be_meant_for_this_proxy_is_refused() {
+    let state = state();
+    let good = table(1, 1);
+    state.apply(Arc::new(good.clone())).unwrap();
+    let later = changed(&good, |table| table.schema = 99);
+    assert_eq!(state.apply(later), Err(TableError::Schema { found: 99 }));
+    let other = portcullis_routing::GatewayKey::of("infra", "other");
+    let foreign = changed(&good, |table| table.gateway = other.clone());
+    assert_eq!(
+        state.apply(foreign),
+        Err(TableError::OtherGateway {
+            found: other,
+            serving: gateway()
+        })
+    );
+    assert_eq!(snapshot(&state).compiled.table().version, good.version);
+}
+
+#[test]
+fn the_same_table_again_changes_nothing() {
+    let state = state();
+    let first = state.apply(Arc::new(table(1, 1))).unwrap();
+    let before = snapshot(&state);
+    assert_eq!(state.apply(Arc::new(table(1, 1))).unwrap(), first);
+    assert!(Arc::ptr_eq(&before, &snapshot(&state)));
+}
+
+#[test]
+fn what_is_equal_in_the_next_table_is_held_once() {
+    let state = state();
+    state.apply(Arc::new(table(1, 3))).unwrap();
+    let before = snapshot(&state);
+    let next = changed(&table(1, 3), |table| {
+        _ = table
+            .routes
+            .insert(route(0), path_route(0, PathMatch::Exact("/x".into())))
+    });
+    state.apply(next).unwrap();
+    let after = snapshot(&state);
+    let shared = |number| {
+        Arc::ptr_eq(
+            before.compiled.route(&route(number)).unwrap(),
+            after.compiled.route(&route(number)).unwrap(),
+        )
+    };
+    assert!(shared(1) && shared(2) && !shared(0));
+}
+
+#[test]
+fn the_command_line_overrules_the_table() {
+    let metrics = Arc::new(Metrics::new(MetricsOptions::default()));
+    let state = TableState::new(
+        metrics,
+        Overrides {
+            access_log: Some(AccessLog::Off),
+        },
+    );
+    state.apply(Arc::new(table(1, 1))).unwrap();
+    assert_eq!(snapshot(&state).settings().access_log, AccessLog::Off);
+}
+
+/// Every snapshot that a reader sees belongs to one table as a whole, and never goes back.
+#[test]
+fn a_table_is_swapped_as_a_whole() {
+    let state = Arc::new(state());
+    state.apply(Arc::new(table(1, 1))).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (cell, done) = (Arc::clone(state.cell()), Arc::clone(&done));
+            thread::spawn(move || {
+                let mut seen = 0;
+                loop {
+                    let last = done.load(Ordering::Acquire);
+                    let snapshot = cell.load_full().unwrap();
+                    let routes = snapshot.compiled.table().routes.len();
+                    assert!(routes >= seen, "went back from {seen} to {routes}");
+                    assert_eq!(snapshot.compiled.table().clusters.len(), routes);
+                    assert!(snapshot.compiled.route(&route(routes - 1)).is_some());
+                    assert!(snapshot.compiled.route(&route(routes)).is_none());
+                    seen = routes;
+                    if last {
+                        return seen;
+                    }
+                }
+            })
+        })
+        .collect();
+    for routes in 2..=60 {
+        state.apply(Arc::new(table(1, routes))).unwrap();
+    }
+    done.store(true, Ordering::Release);
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), 60);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_table_is_dropped_here_and_not_by_the_worker() {
+    let state = Arc::new(state());
+    let (sender, source) = TableSource::channel();
+    let mut changes = state.changes();
+    let follower = Arc::clone(&state);
+    let follow = tokio::spawn(async move { follower.follow(source).await });
+    sender.send_replace(Some(Arc::new(table(1, 1))));
+    changes.changed().await.unwrap();
+    let held_by_a_worker = snapshot(&state);
+    sender.send_replace(Some(Arc::new(table(1, 2))));
+    changes.changed().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(
+        Arc::strong_count(&held_by_a_worker),
+        2,
+        "the state holds on to it as long as the worker does"
+    );
+    let watched = Arc::downgrade(&held_by_a_worker);
+    drop(held_by_a_worker);
+    assert!(watched.upgrade().is_some(), "the worker was not the last");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(watched.upgrade().is_none());
+    drop(sender);
+    follow.await.unwrap();
+}
+
+/// What a person would do to a table file, in order. Each step waits for the one before to be seen.
+#[tokio::test]
+async fn a_file_is_followed_through_all_ways_of_writing_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table.json");
+    let mut source = TableSource::file(&path).unwrap();
+    let error = next(&mut source).await.unwrap_err();
+    assert!(error.contains("table.json"), "{error}");
+
+    // In place.
+    fs::write(&path, json(1)).unwrap();
+    assert_eq!(next(&mut source).await, Ok(1));
+    // Half a file, and then all of it.
+    fs::write(&path, &json(2)[..40]).unwrap();
+    let error = next(&mut source).await.unwrap_err();
+    assert!(error.contains("line"), "{error}");
+    fs::write(&path, json(2)).unwrap();
+    assert_eq!(next(&mut source).await, Ok(2));
+    // Beside it and renamed; another file in the directory is of no interest, nor is the same content again.
+    fs::write(directory.path().join("other"), "x").unwrap();
+    fs::write(&path, json(2)).unwrap();
+    replace(&path, json(3));
+    assert_eq!(next(&mut source).await, Ok(3));
+    // Gone for a while.
+    fs::remove_file(&path).unwrap();
+    replace(&path, json(4));
+    assert_eq!(next(&mut source).await, Ok(4));
+}
+
+/// Kubernetes mounts a ConfigMap as links into a directory that is replaced by moving a link.
+#[tokio::test]
+async fn a_file_behind_a_moved_link_is_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    for (version, routes) in [("v1", 1), ("v2", 2)] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(version).join("table.json"), json(routes)).unwrap();
+    }
+    std::os::unix::fs::symlink("v1", at("..data")).unwrap();
+    std::os::unix::fs::symlink("..data/table.json", at("table.json")).unwrap();
+    let mut source = TableSource::file(&at("table.json")).unwrap();
+    assert_eq!(next(&mut source).await, Ok(1));
+    std::os::unix::fs::symlink("v2", at("..data_tmp")).unwrap();
+    fs::rename(at("..data_tmp"), at("..data")).unwrap();
+    assert_eq!(next(&mut source).await, Ok(2));
+}
+
+/// The number of routes of the next table.
+async fn next(source: &mut TableSource) -> Result<usize, String> {
+    let frame = tokio::time::timeout(Duration::from_secs(60), source.next())
+        .await
+        .expect("a change is seen");
+    frame
+        .unwrap()
+        .map(|table| table.routes.len())
+        .map_err(|error| error.to_string())
+}
+
+fn json(routes: usize) -> Vec<u8> {
+    serde_json::to_vec_pretty(&table(1, routes)).unwrap()
+}
+
+fn replace(path: &Path, content: Vec<u8>) {
+    let beside = path.with_extension("tmp");
+    fs::write(&beside, content).unwrap();
+    fs::rename(beside, path).unwrap();
+}
+
+#[test]
+fn a_file_needs_no_version() {
+    let mut table = table(1, 1);
+    let version = std::mem::take(&mut table.version);
+    let decoded = super::source::decode(&serde_json::to_vec(&table).unwrap()).unwrap();
+    assert_eq!(decoded.version, version);
+}
