@@ -75,9 +75,14 @@ impl UpstreamError {
         self
     }
 
-    /// The same failure of a session that had come this far.
-    pub(crate) fn after(mut self, progress: Progress, reused: bool) -> Self {
+    /// The same failure, of a session that had come this far.
+    pub(crate) fn after(mut self, progress: Progress) -> Self {
         self.progress = progress;
+        self
+    }
+
+    /// The same failure, on a connection that had served a request before or not.
+    pub(crate) fn on(mut self, reused: bool) -> Self {
         self.reused = reused;
         self
     }

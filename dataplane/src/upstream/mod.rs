@@ -1,16 +1,53 @@
 //! The way out: clusters, their endpoints, connections and sessions. One instance per worker, single-threaded.
+//!
+//! `open` -> cluster (by key) -> endpoint (balancer, health) -> pooled session, or the first connect that succeeds.
 
-pub mod error;
-pub mod session;
+mod balancer;
+mod cluster;
+mod connect;
+mod dns;
+mod error;
+mod limit;
+mod names;
+mod open;
+mod outlier;
+mod peer;
+mod pool;
+mod session;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
 
-use std::{cell::RefCell, net::SocketAddr, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
 
+use foldhash::fast::RandomState;
 use portcullis_routing::{ClusterKey, RoutingTable};
+use tokio::{
+    task::AbortHandle,
+    time::{Instant, MissedTickBehavior, interval},
+};
 
+use self::{cluster::ClusterState, dns::Dns, tls::TlsPolicies};
 pub use self::{
     error::{Progress, UpstreamError, UpstreamErrorKind},
     session::{Outcome, Upstream, UpstreamEvent, UpstreamWriter},
+    tls::system_roots,
 };
+use crate::telemetry::{Labels, WorkerMetrics};
+
+/// How often idle connections are looked through.
+const SWEEP: Duration = Duration::from_secs(1);
+/// How long the state of a cluster outlives its place in the table, for requests that began with an older table.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// What a request needs of the connection it gets.
 #[derive(Clone, Copy, Debug, Default)]
@@ -19,26 +56,68 @@ pub struct OpenRequest<'a> {
     pub websocket: bool,
     /// Endpoints that failed in this exchange already: used only if there is no other.
     pub avoid: &'a [SocketAddr],
-    /// Not on a pooled connection: after a [stale](UpstreamError::is_stale) one.
+    /// Not on a pooled HTTP/1.1 connection: after a [stale](UpstreamError::is_stale) one.
     pub fresh: bool,
 }
 
 /// The backends as one worker sees them. Health, requests in flight and pools stand beside the table, by key, and
-/// survive a new one.
+/// survive a new one. A cluster gets its state with its first request.
 pub struct Upstreams {
+    shared: Rc<Shared>,
+    clusters: Clusters,
     table: RefCell<Option<Arc<RoutingTable>>>,
+    sweeper: AbortHandle,
+}
+
+type Clusters = Rc<RefCell<HashMap<ClusterKey, Rc<ClusterState>, RandomState>>>;
+
+/// What all clusters of a worker share.
+struct Shared {
+    metrics: Arc<WorkerMetrics>,
+    labels: RefCell<Arc<Labels>>,
+    /// Endpoints that are ejected at present.
+    ejected: Rc<Cell<usize>>,
+    policies: TlsPolicies,
+    dns: Dns,
 }
 
 impl Upstreams {
-    /// Without any cluster. Must be called on the worker's own runtime.
-    pub fn new() -> Self {
+    /// Without any cluster. Must be called on the worker's own runtime, where local tasks can be spawned.
+    pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self::with_dns(metrics, Dns::default())
+    }
+
+    fn with_dns(metrics: Arc<WorkerMetrics>, dns: Dns) -> Self {
+        let shared = Rc::new(Shared {
+            metrics,
+            labels: RefCell::default(),
+            ejected: Rc::default(),
+            policies: TlsPolicies::default(),
+            dns,
+        });
+        let clusters = Clusters::default();
+        let sweeper = tokio::task::spawn_local(sweep(Rc::downgrade(&clusters), Rc::clone(&shared)))
+            .abort_handle();
         Self {
+            shared,
+            clusters,
             table: RefCell::new(None),
+            sweeper,
         }
     }
 
     /// Takes a new table's clusters and endpoints. What is gone gets no new requests; requests in flight finish.
-    pub fn sync(&self, table: &Arc<RoutingTable>) {
+    pub fn sync(&self, table: &Arc<RoutingTable>, labels: &Arc<Labels>) {
+        *self.shared.labels.borrow_mut() = Arc::clone(labels);
+        for (key, state) in self.clusters.borrow().iter() {
+            match table.clusters.get(key) {
+                Some(cluster) => state.update(
+                    cluster,
+                    &table.endpoints.get(key).cloned().unwrap_or_default(),
+                ),
+                None => state.remove(),
+            }
+        }
         *self.table.borrow_mut() = Some(Arc::clone(table));
     }
 
@@ -49,16 +128,53 @@ impl Upstreams {
         cluster: &ClusterKey,
         request: OpenRequest<'_>,
     ) -> Result<Upstream, UpstreamError> {
-        let _ = request;
-        Err(UpstreamError::new(
-            UpstreamErrorKind::NoCluster,
-            format_args!("no cluster {cluster} in the table"),
-        ))
+        let state = self.cluster(cluster).ok_or_else(|| {
+            UpstreamError::new(
+                UpstreamErrorKind::NoCluster,
+                format_args!("the table has no cluster {cluster}"),
+            )
+        })?;
+        open::open(&state, request).await
+    }
+
+    fn cluster(&self, key: &ClusterKey) -> Option<Rc<ClusterState>> {
+        if let Some(state) = self.clusters.borrow().get(key) {
+            return Some(Rc::clone(state));
+        }
+        let table = self.table.borrow().clone()?;
+        let endpoints = table.endpoints.get(key).cloned().unwrap_or_default();
+        let state = ClusterState::new(key, &self.shared, table.clusters.get(key)?, &endpoints);
+        self.clusters
+            .borrow_mut()
+            .insert(key.clone(), Rc::clone(&state));
+        Some(state)
     }
 }
 
-impl Default for Upstreams {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Upstreams {
+    fn drop(&mut self) {
+        self.sweeper.abort();
+    }
+}
+
+/// Closes idle connections and forgets clusters, coarsely: one timer for all of them.
+async fn sweep(
+    clusters: Weak<RefCell<HashMap<ClusterKey, Rc<ClusterState>, RandomState>>>,
+    shared: Rc<Shared>,
+) {
+    let mut ticks = interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticks.tick().await;
+        let Some(clusters) = clusters.upgrade() else {
+            return;
+        };
+        clusters.borrow_mut().retain(|_, state| {
+            state.peers().iter().for_each(|peer| peer.pool().sweep(now));
+            state
+                .removed_at()
+                .is_none_or(|since: Instant| since + LINGER > now)
+        });
+        shared.metrics.set_ejected(shared.ejected.get());
     }
 }

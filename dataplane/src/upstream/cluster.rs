@@ -1,0 +1,359 @@
+//! One cluster as a worker sees it: its endpoints, who of them may be chosen, what is known about their health.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+use portcullis_routing::{
+    Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    OpenRequest, Shared, balancer,
+    connect::Profile,
+    error::UpstreamErrorKind,
+    limit::{ConnectionLimit, Slot},
+    names::Names,
+    outlier::OutlierDetector,
+    peer::Peer,
+    session::{Outcome, Session},
+};
+use crate::telemetry::ConnectResult;
+
+/// State of a cluster: outlives the tables that name it.
+pub(super) struct ClusterState {
+    pub(super) key: ClusterKey,
+    shared: Rc<Shared>,
+    config: RefCell<Config>,
+    /// Those that get requests: the ready ones, or the draining ones while none is ready.
+    peers: RefCell<Rc<[Rc<Peer>]>>,
+    outliers: OutlierDetector,
+    pub(super) limit: Rc<ConnectionLimit>,
+    pub(super) names: Names,
+    removed_at: Cell<Option<Instant>>,
+}
+
+struct Config {
+    cluster: Arc<Cluster>,
+    endpoints: Arc<ClusterEndpoints>,
+    profile: Rc<Profile>,
+}
+
+impl ClusterState {
+    pub(super) fn new(
+        key: &ClusterKey,
+        shared: &Rc<Shared>,
+        cluster: &Arc<Cluster>,
+        endpoints: &Arc<ClusterEndpoints>,
+    ) -> Rc<Self> {
+        let config = Config {
+            cluster: Arc::clone(cluster),
+            endpoints: Arc::clone(endpoints),
+            profile: Rc::new(Profile::new(cluster, &shared.policies)),
+        };
+        let state = Rc::new(Self {
+            key: key.clone(),
+            shared: Rc::clone(shared),
+            config: RefCell::new(config),
+            peers: RefCell::new(Rc::new([])),
+            outliers: OutlierDetector::new(Rc::clone(&shared.ejected)),
+            limit: Rc::new(ConnectionLimit::new(Arc::clone(&shared.metrics))),
+            names: Names::default(),
+            removed_at: Cell::new(None),
+        });
+        state.limit.set_max(cluster.max_connections);
+        state.apply_endpoints();
+        state
+    }
+
+    /// Takes what a new table says about the cluster.
+    pub(super) fn update(
+        self: &Rc<Self>,
+        cluster: &Arc<Cluster>,
+        endpoints: &Arc<ClusterEndpoints>,
+    ) {
+        self.removed_at.set(None);
+        let mut config = self.config.borrow_mut();
+        if config.cluster == *cluster && config.endpoints == *endpoints {
+            return;
+        }
+        if config.cluster.protocol != cluster.protocol || config.cluster.tls != cluster.tls {
+            config.profile = Rc::new(Profile::new(cluster, &self.shared.policies));
+        }
+        config.cluster = Arc::clone(cluster);
+        config.endpoints = Arc::clone(endpoints);
+        drop(config);
+        self.limit.set_max(cluster.max_connections);
+        self.apply_endpoints();
+    }
+
+    /// The table has no such cluster any more. Requests that began with an older table may still come.
+    pub(super) fn remove(&self) {
+        if self.removed_at.get().is_none() {
+            self.removed_at.set(Some(Instant::now()));
+            self.peers().iter().for_each(|peer| peer.pool().clear());
+        }
+    }
+
+    /// Since when the table has had no such cluster.
+    pub(super) fn removed_at(&self) -> Option<Instant> {
+        self.removed_at.get()
+    }
+
+    pub(super) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn profile(&self) -> Rc<Profile> {
+        Rc::clone(&self.config.borrow().profile)
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.config.borrow().cluster.connect_timeout.duration()
+    }
+
+    pub(super) fn peers(&self) -> Rc<[Rc<Peer>]> {
+        Rc::clone(&self.peers.borrow())
+    }
+
+    /// Follows the names among the endpoints, and takes the addresses as they are at present.
+    fn apply_endpoints(self: &Rc<Self>) {
+        let endpoints = Arc::clone(&self.config.borrow().endpoints);
+        let names = endpoints
+            .endpoints
+            .iter()
+            .filter_map(|endpoint| match &endpoint.host {
+                EndpointHost::Name(name) => Some(name.as_str().into()),
+                EndpointHost::Ip(_) => None,
+            });
+        self.names
+            .set(names, |name| follow(Rc::downgrade(self), name));
+        self.apply_addresses(&endpoints);
+    }
+
+    /// Endpoints that stay keep their state; those that are gone drain.
+    fn apply_addresses(&self, endpoints: &ClusterEndpoints) {
+        let profile = self.profile();
+        let before = self.peers();
+        let mut known: HashMap<SocketAddr, &Rc<Peer>> = before
+            .iter()
+            .filter(|peer| Rc::ptr_eq(peer.profile(), &profile))
+            .map(|peer| (peer.address(), peer))
+            .collect();
+        let peers: Vec<Rc<Peer>> = self
+            .serving(endpoints)
+            .into_iter()
+            .map(|address| match known.remove(&address) {
+                Some(peer) => Rc::clone(peer),
+                None => Peer::new(address, &profile, &self.limit),
+            })
+            .collect();
+        for peer in before
+            .iter()
+            .filter(|peer| !peers.iter().any(|kept| Rc::ptr_eq(kept, peer)))
+        {
+            peer.remove();
+            self.outliers.removed(&peer.health);
+        }
+        self.peers.replace(peers.into());
+    }
+
+    /// The addresses that get requests, sorted and without duplicates.
+    fn serving(&self, endpoints: &ClusterEndpoints) -> Vec<SocketAddr> {
+        let of_state = |state: EndpointState| {
+            let endpoints = endpoints
+                .endpoints
+                .iter()
+                .filter(move |endpoint| endpoint.state == state);
+            let mut addresses: Vec<_> = endpoints
+                .flat_map(|endpoint| self.addresses(endpoint))
+                .collect();
+            addresses.sort_unstable();
+            addresses.dedup();
+            addresses
+        };
+        let ready = of_state(EndpointState::Ready);
+        if ready.is_empty() {
+            of_state(EndpointState::Draining)
+        } else {
+            ready
+        }
+    }
+
+    fn addresses(&self, endpoint: &Endpoint) -> Vec<SocketAddr> {
+        let ips = match &endpoint.host {
+            EndpointHost::Ip(ip) => vec![*ip],
+            EndpointHost::Name(name) => self.names.addresses(name),
+        };
+        ips.into_iter()
+            .map(|ip| SocketAddr::new(ip, endpoint.port))
+            .collect()
+    }
+
+    /// Chooses an endpoint: a healthy one; else an ejected one; one that failed in this exchange only if there is no
+    /// other. Never one of `tried`.
+    pub(super) fn select(
+        &self,
+        request: &OpenRequest<'_>,
+        tried: &[SocketAddr],
+    ) -> Option<Rc<Peer>> {
+        let peers = self.peers.borrow();
+        let choose = |eligible: &dyn Fn(&Peer) -> bool| {
+            let candidate = |index: usize| {
+                peers
+                    .get(index)
+                    .filter(|peer| eligible(peer) && !tried.contains(&peer.address()))
+            };
+            balancer::choose(peers.len(), candidate, |peer| peer.in_flight())
+        };
+        let failed = |peer: &Peer| request.avoid.contains(&peer.address());
+        choose(&|peer| peer.health.is_available() && !failed(peer))
+            .or_else(|| choose(&|peer| !failed(peer)))
+            .or_else(|| choose(&|_| true))
+            .map(Rc::clone)
+    }
+
+    /// The right to open a connection, if need be in place of an idle one.
+    pub(super) fn slot(&self) -> Option<Slot> {
+        self.limit.take().or_else(|| {
+            self.peers
+                .borrow()
+                .iter()
+                .find(|peer| peer.pool().evict())?;
+            self.limit.take()
+        })
+    }
+
+    /// A connect to `peer` failed or was given up.
+    pub(super) fn connect_failed(self: &Rc<Self>, peer: &Rc<Peer>, kind: UpstreamErrorKind) {
+        // The proxy's own shortage says nothing about the endpoint.
+        if kind != UpstreamErrorKind::Overloaded && !peer.is_removed() {
+            let pause = self
+                .outliers
+                .connect_failed(&peer.health, self.peers.borrow().len());
+            self.eject(peer, pause);
+        }
+    }
+
+    /// A connect to `peer` succeeded.
+    pub(super) fn connected(&self, peer: &Peer) {
+        self.outliers.reachable(&peer.health);
+    }
+
+    fn report(self: &Rc<Self>, peer: &Rc<Peer>, outcome: Outcome) {
+        match outcome {
+            Outcome::Answered => self.outliers.answered(&peer.health),
+            Outcome::Broken | Outcome::TimedOut if !peer.is_removed() => {
+                let pause = self
+                    .outliers
+                    .request_failed(&peer.health, self.peers.borrow().len());
+                self.eject(peer, pause);
+            }
+            Outcome::Broken | Outcome::TimedOut => {}
+        }
+    }
+
+    fn eject(self: &Rc<Self>, peer: &Rc<Peer>, pause: Option<Duration>) {
+        let Some(pause) = pause else { return };
+        tracing::info!(cluster = %self.key, endpoint = %peer.address(), ?pause, "endpoint ejected");
+        self.shared.metrics.ejected(self.shared.ejected.get());
+        peer.pool().clear();
+        if !peer.probing.replace(true) {
+            tokio::task::spawn_local(probe(Rc::downgrade(self), Rc::downgrade(peer), pause));
+        }
+    }
+
+    /// Counts the end of a connect.
+    pub(super) fn count_connect(&self, result: ConnectResult, since: Instant) {
+        let labels = Arc::clone(&self.shared.labels.borrow());
+        self.shared
+            .metrics
+            .upstream_connect(&labels, &self.key, result, since.elapsed());
+    }
+}
+
+/// Asks for a name again and again while the cluster lives.
+async fn follow(cluster: Weak<ClusterState>, name: Box<str>) {
+    loop {
+        let Some(shared) = cluster.upgrade().map(|cluster| Rc::clone(&cluster.shared)) else {
+            return;
+        };
+        let answer = shared.dns.resolve(&name).await;
+        let Some(cluster) = cluster.upgrade() else {
+            return;
+        };
+        let pause = cluster.names.answered(&name, answer);
+        let endpoints = Arc::clone(&cluster.config.borrow().endpoints);
+        cluster.apply_addresses(&endpoints);
+        drop(cluster);
+        sleep(pause).await;
+    }
+}
+
+/// Tries to connect to an ejected endpoint after each pause, until it can or the endpoint is gone. The connection is
+/// kept for the request that will be the trial.
+async fn probe(cluster: Weak<ClusterState>, peer: Weak<Peer>, mut pause: Duration) {
+    loop {
+        sleep(pause).await;
+        let (Some(cluster), Some(peer)) = (cluster.upgrade(), peer.upgrade()) else {
+            return;
+        };
+        if peer.is_removed() || !peer.health.is_ejected() {
+            return peer.probing.set(false);
+        }
+        let Some(slot) = cluster.slot() else { continue };
+        let request = OpenRequest {
+            fresh: true,
+            ..OpenRequest::default()
+        };
+        if let Ok(Ok(session)) =
+            timeout(cluster.connect_timeout(), peer.connect(slot, &request)).await
+        {
+            if let Session::Http1(session) = session {
+                session
+                    .into_unused()
+                    .into_iter()
+                    .for_each(|idle| peer.pool().put(idle));
+            }
+            cluster.connected(&peer);
+            return peer.probing.set(false);
+        }
+        pause = cluster.outliers.still_unreachable(&peer.health);
+    }
+}
+
+/// A request's hold on an endpoint.
+pub(super) struct Lease {
+    cluster: Rc<ClusterState>,
+    peer: Rc<Peer>,
+}
+
+impl Lease {
+    pub(super) fn new(cluster: &Rc<ClusterState>, peer: Rc<Peer>) -> Self {
+        peer.request_started();
+        Self {
+            cluster: Rc::clone(cluster),
+            peer,
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Rc<Peer> {
+        &self.peer
+    }
+
+    pub(super) fn report(&self, outcome: Outcome) {
+        self.cluster.report(&self.peer, outcome);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.peer.request_ended();
+    }
+}

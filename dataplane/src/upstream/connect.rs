@@ -1,0 +1,115 @@
+//! One connection to one endpoint: TCP, and TLS where the cluster asks for it.
+
+use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+
+use portcullis_routing::{Cluster, ClusterProtocol};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{
+    error::{UpstreamError, UpstreamErrorKind},
+    tls::{TlsPolicies, TlsPolicy},
+};
+use crate::stream::Transport;
+
+/// A peer that acknowledges nothing for this long is gone (`TCP_USER_TIMEOUT`); also bounds keep-alive probing.
+const DEAD_PEER: Duration = Duration::from_secs(20);
+/// Idle connections are probed this often, so that one to a vanished node does not linger in a pool.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// How a cluster's endpoints are talked to. Connections are shared only under one and the same instance: it is what a
+/// pool is keyed by, beside the endpoint.
+#[derive(Debug)]
+pub(super) struct Profile {
+    /// HTTP/2 is wanted: by prior knowledge in clear text, by ALPN over TLS.
+    pub(super) http2: bool,
+    tls: Option<Result<Rc<TlsPolicy>, String>>,
+}
+
+impl Profile {
+    /// The profile of a cluster.
+    pub(super) fn new(cluster: &Cluster, policies: &TlsPolicies) -> Self {
+        Self {
+            http2: cluster.protocol == ClusterProtocol::Http2,
+            tls: cluster.tls.as_ref().map(|tls| policies.get(tls)),
+        }
+    }
+}
+
+/// An established connection and the HTTP version to speak on it.
+pub(super) struct Connected {
+    pub(super) transport: Transport,
+    pub(super) http2: bool,
+}
+
+/// Connects. `http2` false asks for HTTP/1.1 even if the profile wants HTTP/2.
+pub(super) async fn connect(
+    address: SocketAddr,
+    profile: &Profile,
+    http2: bool,
+) -> Result<Connected, UpstreamError> {
+    let tls = profile
+        .tls
+        .as_ref()
+        .map(Result::as_ref)
+        .transpose()
+        .map_err(unusable_policy)?;
+    let tcp = TcpStream::connect(address)
+        .await
+        .map_err(|error| refused(&error))?;
+    tune(&tcp).map_err(|error| refused(&error))?;
+    let Some(policy) = tls else {
+        return Ok(Connected {
+            transport: tcp.into(),
+            http2,
+        });
+    };
+    let config = if http2 { &policy.http2 } else { &policy.http1 };
+    let stream = TlsConnector::from(config.clone())
+        .connect(policy.server_name.clone(), tcp)
+        .await
+        .map_err(|error| UpstreamError::new(UpstreamErrorKind::Tls, error))?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok(Connected {
+        transport: stream.into(),
+        http2,
+    })
+}
+
+fn tune(tcp: &TcpStream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    let socket = SockRef::from(tcp);
+    socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE),
+    )
+}
+
+fn unusable_policy(reason: &String) -> UpstreamError {
+    UpstreamError::new(
+        UpstreamErrorKind::Tls,
+        format_args!("the TLS policy cannot be used: {reason}"),
+    )
+}
+
+fn refused(error: &io::Error) -> UpstreamError {
+    let kind = match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamErrorKind::ConnectTimeout,
+        _ if is_own_shortage(error) => UpstreamErrorKind::Overloaded,
+        _ => UpstreamErrorKind::Refused,
+    };
+    UpstreamError::new(kind, error)
+}
+
+/// Whether the proxy itself ran out of something: not a failure of the endpoint.
+fn is_own_shortage(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(
+        error.kind(),
+        io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
+    ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}

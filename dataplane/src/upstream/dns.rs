@@ -1,0 +1,226 @@
+//! DNS names of backends: resolved beside the requests, cached within bounds, filtered.
+//!
+//! A name is text that a tenant wrote and an outside server answers. Addresses that lead back to the proxy itself or to
+//! its node (loopback, link-local with the cloud's metadata service, unspecified, multicast) are never connected to.
+
+use std::{
+    cell::OnceCell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use hickory_resolver::{
+    Resolver, TokioResolver,
+    config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
+    net::runtime::TokioRuntimeProvider,
+};
+
+/// An answer is asked again no sooner than this, whatever its TTL.
+const MIN_TTL: Duration = Duration::from_secs(5);
+/// And no later than this.
+const MAX_TTL: Duration = Duration::from_secs(300);
+/// The metadata service of a large cloud, at an address that is not link-local.
+const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+
+/// What a name stands for at present.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Addresses that may be connected to, at least one.
+    pub(super) addresses: Vec<IpAddr>,
+    /// How long they hold.
+    pub(super) ttl: Duration,
+}
+
+/// A resolver of one worker, made when the first name is asked for.
+#[derive(Default)]
+pub(super) struct Dns {
+    resolver: OnceCell<Result<TokioResolver, String>>,
+}
+
+impl Dns {
+    /// Asks these servers instead of the system's.
+    #[cfg(test)]
+    pub(super) fn with_config(config: ResolverConfig) -> Self {
+        Self {
+            resolver: OnceCell::from(build(config, ResolverOpts::default())),
+        }
+    }
+
+    /// The IPv4 and IPv6 addresses of an absolute `name`. An Err says in words why there are none.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Answer, String> {
+        let resolver = self
+            .resolver
+            .get_or_init(from_system)
+            .as_ref()
+            .map_err(Clone::clone)?;
+        // Absolute, or the search list of the proxy's own pod would be tried first.
+        let absolute = format!("{}.", name.trim_end_matches('.'));
+        let found = resolver
+            .lookup_ip(absolute)
+            .await
+            .map_err(|error| format!("{name}: {error}"))?;
+        let ttl = found
+            .valid_until()
+            .saturating_duration_since(Instant::now())
+            .clamp(MIN_TTL, MAX_TTL);
+        let (mut addresses, refused): (Vec<_>, Vec<_>) =
+            found.iter().partition(|&address| may_connect(address));
+        if addresses.is_empty() {
+            return Err(format!(
+                "{name}: no address that may be connected to (refused: {refused:?})"
+            ));
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(Answer { addresses, ttl })
+    }
+}
+
+fn from_system() -> Result<TokioResolver, String> {
+    let (config, options) = hickory_resolver::system_conf::read_system_conf()
+        .map_err(|error| format!("the system's DNS configuration cannot be read: {error}"))?;
+    build(config, options)
+}
+
+fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, String> {
+    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    // The caller keeps the answer for its TTL.
+    options.cache_size = 0;
+    Resolver::builder_with_config(config, TokioRuntimeProvider::default())
+        .with_options(options)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// Whether an address that a DNS server gave may be connected to.
+pub(super) fn may_connect(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => may_connect_v4(address),
+        IpAddr::V6(address) => match embedded_v4(address) {
+            Some(embedded) => may_connect_v4(embedded),
+            None => {
+                let refused = address.is_loopback()
+                    || address.is_unspecified()
+                    || address.is_multicast()
+                    || address.is_unicast_link_local()
+                    || address == METADATA_V6;
+                !refused
+            }
+        },
+    }
+}
+
+fn may_connect_v4(address: Ipv4Addr) -> bool {
+    let this_network = address.octets()[0] == 0;
+    let refused = address.is_loopback()
+        || this_network
+        || address.is_link_local()
+        || address.is_multicast()
+        || address.is_broadcast();
+    !refused
+}
+
+/// The IPv4 address inside an IPv4-mapped, IPv4-compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056) address.
+fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(v4(high, low)),
+        // Not `::` and `::1`, which are IPv6's own.
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
+        [0x2002, high, low, ..] => Some(v4(high, low)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::testing::dns::FakeDns;
+
+    #[test]
+    fn addresses_of_the_proxy_and_its_node_are_refused() {
+        let refused = [
+            "127.0.0.1",
+            "127.8.8.8",
+            "0.0.0.0",
+            "0.1.2.3",
+            "169.254.169.254",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+            "::127.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:7f00:1::1",
+        ];
+        for address in refused {
+            assert!(!may_connect(address.parse().expect("address")), "{address}");
+        }
+        let accepted = [
+            "10.0.0.1",
+            "172.16.0.1",
+            "192.168.1.1",
+            "203.0.113.7",
+            "2001:db8::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::cb00:7107",
+        ];
+        for address in accepted {
+            assert!(may_connect(address.parse().expect("address")), "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn both_families_are_asked_and_the_ttl_is_bounded() {
+        let addresses =
+            ["203.0.113.7", "2001:db8::7"].map(|address| address.parse().expect("address"));
+        for (ttl, bounded) in [(0, MIN_TTL), (86_400, MAX_TTL)] {
+            let server = FakeDns::start(&addresses, ttl).await;
+            let answer = Dns::with_config(server.config())
+                .resolve("up.example.com")
+                .await
+                .expect("answer");
+            assert_eq!(answer.addresses, addresses);
+            assert!(
+                answer.ttl <= bounded && answer.ttl >= MIN_TTL,
+                "{:?}",
+                answer.ttl
+            );
+            assert!(
+                answer.ttl > bounded.saturating_sub(Duration::from_secs(2)),
+                "{:?}",
+                answer.ttl
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_addresses_are_left_out_and_none_left_is_an_error() {
+        let mixed = ["169.254.169.254", "203.0.113.7", "::1"]
+            .map(|address| address.parse().expect("address"));
+        let server = FakeDns::start(&mixed, 60).await;
+        let answer = Dns::with_config(server.config())
+            .resolve("mixed.example.com")
+            .await
+            .expect("answer");
+        assert_eq!(answer.addresses, [mixed[1]]);
+
+        let server = FakeDns::start(&["127.0.0.1".parse().expect("address")], 60).await;
+        let error = Dns::with_config(server.config())
+            .resolve("rebind.example.com")
+            .await
+            .expect_err("refused");
+        assert!(
+            error.contains("127.0.0.1") && error.contains("rebind.example.com"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! How a request gets a session: a pooled one at once, or the first connect that succeeds.
+
+use std::{net::SocketAddr, rc::Rc, time::Duration};
+
+use futures::stream::{FuturesUnordered, StreamExt};
+use tokio::{
+    pin,
+    time::{Instant, sleep_until, timeout_at},
+};
+
+use super::{
+    OpenRequest,
+    cluster::{ClusterState, Lease},
+    error::{UpstreamError, UpstreamErrorKind},
+    limit::Slot,
+    peer::Peer,
+    session::{Session, Upstream},
+};
+use crate::telemetry::ConnectResult;
+
+/// A connect that takes longer than this gets a rival at another endpoint; if the rival wins, the endpoint is ejected.
+/// (Happy Eyeballs' connection attempt delay, RFC 8305 5.)
+const SLOW_CONNECT: Duration = Duration::from_millis(250);
+/// Connects under way at once for one request.
+const MAX_RIVALS: usize = 3;
+
+/// What can be done for a request at present.
+enum Start {
+    /// An open connection was free.
+    Ready(Session, Lease),
+    /// A connection must be opened.
+    Connect(Lease, Slot),
+    /// The cluster has as many connections as it may have, all busy.
+    Full,
+    /// The cluster has no endpoint.
+    Nobody,
+}
+
+/// A session with an endpoint of `cluster`. Cancel-safe.
+pub(super) async fn open(
+    cluster: &Rc<ClusterState>,
+    request: OpenRequest<'_>,
+) -> Result<Upstream, UpstreamError> {
+    if let Start::Ready(session, lease) = start(cluster, &request) {
+        return Ok(hand_over(cluster, session, lease, true));
+    }
+    let deadline = Instant::now() + cluster.connect_timeout();
+    loop {
+        match start(cluster, &request) {
+            Start::Ready(session, lease) => return Ok(hand_over(cluster, session, lease, true)),
+            Start::Connect(lease, slot) => {
+                let (session, lease) = race(cluster, &request, lease, slot, deadline).await?;
+                return Ok(hand_over(cluster, session, lease, false));
+            }
+            Start::Full => wait_for_room(cluster, deadline).await?,
+            Start::Nobody => wait_for_address(cluster, deadline).await?,
+        }
+    }
+}
+
+fn hand_over(cluster: &ClusterState, session: Session, lease: Lease, reused: bool) -> Upstream {
+    cluster.shared().metrics.upstream_request(reused);
+    Upstream::new(session, lease, reused)
+}
+
+fn start(cluster: &Rc<ClusterState>, request: &OpenRequest<'_>) -> Start {
+    let Some(peer) = cluster.select(request, &[]) else {
+        return Start::Nobody;
+    };
+    let lease = Lease::new(cluster, peer);
+    if let Some(session) = lease.peer().pooled(request) {
+        return Start::Ready(session, lease);
+    }
+    match cluster.slot() {
+        Some(slot) => Start::Connect(lease, slot),
+        None => borrow_elsewhere(cluster, request).unwrap_or(Start::Full),
+    }
+}
+
+/// No connection may be opened to the endpoint that was chosen, but another one may have an open one with room.
+fn borrow_elsewhere(cluster: &Rc<ClusterState>, request: &OpenRequest<'_>) -> Option<Start> {
+    let peers = cluster.peers();
+    let mut available = peers.iter().filter(|peer| peer.health.is_available());
+    available.find_map(|peer| {
+        let session = peer.pooled(request)?;
+        Some(Start::Ready(session, Lease::new(cluster, Rc::clone(peer))))
+    })
+}
+
+async fn wait_for_room(cluster: &ClusterState, deadline: Instant) -> Result<(), UpstreamError> {
+    let too_late = |_| {
+        Err(UpstreamError::new(
+            UpstreamErrorKind::Overloaded,
+            "no connection became free in time",
+        ))
+    };
+    timeout_at(deadline, cluster.limit.wait())
+        .await
+        .unwrap_or_else(too_late)
+}
+
+async fn wait_for_address(cluster: &ClusterState, deadline: Instant) -> Result<(), UpstreamError> {
+    if cluster.names.is_pending() {
+        let too_late = |_| {
+            UpstreamError::new(
+                UpstreamErrorKind::Dns,
+                "the backend's name was not resolved in time",
+            )
+        };
+        return timeout_at(deadline, cluster.names.changed())
+            .await
+            .map_err(too_late);
+    }
+    Err(match cluster.names.error() {
+        Some(error) => UpstreamError::new(UpstreamErrorKind::Dns, error),
+        None => UpstreamError::new(
+            UpstreamErrorKind::NoEndpoint,
+            format_args!("{} has no endpoint", cluster.key),
+        ),
+    })
+}
+
+/// A connect under way.
+struct Attempt {
+    peer: Rc<Peer>,
+    since: Instant,
+}
+
+/// Connects to one endpoint after another, until the first success. One that fails is followed by the next at once, one
+/// that is slow gets a rival. Nothing is sent before, so none of this is a retry.
+async fn race(
+    cluster: &Rc<ClusterState>,
+    request: &OpenRequest<'_>,
+    lease: Lease,
+    slot: Slot,
+    deadline: Instant,
+) -> Result<(Session, Lease), UpstreamError> {
+    let mut running = FuturesUnordered::new();
+    let mut attempts = Attempts {
+        cluster,
+        tried: Vec::new(),
+        pending: Vec::new(),
+    };
+    attempts.begin(&lease);
+    running.push(connect(lease, slot, request));
+
+    let rival_due = sleep_until(Instant::now() + SLOW_CONNECT);
+    let out_of_time = sleep_until(deadline);
+    pin!(rival_due, out_of_time);
+    loop {
+        tokio::select! {
+            biased;
+            Some((lease, result)) = running.next() => match result {
+                Ok(session) => {
+                    attempts.won(&lease);
+                    return Ok((session, lease));
+                }
+                Err(error) => {
+                    let error = error.at(lease.peer().address());
+                    attempts.lost(&lease, &error);
+                    drop(lease);
+                    match attempts.next(request) {
+                        Some((lease, slot)) => running.push(connect(lease, slot, request)),
+                        None if running.is_empty() => return Err(error),
+                        None => {}
+                    }
+                }
+            },
+            () = &mut rival_due => {
+                if running.len() < MAX_RIVALS && let Some((lease, slot)) = attempts.next(request) {
+                    running.push(connect(lease, slot, request));
+                }
+                rival_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
+            }
+            () = &mut out_of_time => {
+                attempts.out_of_time();
+                return Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, "no connection in time"));
+            }
+        }
+    }
+}
+
+async fn connect(
+    lease: Lease,
+    slot: Slot,
+    request: &OpenRequest<'_>,
+) -> (Lease, Result<Session, UpstreamError>) {
+    let result = lease.peer().connect(slot, request).await;
+    (lease, result)
+}
+
+/// The connects of one request: who was tried, who is still being tried.
+struct Attempts<'a> {
+    cluster: &'a Rc<ClusterState>,
+    tried: Vec<SocketAddr>,
+    pending: Vec<Attempt>,
+}
+
+impl Attempts<'_> {
+    fn begin(&mut self, lease: &Lease) {
+        self.tried.push(lease.peer().address());
+        self.pending.push(Attempt {
+            peer: Rc::clone(lease.peer()),
+            since: Instant::now(),
+        });
+    }
+
+    /// The next endpoint, if there is one that was not tried and a connection may be opened.
+    fn next(&mut self, request: &OpenRequest<'_>) -> Option<(Lease, Slot)> {
+        let peer = self.cluster.select(request, &self.tried)?;
+        let slot = self.cluster.slot()?;
+        let lease = Lease::new(self.cluster, peer);
+        self.begin(&lease);
+        Some((lease, slot))
+    }
+
+    fn end(&mut self, lease: &Lease) -> Instant {
+        let index = self
+            .pending
+            .iter()
+            .position(|attempt| Rc::ptr_eq(&attempt.peer, lease.peer()));
+        index.map_or_else(Instant::now, |index| self.pending.swap_remove(index).since)
+    }
+
+    fn lost(&mut self, lease: &Lease, error: &UpstreamError) {
+        let since = self.end(lease);
+        self.cluster
+            .count_connect(connect_result(error.kind), since);
+        self.cluster.connect_failed(lease.peer(), error.kind);
+    }
+
+    /// Whoever had a start of [`SLOW_CONNECT`] and still lost is taken for unreachable.
+    fn won(&mut self, winner: &Lease) {
+        let since = self.end(winner);
+        self.cluster.count_connect(ConnectResult::Ok, since);
+        self.cluster.connected(winner.peer());
+        self.give_up(SLOW_CONNECT);
+    }
+
+    fn out_of_time(&mut self) {
+        self.give_up(Duration::ZERO);
+    }
+
+    fn give_up(&mut self, longer_than: Duration) {
+        for attempt in self
+            .pending
+            .drain(..)
+            .filter(|attempt| attempt.since.elapsed() >= longer_than)
+        {
+            self.cluster
+                .count_connect(ConnectResult::Timeout, attempt.since);
+            self.cluster
+                .connect_failed(&attempt.peer, UpstreamErrorKind::ConnectTimeout);
+        }
+    }
+}
+
+fn connect_result(kind: UpstreamErrorKind) -> ConnectResult {
+    match kind {
+        UpstreamErrorKind::Refused => ConnectResult::Refused,
+        UpstreamErrorKind::ConnectTimeout => ConnectResult::Timeout,
+        UpstreamErrorKind::Tls => ConnectResult::Tls,
+        _ => ConnectResult::Other,
+    }
+}

@@ -1,0 +1,81 @@
+//! A DNS server on loopback that gives every name the same addresses.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+};
+
+use hickory_resolver::{
+    config::{ConnectionConfig, NameServerConfig, ResolverConfig},
+    proto::{
+        op::Message,
+        rr::{RData, Record, RecordType},
+    },
+};
+use tokio::{net::UdpSocket, task::AbortHandle};
+
+/// Stops when dropped.
+pub(crate) struct FakeDns {
+    address: SocketAddr,
+    /// What it answers; change it at will. Empty: it answers SERVFAIL.
+    pub(crate) addresses: Arc<Mutex<Vec<IpAddr>>>,
+    task: AbortHandle,
+}
+
+impl FakeDns {
+    pub(crate) async fn start(addresses: &[IpAddr], ttl: u32) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("socket");
+        let address = socket.local_addr().expect("address");
+        let addresses = Arc::new(Mutex::new(addresses.to_vec()));
+        let known = addresses.clone();
+        let task = tokio::spawn(async move {
+            let mut buffer = [0; 1500];
+            while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
+                let query = Message::from_vec(&buffer[..length]).expect("query");
+                let answer = answer(query, &known.lock().expect("lock"), ttl)
+                    .to_vec()
+                    .expect("answer");
+                socket.send_to(&answer, client).await.expect("sent");
+            }
+        });
+        Self {
+            address,
+            addresses,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// A resolver's configuration that asks this server only.
+    pub(crate) fn config(&self) -> ResolverConfig {
+        let mut connection = ConnectionConfig::udp();
+        connection.port = self.address.port();
+        let server = NameServerConfig::new(self.address.ip(), true, vec![connection]);
+        ResolverConfig::from_parts(None, Vec::new(), vec![server])
+    }
+}
+
+impl Drop for FakeDns {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn answer(query: Message, addresses: &[IpAddr], ttl: u32) -> Message {
+    let asked = query.queries.first().cloned().expect("a question");
+    let mut answer = query.into_response();
+    for &address in addresses {
+        let wanted = if address.is_ipv4() {
+            RecordType::A
+        } else {
+            RecordType::AAAA
+        };
+        if asked.query_type() == wanted {
+            answer.add_answer(Record::from_rdata(
+                asked.name().clone(),
+                ttl,
+                RData::from(address),
+            ));
+        }
+    }
+    answer
+}

@@ -1,0 +1,1 @@
+//! The whole way out, on real sockets.
