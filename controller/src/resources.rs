@@ -1,6 +1,10 @@
 //! The objects that a translation reads, ordered by namespace and name.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fmt,
+    sync::Arc,
+};
 
 use gateway_api::apis::experimental::{
     gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
@@ -13,6 +17,8 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 use portcullis_crds::GatewayParameters;
 use serde::{Serialize, Serializer};
+
+use crate::finding::ObjectRef;
 
 /// Objects of one kind.
 pub type Objects<K> = BTreeMap<ObjectKey, Arc<K>>;
@@ -40,6 +46,71 @@ pub struct Resources {
     pub config_maps: Objects<ConfigMap>,
     /// GatewayParameters.
     pub gateway_parameters: Objects<GatewayParameters>,
+}
+
+/// Every collection of [`Resources`], with the kind of its objects.
+macro_rules! for_each_kind {
+    ($do:ident) => {
+        $do!("GatewayClass", gateway_classes);
+        $do!("Gateway", gateways);
+        $do!("HTTPRoute", http_routes);
+        $do!("ReferenceGrant", reference_grants);
+        $do!("Namespace", namespaces);
+        $do!("Service", services);
+        $do!("EndpointSlice", endpoint_slices);
+        $do!("Secret", secrets);
+        $do!("ConfigMap", config_maps);
+        $do!("GatewayParameters", gateway_parameters);
+    };
+}
+
+impl Resources {
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        let mut number = 0;
+        macro_rules! count {
+            ($kind:literal, $field:ident) => {
+                number += self.$field.len();
+            };
+        }
+        for_each_kind!(count);
+        number
+    }
+
+    /// Whether there is no object at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds the objects of `other` that are not here yet, and returns those that are.
+    pub fn merge(&mut self, other: Self) -> Vec<ObjectRef> {
+        let mut twice = Vec::new();
+        macro_rules! merge {
+            ($kind:literal, $field:ident) => {
+                for (key, object) in other.$field {
+                    match self.$field.entry(key) {
+                        Entry::Vacant(entry) => drop(entry.insert(object)),
+                        Entry::Occupied(entry) => {
+                            twice.push(ObjectRef::new($kind, entry.key().clone()));
+                        }
+                    }
+                }
+            };
+        }
+        for_each_kind!(merge);
+        twice
+    }
+
+    /// Drops the objects that `keep` does not want.
+    pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
+        macro_rules! retain {
+            ($kind:literal, $field:ident) => {
+                self.$field
+                    .retain(|key, _| keep(&ObjectRef::new($kind, key.clone())));
+            };
+        }
+        for_each_kind!(retain);
+    }
 }
 
 /// Namespace and name of an object. The namespace of a cluster-scoped object is empty.

@@ -27,14 +27,65 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads files, and the `.yaml`, `.yml` and `.json` files below directories, in the order of their names. Names that
-/// begin with a dot are left out.
+/// Reads the files that [`files`] finds.
 pub fn load<P: AsRef<Path>>(paths: &[P]) -> Loaded {
-    let mut loaded = Loaded::default();
-    for path in paths {
-        loaded.read_path(path.as_ref(), true);
+    let (files, problems) = files(paths);
+    let mut loaded = Loaded {
+        problems,
+        ..Loaded::default()
+    };
+    for file in files {
+        match fs::read_to_string(&file) {
+            Ok(text) => loaded.read_text(&file.display().to_string(), &text),
+            Err(error) => loaded.problems.push(unreadable(&file, &error)),
+        }
+        loaded.files.push(file);
     }
     loaded
+}
+
+/// The files that `paths` mean: files themselves, and the `.yaml`, `.yml` and `.json` files below directories, in the
+/// order of their names, without those whose name begins with a dot. Also, which paths are not there or cannot be
+/// listed.
+pub fn files<P: AsRef<Path>>(paths: &[P]) -> (Vec<PathBuf>, Vec<LoadProblem>) {
+    let (mut files, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        find(path.as_ref(), true, &mut files, &mut problems);
+    }
+    (files, problems)
+}
+
+fn find(path: &Path, named: bool, files: &mut Vec<PathBuf>, problems: &mut Vec<LoadProblem>) {
+    if path.is_dir() {
+        match entries(path) {
+            Ok(entries) => entries
+                .iter()
+                .for_each(|entry| find(entry, false, files, problems)),
+            Err(error) => problems.push(unreadable(path, &error)),
+        }
+    } else if !named && is_manifest(path) {
+        files.push(path.into());
+    } else if named {
+        match fs::metadata(path) {
+            Ok(_) => files.push(path.into()),
+            Err(error) => problems.push(unreadable(path, &error)),
+        }
+    }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> LoadProblem {
+    let place = Place {
+        file: path.display().to_string(),
+        document: 0,
+        line: 0,
+    };
+    place.problem(
+        Severity::Error,
+        "Unreadable",
+        "",
+        error.to_string(),
+        "make the file readable, as UTF-8 text, or correct the path",
+    )
 }
 
 impl Loaded {
@@ -48,39 +99,6 @@ impl Loaded {
             };
             self.read_document(&place, &document);
         }
-    }
-
-    fn read_path(&mut self, path: &Path, named: bool) {
-        if path.is_dir() {
-            match entries(path) {
-                Ok(entries) => entries
-                    .iter()
-                    .for_each(|entry| self.read_path(entry, false)),
-                Err(error) => self.unreadable(path, &error),
-            }
-        } else if named || is_manifest(path) {
-            match fs::read_to_string(path) {
-                Ok(text) => self.read_text(&path.display().to_string(), &text),
-                Err(error) => self.unreadable(path, &error),
-            }
-            self.files.push(path.into());
-        }
-    }
-
-    fn unreadable(&mut self, path: &Path, error: &std::io::Error) {
-        let place = Place {
-            file: path.display().to_string(),
-            document: 0,
-            line: 0,
-        };
-        let remedy = "make the file readable, as UTF-8 text, or correct the path";
-        self.problems.push(place.problem(
-            Severity::Error,
-            "Unreadable",
-            "",
-            error.to_string(),
-            remedy,
-        ));
     }
 
     fn read_document(&mut self, place: &Place, document: &Document<'_>) {
