@@ -1,5 +1,6 @@
 //! `cargo e2e`: end-to-end checks and benchmarks against the real binaries, on loopback only.
 
+mod attack;
 mod bench;
 mod support;
 
@@ -19,6 +20,7 @@ enum Command {
     /// Portcullis beside nginx, HAProxy and Envoy.
     #[command(subcommand)]
     Bench(bench::Bench),
+    Attack(attack::Attack),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -27,6 +29,7 @@ async fn main() -> Result<()> {
     let work = async {
         match arguments.command {
             Command::Bench(bench) => bench.run().await,
+            Command::Attack(attack) => attack.run().await,
         }
     };
     // An interrupt drops the work, and with it every process it has started.
