@@ -8,7 +8,9 @@
 pub mod admin;
 pub mod exchange;
 pub mod filter;
+pub mod options;
 pub mod plan;
+pub mod ports;
 pub mod reason;
 pub mod state;
 pub mod stream;
