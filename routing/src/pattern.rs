@@ -16,7 +16,7 @@ pub const MAX_AUTOMATON_BYTES: usize = 1 << 20;
 /// Most memory that all the automata of one table may take, in bytes.
 pub const MAX_TABLE_AUTOMATA_BYTES: usize = 64 << 20;
 /// Bounds the time that building one automaton takes.
-const MAX_WORK_BYTES: usize = 8 << 20;
+const MAX_WORK_BYTES: usize = 4 << 20;
 
 /// A regular expression that matches whole values.
 ///
@@ -132,7 +132,8 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 /// The automata of one table: equal expressions share one, and their memory has a common bound.
 #[derive(Debug, Default)]
 pub(crate) struct PatternPool {
-    patterns: HashMap<Arc<str>, Arc<Pattern>>,
+    /// Refusals are kept as well: to find that an expression is too complex is the costliest outcome of all.
+    patterns: HashMap<Arc<str>, Result<Arc<Pattern>, PatternError>>,
     memory: usize,
 }
 
@@ -143,21 +144,21 @@ impl PatternPool {
         previous: Option<&Self>,
         text: &str,
     ) -> Result<Arc<Pattern>, PatternError> {
-        if let Some(pattern) = self.patterns.get(text) {
-            return Ok(pattern.clone());
+        if let Some(known) = self.patterns.get(text) {
+            return known.clone();
         }
         let known = previous.and_then(|pool| pool.patterns.get_key_value(text));
-        let (text, pattern) = match known {
-            Some((text, pattern)) => (text.clone(), pattern.clone()),
-            None => (text.into(), Arc::new(Pattern::new(text)?)),
+        let (text, outcome) = match known {
+            Some((text, outcome)) => (text.clone(), outcome.clone()),
+            None => (text.into(), Pattern::new(text).map(Arc::new)),
         };
-        let memory = self.memory + pattern.memory();
+        let memory = self.memory + outcome.as_ref().map_or(0, |pattern| pattern.memory());
         if memory > MAX_TABLE_AUTOMATA_BYTES {
             return Err(PatternError::TableFull);
         }
         self.memory = memory;
-        self.patterns.insert(text, pattern.clone());
-        Ok(pattern)
+        self.patterns.insert(text, outcome.clone());
+        outcome
     }
 }
 

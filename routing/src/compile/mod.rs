@@ -4,6 +4,8 @@
 mod edit;
 pub(crate) mod host;
 pub(crate) mod route;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

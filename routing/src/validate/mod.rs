@@ -14,7 +14,10 @@ pub(crate) mod route;
 pub(crate) mod settings;
 pub mod syntax;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use itertools::{EitherOrBoth, Itertools};
 
@@ -38,7 +41,8 @@ pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(message()) }
 }
 
-/// Checks settings, clusters, endpoints and certificates. Those that are equal in the previous table keep its verdict.
+/// Checks settings, clusters, endpoints and certificates. Those that are good and equal in the previous table
+/// are not checked again.
 pub(crate) fn resources(
     previous: Option<(&RoutingTable, &[Rejection])>,
     table: &RoutingTable,
@@ -89,7 +93,7 @@ pub(crate) fn lost_a_key<K: Ord, V>(old: &BTreeMap<K, V>, new: &BTreeMap<K, V>) 
         .any(|pair| pair.is_left())
 }
 
-/// Rejections of one kind: the known ones of resources that did not change, and what `check` says of the others.
+/// Rejections of one kind. Only what changed is checked, and what was rejected before, as its reason may be gone.
 fn changed<K: Ord + AsRef<str>, V: PartialEq>(
     kind: ResourceKind,
     old: Option<&BTreeMap<K, Arc<V>>>,
@@ -97,28 +101,31 @@ fn changed<K: Ord + AsRef<str>, V: PartialEq>(
     new: &BTreeMap<K, Arc<V>>,
     check: impl Fn(&K, &V) -> Check,
 ) -> Vec<Rejection> {
-    let of_kind: BTreeMap<&str, &Rejection> = known
+    let bad: HashSet<&str> = known
         .iter()
         .filter(|known| known.kind == kind)
-        .map(|known| (known.key.as_str(), known))
+        .map(|known| known.key.as_str())
         .collect();
     let pairs = old
         .into_iter()
         .flatten()
         .merge_join_by(new, |old, new| old.0.cmp(new.0));
-    let verdicts = pairs.filter_map(|pair| match pair {
-        EitherOrBoth::Left(_) => None,
-        EitherOrBoth::Both((_, old), (key, value)) if same(old, value) => {
-            of_kind.get(key.as_ref()).map(|known| (*known).clone())
-        }
-        EitherOrBoth::Both(_, (key, value)) | EitherOrBoth::Right((key, value)) => {
-            let message = check(key, value).err()?;
-            Some(Rejection {
-                kind,
-                key: key.as_ref().to_owned(),
-                message,
-            })
-        }
+    let rejections = pairs.filter_map(|pair| {
+        let (key, value) = match pair {
+            EitherOrBoth::Left(_) => return None,
+            EitherOrBoth::Both((key, old), (_, new))
+                if same(old, new) && !bad.contains(key.as_ref()) =>
+            {
+                return None;
+            }
+            EitherOrBoth::Both(_, new) | EitherOrBoth::Right(new) => new,
+        };
+        let message = check(key, value).err()?;
+        Some(Rejection {
+            kind,
+            key: key.as_ref().to_owned(),
+            message,
+        })
     });
-    verdicts.collect()
+    rejections.collect()
 }

@@ -1,0 +1,221 @@
+//! What a change touches, and what it leaves alone.
+
+use std::{cell::RefCell, sync::Arc};
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    cluster::Cluster, endpoint::ClusterEndpoints, key::ClusterKey, resource::ResourceKind,
+};
+
+fn route(name: &str, hostname: &str, path: &str) -> (RouteKey, Arc<Route>) {
+    let route = json!({
+        "listeners": ["ns/gw/http", "ns/gw/other"],
+        "hostnames": [hostname],
+        "matches": [{ "path": { "Prefix": path } }],
+        "action": { "Forward": [{ "weight": 1, "backend": { "Cluster": "service/ns/s/80" } }] },
+        "order": { "created_at": 0, "namespace": "ns", "name": name, "rule": 0 },
+        "source": { "kind": "HTTPRoute", "namespace": "ns", "name": name, "rule": 0 },
+    });
+    (
+        RouteKey::of("HTTPRoute", "ns", name, 0),
+        Arc::new(serde_json::from_value(route).unwrap()),
+    )
+}
+
+fn listener(port: u16) -> Arc<Listener> {
+    Arc::new(Listener {
+        port,
+        protocol: ListenerProtocol::Http,
+        hostname: None,
+        tls: None,
+    })
+}
+
+/// Two listeners, hosts `a` (two routes) and `b` (one).
+fn table() -> RoutingTable {
+    let mut table = RoutingTable::new(crate::GatewayKey::of("ns", "gw"));
+    table
+        .listeners
+        .insert(ListenerKey::new("ns/gw/http"), listener(80));
+    table
+        .listeners
+        .insert(ListenerKey::new("ns/gw/other"), listener(81));
+    table.clusters.insert(
+        ClusterKey::service("ns", "s", 80),
+        Arc::new(Cluster::default()),
+    );
+    table.routes.extend([
+        route("a1", "a", "/1"),
+        route("a2", "a", "/2"),
+        route("b", "b", "/"),
+    ]);
+    table
+}
+
+/// Compiles, and tells which routes were prepared.
+fn compile_next(
+    previous: Option<&CompiledTable<()>>,
+    table: &RoutingTable,
+) -> (CompiledTable<()>, Vec<String>) {
+    let prepared = RefCell::new(Vec::new());
+    let (compiled, rejections) = compile(previous, Arc::new(table.clone()), |_, route| {
+        prepared.borrow_mut().push(route.source.name.clone());
+        Ok(())
+    });
+    assert_eq!(rejections, []);
+    (compiled, prepared.into_inner())
+}
+
+fn host<'a>(
+    compiled: &'a CompiledTable<()>,
+    port: u16,
+    host: &str,
+) -> Option<&'a Arc<HostTable<()>>> {
+    compiled
+        .port(port)?
+        .listener_for(host)?
+        .hosts
+        .get(HostPattern::Exact(host))
+}
+
+fn same_host(a: &CompiledTable<()>, b: &CompiledTable<()>, port: u16, name: &str) -> bool {
+    host(a, port, name)
+        .zip(host(b, port, name))
+        .is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+#[test]
+fn a_changed_route_rebuilds_its_hosts_only() {
+    let mut table = table();
+    let (before, prepared) = compile_next(None, &table);
+    assert_eq!(prepared, ["a1", "a2", "b"]);
+    table.routes.extend([route("a1", "a", "/changed")]);
+    let (after, prepared) = compile_next(Some(&before), &table);
+    assert_eq!(prepared, ["a1"]);
+    for port in [80, 81] {
+        assert!(same_host(&before, &after, port, "b"));
+        assert!(!same_host(&before, &after, port, "a"));
+    }
+}
+
+#[test]
+fn a_route_that_moves_leaves_its_old_host() {
+    let mut table = table();
+    let (before, _) = compile_next(None, &table);
+    table.routes.extend([route("b", "c", "/")]);
+    let (after, _) = compile_next(Some(&before), &table);
+    assert!(host(&after, 80, "b").is_none());
+    assert!(host(&after, 80, "c").is_some());
+    assert!(same_host(&before, &after, 80, "a"));
+}
+
+#[test]
+fn endpoints_touch_nothing() {
+    let mut table = table();
+    let (before, _) = compile_next(None, &table);
+    table.endpoints.insert(
+        ClusterKey::service("ns", "s", 80),
+        Arc::new(ClusterEndpoints::default()),
+    );
+    let (after, prepared) = compile_next(Some(&before), &table);
+    assert_eq!(prepared, [""; 0]);
+    for (key, listener) in &before.listeners {
+        assert!(Arc::ptr_eq(listener, &after.listeners[key]));
+    }
+    assert_eq!(after.table().endpoints.len(), 1);
+}
+
+#[test]
+fn equal_routes_of_a_fresh_copy_are_recognised() {
+    let (before, _) = compile_next(None, &table());
+    let (after, prepared) = compile_next(Some(&before), &table());
+    assert_eq!(prepared, [""; 0]);
+    assert!(same_host(&before, &after, 80, "a"));
+}
+
+#[test]
+fn a_new_listener_gets_its_routes_without_preparing_them_again() {
+    let whole = table();
+    let mut table = whole.clone();
+    table.listeners.insert(
+        ListenerKey::new("ns/gw/other"),
+        Arc::new(Listener {
+            port: 0,
+            ..(*listener(81)).clone()
+        }),
+    );
+    let (before, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
+    assert_eq!(
+        rejections
+            .iter()
+            .map(|r| (r.kind, r.key.as_str()))
+            .collect::<Vec<_>>(),
+        [(ResourceKind::Listener, "ns/gw/other")]
+    );
+    assert!(before.is_rejected(ResourceKind::Listener, "ns/gw/other"));
+    assert!(!before.is_rejected(ResourceKind::Listener, "ns/gw/http"));
+    assert!(host(&before, 80, "a").is_some());
+    assert!(host(&before, 81, "a").is_none());
+    let (after, prepared) = compile_next(Some(&before), &whole);
+    assert_eq!(prepared, [""; 0]);
+    assert_eq!(host(&after, 81, "a").unwrap().routes.len(), 2);
+    assert!(same_host(&before, &after, 80, "a"));
+}
+
+#[test]
+fn a_changed_listener_keeps_its_hosts() {
+    let mut table = table();
+    let (before, _) = compile_next(None, &table);
+    table
+        .listeners
+        .insert(ListenerKey::new("ns/gw/other"), listener(82));
+    let (after, _) = compile_next(Some(&before), &table);
+    assert!(after.port(81).is_none());
+    assert!(Arc::ptr_eq(
+        host(&before, 81, "a").unwrap(),
+        host(&after, 82, "a").unwrap()
+    ));
+    assert_eq!(
+        after.ports().map(CompiledPort::port).collect::<Vec<_>>(),
+        [80, 82]
+    );
+}
+
+#[test]
+fn a_cluster_that_goes_takes_its_routes_along_until_it_is_back() {
+    let whole = table();
+    let (before, _) = compile_next(None, &whole);
+    let mut table = whole.clone();
+    table.clusters.clear();
+    let (without, rejections) = compile(Some(&before), Arc::new(table), |_, _| Ok(()));
+    assert_eq!(rejections.len(), 3);
+    assert!(host(&without, 80, "a").is_none());
+    let (back, prepared) = compile_next(Some(&without), &whole);
+    assert_eq!(prepared, ["a1", "a2", "b"]);
+    assert!(host(&back, 80, "a").is_some());
+}
+
+#[test]
+fn a_route_that_cannot_be_prepared_is_rejected_alone() {
+    let prepare = |key: &RouteKey, _: &Arc<Route>| {
+        if key.as_str().ends_with("a1/0") {
+            Err("no".to_owned())
+        } else {
+            Ok(())
+        }
+    };
+    let (compiled, rejections) = compile(None, Arc::new(table()), prepare);
+    let key = RouteKey::of("HTTPRoute", "ns", "a1", 0);
+    assert_eq!(
+        rejections,
+        [Rejection {
+            kind: ResourceKind::Route,
+            key: key.to_string(),
+            message: "no".to_owned()
+        }]
+    );
+    assert_eq!(host(&compiled, 80, "a").unwrap().routes.len(), 1);
+    assert!(compiled.route(&key).is_none());
+}

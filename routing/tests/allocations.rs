@@ -1,0 +1,127 @@
+//! A lookup allocates nothing. In a binary of its own, because the counting allocator replaces the global one.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method};
+use portcullis_routing::{CompiledTable, RequestHead, RoutingTable, compile};
+
+/// Every kind of condition, on several hosts.
+fn compiled() -> CompiledTable<()> {
+    let route = |name: &str, hostnames: &[&str], matches: serde_json::Value| {
+        serde_json::json!({
+            "listeners": ["ns/gw/any", "ns/gw/wild"],
+            "hostnames": hostnames,
+            "matches": matches,
+            "action": { "Respond": { "status": 200, "reason": name } },
+            "order": { "created_at": 0, "namespace": "ns", "name": name, "rule": 0 },
+            "source": { "kind": "HTTPRoute", "namespace": "ns", "name": name, "rule": 0 },
+        })
+    };
+    let table: RoutingTable = serde_json::from_value(serde_json::json!({
+        "schema": 1,
+        "gateway": "ns/gw",
+        "listeners": {
+            "ns/gw/any": { "port": 80, "protocol": "HTTP" },
+            "ns/gw/wild": { "port": 80, "protocol": "HTTP", "hostname": "*.example.com" },
+        },
+        "routes": {
+            "prefix": route("prefix", &["*.example.com"], serde_json::json!([{ "path": { "Prefix": "/a/b" } }])),
+            "exact": route("exact", &[], serde_json::json!([{ "path": { "Exact": "/exact" }, "method": "PURGE" }])),
+            "regex": route("regex", &["*.com"], serde_json::json!([{ "path": { "Regex": "/v[0-9]+/(?i)users/.*" } }])),
+            "header": route("header", &["www.example.com"], serde_json::json!([{
+                "path": { "Prefix": "/" },
+                "headers": [
+                    { "name": "x-exact", "value": { "Exact": "1, 2" } },
+                    { "name": "x-regex", "value": { "Regex": ".*, c" } },
+                ],
+                "query": [
+                    { "name": "a b", "value": { "Exact": "c d" } },
+                    { "name": "e", "value": { "Regex": "[0-9 ]+" } },
+                ],
+            }])),
+        },
+    }))
+    .unwrap();
+    let (compiled, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
+    assert_eq!(rejections, []);
+    compiled
+}
+
+#[test]
+fn a_lookup_allocates_nothing() {
+    let compiled = compiled();
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("x-exact", "1"),
+        ("x-exact", "2"),
+        ("x-regex", "b"),
+        ("x-regex", "c"),
+    ] {
+        headers.append(name, HeaderValue::from_static(value));
+    }
+    let purge = Method::from_bytes(b"PURGE").unwrap();
+    let deep = format!("/a/b{}", "/x".repeat(4096));
+    let labels = format!("{}example.com", "x.".repeat(4096));
+    let requests = [
+        (
+            "x.y.example.com",
+            "/a/b/c",
+            None,
+            &Method::GET,
+            Some("prefix"),
+        ),
+        (
+            labels.as_str(),
+            deep.as_str(),
+            None,
+            &Method::GET,
+            Some("prefix"),
+        ),
+        ("www.example.com", "/a/bc", None, &Method::GET, None),
+        ("", "/exact", None, &purge, Some("exact")),
+        ("", "/exact", None, &Method::GET, None),
+        (
+            "b.example.com",
+            "/v12/USERS/x",
+            None,
+            &Method::GET,
+            Some("regex"),
+        ),
+        (
+            "www.example.com",
+            "/",
+            Some("z&a%20b=c+d&e=1%202"),
+            &Method::GET,
+            Some("header"),
+        ),
+        (
+            "www.example.com",
+            "/",
+            Some("a%20b=c+d&e=1%203x"),
+            &Method::GET,
+            None,
+        ),
+    ];
+    for (host, path, query, method, expected) in requests {
+        let head = RequestHead {
+            host,
+            path,
+            query,
+            method,
+            headers: &headers,
+        };
+        let mut found = None;
+        let allocations = allocation_counter::measure(|| {
+            found = compiled
+                .port(80)
+                .and_then(|port| port.listener_for(host))
+                .and_then(|listener| listener.lookup(&head));
+        });
+        assert_eq!(
+            found.map(|found| found.route.key().as_str()),
+            expected,
+            "{host}{path}"
+        );
+        assert_eq!(allocations.count_total, 0, "{host}{path}");
+    }
+}

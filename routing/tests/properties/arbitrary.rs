@@ -1,0 +1,295 @@
+//! Random tables and requests over alphabets small enough that everything collides with everything.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use portcullis_routing::{
+    Backend, Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState,
+    GatewayKey, HeaderMatch, Listener, ListenerKey, ListenerProtocol, PathMatch, ProxySettings,
+    QueryMatch, RequestHead, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
+    RouteSource, RoutingTable, ValueMatch, WeightedCluster, settings::AccessLog,
+};
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+/// The two ports that listeners use.
+pub(crate) const PORTS: [u16; 2] = [80, 81];
+
+/// Listener, route and request hostnames; the last one is invalid, so that something is rejected now and then.
+const HOSTNAMES: &[&str] = &["a.b", "*.b", "*.a.b", "x.a.b", "*.c", "b", "y.x.a.b", "Bad"];
+const HOSTS: &[&str] = &["a.b", "b", "x.a.b", "y.x.a.b", "z.c", "q.b", "", "other"];
+const PATHS: &[&str] = &[
+    "/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b//a", "*", "", "/a/b/", "/1",
+];
+const PREFIXES: &[&str] = &["/", "/a", "/a/b", "/b", "/b/", "/a/b/c"];
+const EXPRESSIONS: &[&str] = &["/a.*", "/(a|ab)", "/[ab]/?b", ".*", "/[0-9]+", "(broken"];
+const VALUES: &[&str] = &["1", "2", "1, 2", "a b", ""];
+
+/// A request that owns its parts.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) host: &'static str,
+    pub(crate) path: &'static str,
+    pub(crate) query: Option<String>,
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Request {
+    pub(crate) fn head(&self) -> RequestHead<'_> {
+        RequestHead {
+            host: self.host,
+            path: self.path,
+            query: self.query.as_deref(),
+            method: &self.method,
+            headers: &self.headers,
+        }
+    }
+}
+
+pub(crate) fn request() -> impl Strategy<Value = Request> {
+    let query = vec(
+        (
+            select(&["x", "y", "%78"][..]),
+            select(&["1", "2", "a+b", "a%20b", "%"][..]),
+        ),
+        0..3,
+    );
+    let query = query.prop_map(|pairs| {
+        pairs
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect::<Vec<_>>()
+            .join("&")
+    });
+    let headers = vec((select(&["x", "y"][..]), select(VALUES)), 0..3).prop_map(|lines| {
+        let line = |(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        let mut headers = HeaderMap::new();
+        lines.into_iter().map(line).for_each(|(name, value)| {
+            headers.append(name, value);
+        });
+        headers
+    });
+    let method = select(&[Method::GET, Method::POST][..]);
+    (
+        select(HOSTS),
+        select(PATHS),
+        option::of(query),
+        method,
+        headers,
+    )
+        .prop_map(|(host, path, query, method, headers)| Request {
+            host,
+            path,
+            query,
+            method,
+            headers,
+        })
+}
+
+fn value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        4 => select(VALUES).prop_map(|text| ValueMatch::Exact(text.to_owned())),
+        1 => select(&["[12]", "1.*", "(a|a b)"][..]).prop_map(|text| ValueMatch::Regex(text.to_owned())),
+    ]
+}
+
+fn path() -> impl Strategy<Value = PathMatch> {
+    prop_oneof![
+        2 => select(&PATHS[..7]).prop_map(|text| PathMatch::Exact(text.to_owned())),
+        4 => select(PREFIXES).prop_map(|text| PathMatch::Prefix(text.to_owned())),
+        1 => select(EXPRESSIONS).prop_map(|text| PathMatch::Regex(text.to_owned())),
+    ]
+}
+
+fn route_match() -> impl Strategy<Value = RouteMatch> {
+    let headers = option::of((select(&["x", "y"][..]), value()));
+    let query = option::of((select(&["x", "y"][..]), value()));
+    let method = option::of(select(&["GET", "POST"][..]));
+    (path(), method, headers, query).prop_map(|(path, method, header, query)| RouteMatch {
+        path,
+        method: method.map(str::to_owned),
+        headers: header
+            .into_iter()
+            .map(|(name, value)| HeaderMatch {
+                name: name.to_owned(),
+                value,
+            })
+            .collect(),
+        query: query
+            .into_iter()
+            .map(|(name, value)| QueryMatch {
+                name: name.to_owned(),
+                value,
+            })
+            .collect(),
+    })
+}
+
+fn cluster_key(index: u16) -> ClusterKey {
+    ClusterKey::service("ns", &format!("s{index}"), 80)
+}
+
+fn listener_key(index: usize) -> ListenerKey {
+    ListenerKey::of(&GatewayKey::of("ns", "gw"), &format!("l{index}"))
+}
+
+fn route() -> impl Strategy<Value = (RouteKey, Route)> {
+    let name = (
+        select(&["n", "n-m"][..]),
+        select(&["r", "s"][..]),
+        0..2_usize,
+    );
+    let parts = (
+        name,
+        vec((0..5_usize).prop_map(listener_key), 1..3),
+        vec(select(HOSTNAMES).prop_map(str::to_owned), 0..3),
+        vec(route_match(), 1..4),
+        0..3_i64,
+        (0..4_u16).prop_map(cluster_key),
+        select(&["HTTPRoute", "GRPCRoute"][..]),
+    );
+    parts.prop_map(
+        |(
+            (namespace, name, rule),
+            listeners,
+            mut hostnames,
+            matches,
+            created_at,
+            cluster,
+            kind,
+        )| {
+            hostnames.sort();
+            hostnames.dedup();
+            let (namespace, name) = (namespace.to_owned(), name.to_owned());
+            let key = RouteKey::of(kind, &namespace, &name, rule);
+            let forward = WeightedCluster {
+                weight: 1,
+                backend: Backend::Cluster(cluster),
+                filters: Vec::new(),
+            };
+            let route = Route {
+                listeners,
+                hostnames,
+                matches,
+                filters: Vec::new(),
+                action: RouteAction::Forward(vec![forward]),
+                policy: RoutePolicy::default(),
+                order: RouteOrder {
+                    created_at,
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    rule,
+                },
+                source: RouteSource {
+                    kind: kind.to_owned(),
+                    namespace,
+                    name,
+                    rule,
+                    rule_name: None,
+                },
+            };
+            (key, route)
+        },
+    )
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    (select(&PORTS[..]), option::weighted(0.7, select(HOSTNAMES))).prop_map(|(port, hostname)| {
+        Listener {
+            port,
+            protocol: ListenerProtocol::Http,
+            hostname: hostname.map(str::to_owned),
+            tls: None,
+        }
+    })
+}
+
+fn endpoints() -> impl Strategy<Value = ClusterEndpoints> {
+    vec(0..3_u8, 0..3).prop_map(|hosts| ClusterEndpoints {
+        // Not always sorted, so that some are rejected.
+        endpoints: hosts
+            .into_iter()
+            .map(|host| Endpoint {
+                host: EndpointHost::Ip([10, 0, 0, host].into()),
+                port: 80,
+                state: EndpointState::Ready,
+            })
+            .collect(),
+    })
+}
+
+/// The resources of a table, in the order of insertion.
+#[derive(Clone, Debug)]
+pub(crate) struct Parts {
+    pub(crate) listeners: Vec<(ListenerKey, Listener)>,
+    pub(crate) routes: Vec<(RouteKey, Route)>,
+    pub(crate) clusters: Vec<ClusterKey>,
+    pub(crate) endpoints: Vec<(ClusterKey, ClusterEndpoints)>,
+    pub(crate) sampled: u32,
+}
+
+impl Parts {
+    /// The sealed table; where a key stands twice, the first counts.
+    pub(crate) fn table(&self) -> RoutingTable {
+        let mut table = RoutingTable::new(GatewayKey::of("ns", "gw"));
+        let access_log = AccessLog::Sampled(self.sampled);
+        table.settings = Arc::new(ProxySettings {
+            access_log,
+            ..ProxySettings::default()
+        });
+        for (key, listener) in &self.listeners {
+            table
+                .listeners
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(listener.clone()));
+        }
+        for (key, route) in &self.routes {
+            table
+                .routes
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(route.clone()));
+        }
+        for key in &self.clusters {
+            table
+                .clusters
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(Cluster::default()));
+        }
+        for (key, endpoints) in &self.endpoints {
+            table
+                .endpoints
+                .entry(key.clone())
+                .or_insert_with(|| Arc::new(endpoints.clone()));
+        }
+        table.seal();
+        table
+    }
+}
+
+pub(crate) fn parts() -> impl Strategy<Value = Parts> {
+    let listeners = vec(((0..5_usize).prop_map(listener_key), listener()), 0..6);
+    let routes = vec(route(), 0..12);
+    let clusters = proptest::sample::subsequence(vec![0, 1, 2, 3], 2..=4);
+    let clusters =
+        clusters.prop_map(|indices| indices.into_iter().map(cluster_key).collect::<Vec<_>>());
+    let endpoints = vec(((0..4_u16).prop_map(cluster_key), endpoints()), 0..4);
+    (listeners, routes, clusters, endpoints, 0..3_u32).prop_map(
+        |(listeners, routes, clusters, endpoints, sampled)| Parts {
+            listeners,
+            routes,
+            clusters,
+            endpoints,
+            sampled,
+        },
+    )
+}
+
+/// A sealed table.
+pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
+    parts().prop_map(|parts| parts.table())
+}

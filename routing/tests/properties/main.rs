@@ -1,0 +1,8 @@
+//! What must hold for every table, request and delta.
+
+mod arbitrary;
+mod compile;
+mod delta;
+mod fuzz;
+mod lookup;
+mod reference;
