@@ -60,8 +60,8 @@ reasons! {
     HeadersTooLarge = 431 "headers_too_large" "the request headers are larger than the limit";
     /// The route's backendRef could not be resolved, or there is none.
     InvalidBackend = 500 "invalid_backend" "the route points to a backend that does not exist or may not be used";
-    /// A route's filter cannot be carried out.
-    InvalidFilter = 500 "invalid_filter" "the route has a filter that cannot be carried out";
+    /// A rule of the route is malformed or asks for something that is not supported; the route's status says what.
+    InvalidRule = 500 "invalid_rule" "the route has a rule that cannot be carried out";
     /// The transfer coding is not known.
     NotImplemented = 501 "not_implemented" "this transfer coding is not implemented";
     /// No endpoint could be connected to.

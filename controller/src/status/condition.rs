@@ -24,6 +24,10 @@ pub mod kind {
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
 }
 
+/// Longest message that the API server takes, in characters; bytes are never fewer.
+const MAX_MESSAGE: usize = 32_768;
+const ELLIPSIS: &str = " ...";
+
 /// One condition, without its transition time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -69,7 +73,7 @@ impl ConditionSet {
         }
     }
 
-    /// Sets a condition, in place of one of the same type.
+    /// Sets a condition, in place of one of the same type. A message that the API server would refuse is cut.
     pub fn set(
         &mut self,
         kind: &'static str,
@@ -78,13 +82,18 @@ impl ConditionSet {
         message: impl Into<String>,
     ) {
         let observed_generation = self.generation;
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE - ELLIPSIS.len()));
+            message.push_str(ELLIPSIS);
+        }
         self.conditions.insert(
             kind,
             Condition {
                 kind,
                 status,
                 reason,
-                message: message.into(),
+                message,
                 observed_generation,
             },
         );
@@ -115,5 +124,25 @@ impl ConditionSet {
 impl Serialize for ConditionSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_messages_are_cut_between_characters() {
+        let mut conditions = ConditionSet::new(None);
+        conditions.set(
+            kind::ACCEPTED,
+            ConditionStatus::False,
+            "Invalid",
+            "é".repeat(20_000),
+        );
+        let message = conditions
+            .get(kind::ACCEPTED)
+            .map(|condition| condition.message.as_str());
+        assert!(message.is_some_and(|text| text.len() <= MAX_MESSAGE && text.ends_with("é ...")));
     }
 }

@@ -238,11 +238,16 @@ fn conditions(
             reason::RESOLVED_REFS,
             "All references are resolved",
         ),
-        Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
+        Some(first) => {
+            let message = texts(&converted.unresolved);
+            conditions.set(kind::RESOLVED_REFS, False, first.code, message);
+        }
     }
     if refused.is_none() && !converted.dropped.is_empty() {
-        let rules: Vec<_> = converted.dropped.iter().map(Finding::text).collect();
-        let message = format!("Dropped Rule: {}", rules.join(". "));
+        let message = format!(
+            "Dropped Rule (its valid matches answer 500): {}",
+            texts(&converted.dropped)
+        );
         conditions.set(
             kind::PARTIALLY_INVALID,
             True,
@@ -251,6 +256,11 @@ fn conditions(
         );
     }
     conditions
+}
+
+fn texts(findings: &[Finding]) -> String {
+    let texts: Vec<_> = findings.iter().map(Finding::text).collect();
+    texts.join(". ")
 }
 
 /// Counts the route on the listeners unless it is refused, and adds its rules for those of them that are served.

@@ -119,7 +119,7 @@ impl PreparedAction {
             RouteAction::Respond { status, reason } => {
                 let status = StatusCode::from_u16(*status).map_err(|_| format!("{status} is not a status code"))?;
                 let reason = Reason::ALL.iter().copied().find(|known| known.code() == reason);
-                Self::Respond(status, reason.unwrap_or(Reason::InvalidFilter))
+                Self::Respond(status, reason.unwrap_or(Reason::InvalidRule))
             }
         })
     }

@@ -102,7 +102,7 @@ impl BackendReference {
             reason::REF_NOT_PERMITTED,
             &field.child("namespace"),
             format!(
-                "no ReferenceGrant in namespace {namespace:?} lets a {} of namespace {:?} use the Service {:?}",
+                "no ReferenceGrant in namespace {namespace:?} lets {}s of namespace {:?} use the Service {:?}",
                 from.kind, from.namespace, self.name
             ),
             format!(

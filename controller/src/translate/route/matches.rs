@@ -8,7 +8,9 @@ use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesMatchesQueryParams, HttpRouteRulesMatchesQueryParamsType,
 };
 use http::{HeaderName, HeaderValue};
-use portcullis_routing::{HeaderMatch, PathMatch, Pattern, QueryMatch, RouteMatch, ValueMatch};
+use portcullis_routing::{
+    HeaderMatch, PathMatch, Pattern, PatternError, QueryMatch, RouteMatch, ValueMatch,
+};
 
 use super::path;
 use crate::translate::{
@@ -137,9 +139,25 @@ fn regular_expression(pattern: &str, field: &Field<'_>) -> Result<String, Proble
         Ok(_) => Ok(pattern.to_owned()),
         Err(error) => Err(Problem::unsupported(
             field,
-            error.to_string(),
+            format!("the regular expression {pattern:?} {}", fault(&error)),
             "write it in RE2 syntax, without look-around and back-references; it must match the whole text",
         )),
+    }
+}
+
+/// What is wrong with an expression, in one line.
+fn fault(error: &PatternError) -> String {
+    match error {
+        // The parser draws the expression with a mark below it first; its last line says what is wrong.
+        PatternError::Invalid { reason, .. } => {
+            let last = reason.lines().last().unwrap_or_default();
+            format!("is invalid: {}", last.trim_start_matches("error: "))
+        }
+        PatternError::TooComplex(_) => {
+            "is too complex; bounded repeats after `.*` are the usual cause".into()
+        }
+        PatternError::TooLong { found } => format!("is too long ({found} bytes)"),
+        PatternError::TableFull => "has no room beside the others".into(),
     }
 }
 

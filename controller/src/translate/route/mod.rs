@@ -40,7 +40,8 @@ pub(crate) struct ConvertedRoute {
     /// Why the route as a whole is refused: `Accepted` False with the finding's code. Its `rules` still answer 500, so
     /// that no broader route gets its requests.
     pub(crate) refused: Option<Finding>,
-    /// What is wrong with rules while others are good: `PartiallyInvalid` True, message "Dropped Rule ...".
+    /// What is wrong with rules while others are good: `PartiallyInvalid` True, message "Dropped Rule ...". A match that
+    /// is not valid itself cannot be served at all; the others of such a rule answer 500.
     pub(crate) dropped: Vec<Finding>,
     /// References that lead nowhere: `ResolvedRefs` False with the code of the first one.
     pub(crate) unresolved: Vec<Finding>,
@@ -78,7 +79,6 @@ pub(crate) fn convert<'a>(
         .unwrap_or(&default_rule);
     problems.warn_if_longer(&rules_field, rules.len(), MAX_RULES);
     let mut names = rule_names(rules, &rules_field, &mut problems).into_iter();
-    let hostnames_refused = problems.reject_rule();
     let mut rejections = converted.sort(problems, &object, ctx);
 
     let mut rejected_rules = 0;
@@ -127,7 +127,7 @@ pub(crate) fn convert<'a>(
             .rules
             .insert(RouteKey::of(KIND, &key.namespace, &key.name, index), route);
     }
-    if hostnames_refused || rejected_rules == rules.len() {
+    if hostnames.is_none() || rejected_rules == rules.len() {
         converted.refused = rejections.into_iter().next();
     } else {
         converted.dropped = rejections;
@@ -162,8 +162,8 @@ fn created_at(route: &HttpRoute) -> i64 {
         .map_or(i64::MAX, |time| time.0.as_second())
 }
 
-/// The hostnames in lower case. Nothing, after telling why, if there are some but none of them is valid: such a route
-/// must not serve every host.
+/// The hostnames in lower case. Invalid ones are told and left out; if no other is left, there is nothing to serve, for
+/// such a route must not serve every host.
 fn hostnames(
     specs: Option<&[String]>,
     field: &Field<'_>,
@@ -171,20 +171,31 @@ fn hostnames(
 ) -> Option<Vec<String>> {
     let specs = specs.unwrap_or_default();
     problems.warn_if_longer(field, specs.len(), MAX_HOSTNAMES);
-    let mut hostnames = BTreeSet::new();
-    for (index, name) in specs.iter().enumerate() {
-        let is_ip = name.parse::<std::net::IpAddr>().is_ok();
-        if !is_ip && hostname::precise(name.strip_prefix("*.").unwrap_or(name)).is_some() {
-            hostnames.insert(name.to_ascii_lowercase());
+    let hostnames: BTreeSet<_> = specs
+        .iter()
+        .filter(|name| is_hostname(name))
+        .map(|name| name.to_ascii_lowercase())
+        .collect();
+    let none_left = hostnames.is_empty() && !specs.is_empty();
+    for (index, name) in specs
+        .iter()
+        .enumerate()
+        .filter(|(_, name)| !is_hostname(name))
+    {
+        let message = format!("{name:?} is not a hostname");
+        let remedy = "write a name such as `www.example.com` or `*.example.com`, without port; IP addresses are not allowed";
+        problems.tell(if none_left {
+            Problem::unsupported(&field.at(index), message, remedy)
         } else {
-            problems.tell(Problem::unsupported(
-                &field.at(index),
-                format!("{name:?} is not a hostname"),
-                "write a name such as `www.example.com` or `*.example.com`, without port; IP addresses are not allowed",
-            ));
-        }
+            Problem::warning("InvalidHostname", &field.at(index), message, remedy)
+        });
     }
-    (specs.is_empty() || !hostnames.is_empty()).then(|| hostnames.into_iter().collect())
+    (!none_left).then(|| hostnames.into_iter().collect())
+}
+
+fn is_hostname(name: &str) -> bool {
+    let is_ip = name.parse::<std::net::IpAddr>().is_ok();
+    !is_ip && hostname::precise(name.strip_prefix("*.").unwrap_or(name)).is_some()
 }
 
 /// The names of the rules. An empty name is none, and a second rule of the same name has none.

@@ -64,7 +64,7 @@ pub(super) fn translate(
         return Rule {
             matches,
             filters: Vec::new(),
-            action: respond("invalid_filter"),
+            action: respond("invalid_rule"),
             policy: RoutePolicy::default(),
         };
     }
