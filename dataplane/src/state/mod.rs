@@ -20,7 +20,8 @@ use std::{
 
 use arc_swap::{ArcSwapOption, Guard};
 use portcullis_routing::{
-    GatewayKey, ProxySettings, Rejection, RoutingTable, TableVersion,
+    Cluster, ClusterKey, GatewayKey, ProxySettings, Rejection, ResourceKind, RoutingTable,
+    TableVersion,
     compile::compile,
     delta::{self, Report},
     settings::AccessLog,
@@ -36,6 +37,7 @@ pub use self::{
 use crate::{
     plan::PreparedRoute,
     telemetry::{Labels, Metrics, metrics::TableOutcome},
+    upstream::tls,
 };
 
 /// How often it is looked whether an old snapshot can be dropped.
@@ -201,18 +203,15 @@ impl TableState {
 
         let table = shared(control.received.as_ref(), table);
         let previous = self.current.load_full();
-        let Built {
-            mut snapshot,
-            rejected,
-        } = build(previous.as_deref(), &table);
+        let mut snapshot = build(previous.as_deref(), &table);
         snapshot.settings = self.overrides.settings(&snapshot.compiled.table().settings);
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
-        for rejection in &rejected {
+        for rejection in &snapshot.rejected {
             tracing::warn!(%rejection, "rejected; what it was before, if anything, is served on");
         }
         let report = Report {
             version: table.version.clone(),
-            rejected,
+            rejected: snapshot.rejected.clone(),
         };
         self.metrics.update_table(|metrics| {
             metrics.offered(TableOutcome::Applied);
@@ -281,13 +280,8 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
     }
 }
 
-struct Built {
-    snapshot: Snapshot,
-    rejected: Vec<Rejection>,
-}
-
 /// Compiles `table`; where a resource is rejected, with the one that was served before.
-fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Built {
+fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let as_it_is = compiled(previous, Arc::clone(table));
     let salvaged = previous.and_then(|previous| {
         salvage::with_predecessors(table, previous.compiled.table(), &as_it_is.rejected)
@@ -297,46 +291,62 @@ fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Built {
     };
     let mended = compiled(previous, Arc::new(salvaged));
     // A predecessor may clash with something new, such as the protocol of its port. The new one goes first.
-    let known = |rejection: &Rejection| {
-        as_it_is
-            .rejected
-            .iter()
-            .any(|other| other.kind == rejection.kind && other.key == rejection.key)
-    };
-    if mended.rejected.iter().all(known) {
-        return Built {
-            snapshot: mended.snapshot,
+    if mended
+        .rejected
+        .iter()
+        .all(|rejection| as_it_is.rejects(rejection.kind, &rejection.key))
+    {
+        return Snapshot {
             rejected: as_it_is.rejected,
+            ..mended
         };
     }
     as_it_is
 }
 
-fn compiled(previous: Option<&Snapshot>, table: Arc<RoutingTable>) -> Built {
+fn compiled(previous: Option<&Snapshot>, table: Arc<RoutingTable>) -> Snapshot {
     let none = Certificates::default();
     let known = previous.map_or(&none, |previous| &previous.certificates);
     let (certificates, mut rejected) = Certificates::decode(known, &table);
+    rejected.extend(unusable_tls(previous, &table));
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
         Arc::clone(&table),
         PreparedRoute::prepare,
     );
-    let reported = |other: &Rejection| {
-        rejected
-            .iter()
-            .any(|r| r.kind == other.kind && r.key == other.key)
-    };
-    let others: Vec<_> = others
-        .into_iter()
-        .filter(|other| !reported(other))
-        .collect();
     rejected.extend(others);
-    let settings = Arc::clone(&table.settings);
-    let snapshot = Snapshot {
+    rejected.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+    rejected.dedup_by(|a, b| (a.kind, &a.key) == (b.kind, &b.key));
+    Snapshot {
         compiled,
         certificates,
         labels: Arc::<Labels>::default(),
-        settings,
+        settings: Arc::clone(&table.settings),
+        rejected,
+    }
+}
+
+/// Clusters whose TLS policy no connection could be made with.
+fn unusable_tls(previous: Option<&Snapshot>, table: &RoutingTable) -> Vec<Rejection> {
+    let known_good = |key: &ClusterKey, cluster: &Arc<Cluster>| {
+        previous.is_some_and(|previous| {
+            let served = previous.compiled.table().clusters.get(key);
+            served.is_some_and(|served| Arc::ptr_eq(served, cluster))
+                && !previous.rejects(ResourceKind::Cluster, key.as_str())
+        })
     };
-    Built { snapshot, rejected }
+    let checked = table
+        .clusters
+        .iter()
+        .filter(|(key, cluster)| !known_good(key, cluster));
+    let with_tls = checked.filter_map(|(key, cluster)| Some((key, cluster.tls.as_ref()?)));
+    with_tls
+        .filter_map(|(key, policy)| {
+            Some(Rejection {
+                kind: ResourceKind::Cluster,
+                key: key.to_string(),
+                message: tls::check(policy).err()?,
+            })
+        })
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use portcullis_routing::{ProxySettings, compile::CompiledTable};
+use portcullis_routing::{ProxySettings, Rejection, ResourceKind, compile::CompiledTable};
 
 use super::certificates::Certificates;
 use crate::{plan::PreparedRoute, telemetry::Labels};
@@ -17,9 +17,22 @@ pub struct Snapshot {
     /// Which resources have metrics of their own.
     pub labels: Arc<Labels>,
     pub(super) settings: Arc<ProxySettings>,
+    pub(super) rejected: Vec<Rejection>,
 }
 
 impl Snapshot {
+    /// Resources that are not served as the table that was received has them, and why.
+    pub fn rejected(&self) -> &[Rejection] {
+        &self.rejected
+    }
+
+    /// Whether a resource is among [`Self::rejected`].
+    pub fn rejects(&self, kind: ResourceKind, key: &str) -> bool {
+        self.rejected
+            .iter()
+            .any(|rejection| rejection.kind == kind && rejection.key == key)
+    }
+
     /// The table's settings, with what the command line overrides.
     pub fn settings(&self) -> &ProxySettings {
         &self.settings

@@ -13,8 +13,8 @@ use std::{
 
 use http::{HeaderMap, Method};
 use portcullis_routing::{
-    Listener, ListenerProtocol, ListenerTls, PathMatch, RequestHead, ResourceKind, RoutingTable,
-    Secret, TableVersion, listener::TlsVersion, settings::AccessLog,
+    Cluster, ClusterTls, Listener, ListenerProtocol, ListenerTls, PathMatch, RequestHead,
+    ResourceKind, RoutingTable, Secret, TableVersion, listener::TlsVersion, settings::AccessLog,
 };
 
 use super::{
@@ -202,6 +202,47 @@ fn a_bad_certificate_leaves_the_one_before_in_use() {
             .get(&certificate_key())
             .unwrap()
     ));
+}
+
+#[test]
+fn a_backend_that_cannot_be_verified_is_reached_as_before() {
+    let state = state();
+    let ca = certificate().chain_pem;
+    let secure = |ca_pem: String| {
+        let tls = ClusterTls {
+            server_name: "up.example".into(),
+            ca_pem: vec![ca_pem],
+        };
+        Arc::new(Cluster {
+            tls: Some(tls),
+            ..Cluster::default()
+        })
+    };
+    let first = changed(&table(1, 2), |table| {
+        _ = table.clusters.insert(cluster(0), secure(ca.clone()))
+    });
+    state.apply(Arc::clone(&first)).unwrap();
+    let second = changed(&first, |table| {
+        table.clusters.insert(cluster(0), secure("not PEM".into()));
+        table.clusters.insert(cluster(1), secure("not PEM".into()));
+    });
+    let (key, other) = (cluster(0), cluster(1));
+    let expected = [
+        (ResourceKind::Cluster, key.as_str()),
+        (ResourceKind::Cluster, other.as_str()),
+    ];
+    assert_eq!(
+        rejected(&state.apply(Arc::clone(&second)).unwrap()),
+        expected
+    );
+    assert_eq!(
+        snapshot(&state).compiled.table().clusters[&key],
+        first.clusters[&key]
+    );
+
+    // Nothing about them changed, but they are still bad.
+    let third = changed(&second, |table| _ = table.routes.remove(&route(1)));
+    assert_eq!(rejected(&state.apply(third).unwrap()), expected);
 }
 
 #[test]

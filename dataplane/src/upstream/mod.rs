@@ -18,7 +18,7 @@ mod session;
 mod testing;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub(crate) mod tls;
 
 use std::{
     cell::{Cell, RefCell},

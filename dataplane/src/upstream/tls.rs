@@ -57,6 +57,11 @@ impl TlsPolicy {
     }
 }
 
+/// Whether a policy can be used at all; an error says in words why not.
+pub(crate) fn check(tls: &ClusterTls) -> Result<(), String> {
+    TlsPolicy::new(tls).map(drop)
+}
+
 /// The system's trust store, read once per process.
 pub fn system_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
