@@ -35,7 +35,7 @@ const MAX_CONNECTIONS: usize = 32;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time for everything on one connection, so that a client that does not read gives its place back.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Bytes of a request's head; the smallest that hyper allows.
 const MAX_HEAD: usize = 8192;

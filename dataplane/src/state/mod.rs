@@ -282,14 +282,14 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
 
 /// Compiles `table`; where a resource is rejected, with the one that was served before.
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
-    let as_it_is = compiled(previous, Arc::clone(table));
+    let as_it_is = compiled(previous, table);
     let salvaged = previous.and_then(|previous| {
         salvage::with_predecessors(table, previous.compiled.table(), &as_it_is.rejected)
     });
     let Some(salvaged) = salvaged else {
         return as_it_is;
     };
-    let mended = compiled(previous, Arc::new(salvaged));
+    let mended = compiled(previous, &Arc::new(salvaged));
     // A predecessor may clash with something new, such as the protocol of its port. The new one goes first.
     if mended
         .rejected
@@ -304,14 +304,14 @@ fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     as_it_is
 }
 
-fn compiled(previous: Option<&Snapshot>, table: Arc<RoutingTable>) -> Snapshot {
+fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let none = Certificates::default();
     let known = previous.map_or(&none, |previous| &previous.certificates);
-    let (certificates, mut rejected) = Certificates::decode(known, &table);
-    rejected.extend(unusable_tls(previous, &table));
+    let (certificates, mut rejected) = Certificates::decode(known, table);
+    rejected.extend(unusable_tls(previous, table));
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
-        Arc::clone(&table),
+        Arc::clone(table),
         PreparedRoute::prepare,
     );
     rejected.extend(others);

@@ -27,7 +27,7 @@ fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejecti
         ResourceKind::Cluster => restore_entry(&mut table.clusters, &serving.clusters, key),
         ResourceKind::Endpoints => restore_entry(&mut table.endpoints, &serving.endpoints, key),
         ResourceKind::Certificate => {
-            restore_entry(&mut table.certificates, &serving.certificates, key)
+            restore_entry(&mut table.certificates, &serving.certificates, key);
         }
         ResourceKind::Listener => {
             restore_entry(&mut table.listeners, &serving.listeners, key);

@@ -13,8 +13,9 @@ use std::{
 
 use http::{HeaderMap, Method};
 use portcullis_routing::{
-    Cluster, ClusterTls, Listener, ListenerProtocol, ListenerTls, PathMatch, RequestHead,
-    ResourceKind, RoutingTable, Secret, TableVersion, listener::TlsVersion, settings::AccessLog,
+    Cluster, ClusterTls, CompiledPort, Listener, ListenerProtocol, ListenerTls, PathMatch,
+    RequestHead, ResourceKind, RoutingTable, Secret, TableVersion, listener::TlsVersion,
+    settings::AccessLog,
 };
 
 use super::{
@@ -126,7 +127,7 @@ fn a_rejected_route_is_served_as_it_was_before() {
     );
 
     // Still bad in the next table: still served as it was.
-    let third = changed(&second, |table| _ = table.routes.remove(&route(1)));
+    let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
     state.apply(third).unwrap();
     assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
     assert_eq!(winner(&state, "/r1"), None);
@@ -147,7 +148,7 @@ fn a_rejected_route_is_served_as_it_was_before() {
 fn a_rejected_resource_without_a_predecessor_stops_nothing() {
     let state = state();
     let first = changed(&table(1, 1), |table| {
-        _ = table.routes.insert(route(1), broken(1))
+        table.routes.insert(route(1), broken(1));
     });
     let report = state.apply(first).unwrap();
     let key = route(1);
@@ -219,7 +220,7 @@ fn a_backend_that_cannot_be_verified_is_reached_as_before() {
         })
     };
     let first = changed(&table(1, 2), |table| {
-        _ = table.clusters.insert(cluster(0), secure(ca.clone()))
+        table.clusters.insert(cluster(0), secure(ca.clone()));
     });
     state.apply(Arc::clone(&first)).unwrap();
     let second = changed(&first, |table| {
@@ -241,7 +242,7 @@ fn a_backend_that_cannot_be_verified_is_reached_as_before() {
     );
 
     // Nothing about them changed, but they are still bad.
-    let third = changed(&second, |table| _ = table.routes.remove(&route(1)));
+    let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
     assert_eq!(rejected(&state.apply(third).unwrap()), expected);
 }
 
@@ -255,7 +256,7 @@ fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
         ..(*plain(8000)).clone()
     });
     let second = changed(&first, |table| {
-        _ = table.listeners.insert(listener("l0"), Arc::clone(&bad))
+        table.listeners.insert(listener("l0"), Arc::clone(&bad));
     });
     let key = listener("l0");
     assert_eq!(
@@ -276,7 +277,7 @@ fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
     let keys: Vec<_> = served
         .compiled
         .ports()
-        .flat_map(|port| port.listeners())
+        .flat_map(CompiledPort::listeners)
         .map(|l| l.key().clone())
         .collect();
     assert_eq!(keys, [listener("new")]);
@@ -457,11 +458,11 @@ async fn a_file_is_followed_through_all_ways_of_writing_it() {
     // Beside it and renamed; another file in the directory is of no interest, nor is the same content again.
     fs::write(directory.path().join("other"), "x").unwrap();
     fs::write(&path, json(2)).unwrap();
-    replace(&path, json(3));
+    replace(&path, &json(3));
     assert_eq!(next(&mut source).await, Ok(3));
     // Gone for a while.
     fs::remove_file(&path).unwrap();
-    replace(&path, json(4));
+    replace(&path, &json(4));
     assert_eq!(next(&mut source).await, Ok(4));
 }
 
@@ -485,7 +486,7 @@ async fn a_file_behind_a_moved_link_is_followed() {
 
 /// The number of routes of the next table.
 async fn next(source: &mut TableSource) -> Result<usize, String> {
-    let frame = tokio::time::timeout(Duration::from_secs(60), source.next())
+    let frame = tokio::time::timeout(Duration::from_mins(1), source.next())
         .await
         .expect("a change is seen");
     frame
@@ -498,7 +499,7 @@ fn json(routes: usize) -> Vec<u8> {
     serde_json::to_vec_pretty(&table(1, routes)).unwrap()
 }
 
-fn replace(path: &Path, content: Vec<u8>) {
+fn replace(path: &Path, content: &[u8]) {
     let beside = path.with_extension("tmp");
     fs::write(&beside, content).unwrap();
     fs::rename(beside, path).unwrap();

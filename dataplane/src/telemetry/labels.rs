@@ -100,7 +100,7 @@ impl LabelAllocator {
     }
 
     /// The number of slots, those of [`OTHER`] included.
-    pub fn len(&self) -> usize {
+    pub fn slots(&self) -> usize {
         self.owners.len()
     }
 

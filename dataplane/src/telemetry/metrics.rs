@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use portcullis_routing::{RoutingTable, TableVersion};
+use portcullis_routing::{GatewayKey, RoutingTable, TableVersion};
 use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::{
@@ -119,7 +119,7 @@ struct Slots {
 impl Slots {
     fn new(slots: usize) -> Self {
         let allocator = LabelAllocator::new(slots);
-        let baselines = vec![SlotSum::default(); allocator.len()];
+        let baselines = vec![SlotSum::default(); allocator.slots()];
         Self {
             allocator,
             baselines,
@@ -136,7 +136,7 @@ impl Metrics {
             table: Mutex::default(),
         };
         metrics.update_table(|table| {
-            table.serving(&RoutingTable::new(portcullis_routing::GatewayKey::new("")))
+            table.serving(&RoutingTable::new(GatewayKey::new("")));
         });
         let fixed = families::series(&metrics.gather());
         let slots = options.max_series.saturating_sub(fixed) / SlotSum::SERIES;
@@ -149,7 +149,7 @@ impl Metrics {
 
     /// Counters for one more worker.
     pub fn worker(&self) -> Arc<WorkerMetrics> {
-        let worker = Arc::new(WorkerMetrics::new(lock(&self.slots).allocator.len()));
+        let worker = Arc::new(WorkerMetrics::new(lock(&self.slots).allocator.slots()));
         lock(&self.workers).push(Arc::clone(&worker));
         worker
     }

@@ -2,9 +2,13 @@
 
 use std::{borrow::Cow, fmt, net::SocketAddr, time::Duration};
 
+use portcullis_routing::{ClusterKey, ListenerKey, RouteKey};
 use serde::{Serialize, Serializer};
 
-use crate::telemetry::{cells::micros, record::RequestRecord};
+use crate::{
+    reason::Reason,
+    telemetry::{cells::micros, record::RequestRecord},
+};
 
 /// Longest path in a line, bytes. The rest is cut.
 const MAX_PATH: usize = 4096;
@@ -88,10 +92,10 @@ impl<'a> Line<'a> {
                 .user_agent
                 .map(|bytes| String::from_utf8_lossy(bytes.get(..MAX_USER_AGENT).unwrap_or(bytes))),
             status: record.status,
-            reason: record.reason.map(|reason| reason.code()),
-            listener: record.listener.map(|key| key.as_str()),
-            route: record.route.map(|key| key.as_str()),
-            cluster: record.cluster.map(|key| key.as_str()),
+            reason: record.reason.map(Reason::code),
+            listener: record.listener.map(ListenerKey::as_str),
+            route: record.route.map(RouteKey::as_str),
+            cluster: record.cluster.map(ClusterKey::as_str),
             endpoint: record.endpoint,
             attempts: record.attempts,
             upstream_reused: (record.attempts > 0).then_some(record.upstream_reused),

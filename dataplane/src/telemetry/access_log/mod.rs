@@ -105,7 +105,7 @@ impl AccessLog {
         match self.writer.try_send(chunk) {
             Ok(()) => self.metrics.access_log_lines(lines),
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.metrics.access_log_dropped(lines)
+                self.metrics.access_log_dropped(lines);
             }
         }
     }
