@@ -2,6 +2,8 @@
 
 mod attack;
 mod bench;
+mod bodies;
+mod failover;
 mod support;
 
 use anyhow::Result;
@@ -21,6 +23,8 @@ enum Command {
     #[command(subcommand)]
     Bench(bench::Bench),
     Attack(attack::Attack),
+    Bodies(bodies::Bodies),
+    Failover(failover::Failover),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -30,6 +34,8 @@ async fn main() -> Result<()> {
         match arguments.command {
             Command::Bench(bench) => bench.run().await,
             Command::Attack(attack) => attack.run().await,
+            Command::Bodies(bodies) => bodies.run().await,
+            Command::Failover(failover) => failover.run().await,
         }
     };
     // An interrupt drops the work, and with it every process it has started.

@@ -266,3 +266,59 @@ pub(crate) fn pattern() -> Vec<u8> {
         .map(|index| u8::try_from(index % 251).unwrap_or(0))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::ErrorKind, time::Duration};
+
+    use tokio::{net::TcpStream, time::timeout};
+
+    use super::{ANSWER_LENGTH, Backend, Mode};
+    use crate::support::client::{Client, Target};
+
+    #[tokio::test]
+    async fn a_backend_dies_in_two_ways_and_comes_back() {
+        let backend = Backend::start("backend").unwrap();
+        let target = Target::clear(backend.address, "a.example");
+        let mut client = Client::connect(&target).await.unwrap();
+        assert_eq!(client.get("/").await.unwrap().body().len(), ANSWER_LENGTH);
+
+        backend.set(Mode::Refusing);
+        assert!(client.get("/").await.is_err());
+        loop {
+            let connected = TcpStream::connect(backend.address).await;
+            if connected.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+
+        backend.set(Mode::Serving);
+        while TcpStream::connect(backend.address).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        let mut client = Client::connect(&target).await.unwrap();
+        assert_eq!(
+            client.get("/").await.unwrap().headers()["x-backend"],
+            "backend"
+        );
+
+        backend.set(Mode::BlackHole);
+        let silence = Duration::from_millis(300);
+        assert!(
+            timeout(silence, client.get("/")).await.is_err(),
+            "an open connection stays silent"
+        );
+        assert!(
+            timeout(silence, TcpStream::connect(backend.address))
+                .await
+                .is_err(),
+            "a new connection hangs"
+        );
+
+        backend.set(Mode::Serving);
+        let mut client = Client::connect(&target).await.unwrap();
+        assert_eq!(client.get("/").await.unwrap().status(), 200);
+        assert!(backend.connections() >= 3 && backend.requests() >= 3);
+    }
+}
