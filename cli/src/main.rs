@@ -1,1 +1,55 @@
-fn main() {}
+//! `portcullis`: runs the edge proxy from files, and explains what it does.
+
+mod analyze;
+mod args;
+mod explain;
+mod merge;
+mod output;
+mod report;
+mod serving;
+mod source;
+mod translate;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    args::{Cli, Command},
+    output::{BAD, styled, tell},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// There are findings.
+pub(crate) const FINDINGS: u8 = 1;
+/// The command could not be carried out.
+const REFUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Fails only if a provider is installed already, and then it is this one.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let done = match &cli.command {
+        Command::Analyze(args) => analyze::analyze(args),
+        Command::Explain(args) => explain::explain(args),
+        Command::Translate(args) => translate::translate(args),
+        Command::Completion { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "portcullis",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        tell(&format!("{} {error:#}\n", styled(BAD, "error:")));
+        ExitCode::from(REFUSED)
+    })
+}

@@ -1,0 +1,89 @@
+//! Rules that never get a request, because an older rule with the same match always wins.
+
+use std::collections::BTreeMap;
+
+use portcullis_controller::{Finding, ObjectKey, ObjectRef};
+use portcullis_routing::{ListenerKey, Route, RouteMatch, RoutingTable};
+
+/// Where a match competes: a listener and a hostname (empty for any).
+type Place<'a> = (&'a ListenerKey, &'a str);
+
+/// One finding per rule that loses somewhere with every one of its matches.
+pub(crate) fn hints(table: &RoutingTable) -> Vec<Finding> {
+    let mut by_order: Vec<&Route> = table.routes.values().map(AsRef::as_ref).collect();
+    by_order.sort_by_cached_key(|route| {
+        let order = &route.order;
+        (
+            order.created_at,
+            format!("{}/{}", order.namespace, order.name),
+            order.rule,
+        )
+    });
+
+    let mut winners: BTreeMap<Place, Vec<(RouteMatch, &Route)>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for route in by_order {
+        let mut lost_to = Vec::new();
+        let mut wins_somewhere = false;
+        for place in places(route) {
+            let taken = winners.entry(place).or_default();
+            for candidate in route.matches.iter().map(canonical) {
+                match taken.iter().find(|(known, _)| *known == candidate) {
+                    Some((_, winner)) => lost_to.push(*winner),
+                    None => {
+                        wins_somewhere = true;
+                        taken.push((candidate, route));
+                    }
+                }
+            }
+        }
+        if let (false, Some(winner)) = (wins_somewhere, lost_to.first()) {
+            findings.push(shadowed(route, winner));
+        }
+    }
+    findings
+}
+
+fn places(route: &Route) -> impl Iterator<Item = Place<'_>> {
+    let hostnames: Vec<&str> = if route.hostnames.is_empty() {
+        vec![""]
+    } else {
+        route.hostnames.iter().map(String::as_str).collect()
+    };
+    route.listeners.iter().flat_map(move |listener| {
+        hostnames
+            .clone()
+            .into_iter()
+            .map(move |host| (listener, host))
+    })
+}
+
+/// The same conditions in the same order, however they were written.
+fn canonical(one: &RouteMatch) -> RouteMatch {
+    let mut one = one.clone();
+    one.headers.sort_by(|a, b| a.name.cmp(&b.name));
+    one.query.sort_by(|a, b| a.name.cmp(&b.name));
+    one
+}
+
+fn shadowed(route: &Route, winner: &Route) -> Finding {
+    let source = &route.source;
+    let why = if (&route.order.namespace, &route.order.name)
+        == (&winner.order.namespace, &winner.order.name)
+    {
+        "comes first in the same route"
+    } else if route.order.created_at == winner.order.created_at {
+        "comes first by namespace and name"
+    } else {
+        "is older"
+    };
+    ObjectRef::new(source.kind.clone(), ObjectKey::new(source.namespace.clone(), source.name.clone())).warning(
+        "RuleShadowed",
+        format!("spec.rules[{}].matches", source.rule),
+        format!(
+            "this rule never gets a request: rule {} of {} {}/{} asks for the same and {why}",
+            winner.source.rule, winner.source.kind, winner.source.namespace, winner.source.name
+        ),
+        "remove one of the two, or make this one more specific (path, method, header or query parameter)",
+    )
+}

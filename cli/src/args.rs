@@ -1,0 +1,167 @@
+//! The command line: every subcommand, option and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use portcullis_dataplane::ports::PortMap;
+
+/// Gateway API manifests in, traffic out.
+///
+/// Portcullis is an edge proxy that is configured with Kubernetes Gateway API objects: Gateway, HTTPRoute, Service,
+/// EndpointSlice, Secret and ReferenceGrant. This command runs it without a cluster, and explains what it does.
+#[derive(Parser, Debug)]
+#[command(
+    name = "portcullis",
+    version,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = EXIT_CODES,
+    after_long_help = START_HERE
+)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Find mistakes in manifests, each with its remedy
+    #[command(after_long_help = ANALYZE_EXAMPLES)]
+    Analyze(AnalyzeArgs),
+    /// Say which route would serve a request, and why no other one
+    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
+    /// Print what manifests become: routing tables and statuses
+    #[command(after_long_help = TRANSLATE_EXAMPLES)]
+    Translate(TranslateArgs),
+    /// Print the completion script of a shell
+    #[command(after_long_help = COMPLETION_EXAMPLES)]
+    Completion {
+        /// The shell it is for.
+        shell: Shell,
+    },
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+    /// For both.
+    Yaml,
+}
+
+/// `-o`.
+#[derive(Args, Debug)]
+pub(crate) struct OutputArgs {
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
+    pub(crate) output: Format,
+}
+
+/// `portcullis translate`.
+#[derive(Args, Debug)]
+pub(crate) struct TranslateArgs {
+    /// Files or directories with manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `portcullis analyze`.
+#[derive(Args, Debug)]
+pub(crate) struct AnalyzeArgs {
+    /// Files or directories with manifests.
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `portcullis explain`.
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArgs {
+    /// File or directory with manifests; may be repeated.
+    #[arg(short, long, required = true, value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Method of the request, such as GET.
+    pub(crate) method: http::Method,
+    /// URL of the request, as a client would ask for it.
+    pub(crate) url: http::Uri,
+    /// A header of the request; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The port map `run` was started with, if the URL has the bound port: `80=8080,443=8443`.
+    #[arg(
+        long,
+        value_name = "SPEC=BIND,...",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) map_port: PortMap,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), String> {
+    let (name, value) = text
+        .split_once(':')
+        .ok_or_else(|| "write a header as 'name: value', with a colon".to_owned())?;
+    let name = name
+        .trim()
+        .parse()
+        .map_err(|_| format!("'{}' is no header name", name.trim()))?;
+    let value = value
+        .trim()
+        .parse()
+        .map_err(|_| format!("the value of '{name}' holds bytes no header may hold"))?;
+    Ok((name, value))
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.
+Colours appear on terminals only and never with NO_COLOR set.";
+
+const START_HERE: &str = "\
+Start here:
+  portcullis analyze my-manifests/                    what is wrong with my manifests?
+  portcullis explain --config my-manifests/ GET http://shop.example/cart -H 'user: test'
+
+Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.
+Colours appear on terminals only and never with NO_COLOR set.";
+
+const ANALYZE_EXAMPLES: &str = "\
+Examples:
+  portcullis analyze manifests/
+  portcullis analyze gateway.yaml routes.yaml -o json | jq '.[].code'
+  kubectl get gtw,httproute,svc,endpointslice,referencegrant,ns -A -o yaml > live.yaml; portcullis analyze live.yaml";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  portcullis explain --config manifests/ GET http://shop.example/cart
+  portcullis explain --config manifests/ GET https://shop.example/ -H 'user: test'
+  portcullis explain --config manifests/ --map-port 80=8080 GET http://localhost:8080/
+  portcullis explain --config manifests/ POST http://shop.example/ -o json";
+
+const TRANSLATE_EXAMPLES: &str = "\
+Examples:
+  portcullis translate manifests/                     a summary
+  portcullis translate manifests/ -o yaml             everything; private keys are replaced by [redacted]";
+
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  source <(portcullis completion bash)
+  portcullis completion zsh > ~/.zfunc/_portcullis
+  portcullis completion fish > ~/.config/fish/completions/portcullis.fish";

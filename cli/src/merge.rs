@@ -1,0 +1,248 @@
+//! Several Gateways in one process: their tables become one.
+//!
+//! In a cluster every Gateway has an address of its own. Here they share one, so two listeners of different Gateways
+//! can get into each other's way, which inside one Gateway the translation would have found.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use portcullis_controller::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+};
+use portcullis_routing::{GatewayKey, Listener, ListenerKey, Route, RouteKey, RoutingTable};
+
+/// Stands for all Gateways of the files. No Gateway can be called so.
+const EVERY_GATEWAY: &str = "files/*";
+
+/// One table with everything of `tables`, and what could not be had together. Of two listeners that exclude each other
+/// the one of the Gateway that comes first by namespace and name is served.
+///
+/// The table's own Gateway is [`EVERY_GATEWAY`], however many there are: a proxy keeps to one for its whole life.
+pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTable, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let mut merged = RoutingTable::new(GatewayKey::new(EVERY_GATEWAY));
+    let mut settings_of: Option<&GatewayKey> = None;
+    for (key, table) in tables {
+        match settings_of {
+            None => {
+                settings_of = Some(key);
+                merged.settings = Arc::clone(&table.settings);
+            }
+            Some(winner) if table.settings != merged.settings => {
+                findings.push(settings_differ(key, winner))
+            }
+            Some(_) => {}
+        }
+        let refused = refused_listeners(table, &merged, &mut findings);
+        add(&mut merged, table, &refused);
+    }
+    merged.seal();
+    (merged, findings)
+}
+
+fn refused_listeners(
+    table: &RoutingTable,
+    merged: &RoutingTable,
+    findings: &mut Vec<Finding>,
+) -> BTreeSet<ListenerKey> {
+    let mut refused = BTreeSet::new();
+    for (key, listener) in &table.listeners {
+        let Some((other, why)) = merged
+            .listeners
+            .iter()
+            .find_map(|(other, theirs)| Some((other, conflict(listener, theirs)?)))
+        else {
+            continue;
+        };
+        findings.push(gateway(&table.gateway).error(
+            why.code,
+            format!("spec.listeners[name={}]", short_name(key)),
+            format!(
+                "port {} is also used by listener {other} of another Gateway, {}; this listener is not served",
+                listener.port, why.difference
+            ),
+            "here all Gateways share one address: give the listeners different ports or different hostnames, or run \
+             each Gateway in a process of its own",
+        ));
+        refused.insert(key.clone());
+    }
+    refused
+}
+
+struct Conflict {
+    code: &'static str,
+    difference: &'static str,
+}
+
+fn conflict(one: &Listener, other: &Listener) -> Option<Conflict> {
+    if one.port != other.port {
+        None
+    } else if one.protocol != other.protocol {
+        Some(Conflict {
+            code: "ProtocolConflict",
+            difference: "with another protocol",
+        })
+    } else if one.hostname == other.hostname {
+        Some(Conflict {
+            code: "HostnameConflict",
+            difference: "with the same hostname",
+        })
+    } else {
+        None
+    }
+}
+
+fn settings_differ(loser: &GatewayKey, winner: &GatewayKey) -> Finding {
+    gateway(loser).error(
+        "SettingsConflict",
+        "spec.infrastructure.parametersRef",
+        format!("its proxy settings differ from those of Gateway {winner}, which are the ones in force"),
+        "here all Gateways share one proxy: give them the same GatewayParameters, or run each in a process of its own",
+    )
+}
+
+fn gateway(key: &GatewayKey) -> ObjectRef {
+    let (namespace, name) = key.as_str().split_once('/').unwrap_or(("", key.as_str()));
+    ObjectRef::new("Gateway", ObjectKey::new(namespace, name))
+}
+
+fn short_name(key: &ListenerKey) -> &str {
+    key.as_str().rsplit('/').next().unwrap_or(key.as_str())
+}
+
+fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<ListenerKey>) {
+    merged.listeners.extend(
+        table
+            .listeners
+            .iter()
+            .filter(|(key, _)| !refused.contains(*key))
+            .map(|(key, it)| (key.clone(), it.clone())),
+    );
+    for (key, route) in &table.routes {
+        let listeners: Vec<_> = route
+            .listeners
+            .iter()
+            .filter(|key| !refused.contains(*key))
+            .cloned()
+            .collect();
+        if !listeners.is_empty() {
+            attach(&mut merged.routes, key, route, listeners);
+        }
+    }
+    // What is named by its own identity is the same in every table that has it.
+    merged.clusters.extend(
+        table
+            .clusters
+            .iter()
+            .map(|(key, it)| (key.clone(), it.clone())),
+    );
+    merged.endpoints.extend(
+        table
+            .endpoints
+            .iter()
+            .map(|(key, it)| (key.clone(), it.clone())),
+    );
+    merged.certificates.extend(
+        table
+            .certificates
+            .iter()
+            .map(|(key, it)| (key.clone(), it.clone())),
+    );
+}
+
+/// A route with parents in several Gateways stands in each of their tables, with that Gateway's listeners.
+fn attach(
+    routes: &mut BTreeMap<RouteKey, Arc<Route>>,
+    key: &RouteKey,
+    route: &Arc<Route>,
+    listeners: Vec<ListenerKey>,
+) {
+    let known = routes.entry(key.clone()).or_insert_with(|| {
+        let mut copy = Route::clone(route);
+        copy.listeners.clear();
+        Arc::new(copy)
+    });
+    let all = &mut Arc::make_mut(known).listeners;
+    all.extend(listeners);
+    all.sort();
+    all.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_controller::{Options, manifests::Loaded, translate};
+
+    use super::*;
+
+    fn gateway(name: &str, listeners: &str) -> String {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: {name}}}\nspec:\n  \
+             gatewayClassName: portcullis\n  listeners: {listeners}\n"
+        )
+    }
+
+    /// A redirect that is attached to both Gateways.
+    const ROUTE: &str = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\nspec:\n  \
+        parentRefs: [{name: a}, {name: b}]\n  rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: x.example}}]}]\n";
+
+    fn merged(a: &str, b: &str) -> (RoutingTable, Vec<Finding>) {
+        let mut loaded = Loaded::default();
+        loaded.read_text("test", &(gateway("a", a) + &gateway("b", b) + ROUTE));
+        assert_eq!(loaded.problems, []);
+        merge(&translate(&loaded.resources, &Options::standalone()).tables)
+    }
+
+    fn listeners_of_route(table: &RoutingTable) -> Vec<&str> {
+        table
+            .routes
+            .values()
+            .flat_map(|route| &route.listeners)
+            .map(ListenerKey::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn gateways_that_do_not_touch_are_all_served() {
+        let (table, findings) = merged(
+            "[{name: http, protocol: HTTP, port: 80, hostname: a.example}]",
+            "[{name: http, protocol: HTTP, port: 80, hostname: b.example}, {name: other, protocol: HTTP, port: 81}]",
+        );
+        assert_eq!(findings, []);
+        assert_eq!(table.listeners.len(), 3);
+        assert_eq!(
+            listeners_of_route(&table),
+            ["default/a/http", "default/b/http", "default/b/other"]
+        );
+        assert_eq!(table.version, table.computed_version());
+    }
+
+    #[test]
+    fn of_two_that_want_the_same_the_first_has_it() {
+        let same = "[{name: http, protocol: HTTP, port: 80}]";
+        let (table, findings) = merged(same, same);
+        assert_eq!(listeners_of_route(&table), ["default/a/http"]);
+        let found: Vec<_> = findings
+            .iter()
+            .map(|f| (f.code, f.object.to_string()))
+            .collect();
+        assert_eq!(
+            found,
+            [("HostnameConflict", "Gateway default/b".to_owned())]
+        );
+    }
+
+    #[test]
+    fn the_gateway_of_the_table_never_changes() {
+        let one = merge(&BTreeMap::new()).0.gateway;
+        let two = merged(
+            "[{name: http, protocol: HTTP, port: 80}]",
+            "[{name: http, protocol: HTTP, port: 81}]",
+        )
+        .0
+        .gateway;
+        assert_eq!(one, two);
+    }
+}

@@ -1,0 +1,144 @@
+//! Printing: columns and colours for people, JSON and YAML for programs.
+
+use std::fmt::Write as _;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context;
+use serde::Serialize;
+
+use crate::args::Format;
+
+/// Something is well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// Something is broken.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Something deserves a look.
+pub(crate) const ODD: Style = AnsiColor::Yellow.on_default().bold();
+/// A heading.
+pub(crate) const HEAD: Style = Style::new().bold();
+/// Of lesser weight.
+pub(crate) const DIM: Style = Style::new().dimmed();
+
+/// `text` in a style. The stream that prints it removes the style where it does not belong.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Prints `value` as JSON or YAML, or as what `table` makes of it.
+pub(crate) fn print<T: Serialize>(
+    format: Format,
+    value: &T,
+    table: impl FnOnce(&T) -> String,
+) -> anyhow::Result<()> {
+    let text = match format {
+        Format::Table => table(value),
+        Format::Json => serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n",
+        Format::Yaml => serde_saphyr::to_string(value).context("cannot write YAML")?,
+    };
+    show(&text);
+    Ok(())
+}
+
+/// Prints to standard output. A reader that has left (`| head`) is no error.
+pub(crate) fn show(text: &str) {
+    use std::io::Write as _;
+    anstream::stdout().write_all(text.as_bytes()).ok();
+}
+
+/// Prints to standard error.
+pub(crate) fn tell(text: &str) {
+    use std::io::Write as _;
+    anstream::stderr().write_all(text.as_bytes()).ok();
+}
+
+/// Rows in aligned columns, two spaces apart. The first row is the heading.
+#[derive(Debug)]
+pub(crate) struct Columns {
+    rows: Vec<Vec<String>>,
+}
+
+impl Columns {
+    /// Starts with a heading.
+    pub(crate) fn new<const N: usize>(heading: [&str; N]) -> Self {
+        Self {
+            rows: vec![heading.iter().map(|title| styled(HEAD, title)).collect()],
+        }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        self.rows.push(cells.into());
+    }
+}
+
+impl std::fmt::Display for Columns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let count = self.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let widths: Vec<usize> = (0..count)
+            .map(|column| {
+                self.rows
+                    .iter()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| width(cell))
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (cell, target) in row.iter().zip(&widths) {
+                write!(
+                    line,
+                    "{cell}{:padding$}  ",
+                    "",
+                    padding = target - width(cell)
+                )?;
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// Characters that show.
+fn width(cell: &str) -> usize {
+    anstream::adapter::strip_str(cell)
+        .map(|piece| piece.chars().count())
+        .sum()
+}
+
+/// `text` with every line moved right by `by` spaces.
+pub(crate) fn indented(text: &str, by: usize) -> String {
+    text.lines().fold(String::new(), |mut all, line| {
+        if !line.is_empty() {
+            all.extend(std::iter::repeat_n(' ', by));
+        }
+        all.push_str(line);
+        all.push('\n');
+        all
+    })
+}
+
+/// `1 route`, `2 routes`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_whatever_the_style() {
+        let mut columns = Columns::new(["NAME", "STATE"]);
+        columns.row([styled(GOOD, "a"), "up".into()]);
+        columns.row(["longer".into(), "down".into()]);
+        let plain: String = anstream::adapter::strip_str(&columns.to_string()).collect();
+        assert_eq!(plain, "NAME    STATE\na       up\nlonger  down\n");
+    }
+
+    #[test]
+    fn indents_all_but_empty_lines() {
+        assert_eq!(indented("a\n\nb", 2), "  a\n\n  b\n");
+    }
+}

@@ -1,0 +1,356 @@
+//! Files and directories as the source of a configuration, with a memory of what was good.
+//!
+//! Kubernetes refuses an object that is not valid and keeps the one it has. Files have nobody who refuses, so the same
+//! is done here: while a document is broken, the object it described before stays in force. A path that is not there or
+//! cannot be listed, or paths without a single object, are no configuration at all: loading fails, and the caller keeps
+//! what it has.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::bail;
+use portcullis_controller::{
+    ObjectRef, Options, Resources, Severity, Translation,
+    manifests::{self, LoadProblem, Loaded},
+    translate,
+};
+
+use crate::{analyze, report::Issue};
+
+/// Everything a set of manifests says.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// What it becomes.
+    pub(crate) translation: Translation,
+    /// What is wrong with it.
+    pub(crate) issues: Vec<Issue>,
+    /// Number of objects.
+    pub(crate) objects: usize,
+}
+
+impl Configuration {
+    /// What texts become, given as pairs of a name for messages and the text.
+    pub(crate) fn of_texts(texts: &[(String, String)]) -> Self {
+        let mut loaded = Loaded::default();
+        for (name, text) in texts {
+            loaded.read_text(name, text);
+        }
+        Self::new(&loaded.resources, loaded.problems)
+    }
+
+    fn new(resources: &Resources, problems: Vec<LoadProblem>) -> Self {
+        let translation = translate(resources, &Options::standalone());
+        let mut issues: Vec<Issue> = problems.into_iter().map(Issue::from).collect();
+        issues.extend(analyze::issues(resources, &translation));
+        Self {
+            translation,
+            issues,
+            objects: resources.len(),
+        }
+    }
+}
+
+/// Reads manifests, again and again.
+#[derive(Debug)]
+pub(crate) struct Source {
+    paths: Vec<PathBuf>,
+    files: BTreeMap<PathBuf, Arc<File>>,
+}
+
+/// What a file held when it was read last.
+#[derive(Debug)]
+struct File {
+    text: String,
+    /// With the objects of earlier versions whose documents are broken now.
+    resources: Resources,
+    problems: Vec<LoadProblem>,
+}
+
+impl Source {
+    /// A source that has read nothing yet.
+    pub(crate) fn new(paths: &[PathBuf]) -> Self {
+        Self {
+            paths: paths.to_vec(),
+            files: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what has changed, and translates the whole.
+    pub(crate) fn load(&mut self) -> anyhow::Result<Configuration> {
+        let (paths, unreadable) = manifests::files(&self.paths);
+        if let Some(problem) = unreadable.first() {
+            bail!("{problem}");
+        }
+        let files = paths
+            .into_iter()
+            .map(|path| {
+                let file = File::read(&path, self.files.get(&path));
+                (path, file)
+            })
+            .collect();
+        let (resources, problems) = join(&files);
+        if resources.is_empty() {
+            bail!("{}", nothing_found(&self.paths, &problems));
+        }
+        self.files = files;
+        Ok(Configuration::new(&resources, problems))
+    }
+}
+
+impl File {
+    fn read(path: &Path, known: Option<&Arc<Self>>) -> Arc<Self> {
+        match (std::fs::read_to_string(path), known) {
+            (Ok(text), Some(known)) if text == known.text => Arc::clone(known),
+            (Ok(text), Some(known)) if text.trim().is_empty() && !known.resources.is_empty() => {
+                let problem = file_problem(
+                    path,
+                    "EmptyFile",
+                    "the file is empty now; what it held stays in force",
+                    "write its content, or remove the file if nothing of it is to be served",
+                );
+                Arc::new(Self {
+                    text,
+                    resources: known.resources.clone(),
+                    problems: vec![problem],
+                })
+            }
+            (Ok(text), known) => Arc::new(Self::parse(path, text, known)),
+            (Err(error), known) => Arc::new(Self {
+                text: String::new(),
+                resources: known
+                    .map(|known| known.resources.clone())
+                    .unwrap_or_default(),
+                problems: vec![file_problem(
+                    path,
+                    "Unreadable",
+                    &error.to_string(),
+                    "make the file readable, as UTF-8 text; what it held before stays in force until then",
+                )],
+            }),
+        }
+    }
+
+    fn parse(path: &Path, text: String, known: Option<&Arc<Self>>) -> Self {
+        let mut loaded = Loaded::default();
+        loaded.read_text(&path.display().to_string(), &text);
+        let Loaded {
+            mut resources,
+            problems,
+            ..
+        } = loaded;
+        if let Some(known) = known {
+            let mut still_meant = known.resources.clone();
+            still_meant.retain(|object| problems.iter().any(|problem| spoils(problem, object)));
+            resources.merge(still_meant);
+        }
+        Self {
+            text,
+            resources,
+            problems,
+        }
+    }
+}
+
+/// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object.
+fn spoils(problem: &LoadProblem, object: &ObjectRef) -> bool {
+    problem.severity == Severity::Error
+        && (problem.kind.is_empty() || problem.kind == object.kind)
+        && (problem.name.is_empty() || problem.name == object.key.to_string())
+}
+
+/// All files together, in the order of their paths.
+fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
+    let mut resources = Resources::default();
+    let mut problems = Vec::new();
+    for (path, file) in files {
+        problems.extend(file.problems.iter().cloned());
+        let twice = resources.merge(file.resources.clone());
+        problems.extend(twice.into_iter().map(|object| LoadProblem {
+            kind: object.kind.clone(),
+            name: object.key.to_string(),
+            ..file_problem(
+                path,
+                "Duplicate",
+                "another file describes this object too; this one is left out",
+                "keep one of the two",
+            )
+        }));
+    }
+    (resources, problems)
+}
+
+fn file_problem(path: &Path, code: &'static str, message: &str, remedy: &str) -> LoadProblem {
+    LoadProblem {
+        file: path.display().to_string(),
+        document: 0,
+        line: 0,
+        severity: Severity::Error,
+        code,
+        kind: String::new(),
+        name: String::new(),
+        field: String::new(),
+        message: message.to_owned(),
+        remedy: remedy.to_owned(),
+    }
+}
+
+fn nothing_found(paths: &[PathBuf], problems: &[LoadProblem]) -> String {
+    let places: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let places = places.join(", ");
+    match problems.first() {
+        None => format!(
+            "there is no object in {places}; put manifests there, in files named .yaml, .yml or .json"
+        ),
+        Some(problem) => {
+            format!("no object in {places} can be used; the first problem is {problem}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const GATEWAY: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, protocol: HTTP, port: 80}]
+";
+
+    fn route(name: &str, path: &str) -> String {
+        format!(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}}}\nspec:\n  \
+             parentRefs: [{{name: edge}}]\n  rules:\n  - matches: [{{path: {{type: Exact, value: {path}}}}}]\n    \
+             filters: [{{type: RequestRedirect, requestRedirect: {{hostname: example.org}}}}]\n"
+        )
+    }
+
+    fn directory(files: &[(&str, &str)]) -> (TempDir, Source) {
+        let root = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(root.path().join(name), text).unwrap();
+        }
+        let source = Source::new(&[root.path().to_owned()]);
+        (root, source)
+    }
+
+    fn routes(configuration: &Configuration) -> Vec<String> {
+        configuration
+            .translation
+            .tables
+            .values()
+            .flat_map(|table| table.routes.values())
+            .map(|route| format!("{} {:?}", route.source.name, route.matches[0].path))
+            .collect()
+    }
+
+    fn codes(configuration: &Configuration) -> Vec<&str> {
+        configuration
+            .issues
+            .iter()
+            .map(|issue| issue.code.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn good_changes_are_taken_over() {
+        let (root, mut source) =
+            directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
+        assert_eq!(routes(&source.load().unwrap()), [r#"a Exact("/1")"#]);
+        fs::write(root.path().join("a.yaml"), route("a", "/2")).unwrap();
+        fs::write(root.path().join("b.yaml"), route("b", "/3")).unwrap();
+        assert_eq!(
+            routes(&source.load().unwrap()),
+            [r#"a Exact("/2")"#, r#"b Exact("/3")"#]
+        );
+        fs::remove_file(root.path().join("a.yaml")).unwrap();
+        assert_eq!(routes(&source.load().unwrap()), [r#"b Exact("/3")"#]);
+    }
+
+    #[test]
+    fn a_broken_object_keeps_its_earlier_form_and_the_others_go_on() {
+        let both = route("a", "/1") + &route("b", "/1");
+        let (root, mut source) = directory(&[("gateway.yaml", GATEWAY), ("routes.yaml", &both)]);
+        source.load().unwrap();
+        let broken = route("a", "/2").replace("Exact", "Wrong") + &route("b", "/2");
+        fs::write(root.path().join("routes.yaml"), broken).unwrap();
+        let configuration = source.load().unwrap();
+        assert_eq!(
+            routes(&configuration),
+            [r#"a Exact("/1")"#, r#"b Exact("/2")"#]
+        );
+        assert_eq!(codes(&configuration), ["Invalid"]);
+    }
+
+    #[test]
+    fn a_document_that_is_no_yaml_keeps_what_the_file_held() {
+        let both = route("a", "/1") + &route("b", "/1");
+        let (root, mut source) = directory(&[("gateway.yaml", GATEWAY), ("routes.yaml", &both)]);
+        source.load().unwrap();
+        fs::write(
+            root.path().join("routes.yaml"),
+            format!("---\nkind: [\n{}", route("b", "/2")),
+        )
+        .unwrap();
+        let configuration = source.load().unwrap();
+        assert_eq!(
+            routes(&configuration),
+            [r#"a Exact("/1")"#, r#"b Exact("/2")"#]
+        );
+        assert_eq!(codes(&configuration), ["Syntax"]);
+        fs::write(root.path().join("routes.yaml"), route("b", "/2")).unwrap();
+        assert_eq!(routes(&source.load().unwrap()), [r#"b Exact("/2")"#]);
+    }
+
+    #[test]
+    fn an_emptied_file_is_taken_for_one_that_is_being_written() {
+        let (root, mut source) =
+            directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
+        source.load().unwrap();
+        fs::write(root.path().join("a.yaml"), "").unwrap();
+        let configuration = source.load().unwrap();
+        assert_eq!(routes(&configuration), [r#"a Exact("/1")"#]);
+        assert_eq!(codes(&configuration), ["EmptyFile"]);
+    }
+
+    #[test]
+    fn an_object_in_two_files_is_reported_and_the_first_is_used() {
+        let (_root, mut source) = directory(&[
+            ("a.yaml", &route("a", "/1")),
+            ("b.yaml", &route("a", "/2")),
+            ("gateway.yaml", GATEWAY),
+        ]);
+        let configuration = source.load().unwrap();
+        assert_eq!(routes(&configuration), [r#"a Exact("/1")"#]);
+        assert_eq!(codes(&configuration), ["Duplicate"]);
+    }
+
+    #[test]
+    fn nothing_at_all_is_refused_and_forgets_nothing() {
+        let (root, mut source) =
+            directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
+        source.load().unwrap();
+        let moved = root.path().with_extension("moved");
+        fs::rename(root.path(), &moved).unwrap();
+        assert!(source.load().is_err(), "the directory is gone");
+        fs::create_dir(root.path()).unwrap();
+        let error = source.load().unwrap_err().to_string();
+        assert!(error.contains("there is no object in"), "{error}");
+        fs::remove_dir(root.path()).unwrap();
+        fs::rename(&moved, root.path()).unwrap();
+        assert_eq!(routes(&source.load().unwrap()), [r#"a Exact("/1")"#]);
+    }
+}

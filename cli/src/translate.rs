@@ -1,0 +1,91 @@
+//! `portcullis translate`: what manifests become.
+
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
+
+use portcullis_controller::{Statuses, status::ConditionSet};
+use portcullis_routing::{GatewayKey, RoutingTable};
+use serde::Serialize;
+
+use crate::{
+    args::TranslateArgs,
+    output::{self, Columns, HEAD, styled, tell},
+    report, serving,
+    source::Source,
+    words,
+};
+
+#[derive(Serialize)]
+struct Output {
+    tables: BTreeMap<GatewayKey, RoutingTable>,
+    statuses: Statuses,
+}
+
+/// Prints tables (keys redacted) and statuses. Findings go to standard error, so that the output stays clean.
+pub(crate) fn translate(args: &TranslateArgs) -> anyhow::Result<ExitCode> {
+    let configuration = Source::new(&args.paths).load()?;
+    let translation = configuration.translation;
+    let output = Output {
+        tables: translation
+            .tables
+            .iter()
+            .map(|(key, table)| (key.clone(), table.redacted()))
+            .collect(),
+        statuses: translation.statuses,
+    };
+    output::print(args.output.output, &output, table)?;
+    tell(&report::text(&configuration.issues));
+    Ok(report::exit_code(&configuration.issues))
+}
+
+fn table(output: &Output) -> String {
+    let mut text = String::new();
+    for (key, table) in &output.tables {
+        let listeners = serving::listeners(table, &|listener| {
+            format!("{} port {}", words::scheme(listener), listener.port)
+        });
+        writeln!(
+            text,
+            "{} {key}, table version {}\n",
+            styled(HEAD, "Gateway"),
+            table.version
+        )
+        .ok();
+        writeln!(text, "{listeners}\n{}", serving::routes(table)).ok();
+    }
+    text + &conditions(&output.statuses).to_string()
+}
+
+fn conditions(statuses: &Statuses) -> Columns {
+    let mut columns = Columns::new(["OBJECT", "CONDITION", "STATUS", "REASON"]);
+    let mut rows = |object: String, conditions: &ConditionSet| {
+        for condition in conditions.iter() {
+            columns.row([
+                object.clone(),
+                condition.kind.to_owned(),
+                format!("{:?}", condition.status),
+                condition.reason.to_owned(),
+            ]);
+        }
+    };
+    for (key, class) in &statuses.gateway_classes {
+        rows(format!("GatewayClass {key}"), &class.conditions);
+    }
+    for (key, gateway) in &statuses.gateways {
+        rows(format!("Gateway {key}"), &gateway.conditions);
+        for listener in &gateway.listeners {
+            rows(
+                format!("Gateway {key} listener {}", listener.name),
+                &listener.conditions,
+            );
+        }
+    }
+    for (key, route) in &statuses.http_routes {
+        for parent in &route.parents {
+            rows(
+                format!("HTTPRoute {key} at {}", parent.parent_ref.name),
+                &parent.conditions,
+            );
+        }
+    }
+    columns
+}

@@ -1,0 +1,283 @@
+//! Commands that answer and end: output forms, exit codes, words.
+
+mod common;
+
+use std::fs;
+
+use common::{config, portcullis, run, stderr, stdout};
+use serde_json::Value;
+
+fn sample(name: &str) -> String {
+    config()
+        .join("samples")
+        .join(name)
+        .to_str()
+        .expect("UTF-8")
+        .to_owned()
+}
+
+/// Arguments of `explain` about a sample.
+fn explain(name: &str, rest: &[&str]) -> std::process::Output {
+    let path = sample(name);
+    run(&[&["explain", "--config", &path], rest].concat())
+}
+
+#[test]
+fn exit_codes_are_0_1_and_2() {
+    assert_eq!(
+        run(&["analyze", &sample("mirror.yaml")]).status.code(),
+        Some(0)
+    );
+    assert_eq!(
+        run(&["analyze", &sample("faults/missing-service.yaml")])
+            .status
+            .code(),
+        Some(1)
+    );
+    assert_eq!(
+        run(&["analyze", "/no/such/directory"]).status.code(),
+        Some(2)
+    );
+    assert_eq!(run(&["analyze"]).status.code(), Some(2));
+    assert_eq!(run(&["no-such-command"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_error_says_what_to_do_next() {
+    let empty = tempfile::tempdir().expect("a directory");
+    let error = stderr(&run(&["analyze", empty.path().to_str().expect("UTF-8")]));
+    assert!(
+        error.contains("put manifests there, in files named .yaml, .yml or .json"),
+        "{error}"
+    );
+    let error = stderr(&run(&[
+        "explain",
+        "--config",
+        &sample("mirror.yaml"),
+        "GET",
+        "/cart",
+    ]));
+    assert!(
+        error.contains("write it in full, such as http://shop.example/cart"),
+        "{error}"
+    );
+    let error = stderr(&explain(
+        "mirror.yaml",
+        &["GET", "http://a/", "-H", "no colon"],
+    ));
+    assert!(error.contains("write a header as 'name: value'"), "{error}");
+}
+
+#[test]
+fn colours_are_for_terminals_and_can_be_refused() {
+    let faulty = sample("faults/missing-service.yaml");
+    let coloured = |set: Option<(&str, &str)>| {
+        let mut command = portcullis(&["analyze", &faulty]);
+        command.env_remove("NO_COLOR").envs(set);
+        stdout(&command.output().expect("the binary starts")).contains('\u{1b}')
+    };
+    assert!(!coloured(None), "a pipe is no terminal");
+    assert!(coloured(Some(("CLICOLOR_FORCE", "1"))));
+    assert!(!coloured(Some(("NO_COLOR", "1"))));
+}
+
+#[test]
+fn translate_prints_the_same_as_json_and_yaml_and_no_key() {
+    let tls = sample("tls-redirect.yaml");
+    let json: Value =
+        serde_json::from_str(&stdout(&run(&["translate", &tls, "-o", "json"]))).expect("JSON");
+    let text = stdout(&run(&["translate", &tls, "-o", "yaml"]));
+    let yaml: Value = serde_saphyr::from_str(&text).expect("YAML");
+    assert_eq!(json, yaml);
+    assert!(!text.contains("PRIVATE KEY"));
+    let certificate = &json["tables"]["tls-redirect/shop"]["certificates"]["secret/tls-redirect/shop-certificate"];
+    assert_eq!(certificate["key_pem"], "[redacted]");
+    let conditions =
+        &json["statuses"]["httpRoutes"]["tls-redirect/shop"]["parents"][0]["conditions"];
+    assert_eq!(conditions[0]["type"], "Accepted");
+    let table = stdout(&run(&["translate", &tls]));
+    assert!(
+        table.contains("tls-redirect/shop/https  https port 443"),
+        "{table}"
+    );
+}
+
+#[test]
+fn findings_of_translate_leave_the_output_clean() {
+    let output = run(&[
+        "translate",
+        &sample("faults/missing-service.yaml"),
+        "-o",
+        "json",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    serde_json::from_str::<Value>(&stdout(&output)).expect("JSON and nothing else");
+    assert!(stderr(&output).contains("BackendNotFound"));
+}
+
+#[test]
+fn explain_tells_the_winner_and_why_the_others_lost() {
+    let dark = stdout(&explain(
+        "dark-launch.yaml",
+        &["GET", "http://shop.example/", "-H", "user: test"],
+    ));
+    assert!(
+        dark.contains("Answer     forwarded, to Service dark-launch/shop-next:80"),
+        "{dark}"
+    );
+    assert!(
+        dark.contains("rule 0 (testers) of HTTPRoute dark-launch/shop"),
+        "{dark}"
+    );
+    assert!(dark.contains("127.0.0.1:3002"), "{dark}");
+    assert!(
+        dark.contains("matches, but the winner goes first: it names more headers"),
+        "{dark}"
+    );
+    let light = stdout(&explain(
+        "dark-launch.yaml",
+        &["GET", "http://shop.example/"],
+    ));
+    assert!(
+        light.contains("Answer     forwarded, to Service dark-launch/shop:80"),
+        "{light}"
+    );
+    assert!(light.contains("header user is missing"), "{light}");
+}
+
+#[test]
+fn explain_lists_filters_in_order() {
+    let output = explain(
+        "rewrite-and-headers.yaml",
+        &["GET", "http://shop.example/api/x", "-o", "json"],
+    );
+    let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let filters = &answer["route"]["filters"];
+    assert_eq!(
+        filters[0],
+        "rewrite: the matched prefix is cut off the path"
+    );
+    assert_eq!(filters[1], "request headers: set x-from: gateway");
+    assert_eq!(answer["explanation"]["candidates"][0]["verdict"], "won");
+}
+
+#[test]
+fn explain_knows_redirects_splits_and_limits() {
+    let redirect = stdout(&explain(
+        "tls-redirect.yaml",
+        &["GET", "http://shop.example/cart"],
+    ));
+    assert!(
+        redirect.contains("redirect 301 to scheme https"),
+        "{redirect}"
+    );
+    let secure = stdout(&explain(
+        "tls-redirect.yaml",
+        &["GET", "https://shop.example/cart"],
+    ));
+    assert!(
+        secure.contains("Listener   tls-redirect/shop/https, for shop.example"),
+        "{secure}"
+    );
+    let split = stdout(&explain(
+        "weighted-split.yaml",
+        &["GET", "http://shop.example/"],
+    ));
+    assert!(
+        split.contains("10 % to Service weighted-split/shop-next:80"),
+        "{split}"
+    );
+    let limits = stdout(&explain(
+        "timeouts-and-retries.yaml",
+        &["GET", "http://shop.example/"],
+    ));
+    assert!(
+        limits.contains("the whole request may take 2000 ms"),
+        "{limits}"
+    );
+    assert!(
+        limits.contains(
+            "up to 2 more attempts on connection errors and attempt timeouts and on 502, 503"
+        ),
+        "{limits}"
+    );
+}
+
+#[test]
+fn explain_says_why_nobody_answers() {
+    let cases = [
+        (
+            "http://other.example/",
+            "404: no route matches this request",
+        ),
+        (
+            "http://shop.example:8080/",
+            "nothing listens on port 8080, only on 80",
+        ),
+        (
+            "http://shop.example/%5c",
+            "400: the path holds characters that are not accepted",
+        ),
+    ];
+    for (url, expected) in cases {
+        let output = explain("two-hosts.yaml", &["GET", url]);
+        assert_eq!(output.status.code(), Some(1), "{url}");
+        assert!(
+            stdout(&output).contains(expected),
+            "{url}: {}",
+            stdout(&output)
+        );
+    }
+    let mapped = explain(
+        "two-hosts.yaml",
+        &["--map-port", "80=8080", "GET", "http://shop.example:8080/"],
+    );
+    assert_eq!(mapped.status.code(), Some(0), "{}", stdout(&mapped));
+}
+
+#[test]
+fn explain_asks_with_the_path_as_the_proxy_sees_it() {
+    let output = explain(
+        "rewrite-and-headers.yaml",
+        &["GET", "http://shop.example/x/../%61pi/y", "-o", "json"],
+    );
+    let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(answer["request"]["path"], "/api/y");
+    assert_eq!(
+        answer["route"]["rule"],
+        "rule 0 (api) of HTTPRoute rewrite-and-headers/shop"
+    );
+}
+
+#[test]
+fn a_broken_document_does_not_hide_the_good_ones() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let good = fs::read_to_string(sample("mirror.yaml")).expect("readable");
+    fs::write(
+        directory.path().join("a.yaml"),
+        format!("{good}\n---\nkind: [\n"),
+    )
+    .expect("written");
+    let path = directory.path().to_str().expect("UTF-8");
+    let output = run(&["analyze", path]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("Syntax"), "{}", stdout(&output));
+    let answer = run(&["explain", "--config", path, "GET", "http://shop.example/"]);
+    assert_eq!(answer.status.code(), Some(0));
+}
+
+#[test]
+fn there_is_a_completion_script_for_each_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = stdout(&run(&["completion", shell]));
+        assert!(script.contains("explain"), "{shell}");
+    }
+}
+
+#[test]
+fn help_teaches_with_examples() {
+    for command in ["analyze", "explain", "translate", "completion"] {
+        let help = stdout(&run(&[command, "--help"]));
+        assert!(help.contains("Examples:"), "{command}: {help}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Every sample has exactly the findings that its header says.
+
+mod common;
+
+use std::{fs, path::PathBuf};
+
+use common::{config, run, stderr, stdout};
+use serde_json::Value;
+
+fn samples() -> Vec<PathBuf> {
+    let mut samples: Vec<PathBuf> = ["samples", "samples/faults"]
+        .iter()
+        .flat_map(|directory| {
+            fs::read_dir(config().join(directory)).expect("the samples are there")
+        })
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.is_file())
+        .collect();
+    samples.sort();
+    samples
+}
+
+/// The codes after `# Findings:` in the header, sorted.
+fn expected(text: &str) -> Vec<String> {
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("# Findings: "))
+        .expect("a sample says its findings");
+    let mut codes: Vec<_> = line
+        .split(", ")
+        .filter(|code| *code != "none")
+        .map(String::from)
+        .collect();
+    codes.sort();
+    codes
+}
+
+fn found(path: &str) -> (Vec<Value>, Option<i32>) {
+    let output = run(&["analyze", path, "-o", "json"]);
+    let findings = serde_json::from_str(&stdout(&output))
+        .unwrap_or_else(|_| panic!("{path}: {}", stderr(&output)));
+    (findings, output.status.code())
+}
+
+fn codes(findings: &[Value]) -> Vec<String> {
+    let mut codes: Vec<_> = findings
+        .iter()
+        .map(|finding| finding["code"].as_str().expect("a code").to_owned())
+        .collect();
+    codes.sort();
+    codes
+}
+
+#[test]
+fn every_sample_has_the_findings_that_its_header_says() {
+    let samples = samples();
+    assert!(samples.len() > 20, "only {} samples found", samples.len());
+    for path in samples {
+        let expected = expected(&fs::read_to_string(&path).expect("readable"));
+        let (findings, exit_code) = found(path.to_str().expect("UTF-8"));
+        assert_eq!(codes(&findings), expected, "{}", path.display());
+        assert_eq!(
+            exit_code,
+            Some(i32::from(!expected.is_empty())),
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn every_finding_says_where_it_is_and_what_to_do() {
+    let (findings, _) = found(config().join("samples/faults").to_str().expect("UTF-8"));
+    assert!(findings.len() > 15, "only {} findings", findings.len());
+    for finding in findings {
+        for part in ["object", "field", "message", "remedy"] {
+            let text = finding[part].as_str().unwrap_or_default();
+            assert!(!text.is_empty(), "{part} of {finding}");
+        }
+    }
+}
+
+#[test]
+fn samples_do_not_disturb_each_other() {
+    let together = found(config().join("samples").to_str().expect("UTF-8")).0;
+    let mut alone: Vec<String> = samples()
+        .iter()
+        .flat_map(|path| expected(&fs::read_to_string(path).expect("readable")))
+        .collect();
+    alone.sort();
+    assert_eq!(codes(&together), alone);
+}
+
+/// The quickstart lacks nothing but the certificate that the demo makes.
+#[test]
+fn the_quickstart_is_whole_but_for_its_certificate() {
+    let (findings, _) = found(config().join("quickstart").to_str().expect("UTF-8"));
+    assert_eq!(codes(&findings), ["InvalidCertificateRef"]);
+}
+
+#[test]
+fn the_missing_grant_is_printed_and_mends_the_fault() {
+    let sample = config().join("samples/faults/missing-grant.yaml");
+    let (findings, _) = found(sample.to_str().expect("UTF-8"));
+    let grant = findings[0]["apply"].as_str().expect("a manifest");
+    let mended = tempfile::tempdir().expect("a directory");
+    fs::copy(&sample, mended.path().join("sample.yaml")).expect("copied");
+    fs::write(mended.path().join("grant.yaml"), grant).expect("written");
+    let (findings, exit_code) = found(mended.path().to_str().expect("UTF-8"));
+    assert_eq!((codes(&findings), exit_code), (Vec::new(), Some(0)));
+}
