@@ -4,8 +4,12 @@
 //! The objects of `testdata/_defaults.yaml` are there in every case that does not define them itself.
 //! `UPDATE_GOLDEN=1 cargo test -p portcullis-controller --test golden` writes the output anew.
 //!
-//! A case is translated as a standalone proxy would. Its first line may say otherwise: `# Options: cluster` knows of no
-//! data plane, `# Options: address 192.0.2.1` has the proxy bound to that address.
+//! A case is translated as a standalone proxy would. Its first line may say otherwise, as in
+//! `# Options: accepted, cluster`:
+//!
+//! - `accepted`: the objects are taken as if from an API server, without a check against their schemas;
+//! - `cluster`: nothing is known of data planes, and no GatewayClass is implied;
+//! - `address 192.0.2.1`: the proxy is bound to that address.
 
 use std::{
     collections::BTreeMap,
@@ -75,7 +79,8 @@ fn order_of_documents_does_not_matter() {
             .copied()
             .collect::<Vec<_>>()
             .join("\n---\n");
-        let (forward, backward) = (load(input), load(&reversed));
+        let words = words(input);
+        let (forward, backward) = (load(input, &words), load(&reversed, &words));
         if forward
             .problems
             .iter()
@@ -84,8 +89,8 @@ fn order_of_documents_does_not_matter() {
             continue;
         }
         let (forward, backward) = (
-            run(&forward.resources, input),
-            run(&backward.resources, input),
+            run(&forward.resources, &words),
+            run(&backward.resources, &words),
         );
         assert_eq!(forward.tables, backward.tables, "{}", path.display());
         assert_eq!(forward.statuses, backward.statuses, "{}", path.display());
@@ -109,14 +114,28 @@ fn cases(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-fn load(text: &str) -> Loaded {
-    let mut loaded = Loaded::default();
+/// The options of a case's first line.
+fn words(input: &str) -> Vec<&str> {
+    let first = input.lines().next().unwrap_or_default();
+    first
+        .strip_prefix("# Options: ")
+        .map(|options| options.split(", ").collect())
+        .unwrap_or_default()
+}
+
+fn load(text: &str, words: &[&str]) -> Loaded {
+    let mut loaded = if words.contains(&"accepted") {
+        Loaded::accepted()
+    } else {
+        Loaded::default()
+    };
     loaded.read_text("case.yaml", text);
     loaded
 }
 
 fn output(input: &str, defaults: &str) -> String {
-    let mut loaded = load(input);
+    let words = words(input);
+    let mut loaded = load(input, &words);
     let problems = std::mem::take(&mut loaded.problems);
     loaded.read_text("_defaults.yaml", defaults);
     assert!(
@@ -127,7 +146,7 @@ fn output(input: &str, defaults: &str) -> String {
         "the defaults do not load: {:?}",
         loaded.problems
     );
-    let translation = run(&loaded.resources, input);
+    let translation = run(&loaded.resources, &words);
     let tables = translation
         .tables
         .into_iter()
@@ -142,26 +161,22 @@ fn output(input: &str, defaults: &str) -> String {
     serde_saphyr::to_string(&output).unwrap()
 }
 
-fn run(resources: &Resources, input: &str) -> portcullis_controller::Translation {
-    let first = input.lines().next().unwrap_or_default();
-    let options = match first
-        .strip_prefix("# Options: ")
-        .map(|options| options.split_once(' ').unwrap_or((options, "")))
-    {
-        None => Options::standalone(),
-        Some(("cluster", "")) => Options::default(),
-        Some(("address", value)) => {
-            let addresses = vec![GatewayAddress {
-                kind: "IPAddress".into(),
-                value: value.into(),
-            }];
-            Options {
-                observed: Observed::Standalone { addresses },
-                ..Options::standalone()
+fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translation {
+    let mut options = Options::standalone();
+    for word in words {
+        match word.split_once(' ').unwrap_or((word, "")) {
+            ("accepted", "") => {}
+            ("cluster", "") => options = Options::default(),
+            ("address", value) => {
+                let addresses = vec![GatewayAddress {
+                    kind: "IPAddress".into(),
+                    value: value.into(),
+                }];
+                options.observed = Observed::Standalone { addresses };
             }
+            other => panic!("unknown option {other:?}"),
         }
-        Some(other) => panic!("unknown options {other:?}"),
-    };
+    }
     translate(resources, &options)
 }
 

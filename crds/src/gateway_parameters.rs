@@ -17,6 +17,7 @@ const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
     plural = "gatewayparameters",
     shortname = "gwp",
     category = "gateway-api",
+    doc = "Settings of the proxies of a GatewayClass, or of one Gateway.",
     namespaced,
     derive = "Default",
     derive = "PartialEq"

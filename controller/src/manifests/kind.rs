@@ -11,10 +11,7 @@ use regex::Regex;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{
-    field,
-    problem::{LoadProblem, Place},
-};
+use super::{Loaded, field, problem::Place, schema};
 use crate::{
     finding::Severity::{Error, Note, Warning},
     resources::{ObjectKey, Objects, Resources},
@@ -29,14 +26,9 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// Reads one object, or the items of a List.
-pub(super) fn read(
-    resources: &mut Resources,
-    problems: &mut Vec<LoadProblem>,
-    place: &Place,
-    value: Value,
-) {
+pub(super) fn read(loaded: &mut Loaded, place: &Place, value: Value) {
     let Value::Object(mut object) = value else {
-        problems.push(place.problem(
+        loaded.problems.push(place.problem(
             Error,
             "NotAnObject",
             "",
@@ -54,7 +46,7 @@ pub(super) fn read(
             "apiVersion"
         };
         let name = name_of(&object).1;
-        problems.push(
+        loaded.problems.push(
             place
                 .problem(
                     Error,
@@ -69,13 +61,12 @@ pub(super) fn read(
     }
     if let Some(Value::Array(items)) = object.get_mut("items").filter(|_| kind.ends_with("List")) {
         for item in std::mem::take(items) {
-            read(resources, problems, place, item);
+            read(loaded, place, item);
         }
         return;
     }
     Reader {
-        resources,
-        problems,
+        loaded,
         place,
         kind,
         api_version,
@@ -84,8 +75,7 @@ pub(super) fn read(
 }
 
 struct Reader<'a> {
-    resources: &'a mut Resources,
-    problems: &'a mut Vec<LoadProblem>,
+    loaded: &'a mut Loaded,
     place: &'a Place,
     kind: String,
     api_version: String,
@@ -171,7 +161,7 @@ impl Reader<'_> {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.problems.push(
+        self.loaded.problems.push(
             self.place
                 .problem(severity, code, field, message, remedy)
                 .of(&self.kind, name),
@@ -208,24 +198,23 @@ impl Reader<'_> {
             return;
         };
         let name = key.to_string();
-        let value = Value::Object(object);
+        // Whoever serves the object writes its status; one in a file is left over from a dump.
+        object.remove("status");
+        let mut value = Value::Object(object);
+        if !self.loaded.accepted && !self.check_schema(&name, &mut value) {
+            return;
+        }
         let read = field::read::<K>(&value);
         for ignored in read.ignored {
+            let message = "this field is not known or not supported yet, and has no effect";
             let remedy = "correct the name of the field, or remove it";
-            self.problem(
-                Warning,
-                "UnknownField",
-                &name,
-                ignored,
-                "this field is not known, and has no effect",
-                remedy,
-            );
+            self.problem(Warning, "UnknownField", &name, ignored, message, remedy);
         }
         let read = read
             .object
             .and_then(|mut object| adjust(&mut object).map(|()| object));
         match read {
-            Ok(object) => match objects(self.resources).entry(key) {
+            Ok(object) => match objects(&mut self.loaded.resources).entry(key) {
                 Entry::Vacant(entry) => drop(entry.insert(Arc::new(object))),
                 Entry::Occupied(_) => {
                     let message = "an object of this kind, namespace and name was read before; this one is left out";
@@ -243,6 +232,28 @@ impl Reader<'_> {
                 self.problem(Error, "Invalid", &name, field, message, "correct the value")
             }
         }
+    }
+
+    /// Checks the object against its kind's schema. Whether it can be used.
+    fn check_schema(&mut self, name: &str, value: &mut Value) -> bool {
+        let mut usable = true;
+        for problem in schema::check(&self.kind, value) {
+            usable &= problem.unknown_field;
+            let (severity, code) = if problem.unknown_field {
+                (Warning, "UnknownField")
+            } else {
+                (Error, "Invalid")
+            };
+            self.problem(
+                severity,
+                code,
+                name,
+                problem.field,
+                problem.message,
+                problem.remedy,
+            );
+        }
+        usable
     }
 
     /// Namespace and name; gives a namespaced object without one the namespace `default`.

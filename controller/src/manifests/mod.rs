@@ -6,6 +6,7 @@ mod document;
 mod field;
 mod kind;
 mod problem;
+mod schema;
 
 use std::{
     fs,
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub problems: Vec<LoadProblem>,
     /// The files that were read, in order.
     pub files: Vec<PathBuf>,
+    /// Whether the objects come from an API server, so that they are not checked against their schemas again.
+    accepted: bool,
 }
 
 /// Reads the files that [`files`] finds.
@@ -89,6 +92,15 @@ fn unreadable(path: &Path, error: &std::io::Error) -> LoadProblem {
 }
 
 impl Loaded {
+    /// Nothing yet, of objects that an API server has accepted: they are taken without a check against their schemas,
+    /// and without defaults.
+    pub fn accepted() -> Self {
+        Self {
+            accepted: true,
+            ..Self::default()
+        }
+    }
+
     /// Reads the documents of one text; `file` is what problems call it.
     pub fn read_text(&mut self, file: &str, text: &str) {
         for document in document::split(text) {
@@ -104,7 +116,7 @@ impl Loaded {
     fn read_document(&mut self, place: &Place, document: &Document<'_>) {
         match document.parse() {
             Ok(None) => {}
-            Ok(Some(value)) => kind::read(&mut self.resources, &mut self.problems, place, value),
+            Ok(Some(value)) => kind::read(self, place, value),
             Err((line, message)) => {
                 let place = Place {
                     line,
