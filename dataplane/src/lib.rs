@@ -6,6 +6,8 @@
 )]
 
 pub mod admin;
+mod deadline;
+pub mod downstream;
 pub mod exchange;
 pub mod filter;
 pub mod options;

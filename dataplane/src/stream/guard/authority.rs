@@ -8,7 +8,7 @@ const MAX_AUTHORITY: usize = 260;
 /// Whether `authority` is a host with an optional port (RFC 9110 7.2), without userinfo. Of the registered names of
 /// RFC 3986 those are accepted that can be a domain name or an address; sub-delimiters and percent-encoding only serve
 /// to make two parsers disagree.
-pub(super) fn is_valid(authority: &[u8]) -> bool {
+pub(crate) fn is_valid(authority: &[u8]) -> bool {
     let Ok(authority) = std::str::from_utf8(authority) else {
         return false;
     };

@@ -20,6 +20,7 @@ use self::{
     head::{Framing, HeadScanner},
     response::Follows,
 };
+pub(crate) use self::authority::is_valid as is_authority;
 pub use self::{
     head::{HeadLimits, MAX_FIELDS},
     violation::Violation,

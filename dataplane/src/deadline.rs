@@ -1,0 +1,197 @@
+//! Coarse deadlines and the signal to drain, kept per worker: setting one is a store, one sweep a quarter of a second
+//! looks at all of them.
+//!
+//! Connections set deadlines several times per request and almost none ever passes, so a timer of the runtime for each
+//! would be pure cost. A deadline is never early, and late by two ticks at most.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+
+/// Time between two sweeps.
+pub const TICK: Duration = Duration::from_millis(250);
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+/// All deadlines of a worker.
+#[derive(Debug)]
+pub struct Deadlines {
+    started: Instant,
+    /// Milliseconds since `started`, as of the last sweep.
+    now: Cell<u64>,
+    watches: RefCell<Slab<Rc<Watch>>>,
+}
+
+/// What one connection (or stream) waits for besides its bytes.
+#[derive(Debug)]
+struct Watch {
+    at: Cell<u64>,
+    draining: Cell<bool>,
+    /// The port whose removal drains it.
+    port: Option<u16>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// A deadline, and the signal to drain. Gone when dropped.
+#[derive(Debug)]
+pub struct Deadline {
+    watch: Rc<Watch>,
+    key: usize,
+    all: Rc<Deadlines>,
+}
+
+/// What ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The deadline has passed.
+    Passed,
+    /// The connection is to finish what it has and close.
+    Drain,
+}
+
+impl Deadlines {
+    /// Without any deadline.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { started: Instant::now(), now: Cell::new(0), watches: RefCell::default() })
+    }
+
+    /// A new, unset deadline. One with a `port` is drained together with it.
+    pub fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
+        let watch = Rc::new(Watch {
+            at: Cell::new(NEVER),
+            draining: Cell::new(false),
+            port,
+            waker: RefCell::new(None),
+        });
+        let key = self.watches.borrow_mut().insert(Rc::clone(&watch));
+        Deadline { watch, key, all: Rc::clone(self) }
+    }
+
+    /// Wakes everybody whose deadline has passed.
+    pub fn sweep(&self) {
+        self.sweep_at(self.started.elapsed());
+    }
+
+    fn sweep_at(&self, elapsed: Duration) {
+        self.now.set(millis(elapsed));
+        for (_, watch) in self.watches.borrow().iter() {
+            if watch.at.get() <= self.now.get() {
+                watch.wake();
+            }
+        }
+    }
+
+    /// Tells the connections of `port`, or all of them, to drain.
+    pub fn drain(&self, port: Option<u16>) {
+        for (_, watch) in self.watches.borrow().iter() {
+            if watch.port.is_some() && (port.is_none() || watch.port == port) {
+                watch.draining.set(true);
+                watch.wake();
+            }
+        }
+    }
+}
+
+impl Watch {
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Deadline {
+    /// Passes `duration` from now.
+    pub fn set(&self, duration: Duration) {
+        // The present may be one tick ahead of the last sweep.
+        let at = self.all.now.get().saturating_add(millis(duration)).saturating_add(millis(TICK));
+        self.watch.at.set(at);
+    }
+
+    /// Does not pass any more.
+    pub fn clear(&self) {
+        self.watch.at.set(NEVER);
+    }
+
+    /// Whether the connection is to finish what it has and close.
+    pub fn is_draining(&self) -> bool {
+        self.watch.draining.get()
+    }
+
+    /// Waits for the deadline.
+    pub fn poll_passed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.watch.at.get() <= self.all.now.get() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.watch.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits for the deadline or for the signal to drain.
+    pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
+        if self.is_draining() {
+            return Poll::Ready(Due::Drain);
+        }
+        self.poll_passed(cx).map(|()| Due::Passed)
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.all.watches.borrow_mut().try_remove(self.key);
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn due(deadline: &Deadline) -> Poll<Due> {
+        deadline.poll_due(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_deadline_is_never_early_and_at_most_two_ticks_late() {
+        let all = Deadlines::new();
+        let deadline = all.register(None);
+        deadline.set(Duration::from_secs(1));
+        all.sweep_at(Duration::from_millis(1000));
+        assert_eq!(due(&deadline), Poll::Pending);
+        all.sweep_at(Duration::from_millis(1500));
+        assert_eq!(due(&deadline), Poll::Ready(Due::Passed));
+        deadline.set(Duration::from_secs(1));
+        assert_eq!(due(&deadline), Poll::Pending);
+        deadline.clear();
+        all.sweep_at(Duration::from_secs(1_000_000));
+        assert_eq!(due(&deadline), Poll::Pending);
+    }
+
+    #[test]
+    fn a_port_drains_alone() {
+        let all = Deadlines::new();
+        let [first, second, stream] = [Some(80), Some(443), None].map(|port| all.register(port));
+        all.drain(Some(80));
+        assert_eq!(due(&first), Poll::Ready(Due::Drain));
+        assert_eq!(due(&second), Poll::Pending);
+        all.drain(None);
+        assert_eq!(due(&second), Poll::Ready(Due::Drain));
+        assert_eq!(due(&stream), Poll::Pending);
+        drop((first, second, stream));
+        assert!(all.watches.borrow().is_empty());
+    }
+}

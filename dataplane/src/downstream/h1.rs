@@ -1,0 +1,371 @@
+//! HTTP/1 towards the client, over Pingora's server session.
+//!
+//! Pingora parses heads and writes responses. Where a request ends, and what its body is, the guard under the session
+//! has decided; bodies are read past Pingora, from the guard.
+
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::{Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Version, header};
+use pingora_core::protocols::{Stream, http::v1::server::HttpSession};
+use pingora_http::{RequestHeader, ResponseHeader};
+use portcullis_routing::settings::Limits;
+
+use super::{Connection, Downstream, DownstreamError, refusal};
+use crate::{
+    deadline::{Deadline, Due},
+    reason::Reason,
+    stream::{
+        BodyFrame, BufferedStream, ReadError, ReadHandle, WRITE_ROOM, WriteHandle,
+        guard::{Guard, HeadLimits},
+    },
+};
+
+/// Bytes of an unread request body that are thrown away so that the connection can be kept.
+const MAX_DRAIN: usize = 64 * 1024;
+/// Time for it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves the requests of a connection one after the other until it ends. A request that never becomes an exchange is
+/// answered here and told to `refused`.
+pub(crate) async fn serve(
+    stream: BufferedStream,
+    connection: &Connection,
+    deadline: Rc<Deadline>,
+    limits: &Limits,
+    mut exchange: impl AsyncFnMut(&mut Downstream),
+    refused: impl Fn(Reason),
+) {
+    stream.set_corked(true);
+    stream.set_guard(Guard::requests(head_limits(limits)));
+    let handles = Handles {
+        reader: stream.read_handle(),
+        writer: stream.write_handle(),
+        deadline,
+        idle: limits.stream_idle_timeout.duration(),
+    };
+    let mut stream: Stream = Box::new(stream);
+    let mut left = limits.max_requests_per_connection.unwrap_or(u32::MAX);
+    let mut is_first = true;
+    loop {
+        match handles.wait_for_head(limits, is_first).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(reason) => {
+                refused(reason);
+                return refusal::refuse(stream, reason, &handles.deadline).await;
+            }
+        }
+        handles.deadline.clear();
+        left = left.saturating_sub(1);
+        is_first = false;
+        let mut session = match H1::begin(stream, &handles).await {
+            Ok(session) => session,
+            Err(stream) => {
+                tracing::debug!(client = %connection.client, "the parser refused a head that the guard had passed");
+                refused(Reason::BadRequest);
+                return refusal::refuse(stream, Reason::BadRequest, &handles.deadline).await;
+            }
+        };
+        if left == 0 {
+            session.close_after();
+        }
+        let mut downstream = Downstream::H1(Box::new(session));
+        exchange(&mut downstream).await;
+        let Downstream::H1(session) = downstream else { return };
+        match session.end().await {
+            Some(kept) => stream = kept,
+            None => return,
+        }
+    }
+}
+
+/// The guard's share of the limits.
+fn head_limits(limits: &Limits) -> HeadLimits {
+    let size = |value: u32| usize::try_from(value).unwrap_or(usize::MAX);
+    HeadLimits {
+        bytes: size(limits.max_header_bytes),
+        fields: size(limits.max_headers),
+        target: size(limits.max_target_bytes),
+    }
+}
+
+/// How a connection is reached from beside the session that owns its stream.
+#[derive(Clone, Debug)]
+struct Handles {
+    reader: ReadHandle,
+    writer: WriteHandle,
+    deadline: Rc<Deadline>,
+    /// Time without progress after which an exchange is given up.
+    idle: Duration,
+}
+
+impl Handles {
+    /// Waits for the next request, holding no buffer until it begins. `Ok(false)`: the connection is over.
+    async fn wait_for_head(&self, limits: &Limits, is_first: bool) -> Result<bool, Reason> {
+        let mut begun = is_first || self.reader.has_unread();
+        let timeout = if begun { limits.header_timeout } else { limits.idle_timeout };
+        self.deadline.set(timeout.duration());
+        poll_fn(|cx| {
+            match self.reader.poll_head(cx) {
+                Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
+                Poll::Ready(Err(ReadError::Violation(violation))) => return Poll::Ready(Err(violation.reason())),
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
+                Poll::Pending => {}
+            }
+            if !begun && self.reader.has_unread() {
+                begun = true;
+                self.deadline.set(limits.header_timeout.duration());
+            }
+            match ready!(self.deadline.poll_due(cx)) {
+                Due::Passed if self.reader.has_unread() => Poll::Ready(Err(Reason::RequestTimeout)),
+                // A client that has only just connected, or begun a request, still gets its answer.
+                Due::Drain if begun => self.deadline.poll_passed(cx).map(|()| Ok(false)),
+                Due::Passed | Due::Drain => Poll::Ready(Ok(false)),
+            }
+        })
+        .await
+    }
+
+    /// `poll`, given up after the stream idle timeout.
+    async fn in_time<T, E: Into<DownstreamError>>(
+        &self,
+        mut poll: impl FnMut(&Self, &mut std::task::Context<'_>) -> Poll<Result<T, E>>,
+    ) -> Result<T, DownstreamError> {
+        self.deadline.set(self.idle);
+        poll_fn(|cx| {
+            if let Poll::Ready(result) = poll(self, cx) {
+                return Poll::Ready(result.map_err(Into::into));
+            }
+            self.deadline.poll_passed(cx).map(|()| Err(DownstreamError::Idle))
+        })
+        .await
+    }
+}
+
+/// One request of a connection, and its response.
+pub struct H1 {
+    session: HttpSession,
+    handles: Handles,
+    http_1_1: bool,
+    /// The client waits for `100 Continue`.
+    expects_continue: bool,
+    /// The client asked for an upgrade.
+    asked_upgrade: bool,
+    tunnel: bool,
+    close: bool,
+    state: ResponseState,
+}
+
+/// How far the response is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResponseState {
+    Waiting,
+    Body,
+    Complete,
+    Broken,
+}
+
+impl H1 {
+    /// Lets Pingora parse the head that the guard has approved. An error gives the stream back.
+    async fn begin(stream: Stream, handles: &Handles) -> Result<Self, Stream> {
+        let mut session = HttpSession::new(stream);
+        session.set_read_timeout(None);
+        // What an unread body means for the connection is decided here.
+        session.set_close_on_response_before_downstream_finish(false);
+        if !matches!(session.read_request().await, Ok(Some(_))) {
+            return Err(session.into_inner());
+        }
+        let head = session.req_header();
+        let expects_continue = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Ok(Self {
+            http_1_1: head.version == Version::HTTP_11,
+            expects_continue: expects_continue && head.version == Version::HTTP_11,
+            asked_upgrade: session.is_upgrade_req(),
+            session,
+            handles: handles.clone(),
+            tunnel: false,
+            close: false,
+            state: ResponseState::Waiting,
+        })
+    }
+
+    pub(super) fn head(&self) -> &RequestHeader {
+        self.session.req_header()
+    }
+
+    /// Leaves behind what the session looks at when it writes the response: method, version, and whether an upgrade was
+    /// asked for.
+    pub(super) fn take_head(&mut self) -> RequestHeader {
+        let method = self.session.req_header().method.clone();
+        let mut rest = RequestHeader::from(empty_parts(method));
+        if self.asked_upgrade {
+            // The value is of no interest; the name alone cannot be refused.
+            _ = rest.insert_header(header::UPGRADE, "asked");
+        }
+        std::mem::replace(self.session.req_header_mut(), rest)
+    }
+
+    pub(super) fn body_is_empty(&self) -> bool {
+        !self.tunnel && self.handles.reader.message_is_complete()
+    }
+
+    pub(super) async fn read_body(&mut self) -> Result<BodyFrame, DownstreamError> {
+        if self.expects_continue && self.state == ResponseState::Waiting && !self.handles.reader.has_unread() && !self.body_is_empty() {
+            self.expects_continue = false;
+            self.session.write_continue_response().await?;
+        }
+        self.handles.in_time(|handles, cx| handles.reader.poll_frame(cx)).await
+    }
+
+    pub(super) async fn closed(&mut self) -> DownstreamError {
+        poll_fn(|cx| self.handles.reader.poll_closed(cx)).await.into()
+    }
+
+    pub(super) fn writer(&self) -> H1Writer {
+        H1Writer { handles: self.handles.clone() }
+    }
+
+    pub(super) async fn send_head(&mut self, mut head: ResponseHeader, end: bool) -> Result<(), DownstreamError> {
+        head.set_version(Version::HTTP_11);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            self.session.write_response_header(Box::new(head)).await?;
+            self.handles.reader.begin_tunnel();
+            (self.tunnel, self.close, self.state) = (true, true, ResponseState::Body);
+            return Ok(());
+        }
+        if head.status.is_informational() {
+            // HTTP/1.0 knows none (RFC 9110 15.2).
+            if self.http_1_1 {
+                self.expects_continue &= head.status != StatusCode::CONTINUE;
+                self.session.write_response_header(Box::new(head)).await?;
+            }
+            return Ok(());
+        }
+        self.delimit(&mut head, end)?;
+        // A client that still waits for `100 Continue` may or may not send its body now.
+        self.close |= self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty());
+        if self.close {
+            self.session.set_server_keepalive(None);
+        }
+        self.session.write_response_header(Box::new(head)).await?;
+        self.state = ResponseState::Body;
+        Ok(())
+    }
+
+    /// Decides how the response's body is delimited (RFC 9112 6.3).
+    fn delimit(&mut self, head: &mut ResponseHeader, end: bool) -> Result<(), DownstreamError> {
+        head.remove_header(&header::TRANSFER_ENCODING);
+        let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
+        let is_bodyless = self.session.req_header().method == Method::HEAD
+            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        if head.status == StatusCode::NO_CONTENT {
+            head.remove_header(&header::CONTENT_LENGTH);
+        }
+        if has_length || is_bodyless {
+            return Ok(());
+        }
+        if end {
+            head.insert_header(header::CONTENT_LENGTH, "0")?;
+        } else if self.http_1_1 {
+            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+        } else {
+            // HTTP/1.0 only knows the end of the connection.
+            self.close = true;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn send_body(&mut self, data: Bytes) -> Result<(), DownstreamError> {
+        if !data.is_empty() {
+            self.session.write_body(&data).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn finish(&mut self) -> Result<(), DownstreamError> {
+        self.state = ResponseState::Broken;
+        self.session.finish_body().await?;
+        self.state = ResponseState::Complete;
+        poll_fn(|cx| Poll::Ready(self.handles.writer.try_flush(cx))).await?;
+        Ok(())
+    }
+
+    pub(super) async fn flushed(&mut self) -> Result<(), DownstreamError> {
+        self.handles.in_time(|handles, cx| handles.writer.poll_drained(cx, 0)).await
+    }
+
+    pub(super) fn close_after(&mut self) {
+        self.close = true;
+    }
+
+    pub(super) fn reset(&mut self) {
+        self.state = ResponseState::Broken;
+    }
+
+    /// Ends the exchange. The stream comes back if the connection can take another request.
+    async fn end(mut self) -> Option<Stream> {
+        if self.state != ResponseState::Complete {
+            // The client must not take the response for complete, and a TLS goodbye would say just that.
+            return None;
+        }
+        let still_sending = !self.discard_body().await;
+        // Bytes behind an upgrade that was not confirmed could be anything.
+        let stray = self.asked_upgrade && self.handles.reader.has_unread();
+        if self.close || self.tunnel || still_sending || stray || !self.session.will_keepalive() {
+            let still_sending = still_sending || self.handles.reader.has_unread();
+            refusal::close(self.session.into_inner(), &self.handles.deadline, still_sending).await;
+            return None;
+        }
+        Some(self.session.into_inner())
+    }
+
+    /// Reads what is left of the request's body, if it is little. Tells whether the request is complete then.
+    async fn discard_body(&mut self) -> bool {
+        if self.tunnel || self.close {
+            return self.tunnel || self.handles.reader.message_is_complete();
+        }
+        let mut discarded = 0;
+        self.handles.deadline.set(DRAIN_TIMEOUT);
+        while discarded < MAX_DRAIN && !self.handles.reader.message_is_complete() {
+            let frame = poll_fn(|cx| match self.handles.reader.poll_frame(cx) {
+                Poll::Ready(frame) => Poll::Ready(frame.ok()),
+                Poll::Pending => self.handles.deadline.poll_passed(cx).map(|()| None),
+            });
+            match frame.await {
+                Some(BodyFrame::Data(data)) => discarded += data.len(),
+                Some(_) => {}
+                None => return false,
+            }
+        }
+        self.handles.reader.message_is_complete()
+    }
+}
+
+/// The parts of a request without any field.
+fn empty_parts(method: Method) -> http::request::Parts {
+    let mut request = http::Request::new(());
+    *request.method_mut() = method;
+    request.into_parts().0
+}
+
+/// Back-pressure of a response on HTTP/1.
+#[derive(Clone, Debug)]
+pub struct H1Writer {
+    handles: Handles,
+}
+
+impl H1Writer {
+    pub(super) fn has_room(&self) -> bool {
+        self.handles.writer.has_room()
+    }
+
+    pub(super) async fn room(&self) -> Result<(), DownstreamError> {
+        self.handles.in_time(|handles, cx| handles.writer.poll_drained(cx, WRITE_ROOM / 2)).await
+    }
+}

@@ -1,0 +1,219 @@
+//! HTTP/2 towards the client, over the h2 crate: one task drives the connection and all of its streams.
+//!
+//! Everything that the streams produce in one turn is collected in the stream's write buffer and leaves in one system
+//! call (and few TLS records) at the end of the turn.
+
+mod request;
+pub(super) mod stream;
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream as _, stream::FuturesUnordered};
+use h2::{Reason, RecvStream, server};
+use http::Request;
+use portcullis_routing::settings::Limits;
+
+use self::stream::{H2, Timer};
+use super::Downstream;
+use crate::{
+    deadline::{Deadline, Deadlines, Due},
+    reason,
+    stream::{BufferedStream, WriteHandle},
+};
+
+/// Bytes that a client may send on one stream before the exchange has taken them.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The same for a whole connection.
+const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// Bytes of one response that wait for the client's window or socket.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Streams reset by the client before anybody looked at them (rapid reset, CVE-2023-44487).
+const MAX_PENDING_RESETS: usize = 20;
+/// Streams that the client made us reset (MadeYouReset, CVE-2025-8671).
+const MAX_PROVOKED_RESETS: usize = 100;
+/// Streams that a client may cancel beyond those that it lets finish.
+const MAX_CANCELLED: u32 = 100;
+/// Time for the client to follow a GOAWAY when no stream is left.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Serves the streams of a connection until it ends. A request that never becomes an exchange is answered here and told
+/// to `refused`.
+pub(crate) async fn serve(
+    stream: BufferedStream,
+    deadline: Rc<Deadline>,
+    deadlines: &Rc<Deadlines>,
+    limits: &Limits,
+    exchange: impl AsyncFn(&mut Downstream),
+    refused: impl Fn(reason::Reason),
+) {
+    stream.set_corked(true);
+    let writer = stream.write_handle();
+    deadline.set(limits.header_timeout.duration());
+    let mut handshake = pin!(options(limits).handshake::<_, Bytes>(stream));
+    let handshake = poll_fn(|cx| {
+        let progress = handshake.as_mut().poll(cx);
+        if writer.try_flush(cx).is_err() || deadline.poll_passed(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        progress.map(Result::ok)
+    });
+    let Some(connection) = handshake.await else { return };
+    deadline.set(limits.idle_timeout.duration());
+    let max_streams = usize::try_from(limits.max_concurrent_streams).unwrap_or(usize::MAX);
+    let connection = H2Connection {
+        connection,
+        writer,
+        deadline,
+        limits,
+        accepted: 0,
+        cancelled: 0,
+        finished: 0,
+        is_idle: true,
+        is_closing: false,
+    };
+    let timer = Timer::new(deadlines, limits.stream_idle_timeout.duration());
+    connection
+        .run(max_streams, |request, respond| {
+            let (exchange, refused, timer) = (&exchange, &refused, timer.fresh());
+            async move {
+                match request::check(&request, limits) {
+                    Ok(()) => {
+                        let mut downstream = Downstream::H2(H2::new(request, respond, timer));
+                        exchange(&mut downstream).await;
+                        let Downstream::H2(mut stream) = downstream else { return false };
+                        stream.was_reset().await
+                    }
+                    Err(reason) => {
+                        refused(reason);
+                        request::refuse(respond, reason);
+                        false
+                    }
+                }
+            }
+        })
+        .await;
+}
+
+fn options(limits: &Limits) -> server::Builder {
+    let mut options = server::Builder::new();
+    options
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_header_list_size(limits.max_header_bytes)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(MAX_PENDING_RESETS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(Some(MAX_PROVOKED_RESETS))
+        .enable_connect_protocol();
+    options
+}
+
+/// The state of a connection.
+struct H2Connection<'a> {
+    connection: server::Connection<BufferedStream, Bytes>,
+    writer: WriteHandle,
+    deadline: Rc<Deadline>,
+    limits: &'a Limits,
+    accepted: u32,
+    /// Streams that the client has reset, and those that it has not.
+    cancelled: u32,
+    finished: u32,
+    /// No stream is open; the deadline is that of an idle connection.
+    is_idle: bool,
+    /// GOAWAY is sent.
+    is_closing: bool,
+}
+
+impl H2Connection<'_> {
+    /// Drives the connection and the futures that `begin` makes of its requests; each tells whether the client reset it.
+    async fn run<F: Future<Output = bool>>(
+        mut self,
+        max_streams: usize,
+        begin: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F,
+    ) {
+        let mut streams = pin!(FuturesUnordered::new());
+        poll_fn(|cx| {
+            // What the streams send wakes this task, so that the next turn passes it to the connection.
+            loop {
+                match self.connection.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, mut respond)))) => {
+                        self.accepted = self.accepted.saturating_add(1);
+                        if streams.len() < max_streams {
+                            streams.push(begin(request, respond));
+                        } else {
+                            // Streams that were reset may still be at work here.
+                            respond.send_reset(Reason::REFUSED_STREAM);
+                        }
+                    }
+                    Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            while let Poll::Ready(Some(cancelled)) = streams.as_mut().poll_next(cx) {
+                self.count(cancelled);
+            }
+            if self.writer.try_flush(cx).is_err() {
+                return Poll::Ready(());
+            }
+            self.poll_end(streams.is_empty(), cx)
+        })
+        .await;
+    }
+
+    /// Takes note of a finished stream.
+    fn count(&mut self, cancelled: bool) {
+        if cancelled {
+            self.cancelled = self.cancelled.saturating_add(1);
+            if self.cancelled > self.finished.saturating_add(MAX_CANCELLED) {
+                self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            }
+        } else {
+            self.finished = self.finished.saturating_add(1);
+        }
+    }
+
+    /// Whether the connection is over: idle for too long, or draining and without streams.
+    fn poll_end(&mut self, without_streams: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_idle != without_streams {
+            self.is_idle = without_streams;
+            if self.is_idle {
+                let patience = if self.is_closing { GOODBYE } else { self.limits.idle_timeout.duration() };
+                self.deadline.set(patience);
+            } else {
+                self.deadline.clear();
+            }
+        }
+        let is_used_up = self.limits.max_requests_per_connection.is_some_and(|most| self.accepted >= most);
+        if is_used_up && !self.is_closing {
+            self.close(cx);
+        }
+        match self.deadline.poll_due(cx) {
+            Poll::Ready(Due::Passed) if self.is_closing => Poll::Ready(()),
+            Poll::Ready(_) if !self.is_closing => {
+                self.close(cx);
+                Poll::Pending
+            }
+            // Draining already: only the deadline is left to wait for.
+            _ => self.deadline.poll_passed(cx),
+        }
+    }
+
+    /// Sends GOAWAY; streams in flight finish.
+    fn close(&mut self, cx: &Context<'_>) {
+        self.is_closing = true;
+        self.connection.graceful_shutdown();
+        if self.is_idle {
+            self.deadline.set(GOODBYE);
+        }
+        // So that the connection gets its turn, and the deadline its waker.
+        cx.waker().wake_by_ref();
+    }
+}
