@@ -58,7 +58,11 @@ pub enum Due {
 impl Deadlines {
     /// Without any deadline.
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { started: Instant::now(), now: Cell::new(0), watches: RefCell::default() })
+        Rc::new(Self {
+            started: Instant::now(),
+            now: Cell::new(0),
+            watches: RefCell::default(),
+        })
     }
 
     /// A new, unset deadline. One with a `port` is drained together with it.
@@ -70,7 +74,11 @@ impl Deadlines {
             waker: RefCell::new(None),
         });
         let key = self.watches.borrow_mut().insert(Rc::clone(&watch));
-        Deadline { watch, key, all: Rc::clone(self) }
+        Deadline {
+            watch,
+            key,
+            all: Rc::clone(self),
+        }
     }
 
     /// Wakes everybody whose deadline has passed.
@@ -110,7 +118,12 @@ impl Deadline {
     /// Passes `duration` from now.
     pub fn set(&self, duration: Duration) {
         // The present may be one tick ahead of the last sweep.
-        let at = self.all.now.get().saturating_add(millis(duration)).saturating_add(millis(TICK));
+        let at = self
+            .all
+            .now
+            .get()
+            .saturating_add(millis(duration))
+            .saturating_add(millis(TICK));
         self.watch.at.set(at);
     }
 
@@ -130,7 +143,10 @@ impl Deadline {
             return Poll::Ready(());
         }
         let mut waker = self.watch.waker.borrow_mut();
-        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             *waker = Some(cx.waker().clone());
         }
         Poll::Pending

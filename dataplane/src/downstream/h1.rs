@@ -77,7 +77,9 @@ pub(crate) async fn serve(
         }
         let mut downstream = Downstream::H1(Box::new(session));
         exchange(&mut downstream).await;
-        let Downstream::H1(session) = downstream else { return };
+        let Downstream::H1(session) = downstream else {
+            return;
+        };
         match session.end().await {
             Some(kept) => stream = kept,
             None => return,
@@ -109,12 +111,18 @@ impl Handles {
     /// Waits for the next request, holding no buffer until it begins. `Ok(false)`: the connection is over.
     async fn wait_for_head(&self, limits: &Limits, is_first: bool) -> Result<bool, Reason> {
         let mut begun = is_first || self.reader.has_unread();
-        let timeout = if begun { limits.header_timeout } else { limits.idle_timeout };
+        let timeout = if begun {
+            limits.header_timeout
+        } else {
+            limits.idle_timeout
+        };
         self.deadline.set(timeout.duration());
         poll_fn(|cx| {
             match self.reader.poll_head(cx) {
                 Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
-                Poll::Ready(Err(ReadError::Violation(violation))) => return Poll::Ready(Err(violation.reason())),
+                Poll::Ready(Err(ReadError::Violation(violation))) => {
+                    return Poll::Ready(Err(violation.reason()));
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
                 Poll::Pending => {}
             }
@@ -142,7 +150,9 @@ impl Handles {
             if let Poll::Ready(result) = poll(self, cx) {
                 return Poll::Ready(result.map_err(Into::into));
             }
-            self.deadline.poll_passed(cx).map(|()| Err(DownstreamError::Idle))
+            self.deadline
+                .poll_passed(cx)
+                .map(|()| Err(DownstreamError::Idle))
         })
         .await
     }
@@ -182,7 +192,10 @@ impl H1 {
             return Err(session.into_inner());
         }
         let head = session.req_header();
-        let expects_continue = head.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects_continue = head
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         Ok(Self {
             http_1_1: head.version == Version::HTTP_11,
             expects_continue: expects_continue && head.version == Version::HTTP_11,
@@ -216,22 +229,36 @@ impl H1 {
     }
 
     pub(super) async fn read_body(&mut self) -> Result<BodyFrame, DownstreamError> {
-        if self.expects_continue && self.state == ResponseState::Waiting && !self.handles.reader.has_unread() && !self.body_is_empty() {
+        if self.expects_continue
+            && self.state == ResponseState::Waiting
+            && !self.handles.reader.has_unread()
+            && !self.body_is_empty()
+        {
             self.expects_continue = false;
             self.session.write_continue_response().await?;
         }
-        self.handles.in_time(|handles, cx| handles.reader.poll_frame(cx)).await
+        self.handles
+            .in_time(|handles, cx| handles.reader.poll_frame(cx))
+            .await
     }
 
     pub(super) async fn closed(&mut self) -> DownstreamError {
-        poll_fn(|cx| self.handles.reader.poll_closed(cx)).await.into()
+        poll_fn(|cx| self.handles.reader.poll_closed(cx))
+            .await
+            .into()
     }
 
     pub(super) fn writer(&self) -> H1Writer {
-        H1Writer { handles: self.handles.clone() }
+        H1Writer {
+            handles: self.handles.clone(),
+        }
     }
 
-    pub(super) async fn send_head(&mut self, mut head: ResponseHeader, end: bool) -> Result<(), DownstreamError> {
+    pub(super) async fn send_head(
+        &mut self,
+        mut head: ResponseHeader,
+        end: bool,
+    ) -> Result<(), DownstreamError> {
         head.set_version(Version::HTTP_11);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.session.write_response_header(Box::new(head)).await?;
@@ -249,7 +276,8 @@ impl H1 {
         }
         self.delimit(&mut head, end)?;
         // A client that still waits for `100 Continue` may or may not send its body now.
-        self.close |= self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty());
+        self.close |=
+            self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty());
         if self.close {
             self.session.set_server_keepalive(None);
         }
@@ -263,7 +291,10 @@ impl H1 {
         head.remove_header(&header::TRANSFER_ENCODING);
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
         let is_bodyless = self.session.req_header().method == Method::HEAD
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
         if head.status == StatusCode::NO_CONTENT {
             head.remove_header(&header::CONTENT_LENGTH);
         }
@@ -297,7 +328,9 @@ impl H1 {
     }
 
     pub(super) async fn flushed(&mut self) -> Result<(), DownstreamError> {
-        self.handles.in_time(|handles, cx| handles.writer.poll_drained(cx, 0)).await
+        self.handles
+            .in_time(|handles, cx| handles.writer.poll_drained(cx, 0))
+            .await
     }
 
     pub(super) fn close_after(&mut self) {
@@ -319,7 +352,12 @@ impl H1 {
         let stray = self.asked_upgrade && self.handles.reader.has_unread();
         if self.close || self.tunnel || still_sending || stray || !self.session.will_keepalive() {
             let still_sending = still_sending || self.handles.reader.has_unread();
-            refusal::close(self.session.into_inner(), &self.handles.deadline, still_sending).await;
+            refusal::close(
+                self.session.into_inner(),
+                &self.handles.deadline,
+                still_sending,
+            )
+            .await;
             return None;
         }
         Some(self.session.into_inner())
@@ -366,6 +404,8 @@ impl H1Writer {
     }
 
     pub(super) async fn room(&self) -> Result<(), DownstreamError> {
-        self.handles.in_time(|handles, cx| handles.writer.poll_drained(cx, WRITE_ROOM / 2)).await
+        self.handles
+            .in_time(|handles, cx| handles.writer.poll_drained(cx, WRITE_ROOM / 2))
+            .await
     }
 }

@@ -109,7 +109,11 @@ impl Downstream {
 
     /// Sends a head; informational ones may come before the final one. `end` says that no body follows. How the body is
     /// delimited is decided here: `Content-Length` is kept, `Transfer-Encoding` and `Connection` are replaced.
-    pub async fn send_head(&mut self, head: ResponseHeader, end: bool) -> Result<(), DownstreamError> {
+    pub async fn send_head(
+        &mut self,
+        head: ResponseHeader,
+        end: bool,
+    ) -> Result<(), DownstreamError> {
         match self {
             Self::H1(session) => session.send_head(head, end).await,
             Self::H2(stream) => stream.send_head(head, end),
@@ -151,7 +155,7 @@ impl Downstream {
 }
 
 /// Back-pressure of a response: cheap to clone, polled beside everything else.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum DownstreamWriter {
     /// HTTP/1.
     H1(H1Writer),

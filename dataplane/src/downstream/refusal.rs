@@ -46,7 +46,9 @@ pub(super) async fn close(mut stream: Stream, deadline: &Deadline, still_sending
         while left > 0 && deadline.poll_passed(cx).is_pending() {
             let mut scrap = ReadBuf::new(&mut scrap);
             match Pin::new(&mut stream).poll_read(cx, &mut scrap) {
-                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => left = left.saturating_sub(scrap.filled().len()),
+                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
+                    left = left.saturating_sub(scrap.filled().len())
+                }
                 Poll::Ready(_) => return Poll::Ready(()),
                 Poll::Pending => return Poll::Pending,
             }

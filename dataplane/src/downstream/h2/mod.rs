@@ -64,7 +64,9 @@ pub(crate) async fn serve(
         }
         progress.map(Result::ok)
     });
-    let Some(connection) = handshake.await else { return };
+    let Some(connection) = handshake.await else {
+        return;
+    };
     deadline.set(limits.idle_timeout.duration());
     let max_streams = usize::try_from(limits.max_concurrent_streams).unwrap_or(usize::MAX);
     let connection = H2Connection {
@@ -87,7 +89,9 @@ pub(crate) async fn serve(
                     Ok(()) => {
                         let mut downstream = Downstream::H2(H2::new(request, respond, timer));
                         exchange(&mut downstream).await;
-                        let Downstream::H2(mut stream) = downstream else { return false };
+                        let Downstream::H2(mut stream) = downstream else {
+                            return false;
+                        };
                         stream.was_reset().await
                     }
                     Err(reason) => {
@@ -185,13 +189,20 @@ impl H2Connection<'_> {
         if self.is_idle != without_streams {
             self.is_idle = without_streams;
             if self.is_idle {
-                let patience = if self.is_closing { GOODBYE } else { self.limits.idle_timeout.duration() };
+                let patience = if self.is_closing {
+                    GOODBYE
+                } else {
+                    self.limits.idle_timeout.duration()
+                };
                 self.deadline.set(patience);
             } else {
                 self.deadline.clear();
             }
         }
-        let is_used_up = self.limits.max_requests_per_connection.is_some_and(|most| self.accepted >= most);
+        let is_used_up = self
+            .limits
+            .max_requests_per_connection
+            .is_some_and(|most| self.accepted >= most);
         if is_used_up && !self.is_closing {
             self.close(cx);
         }

@@ -10,20 +10,28 @@ use crate::{reason::Reason, stream::guard};
 /// Refuses what HTTP/1 would be refused for: too much, a method that is not served, an authority that can be read in
 /// two ways.
 pub(super) fn check(request: &Request<RecvStream>, limits: &Limits) -> Result<(), Reason> {
-    let exceeds = |length: usize, limit: u32| u32::try_from(length).is_ok_and(|length| length <= limit);
+    let exceeds =
+        |length: usize, limit: u32| u32::try_from(length).is_ok_and(|length| length <= limit);
     if !exceeds(request.headers().len(), limits.max_headers) {
         return Err(Reason::HeadersTooLarge);
     }
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let target = request
+        .uri()
+        .path_and_query()
+        .map_or("", |target| target.as_str());
     if !exceeds(target.len(), limits.max_target_bytes) {
         return Err(Reason::TargetTooLong);
     }
     let is_extended_connect = request.extensions().get::<Protocol>().is_some();
-    if request.method() == Method::TRACE || (request.method() == Method::CONNECT && !is_extended_connect) {
+    if request.method() == Method::TRACE
+        || (request.method() == Method::CONNECT && !is_extended_connect)
+    {
         return Err(Reason::MethodNotAllowed);
     }
     let is_asterisk = target == "*" && request.method() == Method::OPTIONS;
-    let is_target = target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+    let is_target = target
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'#');
     if !is_target || !(target.starts_with('/') || is_asterisk) {
         return Err(Reason::BadRequest);
     }
@@ -34,8 +42,12 @@ pub(super) fn check(request: &Request<RecvStream>, limits: &Limits) -> Result<()
 fn check_authority(request: &Request<RecvStream>) -> Option<()> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next().map(HeaderValue::as_bytes);
-    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
-    let is_single = hosts.next().is_none() && (host.is_none() || authority.is_none() || host == authority);
+    let authority = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str().as_bytes());
+    let is_single =
+        hosts.next().is_none() && (host.is_none() || authority.is_none() || host == authority);
     let is_valid = guard::is_authority(authority.or(host)?);
     (is_single && is_valid).then_some(())
 }
@@ -45,7 +57,10 @@ pub(super) fn refuse(mut respond: SendResponse<Bytes>, reason: Reason) {
     let body = format!("{}: {}\n", reason.code(), reason.text());
     let mut response = Response::new(());
     *response.status_mut() = reason.status();
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     // A stream that is gone needs no answer.
     if let Ok(mut stream) = respond.send_response(response, false) {
         _ = stream.send_data(body.into(), true);

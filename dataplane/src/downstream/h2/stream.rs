@@ -40,11 +40,24 @@ pub struct H2 {
 }
 
 impl H2 {
-    pub(super) fn new(request: Request<RecvStream>, respond: SendResponse<Bytes>, timer: Timer) -> Self {
+    pub(super) fn new(
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        timer: Timer,
+    ) -> Self {
         let (mut parts, body) = request.into_parts();
         let protocol = parts.extensions.remove::<Protocol>();
-        let expects_continue = parts.headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        let sender = Sender { respond, stream: None, pending: None, is_reserved: false, is_over: false };
+        let expects_continue = parts
+            .headers
+            .get(header::EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let sender = Sender {
+            respond,
+            stream: None,
+            pending: None,
+            is_reserved: false,
+            is_over: false,
+        };
         Self {
             head: parts.into(),
             protocol,
@@ -78,9 +91,17 @@ impl H2 {
     pub(in crate::downstream) async fn read_body(&mut self) -> Result<BodyFrame, DownstreamError> {
         if self.expects_continue && !self.body_is_empty() {
             self.expects_continue = false;
-            self.sender.borrow_mut().inform(StatusCode::CONTINUE, HeaderMap::new())?;
+            self.sender
+                .borrow_mut()
+                .inform(StatusCode::CONTINUE, HeaderMap::new())?;
         }
-        let Self { body, data_is_over, sender, timer, .. } = self;
+        let Self {
+            body,
+            data_is_over,
+            sender,
+            timer,
+            ..
+        } = self;
         timer
             .limit(|cx| {
                 sender.borrow_mut().send_pending()?;
@@ -101,10 +122,17 @@ impl H2 {
     }
 
     pub(in crate::downstream) fn writer(&self) -> H2Writer {
-        H2Writer { sender: Rc::clone(&self.sender), timer: self.timer.clone() }
+        H2Writer {
+            sender: Rc::clone(&self.sender),
+            timer: self.timer.clone(),
+        }
     }
 
-    pub(in crate::downstream) fn send_head(&mut self, head: ResponseHeader, end: bool) -> Result<(), DownstreamError> {
+    pub(in crate::downstream) fn send_head(
+        &mut self,
+        head: ResponseHeader,
+        end: bool,
+    ) -> Result<(), DownstreamError> {
         let mut parts: http::response::Parts = head.into();
         for field in CONNECTION_FIELDS {
             parts.headers.remove(field);
@@ -116,7 +144,11 @@ impl H2 {
             return sender.inform(parts.status, parts.headers);
         }
         self.expects_continue = false;
-        sender.stream = Some(sender.respond.send_response(Response::from_parts(parts, ()), end)?);
+        sender.stream = Some(
+            sender
+                .respond
+                .send_response(Response::from_parts(parts, ()), end)?,
+        );
         sender.is_over = end;
         Ok(())
     }
@@ -130,7 +162,10 @@ impl H2 {
         Ok(())
     }
 
-    pub(in crate::downstream) fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), DownstreamError> {
+    pub(in crate::downstream) fn finish(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(), DownstreamError> {
         self.sender.borrow_mut().finish(trailers)
     }
 
@@ -140,7 +175,10 @@ impl H2 {
     }
 
     pub(in crate::downstream) fn reset(&mut self) {
-        self.sender.borrow_mut().respond.send_reset(Reason::INTERNAL_ERROR);
+        self.sender
+            .borrow_mut()
+            .respond
+            .send_reset(Reason::INTERNAL_ERROR);
     }
 
     /// Whether the client has reset the stream.
@@ -177,7 +215,11 @@ fn poll_frame(
 
 /// An error that came from the client's side.
 fn received(error: h2::Error) -> DownstreamError {
-    if error.is_reset() || error.is_io() || error.is_go_away() { DownstreamError::Gone } else { error.into() }
+    if error.is_reset() || error.is_io() || error.is_go_away() {
+        DownstreamError::Gone
+    } else {
+        error.into()
+    }
 }
 
 /// The response's side of a stream.
@@ -239,7 +281,9 @@ impl Sender {
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), DownstreamError>> {
         self.send_pending()?;
         while !self.has_room() {
-            let Some(stream) = &mut self.stream else { break };
+            let Some(stream) = &mut self.stream else {
+                break;
+            };
             match ready!(stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(received(error))),
@@ -268,7 +312,11 @@ pub(super) struct Timer {
 
 impl Timer {
     pub(super) fn new(deadlines: &Rc<Deadlines>, idle: Duration) -> Self {
-        Self { deadlines: Rc::clone(deadlines), deadline: Rc::default(), idle }
+        Self {
+            deadlines: Rc::clone(deadlines),
+            deadline: Rc::default(),
+            idle,
+        }
     }
 
     /// The same for another stream.
@@ -291,7 +339,9 @@ impl Timer {
                 is_set = true;
                 deadline.set(self.idle);
             }
-            deadline.poll_passed(cx).map(|()| Err(DownstreamError::Idle))
+            deadline
+                .poll_passed(cx)
+                .map(|()| Err(DownstreamError::Idle))
         })
         .await
     }
@@ -310,6 +360,8 @@ impl H2Writer {
     }
 
     pub(in crate::downstream) async fn room(&self) -> Result<(), DownstreamError> {
-        self.timer.limit(|cx| self.sender.borrow_mut().poll_room(cx)).await
+        self.timer
+            .limit(|cx| self.sender.borrow_mut().poll_room(cx))
+            .await
     }
 }

@@ -15,12 +15,12 @@ mod violation;
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 
+pub(crate) use self::authority::is_valid as is_authority;
 use self::{
     chunked::{ChunkDecoder, Step},
     head::{Framing, HeadScanner},
     response::Follows,
 };
-pub(crate) use self::authority::is_valid as is_authority;
 pub use self::{
     head::{HeadLimits, MAX_FIELDS},
     violation::Violation,
