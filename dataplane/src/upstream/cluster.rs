@@ -20,6 +20,7 @@ use super::{
     error::UpstreamErrorKind,
     limit::{ConnectionLimit, Slot},
     names::Names,
+    open::out_of_time,
     outlier::OutlierDetector,
     peer::Peer,
     session::{Outcome, Session},
@@ -269,6 +270,33 @@ impl ClusterState {
         }
     }
 
+    /// Whether a connect to an ejected endpoint succeeds. If it does, the endpoint goes on trial, and the connection is
+    /// kept for the request that tries it.
+    async fn reaches(&self, peer: &Peer, slot: Slot) -> bool {
+        let since = Instant::now();
+        let request = OpenRequest {
+            fresh: true,
+            ..OpenRequest::default()
+        };
+        let connected = timeout(self.connect_timeout(), peer.connect(slot, &request)).await;
+        let (session, _) = match connected.unwrap_or_else(|_| Err(out_of_time())) {
+            Ok(connected) => connected,
+            Err(error) => {
+                self.count_connect(error.kind.into(), since);
+                return false;
+            }
+        };
+        self.count_connect(ConnectResult::Ok, since);
+        if let Session::Http1(session) = session {
+            session
+                .into_unused()
+                .into_iter()
+                .for_each(|idle| peer.pool().put(idle));
+        }
+        self.connected(peer);
+        true
+    }
+
     /// Counts the end of a connect.
     pub(super) fn count_connect(&self, result: ConnectResult, since: Instant) {
         let labels = Arc::clone(&self.shared.labels.borrow());
@@ -296,8 +324,7 @@ async fn follow(cluster: Weak<ClusterState>, name: Box<str>) {
     }
 }
 
-/// Tries to connect to an ejected endpoint after each pause, until it can or the endpoint is gone. The connection is
-/// kept for the request that will be the trial.
+/// Tries to connect to an ejected endpoint after each pause, until it can or the endpoint is gone.
 async fn probe(cluster: Weak<ClusterState>, peer: Weak<Peer>, mut pause: Duration) {
     loop {
         sleep(pause).await;
@@ -308,20 +335,7 @@ async fn probe(cluster: Weak<ClusterState>, peer: Weak<Peer>, mut pause: Duratio
             return peer.probing.set(false);
         }
         let Some(slot) = cluster.slot() else { continue };
-        let request = OpenRequest {
-            fresh: true,
-            ..OpenRequest::default()
-        };
-        if let Ok(Ok(session)) =
-            timeout(cluster.connect_timeout(), peer.connect(slot, &request)).await
-        {
-            if let Session::Http1(session) = session {
-                session
-                    .into_unused()
-                    .into_iter()
-                    .for_each(|idle| peer.pool().put(idle));
-            }
-            cluster.connected(&peer);
+        if cluster.reaches(&peer, slot).await {
             return peer.probing.set(false);
         }
         pause = cluster.outliers.still_unreachable(&peer.health);

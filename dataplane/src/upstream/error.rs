@@ -2,6 +2,8 @@
 
 use std::{fmt, net::SocketAddr};
 
+use crate::telemetry::ConnectResult;
+
 /// How far an attempt came before it failed: the base of every retry decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Progress {
@@ -41,6 +43,18 @@ pub enum UpstreamErrorKind {
     Protocol,
     /// The request cannot be written in this protocol.
     Request,
+}
+
+/// What a failed connect is counted as.
+impl From<UpstreamErrorKind> for ConnectResult {
+    fn from(kind: UpstreamErrorKind) -> Self {
+        match kind {
+            UpstreamErrorKind::Refused => ConnectResult::Refused,
+            UpstreamErrorKind::ConnectTimeout => ConnectResult::Timeout,
+            UpstreamErrorKind::Tls => ConnectResult::Tls,
+            _ => ConnectResult::Other,
+        }
+    }
 }
 
 /// A failed attempt at a backend.

@@ -77,9 +77,14 @@ impl ConnectionLimit {
 }
 
 impl Slot {
-    /// The connection is established: its end will be counted.
-    pub(super) fn opened(&self) {
+    /// The connection is established and counted: its end will be, too.
+    pub(crate) fn opened(&self) {
         self.opened.set(true);
+    }
+
+    /// The connection is free for the next request.
+    pub(super) fn notify(&self) {
+        self.limit.notify();
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) async fn open(
         match start(cluster, &request) {
             Start::Ready(session, lease) => return Ok(hand_over(cluster, session, lease, true)),
             Start::Connect(lease, slot) => {
-                let (session, lease) = race(cluster, &request, lease, slot, deadline).await?;
-                return Ok(hand_over(cluster, session, lease, false));
+                let (session, lease, reused) =
+                    race(cluster, &request, lease, slot, deadline).await?;
+                return Ok(hand_over(cluster, session, lease, reused));
             }
             Start::Full => wait_for_room(cluster, deadline).await?,
             Start::Nobody => wait_for_address(cluster, deadline).await?,
@@ -134,7 +135,7 @@ async fn race(
     lease: Lease,
     slot: Slot,
     deadline: Instant,
-) -> Result<(Session, Lease), UpstreamError> {
+) -> Result<(Session, Lease, bool), UpstreamError> {
     let mut running = FuturesUnordered::new();
     let mut attempts = Attempts {
         cluster,
@@ -145,15 +146,15 @@ async fn race(
     running.push(connect(lease, slot, request));
 
     let rival_due = sleep_until(Instant::now() + SLOW_CONNECT);
-    let out_of_time = sleep_until(deadline);
-    pin!(rival_due, out_of_time);
+    let end = sleep_until(deadline);
+    pin!(rival_due, end);
     loop {
         tokio::select! {
             biased;
             Some((lease, result)) = running.next() => match result {
-                Ok(session) => {
-                    attempts.won(&lease);
-                    return Ok((session, lease));
+                Ok((session, reused)) => {
+                    attempts.won(&lease, reused);
+                    return Ok((session, lease, reused));
                 }
                 Err(error) => {
                     let error = error.at(lease.peer().address());
@@ -172,19 +173,24 @@ async fn race(
                 }
                 rival_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
             }
-            () = &mut out_of_time => {
+            () = &mut end => {
                 attempts.out_of_time();
-                return Err(UpstreamError::new(UpstreamErrorKind::ConnectTimeout, "no connection in time"));
+                return Err(out_of_time());
             }
         }
     }
+}
+
+/// The failure of a connect that did not end in time.
+pub(super) fn out_of_time() -> UpstreamError {
+    UpstreamError::new(UpstreamErrorKind::ConnectTimeout, "no connection in time")
 }
 
 async fn connect(
     lease: Lease,
     slot: Slot,
     request: &OpenRequest<'_>,
-) -> (Lease, Result<Session, UpstreamError>) {
+) -> (Lease, Result<(Session, bool), UpstreamError>) {
     let result = lease.peer().connect(slot, request).await;
     (lease, result)
 }
@@ -224,15 +230,16 @@ impl Attempts<'_> {
 
     fn lost(&mut self, lease: &Lease, error: &UpstreamError) {
         let since = self.end(lease);
-        self.cluster
-            .count_connect(connect_result(error.kind), since);
+        self.cluster.count_connect(error.kind.into(), since);
         self.cluster.connect_failed(lease.peer(), error.kind);
     }
 
     /// Whoever had a start of [`SLOW_CONNECT`] and still lost is taken for unreachable.
-    fn won(&mut self, winner: &Lease) {
+    fn won(&mut self, winner: &Lease, reused: bool) {
         let since = self.end(winner);
-        self.cluster.count_connect(ConnectResult::Ok, since);
+        if !reused {
+            self.cluster.count_connect(ConnectResult::Ok, since);
+        }
         self.cluster.connected(winner.peer());
         self.give_up(SLOW_CONNECT);
     }
@@ -252,14 +259,5 @@ impl Attempts<'_> {
             self.cluster
                 .connect_failed(&attempt.peer, UpstreamErrorKind::ConnectTimeout);
         }
-    }
-}
-
-fn connect_result(kind: UpstreamErrorKind) -> ConnectResult {
-    match kind {
-        UpstreamErrorKind::Refused => ConnectResult::Refused,
-        UpstreamErrorKind::ConnectTimeout => ConnectResult::Timeout,
-        UpstreamErrorKind::Tls => ConnectResult::Tls,
-        _ => ConnectResult::Other,
     }
 }

@@ -108,34 +108,37 @@ impl Peer {
         self.profile.http2 && !request.websocket && !self.http1_only.get()
     }
 
-    /// A session on a new connection. Requests that want HTTP/2 of an endpoint at the same time share one.
+    /// A session on a new connection. Requests that want HTTP/2 of an endpoint at the same time share one: the session
+    /// of all but one of them counts as reused.
     pub(super) async fn connect(
         &self,
         slot: Slot,
         request: &OpenRequest<'_>,
-    ) -> Result<Session, UpstreamError> {
+    ) -> Result<(Session, bool), UpstreamError> {
         while self.speaks_http2(request) {
             if let Some(stream) = self.pool.stream() {
-                return Ok(Session::Http2(stream));
+                return Ok((Session::Http2(stream), true));
             }
             if let Some(turn) = self.handshake.begin() {
                 return match self.connect_alone(slot, true).await {
-                    Ok(session) => Ok(session),
+                    Ok(session) => Ok((session, false)),
                     Err(error) => Err(turn.failed(error)),
                 };
             }
             self.handshake.wait().await?;
         }
-        self.connect_alone(slot, false).await
+        self.connect_alone(slot, false)
+            .await
+            .map(|session| (session, false))
     }
 
     async fn connect_alone(&self, slot: Slot, http2: bool) -> Result<Session, UpstreamError> {
         let connected = connect(self.address, &self.profile, http2).await?;
-        slot.opened();
         if !connected.http2 {
             if http2 {
                 self.http1_only.set(true);
             }
+            slot.opened();
             return Ok(Session::Http1(Http1::begin(connected.transport, slot)));
         }
         let connection =
@@ -163,7 +166,7 @@ struct SharedHandshake {
 impl SharedHandshake {
     /// The right to connect for all, if nobody does.
     fn begin(&self) -> Option<Turn<'_>> {
-        (!self.running.replace(true)).then_some(Turn(self))
+        (!self.running.replace(true)).then(|| Turn(self))
     }
 
     /// Waits until the running connect has ended; an Err if it failed. Its being given up is no failure.

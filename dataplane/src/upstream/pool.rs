@@ -67,6 +67,7 @@ impl Pool {
                 .min(IDLE_TIMEOUT)
         });
         if !lifetime.is_zero() {
+            connection.slot.notify();
             idle.push(Pooled {
                 connection,
                 expires: Instant::now() + lifetime,

@@ -32,6 +32,8 @@ use crate::{
 
 /// Most streams at once on one connection; a backend may allow fewer.
 const MAX_STREAMS: usize = 100;
+/// Stands for the backend's limit until its SETTINGS have come; not a value that they can have.
+const UNKNOWN: usize = usize::MAX - 1;
 /// What a backend may send ahead on one stream: the bound of memory per request.
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// And on all streams of a connection.
@@ -52,22 +54,31 @@ pub(crate) struct Http2Connection {
 }
 
 impl Http2Connection {
-    /// Begins HTTP/2 on a connection and leaves it to a task of its own, which ends with it.
+    /// Begins HTTP/2 on a connection and leaves it to a task of its own, which ends with it. The backend's SETTINGS are
+    /// awaited: only then is it sure that it speaks HTTP/2, and how many streams it allows.
     pub(crate) async fn start(
         transport: Transport,
         slot: Slot,
         limit: Rc<ConnectionLimit>,
     ) -> Result<Rc<Self>, UpstreamError> {
         let tls = transport.is_tls();
-        let (send, connection) = h2::client::Builder::new()
+        let (send, mut connection) = h2::client::Builder::new()
             .enable_push(false)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD)
+            .initial_max_send_streams(UNKNOWN)
             .handshake::<_, Bytes>(transport)
             .await
             .map_err(|error| failure(&error, Progress::NothingSent))?;
+        poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Err(ended_early(end))),
+            Poll::Pending if send.current_max_send_streams() == UNKNOWN => Poll::Pending,
+            Poll::Pending => Poll::Ready(Ok(())),
+        })
+        .await?;
+        slot.opened();
         let freed = Rc::clone(&limit);
         tokio::task::spawn_local(async move {
             if let Err(error) = connection.await {
@@ -255,6 +266,13 @@ impl Answer {
                 }
             }
         }
+    }
+}
+
+fn ended_early(end: Result<(), h2::Error>) -> UpstreamError {
+    match end {
+        Ok(()) => UpstreamError::new(UpstreamErrorKind::Closed, "closed before HTTP/2 began"),
+        Err(error) => failure(&error, Progress::NothingSent),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use hickory_resolver::{
@@ -17,8 +20,7 @@ use tokio::{net::UdpSocket, task::AbortHandle};
 /// Stops when dropped.
 pub(crate) struct FakeDns {
     address: SocketAddr,
-    /// What it answers; change it at will. Empty: it answers SERVFAIL.
-    pub(crate) addresses: Arc<Mutex<Vec<IpAddr>>>,
+    questions: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
@@ -26,23 +28,27 @@ impl FakeDns {
     pub(crate) async fn start(addresses: &[IpAddr], ttl: u32) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("socket");
         let address = socket.local_addr().expect("address");
-        let addresses = Arc::new(Mutex::new(addresses.to_vec()));
-        let known = addresses.clone();
+        let questions = Arc::new(AtomicUsize::new(0));
+        let (addresses, asked) = (addresses.to_vec(), questions.clone());
         let task = tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
                 let query = Message::from_vec(&buffer[..length]).expect("query");
-                let answer = answer(query, &known.lock().expect("lock"), ttl)
-                    .to_vec()
-                    .expect("answer");
+                asked.fetch_add(1, Ordering::Relaxed);
+                let answer = answer(query, &addresses, ttl).to_vec().expect("answer");
                 socket.send_to(&answer, client).await.expect("sent");
             }
         });
         Self {
             address,
-            addresses,
+            questions,
             task: task.abort_handle(),
         }
+    }
+
+    /// How often it was asked.
+    pub(crate) fn questions(&self) -> usize {
+        self.questions.load(Ordering::Relaxed)
     }
 
     /// A resolver's configuration that asks this server only.

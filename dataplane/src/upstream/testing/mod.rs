@@ -1,3 +1,6 @@
-//! Backends on real sockets for the tests of this module.
+//! Backends on real sockets, and a way out to try on them.
 
+pub(crate) mod backend;
 pub(crate) mod dns;
+pub(crate) mod http2;
+pub(crate) mod world;

@@ -1,1 +1,0 @@
-//! The whole way out, on real sockets.

@@ -1,0 +1,8 @@
+//! The whole way out, on real sockets.
+
+mod endpoints;
+mod failover;
+mod http1;
+mod http2;
+mod pooling;
+mod tls;
