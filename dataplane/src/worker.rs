@@ -10,6 +10,7 @@ use arc_swap::{ArcSwapOption, Cache};
 
 use crate::{
     deadline::Deadlines,
+    exchange::retry::RetryBudget,
     state::Snapshot,
     telemetry::{AccessLog, WorkerMetrics},
     upstream::Upstreams,
@@ -29,6 +30,9 @@ pub struct Worker {
     /// This worker's side of the access log.
     pub access_log: AccessLog,
     pub(crate) deadlines: Rc<Deadlines>,
+    pub(crate) retry_budget: RetryBudget,
+    /// Mirrored requests under way.
+    pub(crate) mirrors: Rc<Cell<u32>>,
     /// Connections that are open.
     pub(crate) connections: Cell<u32>,
     published: RefCell<Cache<SnapshotCell, Option<Arc<Snapshot>>>>,
@@ -50,6 +54,8 @@ impl Worker {
             metrics,
             access_log,
             deadlines: Deadlines::new(),
+            retry_budget: RetryBudget::default(),
+            mirrors: Rc::default(),
             connections: Cell::new(0),
             published: RefCell::new(Cache::new(Arc::clone(published))),
             current: RefCell::new(None),

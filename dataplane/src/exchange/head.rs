@@ -4,9 +4,13 @@ use std::{borrow::Cow, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora_http::{RequestHeader, ResponseHeader};
+use portcullis_routing::PathMatch;
 
 use super::path::{self, BadPath};
-use crate::reason::Reason;
+use crate::{
+    filter::rewrite::{PreparedRewrite, modify_path},
+    reason::Reason,
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -49,12 +53,15 @@ impl Target {
     /// absolute-form target.
     pub fn of(head: &RequestHeader) -> Result<Self, Reason> {
         let authority = match (head.uri.authority(), head.headers.get(header::HOST)) {
-            (Some(authority), _) => HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?,
+            (Some(authority), _) => {
+                HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?
+            }
             (None, Some(host)) => host.clone(),
             // HTTP/1.0 needs no Host.
             (None, None) => HeaderValue::from_static(""),
         };
-        let host = host_of(authority.to_str().map_err(|_| Reason::BadRequest)?).to_ascii_lowercase();
+        let host =
+            host_of(authority.to_str().map_err(|_| Reason::BadRequest)?).to_ascii_lowercase();
         let raw = match head.uri.path() {
             // `OPTIONS *` asks about the server; absolute-form without a path means the root.
             "*" | "" => "/",
@@ -62,7 +69,12 @@ impl Target {
         };
         let path = path::normalize(raw.as_bytes()).map_err(|BadPath| Reason::BadPath)?;
         let path_changed = matches!(path, Cow::Owned(_));
-        Ok(Self { host: host.into(), authority, path: path.into(), path_changed })
+        Ok(Self {
+            host: host.into(),
+            authority,
+            path: path.into(),
+            path_changed,
+        })
     }
 }
 
@@ -96,7 +108,11 @@ impl Upgrade {
             && head.method == Method::GET
             && list_has(&head.headers, &header::UPGRADE, "websocket")
             && list_has(&head.headers, &header::CONNECTION, "upgrade");
-        if websocket { Self::WebSocket } else { Self::None }
+        if websocket {
+            Self::WebSocket
+        } else {
+            Self::None
+        }
     }
 }
 
@@ -106,7 +122,12 @@ fn list_has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
 }
 
 /// The client as it is told to the backend.
@@ -121,7 +142,12 @@ pub struct Client {
 }
 
 /// Turns the client's head into the one that is forwarded.
-pub fn to_upstream(head: &mut RequestHeader, target: &Target, upgrade: Upgrade, client: Client) -> Result<(), Reason> {
+pub fn to_upstream(
+    head: &mut RequestHeader,
+    target: &Target,
+    upgrade: Upgrade,
+    client: Client,
+) -> Result<(), Reason> {
     let trailers = list_has(&head.headers, &header::TE, "trailers");
     strip_hop_by_hop(head)?;
     // 100 Continue is ours to send: once a backend is chosen.
@@ -133,7 +159,11 @@ pub fn to_upstream(head: &mut RequestHeader, target: &Target, upgrade: Upgrade, 
         insert(head, header::TE, HeaderValue::from_static("trailers"));
     }
     if upgrade == Upgrade::WebSocket {
-        insert(head, header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        insert(
+            head,
+            header::CONNECTION,
+            HeaderValue::from_static("Upgrade"),
+        );
         insert(head, header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     if target.path_changed || head.uri.authority().is_some() {
@@ -154,6 +184,22 @@ pub fn set_path(head: &mut RequestHeader, path: &str) -> Result<(), Reason> {
     result.map_err(|_| Reason::BadPath)
 }
 
+/// Applies a URLRewrite; `matched` is the path of the match that won.
+pub fn rewrite(
+    head: &mut RequestHeader,
+    rewrite: &PreparedRewrite,
+    matched: &PathMatch,
+) -> Result<(), Reason> {
+    if let Some(host) = &rewrite.host {
+        insert(head, header::HOST, host.clone());
+    }
+    if let Some(modifier) = &rewrite.path {
+        let path = modify_path(head.uri.path(), modifier, matched);
+        set_path(head, &path)?;
+    }
+    Ok(())
+}
+
 /// Removes what belongs to the hop from a response. A 101 keeps its `Upgrade`.
 pub fn strip_response(head: &mut ResponseHeader) {
     if head.headers.contains_key(header::CONNECTION) {
@@ -162,7 +208,10 @@ pub fn strip_response(head: &mut ResponseHeader) {
         }
     }
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    for name in HOP_BY_HOP.iter().filter(|name| !(switching && *name == header::UPGRADE)) {
+    for name in HOP_BY_HOP
+        .iter()
+        .filter(|name| !(switching && *name == header::UPGRADE))
+    {
         if head.headers.contains_key(name) {
             head.remove_header(name);
         }
@@ -175,7 +224,8 @@ pub fn strip_response(head: &mut ResponseHeader) {
 fn strip_hop_by_hop(head: &mut RequestHeader) -> Result<(), Reason> {
     if head.headers.contains_key(header::CONNECTION) {
         let names = nominated(&head.headers);
-        let forbidden = |name: &HeaderName| *name == header::HOST || name.as_str().starts_with("x-forwarded-");
+        let forbidden =
+            |name: &HeaderName| *name == header::HOST || name.as_str().starts_with("x-forwarded-");
         if names.len() > MAX_NOMINATED || names.iter().any(forbidden) {
             return Err(Reason::BadRequest);
         }
@@ -194,7 +244,11 @@ fn strip_hop_by_hop(head: &mut RequestHeader) -> Result<(), Reason> {
 /// The field names in `Connection`. The usual `keep-alive`, `close` and `upgrade` are dealt with anyway.
 fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     tokens(headers, &header::CONNECTION)
-        .filter(|token| !["keep-alive", "close", "upgrade"].iter().any(|usual| token.eq_ignore_ascii_case(usual)))
+        .filter(|token| {
+            !["keep-alive", "close", "upgrade"]
+                .iter()
+                .any(|usual| token.eq_ignore_ascii_case(usual))
+        })
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         .collect()
 }
@@ -205,7 +259,11 @@ fn join_cookies(head: &mut RequestHeader) {
     if crumbs.iter().nth(1).is_none() {
         return;
     }
-    let joined = crumbs.iter().map(HeaderValue::as_bytes).collect::<Vec<_>>().join(b"; ".as_slice());
+    let joined = crumbs
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(b"; ".as_slice());
     if let Ok(cookie) = HeaderValue::from_bytes(&joined) {
         insert(head, header::COOKIE, cookie);
     }
@@ -224,7 +282,11 @@ fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
     }
     let keep = |name: &HeaderName, head: &RequestHeader| trusted && head.headers.contains_key(name);
     if !keep(&X_FORWARDED_PROTO, head) {
-        insert(head, X_FORWARDED_PROTO, HeaderValue::from_static(if client.tls { "https" } else { "http" }));
+        insert(
+            head,
+            X_FORWARDED_PROTO,
+            HeaderValue::from_static(if client.tls { "https" } else { "http" }),
+        );
     }
     if !keep(&X_FORWARDED_HOST, head) {
         insert(head, X_FORWARDED_HOST, target.authority.clone());
@@ -235,17 +297,26 @@ fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderValue {
-    let parts: Vec<&[u8]> =
-        headers.get_all(name).iter().map(HeaderValue::as_bytes).chain([last.as_bytes()]).collect();
+    let parts: Vec<&[u8]> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .chain([last.as_bytes()])
+        .collect();
     HeaderValue::from_bytes(&parts.join(b", ".as_slice())).unwrap_or_else(|_| last.clone())
 }
 
 /// The client's address as the trusted proxies in front of us report it: entry number `trusted_hops` of
 /// `X-Forwarded-For`, counted from the right; the peer if there are fewer, or if the entry is no address.
 pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> IpAddr {
-    let Some(skip) = trusted_hops.checked_sub(1) else { return peer };
+    let Some(skip) = trusted_hops.checked_sub(1) else {
+        return peer;
+    };
     let entries: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).collect();
-    let entry = entries.iter().rev().nth(usize::try_from(skip).unwrap_or(usize::MAX));
+    let entry = entries
+        .iter()
+        .rev()
+        .nth(usize::try_from(skip).unwrap_or(usize::MAX));
     entry.and_then(|text| text.parse().ok()).unwrap_or(peer)
 }
 
@@ -284,7 +355,11 @@ mod tests {
     }
 
     fn client(trusted_hops: u32) -> Client {
-        Client { address: "192.0.2.7".parse().unwrap(), tls: true, trusted_hops }
+        Client {
+            address: "192.0.2.7".parse().unwrap(),
+            tls: true,
+            trusted_hops,
+        }
     }
 
     fn forward(mut head: RequestHeader, trusted_hops: u32) -> Result<RequestHeader, Reason> {
@@ -296,10 +371,16 @@ mod tests {
 
     #[test]
     fn host_is_lower_case_without_port() {
-        for (authority, host) in
-            [("A.Example:8080", "a.example"), ("a.example.", "a.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
-        {
-            assert_eq!(&*Target::of(&head("/", &[("host", authority)])).unwrap().host, host);
+        for (authority, host) in [
+            ("A.Example:8080", "a.example"),
+            ("a.example.", "a.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+        ] {
+            assert_eq!(
+                &*Target::of(&head("/", &[("host", authority)])).unwrap().host,
+                host
+            );
         }
     }
 
@@ -328,7 +409,14 @@ mod tests {
             0,
         )
         .unwrap();
-        for gone in ["connection", "keep-alive", "x-secret", "upgrade", "http2-settings", "expect"] {
+        for gone in [
+            "connection",
+            "keep-alive",
+            "x-secret",
+            "upgrade",
+            "http2-settings",
+            "expect",
+        ] {
             assert!(!sent.headers.contains_key(gone), "{gone}");
         }
         assert_eq!(sent.headers["te"], "trailers");
@@ -344,32 +432,65 @@ mod tests {
 
     #[test]
     fn only_websocket_upgrades_pass() {
-        let sent = forward(head("/", &[("host", "a"), ("connection", "Upgrade"), ("upgrade", "WebSocket")]), 0).unwrap();
+        let sent = forward(
+            head(
+                "/",
+                &[
+                    ("host", "a"),
+                    ("connection", "Upgrade"),
+                    ("upgrade", "WebSocket"),
+                ],
+            ),
+            0,
+        )
+        .unwrap();
         assert_eq!(sent.headers["upgrade"], "websocket");
         assert_eq!(sent.headers["connection"], "Upgrade");
     }
 
     #[test]
     fn tells_the_backend_who_asked() {
-        let fields =
-            [("host", "A:1"), ("x-forwarded-for", "1.1.1.1, 2.2.2.2"), ("x-forwarded-proto", "x"), ("x-request-id", "i")];
+        let fields = [
+            ("host", "A:1"),
+            ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),
+            ("x-forwarded-proto", "x"),
+            ("x-request-id", "i"),
+        ];
         let sent = forward(head("/", &fields), 0).unwrap();
         assert_eq!(sent.headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(sent.headers["x-forwarded-proto"], "https");
         assert_eq!(sent.headers["x-forwarded-host"], "A:1");
         assert_eq!(sent.headers["x-request-id"].len(), 32);
         let sent = forward(head("/", &fields), 2).unwrap();
-        assert_eq!(sent.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 192.0.2.7");
+        assert_eq!(
+            sent.headers["x-forwarded-for"],
+            "1.1.1.1, 2.2.2.2, 192.0.2.7"
+        );
         assert_eq!(sent.headers["x-forwarded-proto"], "x");
         assert_eq!(sent.headers["x-request-id"], "i");
     }
 
     #[test]
     fn the_client_is_behind_the_trusted_hops() {
-        let fields = head("/", &[("x-forwarded-for", "9.9.9.9, 1.1.1.1"), ("x-forwarded-for", "2.2.2.2")]);
+        let fields = head(
+            "/",
+            &[
+                ("x-forwarded-for", "9.9.9.9, 1.1.1.1"),
+                ("x-forwarded-for", "2.2.2.2"),
+            ],
+        );
         let peer = "192.0.2.7".parse().unwrap();
-        for (hops, address) in [(0, "192.0.2.7"), (1, "2.2.2.2"), (2, "1.1.1.1"), (4, "192.0.2.7")] {
-            assert_eq!(client_address(&fields.headers, peer, hops), address.parse::<IpAddr>().unwrap(), "{hops}");
+        for (hops, address) in [
+            (0, "192.0.2.7"),
+            (1, "2.2.2.2"),
+            (2, "1.1.1.1"),
+            (4, "192.0.2.7"),
+        ] {
+            assert_eq!(
+                client_address(&fields.headers, peer, hops),
+                address.parse::<IpAddr>().unwrap(),
+                "{hops}"
+            );
         }
     }
 
@@ -378,13 +499,21 @@ mod tests {
         let mut split = head("/", &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
         split.set_version(Version::HTTP_2);
         let sent = forward(split, 0).unwrap();
-        assert_eq!(sent.headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2"]);
+        assert_eq!(
+            sent.headers.get_all("cookie").iter().collect::<Vec<_>>(),
+            ["a=1; b=2"]
+        );
     }
 
     #[test]
     fn strips_a_response() {
         let mut head = ResponseHeader::build(200, None).unwrap();
-        for (name, value) in [("connection", "x-a, close"), ("x-a", "1"), ("keep-alive", "1"), ("x-b", "1")] {
+        for (name, value) in [
+            ("connection", "x-a, close"),
+            ("x-a", "1"),
+            ("keep-alive", "1"),
+            ("x-b", "1"),
+        ] {
             head.append_header(name, value).unwrap();
         }
         strip_response(&mut head);

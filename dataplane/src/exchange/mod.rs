@@ -1,4 +1,286 @@
-//! The exchange: one request through the proxy.
+//! The exchange: one request through the proxy, in one fixed order.
+//!
+//! Target and listener -> route (one lookup) -> CORS -> action: redirect, answer, or request filters -> backend ->
+//! mirrors -> attempts -> response filters -> log. Request-phase filters run once and are not repeated on a retry.
 
+mod forward;
 pub mod head;
 pub mod path;
+mod pump;
+mod record;
+mod reply;
+pub mod retry;
+mod upgrade;
+
+use std::rc::Rc;
+
+use http::{Method, StatusCode, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+use portcullis_routing::{CompiledPort, Found, PathMatch, RequestHead};
+
+use self::{
+    head::{Client, Target, Upgrade},
+    record::Record,
+};
+use crate::{
+    downstream::{Connection, Downstream, DownstreamError},
+    filter::{
+        cors::CorsOutcome,
+        redirect::{self, RedirectedRequest},
+    },
+    plan::{PreparedAction, PreparedRoute},
+    reason::Reason,
+    state::Snapshot,
+    worker::Worker,
+};
+
+/// Serves one request. Every way out leaves a line in the log and a count in the metrics.
+pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mut Downstream) {
+    let Some(snapshot) = worker.snapshot() else {
+        // No listener is open before the first table.
+        return downstream.reset();
+    };
+    let _counted = worker.retry_budget.request();
+    let head = downstream.take_head();
+    let record = Record::begin(worker, connection, &head);
+    let mut exchange = Exchange {
+        worker,
+        connection,
+        snapshot: &snapshot,
+        record,
+    };
+    if let Err(reason) = exchange.run(downstream, head).await {
+        exchange.fail(downstream, reason).await;
+    }
+    exchange.record.finish(worker, connection, &snapshot);
+}
+
+/// What the stages of one exchange share.
+struct Exchange<'s> {
+    worker: &'s Rc<Worker>,
+    connection: &'s Connection,
+    /// The table the request began with; a new one does not touch it.
+    snapshot: &'s Snapshot,
+    record: Record<'s>,
+}
+
+impl<'s> Exchange<'s> {
+    async fn run(
+        &mut self,
+        downstream: &mut Downstream,
+        head: RequestHeader,
+    ) -> Result<(), Reason> {
+        let target = Target::of(&head)?;
+        let result = self.routed(downstream, head, &target).await;
+        self.record.target(target);
+        result
+    }
+
+    async fn routed(
+        &mut self,
+        downstream: &mut Downstream,
+        head: RequestHeader,
+        target: &Target,
+    ) -> Result<(), Reason> {
+        let upgrade = match (&head.method, downstream.extended_connect()) {
+            (&Method::CONNECT, Some("websocket")) => Upgrade::ExtendedWebSocket,
+            (&Method::CONNECT | &Method::TRACE, _) => return Err(Reason::MethodNotAllowed),
+            _ if downstream.is_http2() => Upgrade::None,
+            _ => Upgrade::of_http1(&head),
+        };
+
+        let snapshot = self.snapshot;
+        let port = snapshot
+            .compiled
+            .port(self.connection.port)
+            .ok_or(Reason::NoRoute)?;
+        let found = self.route(port, &head, target)?;
+        self.record.route = Some(found.route.key());
+        let plan = found.route.payload();
+        let cors = plan
+            .cors
+            .as_ref()
+            .map(|cors| (cors, cors.check(&head.method, &head.headers)));
+        if let Some((policy, outcome)) = cors.as_ref().filter(|(_, outcome)| outcome.preflight) {
+            return self
+                .answer(downstream, policy.preflight(outcome, &head.headers))
+                .await;
+        }
+        let matched = found
+            .route
+            .route()
+            .matches
+            .get(found.match_index)
+            .map(|matched| &matched.path);
+        let matched = matched.ok_or(Reason::NoRoute)?;
+        match &plan.action {
+            PreparedAction::Respond(status, reason) => {
+                self.respond(downstream, *reason, *status).await
+            }
+            PreparedAction::Redirect(redirect) => {
+                let location =
+                    redirect::location(redirect, self.redirected(&head, target), matched);
+                let mut answer = reply::redirect(redirect.status, location)?;
+                respond_filters(&mut answer, plan, cors.as_ref().map(|(_, outcome)| outcome));
+                self.answer(downstream, answer).await
+            }
+            PreparedAction::Forward(choice) => {
+                let backend = choice.pick().ok_or(Reason::InvalidBackend)?;
+                let request = forward::Request {
+                    plan,
+                    backend,
+                    cluster: backend.cluster.as_ref().ok_or(Reason::InvalidBackend)?,
+                    cors: cors.map(|(_, outcome)| outcome),
+                    upgrade,
+                };
+                self.limit_body(&head)?;
+                let head = self.forwarded_head(head, target, matched, &request)?;
+                self.forward(downstream, head, request).await
+            }
+        }
+    }
+
+    /// The listener by host, then its best route. HTTP listener isolation: no other listener is asked.
+    fn route(
+        &mut self,
+        port: &'s CompiledPort<PreparedRoute>,
+        head: &RequestHeader,
+        target: &Target,
+    ) -> Result<Found<'s, PreparedRoute>, Reason> {
+        let listener = port.listener_for(&target.host);
+        // A connection was made for the listener that its SNI names; requests for another listener do not belong on
+        // it, be it by HTTP/2 coalescing or by intent (GEP-3567).
+        if self.connection.sni.is_some()
+            && self.connection.sni_listener.as_ref() != listener.map(|found| found.key())
+        {
+            return Err(Reason::Misdirected);
+        }
+        let listener = listener.ok_or(Reason::NoRoute)?;
+        self.record.listener = Some(listener.key());
+        let request = RequestHead {
+            host: &target.host,
+            path: &target.path,
+            query: head.uri.query(),
+            method: &head.method,
+            headers: &head.headers,
+        };
+        listener.lookup(&request).ok_or(Reason::NoRoute)
+    }
+
+    fn redirected<'r>(&self, head: &'r RequestHeader, target: &'r Target) -> RedirectedRequest<'r> {
+        RedirectedRequest {
+            scheme: if self.connection.tls { "https" } else { "http" },
+            host: &target.host,
+            listener_port: self.connection.port,
+            path: &target.path,
+            query: head.uri.query(),
+        }
+    }
+
+    /// Request filters, once per request: first the hop, then the rule's filters, then the backend's.
+    fn forwarded_head(
+        &mut self,
+        mut head: RequestHeader,
+        target: &Target,
+        matched: &PathMatch,
+        request: &forward::Request<'_>,
+    ) -> Result<RequestHeader, Reason> {
+        let trusted_hops = self.snapshot.settings().client_address.trusted_hops;
+        let peer = self.connection.client.ip();
+        self.record
+            .client(head::client_address(&head.headers, peer, trusted_hops));
+        let client = Client {
+            address: peer,
+            tls: self.connection.tls,
+            trusted_hops,
+        };
+        head::to_upstream(&mut head, target, request.upgrade, client)?;
+        self.record.request_id(head::request_id_of(&head));
+        for filters in [&request.plan.request, &request.backend.request] {
+            if let Some(rewrite) = &filters.rewrite {
+                head::rewrite(&mut head, rewrite, matched)?;
+            }
+            for modifier in &filters.headers {
+                modifier.apply_request(&mut head);
+            }
+        }
+        Ok(head)
+    }
+
+    fn limit_body(&self, head: &RequestHeader) -> Result<(), Reason> {
+        let length = head
+            .headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        match (length, self.snapshot.settings().limits.max_body_bytes) {
+            (Some(length), Some(limit)) if length > limit => Err(Reason::BodyTooLarge),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends an exchange that went wrong: with an answer if none has begun, else by breaking off.
+    async fn fail(&mut self, downstream: &mut Downstream, reason: Reason) {
+        self.record.reason(reason);
+        if self.record.answered() || reason == Reason::ClientGone {
+            return downstream.reset();
+        }
+        // The rest of the request is of no use to anybody.
+        if !downstream.body_is_empty() {
+            downstream.close_after();
+        }
+        if self
+            .respond(downstream, reason, reason.status())
+            .await
+            .is_err()
+        {
+            downstream.reset();
+        }
+    }
+
+    async fn respond(
+        &mut self,
+        downstream: &mut Downstream,
+        reason: Reason,
+        status: StatusCode,
+    ) -> Result<(), Reason> {
+        self.record.reason(reason);
+        let (head, body) = reply::local(reason, status);
+        let without_body = self.record.method() == Method::HEAD;
+        self.record.status(head.status);
+        downstream
+            .send_head(head, without_body)
+            .await
+            .map_err(reason_of)?;
+        if !without_body {
+            self.record.sent(body.len());
+            downstream.send_body(body).await.map_err(reason_of)?;
+            downstream.finish(None).await.map_err(reason_of)?;
+        }
+        downstream.flushed().await.map_err(reason_of)
+    }
+
+    /// An answer without a body.
+    async fn answer(
+        &mut self,
+        downstream: &mut Downstream,
+        head: ResponseHeader,
+    ) -> Result<(), Reason> {
+        self.record.status(head.status);
+        downstream.send_head(head, true).await.map_err(reason_of)?;
+        downstream.flushed().await.map_err(reason_of)
+    }
+}
+
+/// Response filters of the rule: they have the last word, after the backend's.
+fn respond_filters(head: &mut ResponseHeader, plan: &PreparedRoute, cors: Option<&CorsOutcome>) {
+    for modifier in &plan.response {
+        modifier.apply_response(head);
+    }
+    if let (Some(policy), Some(outcome)) = (&plan.cors, cors) {
+        policy.apply_response(outcome, head);
+    }
+}
+
+fn reason_of(error: DownstreamError) -> Reason {
+    error.reason()
+}

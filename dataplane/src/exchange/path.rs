@@ -25,7 +25,11 @@ pub fn normalize(path: &[u8]) -> Result<Cow<'_, str>, BadPath> {
 fn plain(path: &[u8]) -> Option<&str> {
     let mut after_slash = false;
     for &byte in path {
-        if byte == b'%' || byte == b'\\' || !(0x21..=0x7e).contains(&byte) || (after_slash && byte == b'.') {
+        if byte == b'%'
+            || byte == b'\\'
+            || !(0x21..=0x7e).contains(&byte)
+            || (after_slash && byte == b'.')
+        {
             return None;
         }
         after_slash = byte == b'/';
@@ -53,7 +57,9 @@ fn decode(path: &[u8]) -> Result<String, BadPath> {
 
 fn push_decoded(path: &mut String, byte: u8) -> Result<(), BadPath> {
     match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+            path.push(char::from(byte))
+        }
         0 | b'\\' => return Err(BadPath),
         _ => push_encoded(path, byte),
     }
@@ -63,12 +69,18 @@ fn push_decoded(path: &mut String, byte: u8) -> Result<(), BadPath> {
 fn push_encoded(path: &mut String, byte: u8) {
     path.push('%');
     for nibble in [byte >> 4, byte & 15] {
-        path.push(char::from(if nibble < 10 { b'0' + nibble } else { b'A' + nibble - 10 }));
+        path.push(char::from(if nibble < 10 {
+            b'0' + nibble
+        } else {
+            b'A' + nibble - 10
+        }));
     }
 }
 
 fn hex_value(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|value| u8::try_from(value).ok())
 }
 
 /// RFC 3986 5.2.4, for a path that begins with a slash.
@@ -109,7 +121,10 @@ mod tests {
     #[test]
     fn normal_paths_are_borrowed() {
         for path in ["/", "/a/b.c/d", "/a//b", "/a;v=1/(b)"] {
-            assert!(matches!(normalize(path.as_bytes()), Ok(Cow::Borrowed(same)) if same == path), "{path}");
+            assert!(
+                matches!(normalize(path.as_bytes()), Ok(Cow::Borrowed(same)) if same == path),
+                "{path}"
+            );
         }
     }
 
@@ -135,7 +150,9 @@ mod tests {
 
     #[test]
     fn refuses_what_backends_read_differently() {
-        for path in ["", "a", "*", "/a\\b", "/a%5cb", "/a%00", "/a\0", "/%", "/%4", "/%zz", "/a b", "/a\x7f"] {
+        for path in [
+            "", "a", "*", "/a\\b", "/a%5cb", "/a%00", "/a\0", "/%", "/%4", "/%zz", "/a b", "/a\x7f",
+        ] {
             assert_eq!(normalize(path.as_bytes()), Err(BadPath), "{path:?}");
         }
     }

@@ -20,7 +20,10 @@ enum Origin {
     Any,
     Exact(Box<str>),
     /// `https://*.example.com`: scheme with `://`, and the suffix with its leading dot (and its port, if any).
-    Wildcard { scheme: Box<str>, suffix: Box<str> },
+    Wildcard {
+        scheme: Box<str>,
+        suffix: Box<str>,
+    },
 }
 
 /// An allow list as it stands in a header.
@@ -43,7 +46,11 @@ impl PreparedCors {
     /// Parses `cors`.
     pub fn prepare(cors: &Cors) -> Result<Self, String> {
         Ok(Self {
-            origins: cors.allow_origins.iter().map(|origin| Origin::parse(origin)).collect(),
+            origins: cors
+                .allow_origins
+                .iter()
+                .map(|origin| Origin::parse(origin))
+                .collect(),
             methods: List::parse(&cors.allow_methods)?,
             headers: List::parse(&cors.allow_headers)?,
             expose: joined(&cors.expose_headers)?,
@@ -54,9 +61,15 @@ impl PreparedCors {
 
     /// Looks at a request before it is forwarded.
     pub fn check(&self, method: &Method, headers: &HeaderMap) -> CorsOutcome {
-        let Some(origin) = headers.get(header::ORIGIN) else { return CorsOutcome::default() };
-        let preflight = method == Method::OPTIONS && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-        CorsOutcome { allow_origin: self.allow(origin), preflight }
+        let Some(origin) = headers.get(header::ORIGIN) else {
+            return CorsOutcome::default();
+        };
+        let preflight = method == Method::OPTIONS
+            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        CorsOutcome {
+            allow_origin: self.allow(origin),
+            preflight,
+        }
     }
 
     fn allow(&self, origin: &HeaderValue) -> Option<HeaderValue> {
@@ -64,7 +77,11 @@ impl PreparedCors {
         let allowed = self.origins.iter().find(|allowed| allowed.allows(text))?;
         // A browser refuses `*` together with credentials.
         let any = matches!(allowed, Origin::Any) && !self.credentials;
-        Some(if any { HeaderValue::from_static("*") } else { origin.clone() })
+        Some(if any {
+            HeaderValue::from_static("*")
+        } else {
+            origin.clone()
+        })
     }
 
     /// The answer to a preflight. An origin that is not allowed gets an answer without any permission in it.
@@ -76,9 +93,21 @@ impl PreparedCors {
         self.apply_response(outcome, &mut answer);
         let requested_method = request.get(header::ACCESS_CONTROL_REQUEST_METHOD);
         let requested_headers = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-        set(&mut answer, header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.answer(requested_method, self.credentials));
-        set(&mut answer, header::ACCESS_CONTROL_ALLOW_HEADERS, self.headers.answer(requested_headers, self.credentials));
-        set(&mut answer, header::ACCESS_CONTROL_MAX_AGE, Some(self.max_age.clone()));
+        set(
+            &mut answer,
+            header::ACCESS_CONTROL_ALLOW_METHODS,
+            self.methods.answer(requested_method, self.credentials),
+        );
+        set(
+            &mut answer,
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            self.headers.answer(requested_headers, self.credentials),
+        );
+        set(
+            &mut answer,
+            header::ACCESS_CONTROL_MAX_AGE,
+            Some(self.max_age.clone()),
+        );
         answer
     }
 
@@ -89,13 +118,27 @@ impl PreparedCors {
         }
         // The answer depends on the origin even where it gives no permission: caches must know.
         _ = head.append_header(header::VARY, HeaderValue::from_static("Origin"));
-        let Some(origin) = &outcome.allow_origin else { return };
-        set(head, header::ACCESS_CONTROL_ALLOW_ORIGIN, Some(origin.clone()));
+        let Some(origin) = &outcome.allow_origin else {
+            return;
+        };
+        set(
+            head,
+            header::ACCESS_CONTROL_ALLOW_ORIGIN,
+            Some(origin.clone()),
+        );
         if self.credentials {
-            set(head, header::ACCESS_CONTROL_ALLOW_CREDENTIALS, Some(HeaderValue::from_static("true")));
+            set(
+                head,
+                header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                Some(HeaderValue::from_static("true")),
+            );
         }
         if !outcome.preflight {
-            set(head, header::ACCESS_CONTROL_EXPOSE_HEADERS, self.expose.clone());
+            set(
+                head,
+                header::ACCESS_CONTROL_EXPOSE_HEADERS,
+                self.expose.clone(),
+            );
         }
     }
 }
@@ -126,12 +169,18 @@ fn joined(items: &[String]) -> Result<Option<HeaderValue>, String> {
         return Ok(None);
     }
     let text = items.join(", ");
-    HeaderValue::from_str(&text).map(Some).map_err(|_| format!("{text:?} cannot stand in a header"))
+    HeaderValue::from_str(&text)
+        .map(Some)
+        .map_err(|_| format!("{text:?} cannot stand in a header"))
 }
 
 impl List {
     fn parse(items: &[String]) -> Result<Self, String> {
-        if items.iter().any(|item| item == "*") { Ok(Self::Any) } else { joined(items).map(Self::Named) }
+        if items.iter().any(|item| item == "*") {
+            Ok(Self::Any)
+        } else {
+            joined(items).map(Self::Named)
+        }
     }
 
     /// With credentials a browser takes `*` literally, so what was asked for is named instead.
@@ -150,7 +199,10 @@ impl Origin {
             return Self::Any;
         }
         match origin.split_once("://*") {
-            Some((scheme, suffix)) => Self::Wildcard { scheme: format!("{scheme}://").into(), suffix: suffix.into() },
+            Some((scheme, suffix)) => Self::Wildcard {
+                scheme: format!("{scheme}://").into(),
+                suffix: suffix.into(),
+            },
             None => Self::Exact(origin.into()),
         }
     }
@@ -190,8 +242,14 @@ mod tests {
     fn request(origin: &str) -> HeaderMap {
         HeaderMap::from_iter([
             (header::ORIGIN, HeaderValue::from_str(origin).unwrap()),
-            (header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("PUT")),
-            (header::ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue::from_static("x-a, x-b")),
+            (
+                header::ACCESS_CONTROL_REQUEST_METHOD,
+                HeaderValue::from_static("PUT"),
+            ),
+            (
+                header::ACCESS_CONTROL_REQUEST_HEADERS,
+                HeaderValue::from_static("x-a, x-b"),
+            ),
         ])
     }
 
@@ -218,8 +276,14 @@ mod tests {
         let outcome = cors(true).check(&Method::OPTIONS, &headers);
         assert!(outcome.preflight);
         let answer = cors(true).preflight(&outcome, &headers);
-        assert_eq!(answer.headers["access-control-allow-origin"], "https://a.bar.com");
-        assert_eq!(answer.headers["access-control-allow-methods"], "GET, OPTIONS");
+        assert_eq!(
+            answer.headers["access-control-allow-origin"],
+            "https://a.bar.com"
+        );
+        assert_eq!(
+            answer.headers["access-control-allow-methods"],
+            "GET, OPTIONS"
+        );
         assert_eq!(answer.headers["access-control-allow-headers"], "x-a, x-b");
         assert_eq!(answer.headers["access-control-max-age"], "3600");
         assert_eq!(answer.headers["access-control-allow-credentials"], "true");
@@ -231,10 +295,18 @@ mod tests {
     fn replaces_what_the_backend_said() {
         let outcome = cors(false).check(&Method::GET, &request("https://www.foo.com"));
         let mut head = ResponseHeader::build(200, None).unwrap();
-        head.insert_header("access-control-allow-origin", "*").unwrap();
+        head.insert_header("access-control-allow-origin", "*")
+            .unwrap();
         cors(false).apply_response(&outcome, &mut head);
-        assert_eq!(head.headers["access-control-allow-origin"], "https://www.foo.com");
+        assert_eq!(
+            head.headers["access-control-allow-origin"],
+            "https://www.foo.com"
+        );
         assert_eq!(head.headers["access-control-expose-headers"], "x-seen");
-        assert!(!head.headers.contains_key("access-control-allow-credentials"));
+        assert!(
+            !head
+                .headers
+                .contains_key("access-control-allow-credentials")
+        );
     }
 }

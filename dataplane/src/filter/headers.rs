@@ -18,7 +18,8 @@ enum Change {
 impl PreparedModifier {
     /// Parses `modifier`. Fails on names and values that no header line can hold, and on names that frame the message.
     pub fn prepare(modifier: &HeaderModifier) -> Result<Self, String> {
-        let mut changes = Vec::with_capacity(modifier.set.len() + modifier.add.len() + modifier.remove.len());
+        let mut changes =
+            Vec::with_capacity(modifier.set.len() + modifier.add.len() + modifier.remove.len());
         for field in &modifier.set {
             let (name, value) = parse(field)?;
             changes.push(Change::Set(name, value));
@@ -57,19 +58,31 @@ impl PreparedModifier {
 }
 
 fn parse(field: &HeaderField) -> Result<(HeaderName, HeaderValue), String> {
-    let value = HeaderValue::from_str(&field.value)
-        .map_err(|_| format!("the value of header {:?} holds control characters", field.name))?;
+    let value = HeaderValue::from_str(&field.value).map_err(|_| {
+        format!(
+            "the value of header {:?} holds control characters",
+            field.name
+        )
+    })?;
     Ok((parse_name(&field.name)?, value))
 }
 
 /// Headers that say where a message ends or how the hop works: changing them would break the framing.
-const FRAMING: [HeaderName; 5] =
-    [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::UPGRADE, header::TE];
+const FRAMING: [HeaderName; 5] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::TE,
+];
 
 fn parse_name(name: &str) -> Result<HeaderName, String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is not a header name"))?;
+    let parsed = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("{name:?} is not a header name"))?;
     if FRAMING.contains(&parsed) {
-        return Err(format!("header {name:?} frames the message and may not be changed"));
+        return Err(format!(
+            "header {name:?} frames the message and may not be changed"
+        ));
     }
     Ok(parsed)
 }
@@ -79,7 +92,10 @@ mod tests {
     use super::*;
 
     fn field(name: &str, value: &str) -> HeaderField {
-        HeaderField { name: name.into(), value: value.into() }
+        HeaderField {
+            name: name.into(),
+            value: value.into(),
+        }
     }
 
     #[test]
@@ -96,15 +112,28 @@ mod tests {
         }
         head.append_header("x-set", "b").unwrap();
         modifier.apply_request(&mut head);
-        assert_eq!(head.headers.get_all("x-set").iter().collect::<Vec<_>>(), ["new"]);
-        assert_eq!(head.headers.get_all("x-add").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(
+            head.headers.get_all("x-set").iter().collect::<Vec<_>>(),
+            ["new"]
+        );
+        assert_eq!(
+            head.headers.get_all("x-add").iter().collect::<Vec<_>>(),
+            ["1", "2"]
+        );
         assert!(!head.headers.contains_key("x-gone"));
     }
 
     #[test]
     fn refuses_what_breaks_the_message() {
-        for (name, value) in [("Content-Length", "0"), ("bad name", "x"), ("x", "a\r\nb: c")] {
-            let modifier = HeaderModifier { set: vec![field(name, value)], ..HeaderModifier::default() };
+        for (name, value) in [
+            ("Content-Length", "0"),
+            ("bad name", "x"),
+            ("x", "a\r\nb: c"),
+        ] {
+            let modifier = HeaderModifier {
+                set: vec![field(name, value)],
+                ..HeaderModifier::default()
+            };
             assert!(PreparedModifier::prepare(&modifier).is_err(), "{name}");
         }
     }

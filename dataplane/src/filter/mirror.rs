@@ -1,1 +1,157 @@
-//! RequestMirror.
+//! RequestMirror: copies that never delay, fail or grow the main exchange.
+//!
+//! Each copy is a task of its own, fed through a short queue. When a mirror backend does not keep up the copy is cut off:
+//! the queue, not the client, gives way.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pingora_http::RequestHeader;
+use portcullis_routing::{ClusterKey, filter::Mirror};
+use tokio::sync::mpsc;
+
+use crate::{
+    telemetry::MirrorResult,
+    upstream::{OpenRequest, Outcome, UpstreamError, UpstreamEvent},
+    worker::Worker,
+};
+
+/// Pieces of body that wait for a slow mirror backend.
+const QUEUE: usize = 8;
+
+/// Copies under way per worker; more are not begun.
+const MAX_MIRRORS: u32 = 1024;
+
+/// A copy that takes longer is dropped.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+/// The copies of one request.
+#[derive(Default)]
+pub struct Mirrors(RefCell<Vec<mpsc::Sender<Piece>>>);
+
+/// Begins the copies of a request whose head is ready to be forwarded.
+pub fn start(
+    worker: &Rc<Worker>,
+    mirrors: &[Mirror],
+    head: &RequestHeader,
+    body_is_empty: bool,
+) -> Mirrors {
+    let mut senders = Vec::new();
+    for mirror in mirrors
+        .iter()
+        .filter(|mirror| fastrand::u32(0..mirror.denominator.max(1)) < mirror.numerator)
+    {
+        let Some(counted) = Counted::one_more(&worker.mirrors) else {
+            worker.metrics.mirror(MirrorResult::Dropped);
+            continue;
+        };
+        let (sender, pieces) = mpsc::channel(QUEUE);
+        let copy = Copy {
+            worker: Rc::clone(worker),
+            cluster: mirror.cluster.clone(),
+            pieces,
+            body_is_empty,
+            counted,
+        };
+        tokio::task::spawn_local(copy.run(head.clone()));
+        senders.push(sender);
+    }
+    Mirrors(RefCell::new(senders))
+}
+
+impl Mirrors {
+    /// Passes a piece of the body on. A copy whose queue is full ends here, without `End`: it is never taken for whole.
+    pub fn data(&self, data: &Bytes) {
+        self.0
+            .borrow_mut()
+            .retain(|sender| sender.try_send(Piece::Data(data.clone())).is_ok());
+    }
+
+    /// The body is complete.
+    pub fn end(&self) {
+        self.0
+            .borrow_mut()
+            .retain(|sender| sender.try_send(Piece::End).is_ok());
+    }
+}
+
+/// A copy that counts against [`MAX_MIRRORS`] until dropped.
+struct Counted(Rc<Cell<u32>>);
+
+impl Counted {
+    fn one_more(count: &Rc<Cell<u32>>) -> Option<Self> {
+        (count.get() < MAX_MIRRORS).then(|| {
+            count.set(count.get() + 1);
+            Self(Rc::clone(count))
+        })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// One copy under way.
+struct Copy {
+    worker: Rc<Worker>,
+    cluster: ClusterKey,
+    pieces: mpsc::Receiver<Piece>,
+    body_is_empty: bool,
+    #[expect(dead_code, reason = "counts for as long as the copy lives")]
+    counted: Counted,
+}
+
+impl Copy {
+    async fn run(mut self, head: RequestHeader) {
+        let result = match pingora_timeout::timeout(DEADLINE, self.send(head)).await {
+            Ok(Ok(true)) => MirrorResult::Sent,
+            Ok(Ok(false)) => MirrorResult::Dropped,
+            Ok(Err(_)) | Err(_) => MirrorResult::Failed,
+        };
+        self.worker.metrics.mirror(result);
+    }
+
+    /// Sends the copy and throws the answer away. `false`: the copy was cut off.
+    async fn send(&mut self, head: RequestHeader) -> Result<bool, UpstreamError> {
+        let mut upstream = self
+            .worker
+            .upstreams
+            .open(&self.cluster, OpenRequest::default())
+            .await?;
+        upstream.send_head(head, self.body_is_empty).await?;
+        while !self.body_is_empty {
+            match self.pieces.recv().await {
+                Some(Piece::Data(data)) => {
+                    upstream.writer().room().await?;
+                    upstream.send_body(data).await?;
+                }
+                Some(Piece::End) => {
+                    upstream.finish_body(None).await?;
+                    break;
+                }
+                None => return Ok(false),
+            }
+        }
+        loop {
+            if matches!(
+                upstream.read_event().await?,
+                UpstreamEvent::End | UpstreamEvent::Head(_, true)
+            ) {
+                upstream.report(Outcome::Answered);
+                upstream.finish();
+                return Ok(true);
+            }
+        }
+    }
+}

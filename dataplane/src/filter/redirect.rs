@@ -20,7 +20,11 @@ pub struct RedirectedRequest<'a> {
 }
 
 /// The `Location` for `request`; `matched` is the path of the match that won.
-pub fn location(redirect: &Redirect, request: RedirectedRequest<'_>, matched: &PathMatch) -> String {
+pub fn location(
+    redirect: &Redirect,
+    request: RedirectedRequest<'_>,
+    matched: &PathMatch,
+) -> String {
     use std::fmt::Write as _;
 
     let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme);
@@ -55,12 +59,23 @@ mod tests {
     use super::*;
 
     fn redirect() -> Redirect {
-        Redirect { scheme: None, hostname: None, port: None, path: None, status: 302 }
+        Redirect {
+            scheme: None,
+            hostname: None,
+            port: None,
+            path: None,
+            status: 302,
+        }
     }
 
     fn to(redirect: &Redirect, listener_port: u16) -> String {
-        let request =
-            RedirectedRequest { scheme: "http", host: "a.example", listener_port, path: "/old/x", query: Some("q=1") };
+        let request = RedirectedRequest {
+            scheme: "http",
+            host: "a.example",
+            listener_port,
+            path: "/old/x",
+            query: Some("q=1"),
+        };
         location(redirect, request, &PathMatch::Prefix("/old".into()))
     }
 
@@ -72,11 +87,20 @@ mod tests {
 
     #[test]
     fn derives_the_port_from_a_named_scheme() {
-        let https = Redirect { scheme: Some("https".into()), ..redirect() };
+        let https = Redirect {
+            scheme: Some("https".into()),
+            ..redirect()
+        };
         assert_eq!(to(&https, 8080), "https://a.example/old/x?q=1");
-        let odd = Redirect { port: Some(8443), ..https };
+        let odd = Redirect {
+            port: Some(8443),
+            ..https
+        };
         assert_eq!(to(&odd, 80), "https://a.example:8443/old/x?q=1");
-        let plain = Redirect { port: Some(80), ..redirect() };
+        let plain = Redirect {
+            port: Some(80),
+            ..redirect()
+        };
         assert_eq!(to(&plain, 8080), "http://a.example/old/x?q=1");
     }
 

@@ -19,12 +19,16 @@ impl PreparedRewrite {
     /// Parses `rewrite`.
     pub fn prepare(rewrite: &UrlRewrite) -> Result<Self, String> {
         let host = match &rewrite.hostname {
-            Some(name) => {
-                Some(HeaderValue::from_str(name).map_err(|_| format!("{name:?} cannot stand in a Host header"))?)
-            }
+            Some(name) => Some(
+                HeaderValue::from_str(name)
+                    .map_err(|_| format!("{name:?} cannot stand in a Host header"))?,
+            ),
             None => None,
         };
-        Ok(Self { host, path: rewrite.path.clone() })
+        Ok(Self {
+            host,
+            path: rewrite.path.clone(),
+        })
     }
 }
 
@@ -32,9 +36,13 @@ impl PreparedRewrite {
 pub fn modify_path(path: &str, modifier: &PathModifier, matched: &PathMatch) -> String {
     let (prefix, replacement) = match (modifier, matched) {
         (PathModifier::ReplaceFull(full), _) => return with_leading_slash(full),
-        (PathModifier::ReplacePrefix(replacement), PathMatch::Prefix(prefix) | PathMatch::Exact(prefix)) => {
-            (prefix.trim_end_matches('/'), replacement.trim_end_matches('/'))
-        }
+        (
+            PathModifier::ReplacePrefix(replacement),
+            PathMatch::Prefix(prefix) | PathMatch::Exact(prefix),
+        ) => (
+            prefix.trim_end_matches('/'),
+            replacement.trim_end_matches('/'),
+        ),
         // The API refuses this pairing; a table that holds it all the same changes nothing.
         (PathModifier::ReplacePrefix(_), PathMatch::Regex(_)) => return path.to_owned(),
     };
@@ -46,7 +54,11 @@ pub fn modify_path(path: &str, modifier: &PathModifier, matched: &PathMatch) -> 
 }
 
 fn with_leading_slash(path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("/{path}") }
+    if path.starts_with('/') {
+        path.to_owned()
+    } else {
+        format!("/{path}")
+    }
 }
 
 #[cfg(test)]
@@ -72,14 +84,28 @@ mod tests {
         ] {
             let modifier = PathModifier::ReplacePrefix(replacement.into());
             let matched = PathMatch::Prefix(prefix.into());
-            assert_eq!(modify_path(path, &modifier, &matched), expected, "{path} {prefix} -> {replacement:?}");
+            assert_eq!(
+                modify_path(path, &modifier, &matched),
+                expected,
+                "{path} {prefix} -> {replacement:?}"
+            );
         }
     }
 
     #[test]
     fn replaces_the_whole_path() {
         let matched = PathMatch::Regex(".*".into());
-        assert_eq!(modify_path("/a/b", &PathModifier::ReplaceFull("/one".into()), &matched), "/one");
-        assert_eq!(modify_path("/a/b", &PathModifier::ReplacePrefix("/one".into()), &matched), "/a/b");
+        assert_eq!(
+            modify_path("/a/b", &PathModifier::ReplaceFull("/one".into()), &matched),
+            "/one"
+        );
+        assert_eq!(
+            modify_path(
+                "/a/b",
+                &PathModifier::ReplacePrefix("/one".into()),
+                &matched
+            ),
+            "/a/b"
+        );
     }
 }

@@ -100,13 +100,30 @@ impl PreparedRoute {
             response: rule.response.into(),
             mirrors: rule.mirrors.into(),
             action: PreparedAction::prepare(&route.action)?,
-            request_timeout: route.policy.timeouts.request.map(|millis| millis.duration()),
-            backend_timeout: route.policy.timeouts.backend_request.map(|millis| millis.duration()),
-            retry: route.policy.retry.as_ref().filter(|retry| retry.attempts > 0).map(|retry| {
-                let mut codes = retry.codes.clone();
-                codes.sort_unstable();
-                PreparedRetry { codes: codes.into(), attempts: retry.attempts, backoff: retry.backoff.duration() }
-            }),
+            request_timeout: route
+                .policy
+                .timeouts
+                .request
+                .map(|millis| millis.duration()),
+            backend_timeout: route
+                .policy
+                .timeouts
+                .backend_request
+                .map(|millis| millis.duration()),
+            retry: route
+                .policy
+                .retry
+                .as_ref()
+                .filter(|retry| retry.attempts > 0)
+                .map(|retry| {
+                    let mut codes = retry.codes.clone();
+                    codes.sort_unstable();
+                    PreparedRetry {
+                        codes: codes.into(),
+                        attempts: retry.attempts,
+                        backoff: retry.backoff.duration(),
+                    }
+                }),
         })
     }
 }
@@ -117,8 +134,12 @@ impl PreparedAction {
             RouteAction::Forward(clusters) => Self::Forward(Choice::prepare(clusters)?),
             RouteAction::Redirect(redirect) => Self::Redirect(redirect.clone()),
             RouteAction::Respond { status, reason } => {
-                let status = StatusCode::from_u16(*status).map_err(|_| format!("{status} is not a status code"))?;
-                let reason = Reason::ALL.iter().copied().find(|known| known.code() == reason);
+                let status = StatusCode::from_u16(*status)
+                    .map_err(|_| format!("{status} is not a status code"))?;
+                let reason = Reason::ALL
+                    .iter()
+                    .copied()
+                    .find(|known| known.code() == reason);
                 Self::Respond(status, reason.unwrap_or(Reason::InvalidRule))
             }
         })
@@ -140,9 +161,15 @@ impl Choice {
                 request: filters.request,
                 response: filters.response.into(),
             };
-            shares.push(Share { upto: total, backend });
+            shares.push(Share {
+                upto: total,
+                backend,
+            });
         }
-        Ok(Self { total, shares: shares.into() })
+        Ok(Self {
+            total,
+            shares: shares.into(),
+        })
     }
 
     /// One of the backends, by weight; `None` if there is none with a weight.
@@ -152,7 +179,10 @@ impl Choice {
             [only] => Some(&only.backend),
             shares => {
                 let draw = fastrand::u64(0..self.total);
-                shares.iter().find(|share| draw < share.upto).map(|share| &share.backend)
+                shares
+                    .iter()
+                    .find(|share| draw < share.upto)
+                    .map(|share| &share.backend)
             }
         }
     }
@@ -173,9 +203,15 @@ impl Filters {
         let mut request_headers = Vec::new();
         for filter in filters {
             match filter {
-                Filter::RequestHeaders(modifier) => request_headers.push(PreparedModifier::prepare(modifier)?),
-                Filter::ResponseHeaders(modifier) => prepared.response.push(PreparedModifier::prepare(modifier)?),
-                Filter::UrlRewrite(rewrite) => prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?),
+                Filter::RequestHeaders(modifier) => {
+                    request_headers.push(PreparedModifier::prepare(modifier)?)
+                }
+                Filter::ResponseHeaders(modifier) => {
+                    prepared.response.push(PreparedModifier::prepare(modifier)?)
+                }
+                Filter::UrlRewrite(rewrite) => {
+                    prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?)
+                }
                 Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
                 Filter::Cors(cors) => prepared.cors = Some(PreparedCors::prepare(cors)?),
             }
@@ -191,21 +227,33 @@ mod tests {
 
     fn cluster(name: &str, weight: u32) -> WeightedCluster {
         let backend = Backend::Cluster(ClusterKey::service("ns", name, 80));
-        WeightedCluster { weight, backend, filters: vec![] }
+        WeightedCluster {
+            weight,
+            backend,
+            filters: vec![],
+        }
     }
 
     fn share(choice: &Choice, name: &str, draws: u32) -> f64 {
         let wanted = ClusterKey::service("ns", name, 80);
-        let hits = (0..draws).filter(|_| choice.pick().and_then(|b| b.cluster.as_ref()) == Some(&wanted)).count();
+        let hits = (0..draws)
+            .filter(|_| choice.pick().and_then(|b| b.cluster.as_ref()) == Some(&wanted))
+            .count();
         f64::from(u32::try_from(hits).unwrap()) / f64::from(draws)
     }
 
     #[test]
     fn weights_are_shares_and_zero_gets_nothing() {
         fastrand::seed(7);
-        let choice = Choice::prepare(&[cluster("a", 90), cluster("b", 10), cluster("c", 0)]).unwrap();
+        let choice =
+            Choice::prepare(&[cluster("a", 90), cluster("b", 10), cluster("c", 0)]).unwrap();
         assert!((share(&choice, "a", 20_000) - 0.9).abs() < 0.02);
         assert!(share(&choice, "c", 20_000) == 0.0);
-        assert!(Choice::prepare(&[cluster("c", 0)]).unwrap().pick().is_none());
+        assert!(
+            Choice::prepare(&[cluster("c", 0)])
+                .unwrap()
+                .pick()
+                .is_none()
+        );
     }
 }

@@ -1,0 +1,237 @@
+//! The two directions of an attempt, polled independently: neither waits for the other, each holds a bounded buffer.
+
+use std::future::poll_fn;
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora_http::ResponseHeader;
+
+use super::{
+    Exchange,
+    forward::{Attempt, Failure},
+    head::Upgrade,
+    retry::Replay,
+    upgrade::Handshake,
+};
+use crate::{
+    downstream::{BodyFrame, Downstream, DownstreamError},
+    reason::Reason,
+    upstream::{Outcome, Upstream, UpstreamError, UpstreamEvent},
+};
+
+/// One attempt under way.
+pub(super) struct Pump<'p, 's> {
+    pub(super) exchange: &'p mut Exchange<'s>,
+    pub(super) downstream: &'p mut Downstream,
+    pub(super) upstream: &'p mut Upstream,
+    pub(super) replay: &'p mut Replay,
+    pub(super) attempt: &'p Attempt<'p>,
+    pub(super) handshake: Option<Handshake>,
+    /// The request's direction has ended.
+    pub(super) request_done: bool,
+}
+
+enum Step {
+    Answer(Result<UpstreamEvent, UpstreamError>),
+    Body(Result<BodyFrame, DownstreamError>),
+    Gone(DownstreamError),
+    UpstreamRoom(Result<(), UpstreamError>),
+    DownstreamRoom(Result<(), DownstreamError>),
+    Idle,
+}
+
+impl Pump<'_, '_> {
+    /// Moves bytes until the answer is complete. Returns whether the request was complete as well, so that the
+    /// backend's connection may serve another one.
+    pub(super) async fn run(&mut self) -> Result<bool, Failure> {
+        self.replay().await?;
+        let idle = self
+            .exchange
+            .snapshot
+            .settings()
+            .limits
+            .stream_idle_timeout
+            .duration();
+        let silence = self.exchange.worker.deadlines.register(None);
+        let (up, down) = (self.upstream.writer(), self.downstream.writer());
+        loop {
+            silence.set(idle);
+            let (up_room, down_room) = (up.has_room(), down.has_room());
+            let step = tokio::select! {
+                biased;
+                answer = self.upstream.read_event(), if down_room => Step::Answer(answer),
+                room = down.room(), if !down_room => Step::DownstreamRoom(room),
+                room = up.room(), if !up_room => Step::UpstreamRoom(room),
+                step = client(self.downstream, self.request_done), if self.request_done || up_room => step,
+                () = poll_fn(|cx| silence.poll_passed(cx)) => Step::Idle,
+            };
+            match step {
+                Step::Answer(Ok(event)) => {
+                    if self.answer(event).await? {
+                        return Ok(self.request_done);
+                    }
+                }
+                Step::Answer(Err(error)) | Step::UpstreamRoom(Err(error)) => {
+                    return Err(self.upstream_failed(&error));
+                }
+                Step::Body(Ok(frame)) => self.body(frame).await?,
+                Step::Body(Err(error)) => return Err(client_failed(error)),
+                Step::DownstreamRoom(Err(error)) | Step::Gone(error) => {
+                    return Err(client_failed(error));
+                }
+                Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom(Ok(())) => {}
+                Step::Idle => return Err(Failure::last(Reason::StreamIdle)),
+            }
+        }
+    }
+
+    /// Sends what an earlier attempt had read already: no more than fits the buffer.
+    async fn replay(&mut self) -> Result<(), Failure> {
+        for index in 0..self.replay.chunks().len() {
+            let Some(chunk) = self.replay.chunks().get(index).cloned() else {
+                break;
+            };
+            self.upstream
+                .send_body(chunk)
+                .await
+                .map_err(|error| self.upstream_failed(&error))?;
+        }
+        match self.replay.ended().cloned() {
+            Some(trailers) if !self.request_done => {
+                self.request_done = true;
+                self.upstream
+                    .finish_body(trailers)
+                    .await
+                    .map_err(|error| self.upstream_failed(&error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes the next part of the answer; says whether it was the last.
+    async fn answer(&mut self, event: UpstreamEvent) -> Result<bool, Failure> {
+        match event {
+            UpstreamEvent::Informational(mut head) => {
+                super::head::strip_response(&mut head);
+                // 100 Continue is ours to send: with the first read of the body.
+                if head.status != StatusCode::CONTINUE {
+                    self.downstream
+                        .send_head(head, false)
+                        .await
+                        .map_err(client_failed)?;
+                }
+                Ok(false)
+            }
+            UpstreamEvent::Head(head, end) => {
+                self.head(head, end).await?;
+                Ok(end)
+            }
+            UpstreamEvent::Data(data) => {
+                self.exchange.record.sent(data.len());
+                self.downstream
+                    .send_body(data)
+                    .await
+                    .map_err(client_failed)?;
+                Ok(false)
+            }
+            UpstreamEvent::Trailers(trailers) => {
+                self.downstream
+                    .finish(Some(trailers))
+                    .await
+                    .map_err(client_failed)?;
+                Ok(true)
+            }
+            UpstreamEvent::End => {
+                self.downstream.finish(None).await.map_err(client_failed)?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn head(&mut self, mut head: ResponseHeader, end: bool) -> Result<(), Failure> {
+        if self.is_retried(head.status) {
+            self.upstream.report(Outcome::Answered);
+            return Err(Failure::retried_status(self.upstream.endpoint()));
+        }
+        self.exchange.record.upstream_answered();
+        let request = self.attempt.request;
+        let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && request.upgrade == Upgrade::None {
+            // Nobody asked for another protocol.
+            return Err(Failure::last(Reason::UpstreamProtocol));
+        }
+        if let Some(handshake) = &self.handshake {
+            handshake.complete(&mut head).map_err(Failure::last)?;
+        }
+        self.exchange.response_head(&mut head, request);
+        self.exchange.record.status(head.status);
+        self.downstream
+            .send_head(head, end)
+            .await
+            .map_err(client_failed)?;
+        if switched {
+            // The client's side of the tunnel opens only now: nothing it sent before reached the backend.
+            self.request_done = false;
+        }
+        Ok(())
+    }
+
+    /// Whether an answer is thrown away for another attempt that will be allowed.
+    fn is_retried(&self, status: StatusCode) -> bool {
+        self.attempt.attempts.retries_status(status.as_u16())
+            && self.replay.can_replay()
+            && self.exchange.worker.retry_budget.has_room()
+    }
+
+    async fn body(&mut self, frame: BodyFrame) -> Result<(), Failure> {
+        match frame {
+            BodyFrame::Data(data) => self.data(data).await,
+            BodyFrame::Trailers(trailers) => self.end(Some(trailers)).await,
+            BodyFrame::End => self.end(None).await,
+        }
+    }
+
+    async fn data(&mut self, data: Bytes) -> Result<(), Failure> {
+        let received = self.exchange.record.received(data.len());
+        let limit = self.exchange.snapshot.settings().limits.max_body_bytes;
+        let tunnel = self.attempt.request.upgrade != Upgrade::None;
+        if !tunnel && limit.is_some_and(|limit| received > limit) {
+            return Err(Failure::last(Reason::BodyTooLarge));
+        }
+        if !tunnel {
+            self.replay.push(&data);
+            self.attempt.mirrors.data(&data);
+        }
+        self.upstream
+            .send_body(data)
+            .await
+            .map_err(|error| self.upstream_failed(&error))
+    }
+
+    async fn end(&mut self, trailers: Option<http::HeaderMap>) -> Result<(), Failure> {
+        self.request_done = true;
+        self.attempt.mirrors.end();
+        self.replay.end(trailers.clone());
+        self.upstream
+            .finish_body(trailers)
+            .await
+            .map_err(|error| self.upstream_failed(&error))
+    }
+
+    fn upstream_failed(&self, error: &UpstreamError) -> Failure {
+        Failure::upstream(error, self.exchange.record.answered())
+    }
+}
+
+/// The client's side: its body while there is one, then only whether it is still there.
+async fn client(downstream: &mut Downstream, request_done: bool) -> Step {
+    if request_done {
+        Step::Gone(downstream.closed().await)
+    } else {
+        Step::Body(downstream.read_body().await)
+    }
+}
+
+fn client_failed(error: DownstreamError) -> Failure {
+    Failure::last(error.reason())
+}

@@ -1,0 +1,170 @@
+//! What is remembered of an exchange for log and metrics.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Instant,
+};
+
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora_http::RequestHeader;
+use portcullis_routing::{ClusterKey, ListenerKey, RouteKey};
+
+use super::head::Target;
+use crate::{
+    downstream::Connection, reason::Reason, state::Snapshot, telemetry::RequestRecord,
+    upstream::Upstream, worker::Worker,
+};
+
+/// Facts of one exchange, gathered as they become known. Keys are borrowed from the table it began with.
+pub(super) struct Record<'s> {
+    started: Instant,
+    method: Method,
+    user_agent: Option<HeaderValue>,
+    host: Box<str>,
+    path: Box<str>,
+    client: IpAddr,
+    request_id: Option<HeaderValue>,
+    pub(super) listener: Option<&'s ListenerKey>,
+    pub(super) route: Option<&'s RouteKey>,
+    pub(super) cluster: Option<&'s ClusterKey>,
+    endpoint: Option<SocketAddr>,
+    reused: bool,
+    status: Option<StatusCode>,
+    reason: Option<Reason>,
+    first_attempt: Option<Instant>,
+    answered_at: Option<Instant>,
+    bytes_in: u64,
+    bytes_out: u64,
+    attempts: u32,
+}
+
+impl<'s> Record<'s> {
+    /// Begins with the request's head.
+    pub(super) fn begin(worker: &Worker, connection: &Connection, head: &RequestHeader) -> Self {
+        worker.metrics.request_started();
+        Self {
+            started: Instant::now(),
+            method: head.method.clone(),
+            user_agent: head.headers.get(header::USER_AGENT).cloned(),
+            host: Box::default(),
+            path: Box::default(),
+            client: connection.client.ip(),
+            request_id: None,
+            listener: None,
+            route: None,
+            cluster: None,
+            endpoint: None,
+            reused: false,
+            status: None,
+            reason: None,
+            first_attempt: None,
+            answered_at: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            attempts: 0,
+        }
+    }
+
+    /// The request's method.
+    pub(super) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Keeps the target once the exchange is over.
+    pub(super) fn target(&mut self, target: Target) {
+        self.host = target.host;
+        self.path = target.path;
+    }
+
+    /// The client behind trusted proxies.
+    pub(super) fn client(&mut self, address: IpAddr) {
+        self.client = address;
+    }
+
+    /// The id the backend is told too.
+    pub(super) fn request_id(&mut self, id: Option<&HeaderValue>) {
+        self.request_id = id.cloned();
+    }
+
+    /// One more attempt begins.
+    pub(super) fn attempt(&mut self) {
+        self.attempts += 1;
+        self.first_attempt.get_or_insert_with(Instant::now);
+    }
+
+    /// The session of the present attempt.
+    pub(super) fn upstream(&mut self, upstream: &Upstream) {
+        self.endpoint = Some(upstream.endpoint());
+        self.reused = upstream.reused();
+    }
+
+    /// The final head came from the backend.
+    pub(super) fn upstream_answered(&mut self) {
+        self.answered_at = Some(Instant::now());
+    }
+
+    /// The final status goes to the client.
+    pub(super) fn status(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Whether a final head was sent.
+    pub(super) fn answered(&self) -> bool {
+        self.status.is_some()
+    }
+
+    /// Why the proxy answered or broke off by itself.
+    pub(super) fn reason(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
+    /// Bytes of the request's body so far.
+    pub(super) fn received(&mut self, bytes: usize) -> u64 {
+        self.bytes_in += bytes as u64;
+        self.bytes_in
+    }
+
+    /// Bytes of the response's body.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.bytes_out += bytes as u64;
+    }
+
+    /// Counts and logs.
+    pub(super) fn finish(self, worker: &Rc<Worker>, connection: &Connection, snapshot: &Snapshot) {
+        let since_first = |end: Instant| {
+            self.first_attempt
+                .map(|first| end.saturating_duration_since(first))
+        };
+        let record = RequestRecord {
+            client: SocketAddr::new(self.client, connection.client.port()),
+            tls: connection.tls,
+            http2: connection.http2,
+            method: self.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            request_id: self
+                .request_id
+                .as_ref()
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default(),
+            listener: self.listener,
+            route: self.route,
+            cluster: self.cluster,
+            endpoint: self.endpoint,
+            status: self.status.map_or(0, |status| status.as_u16()),
+            reason: self.reason,
+            duration: self.started.elapsed(),
+            upstream_duration: self.answered_at.and_then(since_first),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            attempts: self.attempts,
+            upstream_reused: self.reused,
+        };
+        worker.metrics.request(&snapshot.labels, &record);
+        worker
+            .access_log
+            .log(snapshot.settings().access_log, &record);
+    }
+}

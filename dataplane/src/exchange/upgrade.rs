@@ -1,0 +1,107 @@
+//! WebSocket over HTTP/2 (RFC 8441) towards a backend that speaks HTTP/1.1 (RFC 6455).
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use pingora_http::{RequestHeader, ResponseHeader};
+use sha1::{Digest as _, Sha1};
+
+use crate::reason::Reason;
+
+const WEBSOCKET: HeaderValue = HeaderValue::from_static("websocket");
+
+/// RFC 6455 1.3.
+const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Key and expected answer of one handshake.
+#[derive(Debug)]
+pub struct Handshake {
+    accept: String,
+}
+
+impl Handshake {
+    /// Turns a forwarded extended CONNECT into an HTTP/1.1 upgrade.
+    pub fn begin(head: &mut RequestHeader) -> Self {
+        let key = BASE64_STANDARD.encode(fastrand::u128(..).to_be_bytes());
+        let digest = Sha1::new().chain_update(&key).chain_update(GUID).finalize();
+        head.set_method(Method::GET);
+        insert(
+            head,
+            header::CONNECTION,
+            HeaderValue::from_static("Upgrade"),
+        );
+        insert(head, header::UPGRADE, WEBSOCKET);
+        if let Ok(key) = HeaderValue::try_from(key) {
+            insert(head, header::SEC_WEBSOCKET_KEY, key);
+        }
+        Self {
+            accept: BASE64_STANDARD.encode(digest),
+        }
+    }
+
+    /// Turns the backend's 101 into the 200 that opens an HTTP/2 tunnel. Any other answer passes as it is.
+    pub fn complete(&self, head: &mut ResponseHeader) -> Result<(), Reason> {
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        let accepted = head
+            .headers
+            .get(header::SEC_WEBSOCKET_ACCEPT)
+            .map(HeaderValue::as_bytes);
+        if accepted != Some(self.accept.as_bytes()) {
+            return Err(Reason::UpstreamProtocol);
+        }
+        for name in [
+            header::SEC_WEBSOCKET_ACCEPT,
+            header::UPGRADE,
+            header::CONNECTION,
+        ] {
+            head.remove_header(&name);
+        }
+        head.set_status(StatusCode::OK)
+            .map_err(|_| Reason::UpstreamProtocol)
+    }
+}
+
+fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
+    _ = head.insert_header(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn switching(accept: &str) -> ResponseHeader {
+        let mut head = ResponseHeader::build(101, None).unwrap();
+        head.insert_header("sec-websocket-accept", accept).unwrap();
+        head.insert_header("upgrade", "websocket").unwrap();
+        head
+    }
+
+    #[test]
+    fn translates_both_ways() {
+        let mut request = RequestHeader::build("CONNECT", b"/chat", None).unwrap();
+        let handshake = Handshake::begin(&mut request);
+        assert_eq!(
+            (request.method.as_str(), request.raw_path()),
+            ("GET", b"/chat".as_slice())
+        );
+        assert_eq!(request.headers["sec-websocket-key"].len(), 24);
+        let mut response = switching(&handshake.accept);
+        handshake.complete(&mut response).unwrap();
+        assert_eq!(response.status, 200);
+        assert!(response.headers.is_empty());
+    }
+
+    #[test]
+    fn refuses_a_wrong_accept_and_passes_a_refusal() {
+        let mut request = RequestHeader::build("CONNECT", b"/", None).unwrap();
+        let handshake = Handshake::begin(&mut request);
+        assert_eq!(
+            handshake.complete(&mut switching("wrong")),
+            Err(Reason::UpstreamProtocol)
+        );
+        let mut refusal = ResponseHeader::build(403, None).unwrap();
+        handshake.complete(&mut refusal).unwrap();
+        assert_eq!(refusal.status, 403);
+    }
+}
