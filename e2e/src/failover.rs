@@ -179,7 +179,7 @@ async fn run(
             clock.tick().await;
             let (outcome, idle) = (Rc::clone(&outcome), Rc::clone(&idle));
             under_way.push(tokio::task::spawn_local(async move {
-                one(address, &idle, &outcome).await
+                one(address, &idle, &outcome).await;
             }));
             under_way.retain(|task| !task.is_finished());
         }

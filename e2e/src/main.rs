@@ -3,6 +3,7 @@
 mod attack;
 mod bench;
 mod bodies;
+mod churn;
 mod failover;
 mod support;
 
@@ -24,6 +25,7 @@ enum Command {
     Bench(bench::Bench),
     Attack(attack::Attack),
     Bodies(bodies::Bodies),
+    Churn(churn::Churn),
     Failover(failover::Failover),
 }
 
@@ -35,6 +37,7 @@ async fn main() -> Result<()> {
             Command::Bench(bench) => bench.run().await,
             Command::Attack(attack) => attack.run().await,
             Command::Bodies(bodies) => bodies.run().await,
+            Command::Churn(churn) => churn.run().await,
             Command::Failover(failover) => failover.run().await,
         }
     };

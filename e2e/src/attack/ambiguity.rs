@@ -45,33 +45,21 @@ pub(crate) async fn run(address: SocketAddr, recorder: &Recorder, tally: &mut Ta
         });
         table.row([name, &answer, &closed, &forwarded, verdict]);
     };
-    for control in vectors::controls() {
-        let outcome = attempt(address, recorder, &control.bytes, Some(ANSWER_END)).await?;
-        let forwarded =
-            outcome.forwarded.len() == 1 && outcome.forwarded.iter().all(|record| record.whole);
-        judge(
-            control.name,
-            &outcome,
-            outcome.statuses == [200] && forwarded,
-        );
+    for vector in vectors::all()? {
+        let forwardable = vector.answers == [200];
+        let enough = forwardable.then_some(ANSWER_END);
+        let outcome = attempt(address, recorder, &vector.bytes, enough).await?;
+        let answered = matches!(outcome.statuses.as_slice(), [one] if vector.answers.contains(one));
+        let good = answered
+            && if forwardable {
+                matches!(outcome.forwarded.as_slice(), [record] if record.whole)
+            } else {
+                outcome.closed && outcome.forwarded.is_empty()
+            };
+        judge(vector.name, &outcome, good);
     }
-    for vector in vectors::all() {
-        let outcome = attempt(address, recorder, &vector.bytes, None).await?;
-        let refused =
-            matches!(outcome.statuses.as_slice(), [status] if vector.refusals.contains(status));
-        judge(
-            vector.name,
-            &outcome,
-            refused && outcome.closed && outcome.forwarded.is_empty(),
-        );
-    }
-    let outcome = attempt(
-        address,
-        recorder,
-        &vectors::upgrade_with_pipelined_request(),
-        None,
-    )
-    .await?;
+    let bytes = vectors::UPGRADE_WITH_PIPELINED_REQUEST;
+    let outcome = attempt(address, recorder, bytes, None).await?;
     let second = outcome
         .forwarded
         .iter()

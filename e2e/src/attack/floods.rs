@@ -71,99 +71,83 @@ pub(crate) async fn run(proxy: &Proxy, strength: Strength, tally: &mut Tally) ->
         "verdict",
     ];
     let mut table = Table::new("Floods", &header);
+    let mut report = Report {
+        proxy,
+        tally,
+        table: &mut table,
+    };
     let at = proxy.http;
     let Strength {
         duration,
         idlers,
         senders,
     } = strength;
-    let mut report = Report {
-        proxy,
-        tally,
-        table: &mut table,
-    };
 
     report
-        .flood("slowloris", slow_heads(at, idlers, duration), |end| {
-            end.cut == end.connections
-        })
+        .flood("slowloris", slow_heads(at, idlers, duration), all_cut)
         .await?;
     report
         .flood(
             "slow readers",
             slow_readers(at, idlers / 4, duration),
-            |_| true,
+            any_end,
         )
         .await?;
-    let endless = |_| Some(b"a".repeat(16 * 1024));
-    let bomb = http1_bomb(
-        at,
-        senders,
-        b"GET / HTTP/1.1\r\nHost: a.example\r\nX: ",
-        endless,
-        duration,
-    );
-    report
-        .flood("one endless header", bomb, |end| {
-            end.refusal == Some(431) && end.cut == end.connections
-        })
-        .await?;
-    let lines = |number| Some(format!("x-{number}: y\r\n").repeat(64).into_bytes());
-    let bomb = http1_bomb(
-        at,
-        senders,
-        b"GET / HTTP/1.1\r\nHost: a.example\r\n",
-        lines,
-        duration,
-    );
-    report
-        .flood("endless headers", bomb, |end| {
-            end.refusal == Some(431) && end.cut == end.connections
-        })
-        .await?;
-    let target = |_| Some(b"a".repeat(16 * 1024));
-    let bomb = http1_bomb(at, senders, b"GET /", target, duration);
-    report
-        .flood("endless target", bomb, |end| {
-            end.refusal == Some(414) && end.cut == end.connections
-        })
-        .await?;
-    report
-        .flood(
-            "rapid reset",
-            http2(at, senders, rapid_reset, true, duration),
-            |_| true,
-        )
-        .await?;
-    let flood = http2(at, senders, endless_continuation, true, duration);
-    report
-        .flood("endless CONTINUATION", flood, |end| {
-            end.cut == end.connections
-        })
-        .await?;
-    report
-        .flood(
-            "HPACK bomb",
-            http2(at, senders, hpack_bomb, true, duration),
-            |_| true,
-        )
-        .await?;
-    report
-        .flood(
-            "SETTINGS without reading",
-            http2(at, senders, settings, false, duration),
-            |_| true,
-        )
-        .await?;
-    report
-        .flood(
-            "PING without reading",
-            http2(at, senders, pings, false, duration),
-            |_| true,
-        )
-        .await?;
+    for (name, start, more, refusal) in HTTP1_BOMBS {
+        let bomb = http1_bomb(at, senders, start, more, duration);
+        report
+            .flood(name, bomb, |end| {
+                end.refusal == Some(refusal) && all_cut(end)
+            })
+            .await?;
+    }
+    for (name, frames, read, ended) in HTTP2_FLOODS {
+        report
+            .flood(name, http2(at, senders, frames, read, duration), ended)
+            .await?;
+    }
     println!("{table}");
     Ok(())
+}
+
+/// What comes next, given how much has been sent already.
+type More = fn(u32) -> Vec<u8>;
+
+/// Whether a flood ended as it must.
+type Ended = fn(&End) -> bool;
+
+/// How a head begins, how it goes on, and what must refuse it.
+const HTTP1_BOMBS: [(&str, &[u8], More, u16); 3] = [
+    (
+        "one endless header",
+        b"GET / HTTP/1.1\r\nHost: a.example\r\nX: ",
+        endless_text,
+        431,
+    ),
+    (
+        "endless headers",
+        b"GET / HTTP/1.1\r\nHost: a.example\r\n",
+        endless_lines,
+        431,
+    ),
+    ("endless target", b"GET /", endless_text, 414),
+];
+
+/// The frames, whether what comes back is read, and how the flood must have ended.
+const HTTP2_FLOODS: [(&str, More, bool, Ended); 5] = [
+    ("rapid reset", rapid_reset, true, any_end),
+    ("endless CONTINUATION", endless_continuation, true, all_cut),
+    ("HPACK bomb", hpack_bomb, true, any_end),
+    ("SETTINGS without reading", settings, false, any_end),
+    ("PING without reading", pings, false, any_end),
+];
+
+fn all_cut(end: &End) -> bool {
+    end.cut == end.connections
+}
+
+fn any_end(_: &End) -> bool {
+    true
 }
 
 struct Report<'a> {
@@ -177,7 +161,7 @@ impl Report<'_> {
         &mut self,
         name: &str,
         flood: impl Future<Output = Result<End>>,
-        ended: fn(&End) -> bool,
+        ended: impl Fn(&End) -> bool,
     ) -> Result<()> {
         let attacked = async { honest_client_during(self.proxy.http, flood).await };
         let (result, growth) = rss_growth(&self.proxy.service, attacked).await?;
@@ -295,7 +279,7 @@ async fn http1_bomb(
     address: SocketAddr,
     connections: usize,
     start: &'static [u8],
-    more: fn(u32) -> Option<Vec<u8>>,
+    more: More,
     duration: Duration,
 ) -> Result<End> {
     let attack = async || {
@@ -330,7 +314,7 @@ async fn http1_bomb(
 async fn http2(
     address: SocketAddr,
     connections: usize,
-    more: fn(u32) -> Option<Vec<u8>>,
+    more: More,
     read: bool,
     duration: Duration,
 ) -> Result<End> {
@@ -355,15 +339,11 @@ async fn http2(
     count(join_all((0..connections).map(|_| attack())).await)
 }
 
-/// Writes until `duration` is over or there is no more (false), or until the other side has closed (true).
-async fn pour(
-    writer: &mut OwnedWriteHalf,
-    more: fn(u32) -> Option<Vec<u8>>,
-    duration: Duration,
-) -> bool {
+/// Writes until `duration` is over (false), or until the other side has closed (true).
+async fn pour(writer: &mut OwnedWriteHalf, more: More, duration: Duration) -> bool {
     let deadline = Instant::now() + duration;
     for number in 0.. {
-        let Some(bytes) = more(number) else { break };
+        let bytes = more(number);
         match tokio::time::timeout_at(deadline, writer.write_all(&bytes)).await {
             Ok(Ok(())) if Instant::now() < deadline => tokio::task::yield_now().await,
             Ok(Ok(())) | Err(_) => return false,
@@ -374,52 +354,53 @@ async fn pour(
     false
 }
 
+fn endless_text(_: u32) -> Vec<u8> {
+    vec![b'a'; 16 * 1024]
+}
+
+fn endless_lines(number: u32) -> Vec<u8> {
+    format!("x-{number}: y\r\n").repeat(64).into_bytes()
+}
+
 /// Requests that are taken back at once (CVE-2023-44487), 64 per write.
-fn rapid_reset(number: u32) -> Option<Vec<u8>> {
+fn rapid_reset(number: u32) -> Vec<u8> {
     const CANCEL: &[u8] = &[0, 0, 0, 8];
     let streams = (0..64).map(|index| 2 * (64 * number + index) + 1);
     let frames = streams.flat_map(|stream| {
-        [
-            frame(HEADERS, END_STREAM | END_HEADERS, stream, REQUEST),
-            frame(RST_STREAM, 0, stream, CANCEL),
-        ]
+        let request = frame(HEADERS, END_STREAM | END_HEADERS, stream, REQUEST);
+        [request, frame(RST_STREAM, 0, stream, CANCEL)]
     });
-    Some(frames.flatten().collect())
+    frames.flatten().collect()
 }
 
 /// A header block without end (CVE-2024-27316 and its kin).
-fn endless_continuation(number: u32) -> Option<Vec<u8>> {
+fn endless_continuation(number: u32) -> Vec<u8> {
     if number == 0 {
-        return Some(frame(HEADERS, END_STREAM, 1, REQUEST));
+        return frame(HEADERS, END_STREAM, 1, REQUEST);
     }
     // A literal that does not enter the table: name x, value of 100 bytes.
     let field = [b"\0\x01x\x64".as_slice(), &[b'v'; 100]].concat();
-    Some(frame(CONTINUATION, 0, 1, &field.repeat(150)))
+    frame(CONTINUATION, 0, 1, &field.repeat(150))
 }
 
 /// A few bytes that stand for megabytes: one long table entry, then references to it, on every stream.
-fn hpack_bomb(number: u32) -> Option<Vec<u8>> {
+fn hpack_bomb(number: u32) -> Vec<u8> {
     let mut block = REQUEST.to_vec();
     if number == 0 {
         block.extend(indexed_literal(b"x", &[b'v'; 3900]));
     }
     block.extend([NEWEST_ENTRY; 8192]);
-    Some(frame(
-        HEADERS,
-        END_STREAM | END_HEADERS,
-        2 * number + 1,
-        &block,
-    ))
+    frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block)
 }
 
 /// SETTINGS, each of which asks for an answer.
-fn settings(_: u32) -> Option<Vec<u8>> {
-    Some(frame(SETTINGS, 0, 0, &[]).repeat(512))
+fn settings(_: u32) -> Vec<u8> {
+    frame(SETTINGS, 0, 0, &[]).repeat(512)
 }
 
 /// PINGs, each of which asks for an answer (CVE-2019-9512).
-fn pings(_: u32) -> Option<Vec<u8>> {
-    Some(frame(PING, 0, 0, b"12345678").repeat(512))
+fn pings(_: u32) -> Vec<u8> {
+    frame(PING, 0, 0, b"12345678").repeat(512)
 }
 
 fn count(ends: Vec<Result<bool>>) -> Result<End> {

@@ -47,8 +47,8 @@ pub(crate) fn indexed_literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     field
 }
 
-/// Repeats the newest entry of the dynamic table: one byte that stands for a whole header field.
-pub(crate) const NEWEST_ENTRY: u8 = 0x80 | 62;
+/// Repeats entry 62, the newest of the dynamic table: one byte that stands for a whole header field.
+pub(crate) const NEWEST_ENTRY: u8 = 0x80 | 0x3e;
 
 #[cfg(test)]
 mod tests {
@@ -66,7 +66,7 @@ mod tests {
     fn long_values_have_long_lengths() {
         // RFC 7541 C.1.2 shows 1337 with a prefix of 5 bits; with 7 bits the rest is 1210.
         let field = indexed_literal(b"x", &[b'v'; 1337]);
-        assert_eq!(field[..6], [0x40, 1, b'x', 0x7f, 0x80 | 58, 9]);
+        assert_eq!(field[..6], [0x40, 1, b'x', 0x7f, 0xba, 9]);
         assert_eq!(field.len(), 6 + 1337);
     }
 }

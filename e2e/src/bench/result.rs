@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt::Display,
     fs,
     path::{Path, PathBuf},
     time::Duration,
@@ -32,7 +33,7 @@ const MAX_SPREAD: f64 = 0.15;
 const SMOKE_TOLERANCE: f64 = 0.2;
 
 /// How long a run waits for the machine to calm down, after a build for example.
-const CALM_PATIENCE: Duration = Duration::from_secs(300);
+const CALM_PATIENCE: Duration = Duration::from_mins(5);
 
 /// Waits until the load is low enough for a valid run, within reason.
 pub(crate) async fn until_calm() -> Result<()> {
@@ -88,13 +89,13 @@ impl Report {
         let nginx = summaries(&self.samples, Some(Protocol::Http1))
             .get(&Contender::Nginx)
             .map(|nginx| nginx.median);
-        if let (Some(stored), Some(nginx)) = (stored.get(&self.machine.cpu), nginx) {
-            if (nginx / stored - 1.0).abs() > SMOKE_TOLERANCE {
-                let tolerance = SMOKE_TOLERANCE * 100.0;
-                self.invalid.push(format!(
-                    "nginx took {nginx:.1} us, not {stored} us ± {tolerance:.0} % as before"
-                ));
-            }
+        if let (Some(stored), Some(nginx)) = (stored.get(&self.machine.cpu), nginx)
+            && (nginx / stored - 1.0).abs() > SMOKE_TOLERANCE
+        {
+            let tolerance = SMOKE_TOLERANCE * 100.0;
+            self.invalid.push(format!(
+                "nginx took {nginx:.1} us, not {stored} us ± {tolerance:.0} % as before"
+            ));
         }
         Ok(())
     }
@@ -114,49 +115,57 @@ impl Report {
     }
 
     fn markdown(&self, previous: Option<&(PathBuf, BTreeMap<String, f64>)>) -> String {
-        let mut text = format!(
-            "# HTTP bench\n\n{} of {} cores, {} MiB, Linux {}, commit {}, load {} before the start.\n\
-             {} rounds of {} s, proxy on one core, load and backend on another, one worker each.\n\n",
-            self.machine.cpu,
-            self.machine.cores,
-            self.machine.memory_mib,
-            self.machine.kernel,
-            self.machine.commit,
-            self.machine.load,
-            self.rounds,
-            self.seconds_per_measurement
-        );
+        let Machine {
+            cpu,
+            cores,
+            memory_mib,
+            kernel,
+            commit,
+            load,
+            versions,
+        } = &self.machine;
+        let mut parts = vec![
+            "# HTTP bench\n".to_owned(),
+            format!(
+                "{cpu} of {cores} cores, {memory_mib} MiB, Linux {kernel}, commit {commit}, load {load} before \
+                 the start.\n{} rounds of {} s; proxy on one core, load and backend on another; one worker each.\n",
+                self.rounds, self.seconds_per_measurement
+            ),
+        ];
         if self.invalid.is_empty() {
-            text.push_str("**Valid run.**\n\n");
+            parts.push("**Valid run.**\n".to_owned());
         } else {
-            text.push_str("**Invalid run**, not to be quoted:\n\n");
-            self.invalid
+            parts.push("**Invalid run**, not to be quoted:\n".to_owned());
+            parts.push(list(self.invalid.iter()));
+        }
+        parts.push("Versions:\n".to_owned());
+        parts.push(list(
+            versions
                 .iter()
-                .for_each(|reason| text.push_str(&format!("- {reason}\n")));
-            text.push('\n');
-        }
-        for (name, version) in &self.machine.versions {
-            text.push_str(&format!("- {name}: {version}\n"));
-        }
+                .map(|(name, version)| format!("{name}: {version}")),
+        ));
         let tables = [
             bars::table(&self.bars),
             self.cpu_table(),
             self.memory_table(),
             self.rounds_table(),
         ];
-        for table in tables.iter().filter(|table| !table.is_empty()) {
-            text.push_str(&format!("\n{table}"));
-        }
+        parts.extend(
+            tables
+                .iter()
+                .filter(|table| !table.is_empty())
+                .map(Table::to_string),
+        );
         if let Some(costs) = &self.routes {
-            text.push_str(&format!(
-                "\nA new table of {} routes is served {:.0} ms (median) after its file was renamed.\n",
-                costs.routes, costs.apply_ms
+            let RouteCosts {
+                routes, apply_ms, ..
+            } = costs;
+            parts.push(format!(
+                "A new table of {routes} routes is served {apply_ms:.0} ms (median) after its file was renamed.\n"
             ));
         }
-        if let Some((name, figures)) = previous {
-            text.push_str(&format!("\n{}", self.comparison(name, figures)));
-        }
-        text
+        parts.extend(previous.map(|(name, figures)| self.comparison(name, figures).to_string()));
+        parts.join("\n")
     }
 
     fn cpu_table(&self) -> Table {
@@ -250,6 +259,11 @@ impl Report {
     fn contenders(&self) -> std::collections::BTreeSet<Contender> {
         self.samples.iter().map(|sample| sample.contender).collect()
     }
+}
+
+fn list(items: impl Iterator<Item = impl Display>) -> String {
+    let lines: Vec<String> = items.map(|item| format!("- {item}")).collect();
+    lines.join("\n") + "\n"
 }
 
 fn cell(summary: &Summary) -> String {

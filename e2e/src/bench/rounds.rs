@@ -55,7 +55,8 @@ pub(crate) async fn requests(
                     protocol: Some(protocol),
                     count: load.requests,
                     per_second: load.per_second,
-                    cpu_us: microseconds(contender.service.cpu()? - before) / to_f64(load.requests),
+                    cpu_us: microseconds(contender.service.cpu_since(before)?)
+                        / to_f64(load.requests),
                 };
                 println!(
                     "round {round}: {:<10} {protocol:<14} {:>6.1} us per request, {:>6.0} requests/s",
@@ -92,7 +93,7 @@ pub(crate) async fn handshakes(arena: &Arena, rounds: usize, count: u32) -> Resu
                 protocol: None,
                 count: count.into(),
                 per_second: f64::from(count) / elapsed.as_secs_f64(),
-                cpu_us: microseconds(contender.service.cpu()? - before) / f64::from(count),
+                cpu_us: microseconds(contender.service.cpu_since(before)?) / f64::from(count),
             };
             println!(
                 "round {round}: {:<10} {:>6.1} us per handshake",

@@ -120,7 +120,7 @@ async fn poll_cost(proxy: &Proxy, client: &mut Client) -> Result<Duration> {
         client.get("/no-such-path").await?;
         sleep(POLL).await;
     }
-    Ok((proxy.service.thread_cpu(WORKER)? - before) / CALIBRATION)
+    Ok(proxy.service.thread_cpu(WORKER)?.saturating_sub(before) / CALIBRATION)
 }
 
 /// Asks for the mark's path until it is there; returns how often.

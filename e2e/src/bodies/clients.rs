@@ -13,7 +13,7 @@ use tokio::{process::Command, time::timeout};
 use crate::support::{binaries::installed, process::output_of, proxy::Proxy};
 
 /// How long one transfer may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Requests of an h2load run.
 const REQUESTS: &str = "20000";
 /// What a slow reader takes per second.
@@ -220,8 +220,8 @@ async fn expect_curl(curl: Command, way: Way, more: &str) -> Result<String> {
 
 async fn bounded(command: Command) -> Result<String> {
     let what = format!(
-        "{:?} takes longer than {} s",
-        command.as_std().get_program(),
+        "{} takes longer than {} s",
+        command.as_std().get_program().display(),
         PATIENCE.as_secs()
     );
     timeout(PATIENCE, output_of(command)).await.context(what)?

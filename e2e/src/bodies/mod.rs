@@ -5,7 +5,7 @@ mod echo;
 
 use std::{fs, net::SocketAddr, path::Path};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 use portcullis_routing::{ClusterProtocol, RoutePolicy};
 use tokio::process::Command;
@@ -15,7 +15,7 @@ use crate::support::{
     backend::Backend,
     binaries,
     certificate::Authority,
-    process::Service,
+    process::{Service, to_f64},
     proxy::{Proxy, free_address},
     report::{Table, Tally},
     table::TableBuilder,
@@ -24,6 +24,8 @@ use crate::support::{
 
 /// The most that a transfer may add to the proxy's memory, in MiB.
 const MAX_GROWTH: f64 = 16.0;
+/// Least share of requests under load that reuse a connection to the backend: it may take one per request at a time.
+const MIN_REUSE: f64 = 0.99;
 /// Forwarded to the backend over HTTP/1.1.
 const HTTP1_HOST: &str = "http1.example";
 /// Forwarded to the same backend over HTTP/2.
@@ -100,7 +102,7 @@ impl Bodies {
                 report
                     .check(
                         &format!("h2load {way}, {upstream} behind"),
-                        clients.h2load(way, host),
+                        reusing(&backend, clients.h2load(way, host)),
                     )
                     .await?;
             }
@@ -132,6 +134,23 @@ impl Bodies {
             .await?;
         report.close()
     }
+}
+
+/// `load`, whose requests must find connections to `backend` that are open already.
+async fn reusing(backend: &Backend, load: impl Future<Output = Result<String>>) -> Result<String> {
+    let before = (backend.requests(), backend.connections());
+    let result = load.await?;
+    let requests = to_f64(backend.requests() - before.0);
+    let connections = to_f64(backend.connections() - before.1);
+    let reuse = 1.0 - connections / requests;
+    ensure!(
+        reuse >= MIN_REUSE,
+        "{connections} connections to the backend for {requests} requests"
+    );
+    Ok(format!(
+        "{result}, {:.2} % on open upstream connections",
+        reuse * 100.0
+    ))
 }
 
 async fn grpc_server(python: &Path, folder: &Path) -> Result<(Service, SocketAddr)> {

@@ -134,7 +134,7 @@ async fn accept(
                 }
                 changed = mode.changed() => changed?,
             },
-            (Mode::Serving, None) => listener = Some(listen(address)?),
+            (Mode::Serving | Mode::BlackHole, None) => listener = Some(listen(address)?),
             (Mode::Refusing, _) => {
                 listener = None;
                 mode.changed().await?;
@@ -146,7 +146,6 @@ async fn accept(
                 mode.changed().await?;
                 socket.listen(BACKLOG)?;
             }
-            (Mode::BlackHole, None) => listener = Some(listen(address)?),
         }
     }
 }

@@ -20,6 +20,8 @@ use tokio::{
 
 /// How long a program may take to listen, or to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How much of a log stands in an error, in bytes.
+const LOG_END: usize = 4096;
 /// Pause between two looks at something that will change.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
@@ -44,7 +46,10 @@ impl Service {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| {
-                format!("cannot start {name}: {:?}", command.as_std().get_program())
+                format!(
+                    "cannot start {name}: {}",
+                    command.as_std().get_program().display()
+                )
             })?;
         let id = child.id().context("the process has just been started")?;
         let group = Pid::from_raw(id.cast_signed()).context("a process id is not 0")?;
@@ -56,14 +61,10 @@ impl Service {
         })
     }
 
-    /// What it is called in reports.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What it has printed so far.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+    /// The end of what it has printed so far.
+    fn log(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END)..]).into_owned()
     }
 
     /// Waits until it accepts connections on every one of `addresses`.
@@ -85,6 +86,11 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// CPU time of the whole process tree since it was `before`.
+    pub(crate) fn cpu_since(&self, before: Duration) -> Result<Duration> {
+        Ok(self.cpu()?.saturating_sub(before))
     }
 
     /// CPU time (user and system) of the whole process tree so far.
@@ -126,7 +132,7 @@ impl Service {
     }
 
     /// Sends `signal` to the first process only, as an operator does.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+    fn signal(&self, signal: Signal) -> Result<()> {
         Ok(rustix::process::kill_process(self.group, signal)?)
     }
 

@@ -1,0 +1,105 @@
+//! Streams that stay open through every edit: WebSockets, and bodies that go both ways over HTTP/1.1 and HTTP/2.
+
+use std::{cell::Cell, convert::Infallible, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use futures::{SinkExt, StreamExt, channel::mpsc};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+
+use super::manifests::HOST;
+use crate::support::client::{Client, Stream, Target};
+
+/// Pause between two messages.
+const PACE: Duration = Duration::from_millis(100);
+/// How long an echo may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open stream that echoes.
+pub(crate) enum EchoStream {
+    WebSocket(Box<WebSocketStream<Box<dyn Stream>>>),
+    Body {
+        sender: mpsc::Sender<Result<Frame<Bytes>, Infallible>>,
+        receiver: Incoming,
+        _client: Client,
+    },
+}
+
+impl EchoStream {
+    /// Opens a WebSocket.
+    pub(crate) async fn websocket(target: &Target) -> Result<Self> {
+        let scheme = if target.tls.is_some() { "wss" } else { "ws" };
+        let (socket, _) =
+            client_async(format!("{scheme}://{HOST}/ws"), target.open().await?).await?;
+        Ok(Self::WebSocket(Box::new(socket)))
+    }
+
+    /// Opens a request whose body and whose answer's body both stay open.
+    pub(crate) async fn body(target: &Target) -> Result<Self> {
+        let mut client = Client::connect(target).await?;
+        let (mut sender, frames) = mpsc::channel(1);
+        let request = client.request("POST", "/echo", BodyExt::boxed(StreamBody::new(frames)))?;
+        let opening = Bytes::from_static(b"open");
+        sender.send(Ok(Frame::data(opening.clone()))).await?;
+        let answer = timeout(PATIENCE, client.send(request))
+            .await
+            .context("no answer to a stream's head")??;
+        ensure!(answer.status() == 200, "status {}", answer.status());
+        let mut stream = Self::Body {
+            sender,
+            receiver: answer.into_body(),
+            _client: client,
+        };
+        stream.expect(&opening).await?;
+        Ok(stream)
+    }
+
+    /// Sends a message now and then, and expects it back, until `over`. Returns how many came back.
+    pub(crate) async fn run(mut self, over: &Cell<bool>) -> Result<u64> {
+        let mut count = 0;
+        while !over.get() {
+            sleep(PACE).await;
+            count += 1;
+            let message = Bytes::from(format!("message {count}"));
+            match &mut self {
+                Self::WebSocket(socket) => socket.send(Message::Binary(message.clone())).await?,
+                Self::Body { sender, .. } => sender.send(Ok(Frame::data(message.clone()))).await?,
+            }
+            self.expect(&message)
+                .await
+                .with_context(|| format!("after {} messages", count - 1))?;
+        }
+        Ok(count)
+    }
+
+    async fn expect(&mut self, message: &Bytes) -> Result<()> {
+        let mut received = Vec::new();
+        while received.len() < message.len() {
+            let data = timeout(PATIENCE, self.receive())
+                .await
+                .context("the echo takes too long")??;
+            received.extend_from_slice(&data);
+        }
+        ensure!(received == *message, "something else came back");
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Bytes> {
+        Ok(match self {
+            Self::WebSocket(socket) => socket
+                .next()
+                .await
+                .context("the WebSocket was cut")??
+                .into_data(),
+            Self::Body { receiver, .. } => receiver
+                .frame()
+                .await
+                .context("the stream was cut")??
+                .into_data()
+                .unwrap_or_default(),
+        })
+    }
+}
