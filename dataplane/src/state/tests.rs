@@ -193,7 +193,7 @@ fn a_bad_certificate_leaves_the_one_before_in_use() {
     let third = changed(&first, |table| {
         _ = table
             .certificates
-            .insert(certificate_key(), Arc::new(certificate()))
+            .insert(certificate_key(), Arc::new(certificate()));
     });
     assert_eq!(rejected(&state.apply(third).unwrap()), []);
     assert!(!Arc::ptr_eq(
@@ -348,7 +348,7 @@ fn what_is_equal_in_the_next_table_is_held_once() {
     let next = changed(&table(1, 3), |table| {
         _ = table
             .routes
-            .insert(route(0), path_route(0, PathMatch::Exact("/x".into())))
+            .insert(route(0), path_route(0, PathMatch::Exact("/x".into())));
     });
     state.apply(next).unwrap();
     let after = snapshot(&state);
