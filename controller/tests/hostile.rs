@@ -1,7 +1,7 @@
 //! Manifests with hostile values: nothing panics, and a table never holds what a data plane would reject.
 //!
-//! Every field that occurs in the manifests of the golden cases is replaced, one at a time, by values that an API server
-//! would refuse but that a file may hold.
+//! Every field that occurs in the golden cases without errors is replaced, one at a time, by values that an API server
+//! should refuse. The translation does not rely on that: it gets them past the schemas.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use portcullis_controller::{Options, manifests::Loaded, translate};
+use portcullis_controller::{Options, Severity, manifests::Loaded, translate};
 use portcullis_routing::validate;
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ fn tables_hold_only_what_a_data_plane_accepts() {
             &mut seen,
         );
     }
-    assert!(seen.len() > 100, "only {} fields were tried", seen.len());
+    assert!(seen.len() > 80, "only {} fields were tried", seen.len());
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
@@ -47,12 +47,15 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
-/// Tries hostile values in all fields of a case that are not in `seen` yet.
+/// Tries hostile values in all fields of a case that are not in `seen` yet. In a case with errors the rule at hand may be
+/// rejected anyhow, so such a case proves nothing.
 fn try_case(case: &str, manifests: &[Value], defaults: &[Value], seen: &mut BTreeSet<String>) {
     for (index, manifest) in manifests.iter().enumerate() {
         let others = manifests[..index].iter().chain(&manifests[index + 1..]);
-        let others = load(Loaded::default(), others.chain(defaults));
-        check(load(others.clone(), [manifest]), case);
+        let others = load(Loaded::accepted(), others.chain(defaults));
+        if !check(&load(others.clone(), [manifest]), case) {
+            continue;
+        }
         for pointer in leaves(manifest) {
             if !seen.insert(format!("{} {}", manifest["kind"], shape(&pointer))) {
                 continue;
@@ -61,7 +64,7 @@ fn try_case(case: &str, manifests: &[Value], defaults: &[Value], seen: &mut BTre
                 let mut changed = manifest.clone();
                 *changed.pointer_mut(&pointer).unwrap() = hostile;
                 check(
-                    load(others.clone(), [&changed]),
+                    &load(others.clone(), [&changed]),
                     &format!("{case} {pointer}"),
                 );
             }
@@ -136,10 +139,16 @@ fn load<'a>(mut loaded: Loaded, manifests: impl IntoIterator<Item = &'a Value>) 
     loaded
 }
 
-fn check(loaded: Loaded, what: &str) {
+/// Whether the manifests are good; in any case their tables must be.
+fn check(loaded: &Loaded, what: &str) -> bool {
     let translation = translate(&loaded.resources, &Options::standalone());
     for table in translation.tables.into_values() {
         let rejections = validate::table(Arc::new(table));
         assert!(rejections.is_empty(), "{what}: {rejections:?}");
     }
+    let problems = loaded.problems.iter().map(|problem| problem.severity);
+    let findings = translation.findings.iter().map(|finding| finding.severity);
+    problems
+        .chain(findings)
+        .all(|severity| severity != Severity::Error)
 }

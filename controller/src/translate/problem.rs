@@ -135,18 +135,6 @@ impl Problems {
         result.map_err(|problem| self.tell(problem)).ok()
     }
 
-    /// Warns of a list that is longer than the Gateway API allows: it works from a file, a cluster would refuse it.
-    pub(crate) fn warn_if_longer(&mut self, field: &Field<'_>, length: usize, limit: usize) {
-        if length > limit {
-            self.tell(Problem::warning(
-                "ExceedsApiLimit",
-                field,
-                format!("has {length} entries, but the Gateway API allows {limit}: a cluster would refuse this object"),
-                "split it over several rules or routes",
-            ));
-        }
-    }
-
     /// Whether the rule cannot be carried out.
     pub(crate) fn reject_rule(&self) -> bool {
         self.0

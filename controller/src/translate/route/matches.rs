@@ -1,7 +1,5 @@
 //! `rules[].matches`: path, method, headers and query parameters.
 
-use std::collections::BTreeSet;
-
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesMatches, HttpRouteRulesMatchesHeaders, HttpRouteRulesMatchesHeadersType,
     HttpRouteRulesMatchesMethod, HttpRouteRulesMatchesPath, HttpRouteRulesMatchesPathType,
@@ -18,11 +16,7 @@ use crate::translate::{
     problem::{Problem, Problems},
 };
 
-/// Limits of the Gateway API's schema: matches of a rule, headers or query parameters of a match, bytes of a path, of a
-/// header's value.
-const MAX_MATCHES: usize = 64;
-const MAX_CONDITIONS: usize = 16;
-const MAX_PATH: usize = 1024;
+/// Longest value of a header to compare with, in bytes, by the Gateway API's schema.
 const MAX_VALUE: usize = 4096;
 
 /// The matches of a rule; those that are wrong are told and left out. Without any, a rule matches every path.
@@ -40,7 +34,6 @@ pub(super) fn translate(
             query: Vec::new(),
         }];
     }
-    problems.warn_if_longer(field, matches.len(), MAX_MATCHES);
     matches
         .iter()
         .enumerate()
@@ -54,13 +47,17 @@ fn route_match(
     problems: &mut Problems,
 ) -> Option<RouteMatch> {
     let path = problems.keep(path_match(spec.path.as_ref(), &field.child("path")));
-    let headers = headers(
+    let headers = conditions(
         spec.headers.as_deref().unwrap_or_default(),
+        header_match,
+        |header| &header.name,
         &field.child("headers"),
         problems,
     );
-    let query = query(
+    let query = conditions(
         spec.query_params.as_deref().unwrap_or_default(),
+        query_match,
+        |parameter| &parameter.name,
         &field.child("queryParams"),
         problems,
     );
@@ -89,16 +86,6 @@ fn path_match(
     };
     let value = spec.value.as_deref().unwrap_or("/");
     let field = field.child("value");
-    if value.len() > MAX_PATH {
-        return Err(Problem::unsupported(
-            &field,
-            format!(
-                "the path is {} bytes long, but at most {MAX_PATH} are allowed",
-                value.len()
-            ),
-            "shorten it",
-        ));
-    }
     let normalised = || {
         path::normalised(value).map_err(|why| {
             Problem::unsupported(
@@ -161,27 +148,37 @@ fn fault(error: &PatternError) -> String {
     }
 }
 
-fn headers(
-    specs: &[HttpRouteRulesMatchesHeaders],
+/// The conditions of a match on named things, or nothing if one of them is wrong. Of several with the same name only the
+/// first counts: "subsequent entries MUST be ignored", says the API.
+fn conditions<S, C>(
+    specs: &[S],
+    read: fn(&S, &Field<'_>) -> Result<C, Problem>,
+    name: fn(&C) -> &str,
     field: &Field<'_>,
     problems: &mut Problems,
-) -> Option<Vec<HeaderMatch>> {
-    problems.warn_if_longer(field, specs.len(), MAX_CONDITIONS);
-    let mut names = BTreeSet::new();
-    let mut headers = Vec::with_capacity(specs.len());
+) -> Option<Vec<C>> {
+    let mut good: Vec<C> = Vec::with_capacity(specs.len());
     let mut all_good = true;
     for (index, spec) in specs.iter().enumerate() {
         let field = field.at(index);
-        match header_match(spec, &field) {
-            Ok(header) if names.insert(header.name.clone()) => headers.push(header),
-            Ok(header) => problems.tell(repeated(&field, "header", &header.name)),
-            Err(problem) => {
-                problems.tell(problem);
-                all_good = false;
+        match problems.keep(read(spec, &field)) {
+            Some(next) if good.iter().any(|earlier| name(earlier) == name(&next)) => {
+                problems.tell(repeated(name(&next), &field));
             }
+            Some(next) => good.push(next),
+            None => all_good = false,
         }
     }
-    all_good.then_some(headers)
+    all_good.then_some(good)
+}
+
+fn repeated(name: &str, field: &Field<'_>) -> Problem {
+    Problem::warning(
+        "RepeatedMatch",
+        field,
+        format!("`{name}` stands in this list already; only its first entry counts"),
+        "remove one of them, or join both conditions in one regular expression",
+    )
 }
 
 fn header_match(
@@ -226,29 +223,6 @@ fn header_value(value: &str, field: &Field<'_>) -> Result<String, Problem> {
     ))
 }
 
-fn query(
-    specs: &[HttpRouteRulesMatchesQueryParams],
-    field: &Field<'_>,
-    problems: &mut Problems,
-) -> Option<Vec<QueryMatch>> {
-    problems.warn_if_longer(field, specs.len(), MAX_CONDITIONS);
-    let mut names = BTreeSet::new();
-    let mut query = Vec::with_capacity(specs.len());
-    let mut all_good = true;
-    for (index, spec) in specs.iter().enumerate() {
-        let field = field.at(index);
-        match query_match(spec, &field) {
-            Ok(parameter) if names.insert(parameter.name.clone()) => query.push(parameter),
-            Ok(parameter) => problems.tell(repeated(&field, "query parameter", &parameter.name)),
-            Err(problem) => {
-                problems.tell(problem);
-                all_good = false;
-            }
-        }
-    }
-    all_good.then_some(query)
-}
-
 fn query_match(
     spec: &HttpRouteRulesMatchesQueryParams,
     field: &Field<'_>,
@@ -274,16 +248,6 @@ fn query_match(
         name: spec.name.clone(),
         value,
     })
-}
-
-/// "Only the first entry with an equivalent name MUST be considered", says the API.
-fn repeated(field: &Field<'_>, what: &str, name: &str) -> Problem {
-    Problem::warning(
-        "RepeatedMatch",
-        field,
-        format!("the {what} `{name}` stands in this match already; only its first entry counts"),
-        "remove one of them, or join both conditions in one regular expression",
-    )
 }
 
 fn method_name(

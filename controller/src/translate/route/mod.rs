@@ -27,9 +27,6 @@ use crate::{
 };
 
 const KIND: &str = "HTTPRoute";
-/// By the Gateway API's schema: rules of a route, hostnames of a route.
-const MAX_RULES: usize = 16;
-const MAX_HOSTNAMES: usize = 16;
 
 /// What a route object becomes, independent of its parents. Everything in it has been reported already.
 #[derive(Debug, Default)]
@@ -77,7 +74,6 @@ pub(crate) fn convert<'a>(
         .as_deref()
         .filter(|rules| !rules.is_empty())
         .unwrap_or(&default_rule);
-    problems.warn_if_longer(&rules_field, rules.len(), MAX_RULES);
     let mut names = rule_names(rules, &rules_field, &mut problems).into_iter();
     let mut rejections = converted.sort(problems, &object, ctx);
 
@@ -170,7 +166,6 @@ fn hostnames(
     problems: &mut Problems,
 ) -> Option<Vec<String>> {
     let specs = specs.unwrap_or_default();
-    problems.warn_if_longer(field, specs.len(), MAX_HOSTNAMES);
     let hostnames: BTreeSet<_> = specs
         .iter()
         .filter(|name| is_hostname(name))

@@ -1,5 +1,8 @@
 //! Paths in manifests: checked, and brought into the normal form in which requests are matched.
 
+/// Longest path, in bytes, by the Gateway API's schema.
+const MAX_PATH: usize = 1024;
+
 /// Brings the path of a match into the form in which the proxy sees a request's path: percent-encoded unreserved
 /// characters are decoded, other encodings are in upper case (RFC 3986 6.2.2). The error says what is wrong with it.
 ///
@@ -41,6 +44,12 @@ fn has_dot_segment(path: &str) -> bool {
 
 /// Decodes unreserved characters and writes the other encodings in upper case; refuses what is no path character.
 fn decoded(path: &str) -> Result<String, String> {
+    if path.len() > MAX_PATH {
+        return Err(format!(
+            "is {} bytes long, but at most {MAX_PATH} are allowed",
+            path.len()
+        ));
+    }
     let mut text = String::with_capacity(path.len());
     let mut rest = path.chars();
     while let Some(character) = rest.next() {
@@ -136,6 +145,14 @@ mod tests {
         ] {
             assert!(normalised(given).is_err(), "{given}");
         }
+    }
+
+    #[test]
+    fn length_is_bounded() {
+        let longest = format!("/{}", "a".repeat(MAX_PATH - 1));
+        assert_eq!(normalised(&longest).as_deref(), Ok(&*longest));
+        assert!(normalised(&format!("{longest}a")).is_err());
+        assert!(replacement(&format!("{longest}a")).is_err());
     }
 
     #[test]

@@ -13,9 +13,6 @@ use super::{
 };
 use crate::translate::{field::Field, problem::Problem};
 
-/// BackendRefs of one rule, by the Gateway API's schema.
-const MAX_BACKENDS: usize = 16;
-
 /// What a rule becomes.
 pub(super) struct Rule {
     /// Empty if none of the rule's matches is valid: then there is nothing to route.
@@ -133,9 +130,6 @@ fn forward(
         ));
         return respond("invalid_backend");
     }
-    scope
-        .problems
-        .warn_if_longer(field, specs.len(), MAX_BACKENDS);
     let backends = specs.iter().enumerate();
     RouteAction::Forward(
         backends

@@ -12,14 +12,11 @@ use crate::translate::{
 
 /// `maxAge` in seconds if it is not given.
 const DEFAULT_MAX_AGE: i64 = 5;
-/// Entries of one list, by the Gateway API's schema.
-const MAX_ENTRIES: usize = 64;
 
 /// The policy; entries that are wrong are told and left out.
 pub(super) fn translate(spec: &CorsSpec, field: &Field<'_>, problems: &mut Problems) -> Cors {
     let mut list = |name, entries: &[String], read: Reader| {
         let field = field.child(name);
-        problems.warn_if_longer(&field, entries.len(), MAX_ENTRIES);
         let entries = entries.iter().enumerate();
         entries
             .filter_map(|(index, entry)| problems.keep(read(entry, &field.at(index))))

@@ -19,8 +19,6 @@ const FRAMING: [HeaderName; 5] = [
     header::UPGRADE,
     header::TE,
 ];
-/// Entries of one list, by the Gateway API's schema.
-const MAX_ENTRIES: usize = 16;
 
 /// The list that each header stands in, by name.
 type Used = BTreeMap<String, &'static str>;
@@ -47,7 +45,6 @@ fn fields(
     problems: &mut Problems,
 ) -> Vec<HeaderField> {
     let list = field.child(action);
-    problems.warn_if_longer(&list, specs.len(), MAX_ENTRIES);
     let mut fields = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
         let field = list.at(index);
@@ -71,7 +68,6 @@ fn names(
     list: &Field<'_>,
     problems: &mut Problems,
 ) -> Vec<String> {
-    problems.warn_if_longer(list, names.len(), MAX_ENTRIES);
     let mut removed = Vec::with_capacity(names.len());
     for (index, name) in names.iter().enumerate() {
         let field = list.at(index);

@@ -19,9 +19,6 @@ use self::spec::{FilterSpec, MirrorSpec};
 use super::scope::Scope;
 use crate::translate::{field::Field, problem::Problem};
 
-/// Filters of one rule or backendRef, by the Gateway API's schema.
-const MAX_FILTERS: usize = 16;
-
 /// Where filters stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
@@ -39,7 +36,7 @@ pub(super) struct Filters {
 }
 
 /// Converts filters, of whichever of the bindings' types; those that are wrong are told and left out. `by_prefix` tells
-/// whether every match of the rule is a PathPrefix.
+/// whether every match of the rule is a `PathPrefix`.
 pub(super) fn translate<F: Serialize>(
     specs: Option<&[F]>,
     place: Place,
@@ -48,9 +45,6 @@ pub(super) fn translate<F: Serialize>(
     scope: &mut Scope<'_, '_>,
 ) -> Filters {
     let specs = specs.unwrap_or_default();
-    scope
-        .problems
-        .warn_if_longer(field, specs.len(), MAX_FILTERS);
     let mut filters = Filters::default();
     let mut kinds = BTreeSet::new();
     for (index, spec) in specs.iter().enumerate() {

@@ -8,7 +8,7 @@ use crate::translate::{field::Field, problem::Problem};
 /// `statusCode` if it is not given.
 const DEFAULT_STATUS: i64 = 302;
 
-/// The redirect. `by_prefix` tells whether every match of the rule is a PathPrefix.
+/// The redirect. `by_prefix` tells whether every match of the rule is a `PathPrefix`.
 pub(super) fn translate(
     spec: &RedirectSpec,
     by_prefix: bool,

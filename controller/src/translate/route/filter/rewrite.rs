@@ -5,10 +5,7 @@ use portcullis_routing::filter::{PathModifier, UrlRewrite};
 use super::spec::{PathModifierSpec, RewriteSpec};
 use crate::translate::{field::Field, hostname, problem::Problem, route::path};
 
-/// Bytes of a replacement, by the Gateway API's schema.
-const MAX_PATH: usize = 1024;
-
-/// The rewrite. `by_prefix` tells whether every match of the rule is a PathPrefix.
+/// The rewrite. `by_prefix` tells whether every match of the rule is a `PathPrefix`.
 pub(super) fn translate(
     spec: &RewriteSpec,
     by_prefix: bool,
@@ -37,7 +34,7 @@ pub(super) fn hostname(
     })
 }
 
-/// How the path changes. `by_prefix` tells whether every match of the rule is a PathPrefix: only then is there a prefix
+/// How the path changes. `by_prefix` tells whether every match of the rule is a `PathPrefix`: only then is there a prefix
 /// to replace.
 pub(super) fn path_modifier(
     spec: Option<&PathModifierSpec>,
@@ -87,11 +84,5 @@ fn replacement(text: Option<&str>, field: &Field<'_>) -> Result<String, Problem>
     };
     let text =
         text.ok_or_else(|| refused("the type asks for this field, but it is not set".into()))?;
-    if text.len() > MAX_PATH {
-        return Err(refused(format!(
-            "the path is {} bytes long, but at most {MAX_PATH} are allowed",
-            text.len()
-        )));
-    }
     path::replacement(text).map_err(|why| refused(format!("the path {text:?} {why}")))
 }
