@@ -14,17 +14,19 @@ use std::{
 use slab::Slab;
 
 /// Time between two sweeps.
-pub const TICK: Duration = Duration::from_millis(250);
+pub(crate) const TICK: Duration = Duration::from_millis(250);
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
 /// All deadlines of a worker.
 #[derive(Debug)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     started: Instant,
     /// Milliseconds since `started`, as of the last sweep.
     now: Cell<u64>,
+    /// Everybody drains, whoever comes included.
+    draining: Cell<bool>,
     watches: RefCell<Slab<Rc<Watch>>>,
 }
 
@@ -40,7 +42,7 @@ struct Watch {
 
 /// A deadline, and the signal to drain. Gone when dropped.
 #[derive(Debug)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     watch: Rc<Watch>,
     key: usize,
     all: Rc<Deadlines>,
@@ -48,7 +50,7 @@ pub struct Deadline {
 
 /// What ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(crate) enum Due {
     /// The deadline has passed.
     Passed,
     /// The connection is to finish what it has and close.
@@ -57,19 +59,20 @@ pub enum Due {
 
 impl Deadlines {
     /// Without any deadline.
-    pub fn new() -> Rc<Self> {
+    pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             started: Instant::now(),
             now: Cell::new(0),
+            draining: Cell::new(false),
             watches: RefCell::default(),
         })
     }
 
     /// A new, unset deadline. One with a `port` is drained together with it.
-    pub fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
+    pub(crate) fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
         let watch = Rc::new(Watch {
             at: Cell::new(NEVER),
-            draining: Cell::new(false),
+            draining: Cell::new(port.is_some() && self.draining.get()),
             port,
             waker: RefCell::new(None),
         });
@@ -82,7 +85,7 @@ impl Deadlines {
     }
 
     /// Wakes everybody whose deadline has passed.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         self.sweep_at(self.started.elapsed());
     }
 
@@ -95,8 +98,9 @@ impl Deadlines {
         }
     }
 
-    /// Tells the connections of `port`, or all of them, to drain.
-    pub fn drain(&self, port: Option<u16>) {
+    /// Tells the connections of `port`, or all of them, to drain; with all of them those that are still to come.
+    pub(crate) fn drain(&self, port: Option<u16>) {
+        self.draining.set(self.draining.get() || port.is_none());
         for (_, watch) in self.watches.borrow().iter() {
             if watch.port.is_some() && (port.is_none() || watch.port == port) {
                 watch.draining.set(true);
@@ -116,7 +120,7 @@ impl Watch {
 
 impl Deadline {
     /// Passes `duration` from now.
-    pub fn set(&self, duration: Duration) {
+    pub(crate) fn set(&self, duration: Duration) {
         // The present may be one tick ahead of the last sweep.
         let at = self
             .all
@@ -128,17 +132,17 @@ impl Deadline {
     }
 
     /// Does not pass any more.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.watch.at.set(NEVER);
     }
 
     /// Whether the connection is to finish what it has and close.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.watch.draining.get()
     }
 
     /// Waits for the deadline.
-    pub fn poll_passed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_passed(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.watch.at.get() <= self.all.now.get() {
             return Poll::Ready(());
         }
@@ -153,7 +157,7 @@ impl Deadline {
     }
 
     /// Waits for the deadline or for the signal to drain.
-    pub fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
+    pub(crate) fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
         if self.is_draining() {
             return Poll::Ready(Due::Drain);
         }
@@ -207,7 +211,9 @@ mod tests {
         all.drain(None);
         assert_eq!(due(&second), Poll::Ready(Due::Drain));
         assert_eq!(due(&stream), Poll::Pending);
-        drop((first, second, stream));
+        let late = all.register(Some(80));
+        assert_eq!(due(&late), Poll::Ready(Due::Drain));
+        drop((first, second, stream, late));
         assert!(all.watches.borrow().is_empty());
     }
 }

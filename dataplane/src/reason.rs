@@ -76,6 +76,8 @@ reasons! {
     NoEndpoint = 503 "no_endpoint" "the backend has no ready endpoint";
     /// A connection limit towards the backend is reached.
     Overloaded = 503 "overloaded" "the limit of connections to the backend is reached";
+    /// The worker's limit of connections is reached; the connection was closed without an answer.
+    TooManyConnections = 503 "too_many_connections" "the limit of client connections is reached";
     /// `timeouts.request` passed.
     RequestDeadline = 504 "request_deadline" "the request's timeout passed";
     /// `timeouts.backendRequest` passed on the last attempt.

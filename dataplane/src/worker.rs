@@ -2,15 +2,25 @@
 
 use std::{
     cell::{Cell, RefCell},
+    io,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use arc_swap::{ArcSwapOption, Cache};
+use tokio::{
+    runtime,
+    sync::mpsc::UnboundedReceiver,
+    task::spawn_local,
+    time::{Instant, sleep},
+};
 
 use crate::{
-    deadline::Deadlines,
+    deadline::{self, Deadlines},
     exchange::retry::RetryBudget,
+    listener::AcceptLoops,
+    reason::Reason,
     state::Snapshot,
     telemetry::{AccessLog, WorkerMetrics},
     upstream::Upstreams,
@@ -18,6 +28,48 @@ use crate::{
 
 /// Where the control thread leaves snapshots.
 type SnapshotCell = Arc<ArcSwapOption<Snapshot>>;
+
+/// How often it is looked whether the last connection is gone.
+const DRAIN_STEP: Duration = Duration::from_millis(10);
+
+/// What the control thread tells a worker.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept connections of this port of the spec, from this socket too.
+    Open {
+        port: u16,
+        socket: std::net::TcpListener,
+    },
+    /// Accept what has arrived on this port, then no more; its connections drain.
+    Close { port: u16 },
+    /// There is a new snapshot. Requests would find it by themselves; this lets go of the old one where there are none.
+    Refresh,
+    /// Finish what there is within `grace`, then end.
+    Drain { grace: Duration },
+}
+
+/// What a worker is started with.
+pub(crate) struct Start {
+    pub(crate) id: usize,
+    pub(crate) published: SnapshotCell,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) access_log: AccessLog,
+    pub(crate) commands: UnboundedReceiver<Command>,
+}
+
+impl Start {
+    /// Runs the worker on this thread until it has drained. Fails if the system gives it no runtime.
+    pub(crate) fn run(self) -> io::Result<()> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(runtime::LocalOptions::default())?;
+        runtime.block_on(async {
+            let worker = Worker::new(self.id, &self.published, self.metrics, self.access_log);
+            Rc::new(worker).obey(self.commands).await;
+        });
+        Ok(())
+    }
+}
 
 /// The state of one worker thread.
 pub struct Worker {
@@ -62,6 +114,75 @@ impl Worker {
         }
     }
 
+    /// Does what it is told until it is told to drain, or nobody is left to tell it anything.
+    async fn obey(self: Rc<Self>, mut commands: UnboundedReceiver<Command>) {
+        spawn_local({
+            let worker = Rc::clone(&self);
+            async move { worker.access_log.keep_flushing().await }
+        });
+        spawn_local({
+            let deadlines = Rc::clone(&self.deadlines);
+            async move {
+                loop {
+                    sleep(deadline::TICK).await;
+                    deadlines.sweep();
+                }
+            }
+        });
+        let ports = AcceptLoops::new(Rc::clone(&self));
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Open { port, socket } => {
+                    if let Err(error) = ports.open(port, socket) {
+                        tracing::error!(worker = self.id, port, %error, "no connection can be accepted");
+                    }
+                }
+                Command::Close { port } => {
+                    ports.close(port);
+                    self.deadlines.drain(Some(port));
+                }
+                Command::Refresh => drop(self.snapshot()),
+                Command::Drain { grace } => return self.drain(&ports, grace).await,
+            }
+        }
+    }
+
+    /// Lets connections finish. Whoever has not heard of the end yet may still connect and gets one answer, until there is
+    /// no connection left or half of the time is over.
+    async fn drain(&self, ports: &AcceptLoops, grace: Duration) {
+        let now = Instant::now();
+        self.deadlines.drain(None);
+        self.without_connections(now + grace / 2).await;
+        ports.close_all();
+        // The loops empty their queues before they end.
+        sleep(DRAIN_STEP).await;
+        self.without_connections(now + grace).await;
+        if self.connections.get() > 0 {
+            tracing::warn!(worker = self.id, connections = self.connections.get(), "connections are cut");
+        }
+    }
+
+    /// Waits until there is no connection, or until `end`.
+    async fn without_connections(&self, end: Instant) {
+        while self.connections.get() > 0 && Instant::now() < end {
+            sleep(DRAIN_STEP).await;
+        }
+    }
+
+    /// Counts a connection that was accepted; `None` if there are too many. Before the first table there is no listener,
+    /// so nothing is accepted either.
+    pub(crate) fn open_connection(self: &Rc<Self>) -> Option<OpenConnection> {
+        let most = self.snapshot()?.settings().limits.max_connections;
+        let open = self.connections.get();
+        if open >= most {
+            self.metrics.error(Reason::TooManyConnections);
+            return None;
+        }
+        self.connections.set(open + 1);
+        self.metrics.connection_opened();
+        Some(OpenConnection(Rc::clone(self)))
+    }
+
     /// The present snapshot; `None` before the first table. A request takes it once and keeps it. One atomic load, unless
     /// there is a new one, which the upstreams then learn of first.
     pub fn snapshot(&self) -> Option<Rc<Arc<Snapshot>>> {
@@ -78,5 +199,15 @@ impl Worker {
                 Some(fresh)
             }
         }
+    }
+}
+
+/// A connection that counts as open until this is dropped, however it ends.
+pub(crate) struct OpenConnection(Rc<Worker>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
+        self.0.metrics.connection_closed();
     }
 }

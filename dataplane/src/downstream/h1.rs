@@ -283,7 +283,7 @@ impl H1 {
         }
         self.session.write_response_header(Box::new(head)).await?;
         self.state = ResponseState::Body;
-        Ok(())
+        if end { self.finish().await } else { Ok(()) }
     }
 
     /// Decides how the response's body is delimited (RFC 9112 6.3).
@@ -320,6 +320,9 @@ impl H1 {
     }
 
     pub(super) async fn finish(&mut self) -> Result<(), DownstreamError> {
+        if self.state == ResponseState::Complete {
+            return Ok(());
+        }
         self.state = ResponseState::Broken;
         self.session.finish_body().await?;
         self.state = ResponseState::Complete;

@@ -37,6 +37,7 @@ pub use self::{
 use crate::{
     plan::PreparedRoute,
     telemetry::{Labels, Metrics, metrics::TableOutcome},
+    tls::TlsListeners,
     upstream::tls,
 };
 
@@ -317,7 +318,10 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     rejected.extend(others);
     rejected.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
     rejected.dedup_by(|a, b| (a.kind, &a.key) == (b.kind, &b.key));
+    let none = TlsListeners::default();
+    let known = previous.map_or(&none, |previous| &previous.tls);
     Snapshot {
+        tls: TlsListeners::build(known, table, &certificates),
         compiled,
         certificates,
         labels: Arc::<Labels>::default(),

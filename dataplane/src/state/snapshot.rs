@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portcullis_routing::{ProxySettings, Rejection, ResourceKind, compile::CompiledTable};
 
 use super::certificates::Certificates;
-use crate::{plan::PreparedRoute, telemetry::Labels};
+use crate::{plan::PreparedRoute, telemetry::Labels, tls::TlsListeners};
 
 /// A table in the form that requests need it. A request keeps the snapshot that it began with.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub struct Snapshot {
     pub compiled: CompiledTable<PreparedRoute>,
     /// Certificates with their keys, decoded.
     pub certificates: Certificates,
+    /// TLS of the HTTPS listeners.
+    pub tls: TlsListeners,
     /// Which resources have metrics of their own.
     pub labels: Arc<Labels>,
     pub(super) settings: Arc<ProxySettings>,

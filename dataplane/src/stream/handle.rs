@@ -127,6 +127,23 @@ impl ReadHandle {
         Poll::Pending
     }
 
+    /// Whether the stream begins with `expected`, which must not be empty. Decided at the first byte that differs; nothing
+    /// is consumed.
+    pub fn poll_starts_with(&self, cx: &mut Context<'_>, expected: &[u8]) -> Poll<io::Result<bool>> {
+        let inner = &mut *self.shared.lock();
+        loop {
+            let length = inner.read.len().min(expected.len());
+            let begins = inner.read.get(..length) == expected.get(..length);
+            if !begins || length == expected.len() {
+                return Poll::Ready(Ok(begins));
+            }
+            let want = inner.guard.want();
+            if ready!(inner.poll_fill(cx, want))? == 0 {
+                return Poll::Ready(Ok(false));
+            }
+        }
+    }
+
     /// Whether bytes have arrived that no message has claimed.
     pub fn has_unread(&self) -> bool {
         !self.shared.lock().read.is_empty()

@@ -1,0 +1,104 @@
+//! From an accepted socket to a session: PROXY protocol, TLS, and which HTTP is spoken.
+
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll};
+
+use portcullis_routing::{ListenerKey, listener::ListenerProtocol};
+use tokio::net::TcpStream;
+
+use crate::{
+    deadline::Deadline,
+    downstream::{Connection, Downstream, h1, h2},
+    exchange,
+    proxy_protocol,
+    state::Snapshot,
+    stream::{BufferedStream, ReadHandle},
+    telemetry::HandshakeResult,
+    tls::accept::{Accepted, accept},
+    worker::{OpenConnection, Worker},
+};
+
+/// What every HTTP/2 connection begins with (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves a connection until it ends.
+pub(super) async fn serve(worker: Rc<Worker>, open: OpenConnection, port: u16, tcp: TcpStream, peer: SocketAddr) {
+    let deadline = Rc::new(worker.deadlines.register(Some(port)));
+    let Some(snapshot) = worker.snapshot() else { return };
+    let limits = snapshot.settings().limits.clone();
+    deadline.set(limits.header_timeout.duration());
+    let established = establish(&worker, &snapshot, port, tcp, peer, &deadline).await;
+    // A connection may outlive many tables.
+    drop(snapshot);
+    let (stream, connection) = match established {
+        Ok(established) => established,
+        Err(error) => {
+            tracing::debug!(port, %peer, %error, "no session came of a connection");
+            return;
+        }
+    };
+    let exchange = async |downstream: &mut Downstream| exchange::serve(&worker, &connection, downstream).await;
+    let refused = |reason| worker.metrics.error(reason);
+    if connection.http2 {
+        h2::serve(stream, deadline, &worker.deadlines, &limits, exchange, refused).await;
+    } else {
+        h1::serve(stream, &connection, deadline, &limits, exchange, refused).await;
+    }
+    drop(open);
+}
+
+async fn establish(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    port: u16,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> io::Result<(BufferedStream, Connection)> {
+    let mut client = peer;
+    if snapshot.settings().client_address.proxy_protocol
+        && let Some(address) = proxy_protocol::read(&mut tcp, deadline).await?
+    {
+        client = address;
+    }
+    let local = tcp.local_addr()?;
+    let connection = |tls: Option<(Option<Box<str>>, ListenerKey)>, http2| {
+        let is_tls = tls.is_some();
+        let (sni, sni_listener) = tls.map(|(sni, listener)| (sni, Some(listener))).unwrap_or_default();
+        Connection { port, tls: is_tls, sni, sni_listener, client, local, http2 }
+    };
+    let protocol = snapshot.compiled.port(port).map(|port| port.protocol());
+    if protocol == Some(ListenerProtocol::Https) {
+        let Accepted { stream, sni, listener } = handshake(worker, tcp, snapshot, port, deadline).await?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        return Ok((BufferedStream::new(stream), connection(Some((sni, listener)), http2)));
+    }
+    let stream = BufferedStream::new(tcp);
+    let http2 = begins_with_preface(&stream.read_handle(), deadline).await?;
+    Ok((stream, connection(None, http2)))
+}
+
+async fn handshake(
+    worker: &Worker,
+    tcp: TcpStream,
+    snapshot: &Snapshot,
+    port: u16,
+    deadline: &Deadline,
+) -> io::Result<Accepted> {
+    let accepted = accept(tcp, snapshot, port, deadline).await;
+    worker.metrics.tls_handshake(match &accepted {
+        Ok(accepted) if accepted.is_resumed() => HandshakeResult::Resumed,
+        Ok(_) => HandshakeResult::Full,
+        Err(_) => HandshakeResult::Failed,
+    });
+    accepted
+}
+
+/// Whether the client speaks HTTP/2 by prior knowledge. Decided at the first byte that differs, so that no HTTP/1
+/// request, however short, is waited for in vain.
+async fn begins_with_preface(reader: &ReadHandle, deadline: &Deadline) -> io::Result<bool> {
+    poll_fn(|cx| match reader.poll_starts_with(cx, PREFACE) {
+        Poll::Ready(result) => Poll::Ready(result),
+        Poll::Pending => deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+    })
+    .await
+}
