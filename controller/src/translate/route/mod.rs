@@ -74,54 +74,33 @@ pub(crate) fn convert<'a>(
         .as_deref()
         .filter(|rules| !rules.is_empty())
         .unwrap_or(&default_rule);
-    let mut names = rule_names(rules, &rules_field, &mut problems).into_iter();
+    let names = rule_names(rules, &rules_field, &mut problems);
     let mut rejections = converted.sort(problems, &object, ctx);
 
     let mut rejected_rules = 0;
-    for (index, rule) in rules.iter().enumerate() {
+    for (index, (rule, rule_name)) in rules.iter().zip(names).enumerate() {
         let mut scope = Scope {
             ctx,
             backends,
             from,
             problems: Problems::default(),
         };
-        let Rule {
-            matches,
-            filters,
-            action,
-            policy,
-        } = rule::translate(rule, &rules_field.at(index), &mut scope);
-        let problems = scope.problems;
-        rejected_rules += usize::from(problems.reject_rule());
-        rejections.extend(converted.sort(problems, &object, ctx));
-        let rule_name = names.next().flatten();
-        let Some(hostnames) = hostnames.clone().filter(|_| !matches.is_empty()) else {
-            continue;
-        };
-        let route = Route {
-            listeners: Vec::new(),
-            hostnames,
-            matches,
-            filters,
-            action,
-            policy,
-            order: RouteOrder {
+        let rule = rule::translate(rule, &rules_field.at(index), &mut scope);
+        rejected_rules += usize::from(scope.problems.reject_rule());
+        rejections.extend(converted.sort(scope.problems, &object, ctx));
+        if let Some(hostnames) = &hostnames
+            && !rule.matches.is_empty()
+        {
+            let order = RouteOrder {
                 created_at: created_at(route),
                 namespace: key.namespace.clone(),
                 name: key.name.clone(),
                 rule: index,
-            },
-            source: RouteSource {
-                kind: KIND.into(),
-                namespace: key.namespace.clone(),
-                name: key.name.clone(),
-                rule: index,
-                rule_name,
-            },
-        };
-        converted
-            .rules
-            .insert(RouteKey::of(KIND, &key.namespace, &key.name, index), route);
+            };
+            let route_key = RouteKey::of(KIND, &key.namespace, &key.name, index);
+            let entry = table_entry(rule, hostnames.clone(), rule_name, order);
+            converted.rules.insert(route_key, entry);
+        }
     }
     if hostnames.is_none() || rejected_rules == rules.len() {
         converted.refused = rejections.into_iter().next();
@@ -146,6 +125,30 @@ impl ConvertedRoute {
             }
         }
         rejections
+    }
+}
+
+fn table_entry(
+    rule: Rule,
+    hostnames: Vec<String>,
+    rule_name: Option<String>,
+    order: RouteOrder,
+) -> Route {
+    Route {
+        listeners: Vec::new(),
+        hostnames,
+        matches: rule.matches,
+        filters: rule.filters,
+        action: rule.action,
+        policy: rule.policy,
+        source: RouteSource {
+            kind: KIND.into(),
+            namespace: order.namespace.clone(),
+            name: order.name.clone(),
+            rule: order.rule,
+            rule_name,
+        },
+        order,
     }
 }
 
