@@ -91,6 +91,17 @@ impl ObjectRef {
         self.finding(Severity::Warning, code, field, message, remedy)
     }
 
+    /// A finding of severity Note about this object.
+    pub fn note(
+        &self,
+        code: &'static str,
+        field: impl Into<String>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        self.finding(Severity::Note, code, field, message, remedy)
+    }
+
     fn finding(
         &self,
         severity: Severity,

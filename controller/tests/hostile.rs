@@ -95,7 +95,7 @@ fn hostile_values() -> Vec<Value> {
 fn documents(text: &str) -> Vec<Value> {
     let documents = text.split("\n---\n").map(serde_saphyr::from_str::<Value>);
     documents
-        .map(Result::unwrap)
+        .filter_map(Result::ok)
         .filter(Value::is_object)
         .collect()
 }

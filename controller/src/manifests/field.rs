@@ -11,6 +11,16 @@ pub(super) struct Read<K> {
     pub(super) ignored: Vec<String>,
 }
 
+impl<K> Read<K> {
+    /// The same, with something else made of the object.
+    pub(super) fn map<T>(self, change: impl FnOnce(K) -> T) -> Read<T> {
+        Read {
+            object: self.object.map(change),
+            ignored: self.ignored,
+        }
+    }
+}
+
 /// Reads an object.
 pub(super) fn read<K: DeserializeOwned>(value: &Value) -> Read<K> {
     let mut ignored = Vec::new();

@@ -5,6 +5,7 @@
 mod document;
 mod field;
 mod kind;
+mod object;
 mod problem;
 mod schema;
 
@@ -116,7 +117,7 @@ impl Loaded {
     fn read_document(&mut self, place: &Place, document: &Document<'_>) {
         match document.parse() {
             Ok(None) => {}
-            Ok(Some(value)) => kind::read(self, place, value),
+            Ok(Some(value)) => object::read(self, place, value),
             Err((line, message)) => {
                 let place = Place {
                     line,

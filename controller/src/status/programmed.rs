@@ -147,6 +147,8 @@ fn observe_gateway(
             reason::INVALID,
             "The data plane can serve none of the listeners",
         );
+    } else if !complete {
+        set(Unknown, reason::PENDING, "Waiting for the data plane");
     } else if needs_address && observation.addresses.is_empty() {
         set(
             False,
@@ -159,10 +161,8 @@ fn observe_gateway(
             address.value
         );
         set(False, reason::ADDRESS_NOT_USABLE, &message);
-    } else if complete {
-        set(True, reason::PROGRAMMED, "Served by the data plane");
     } else {
-        set(Unknown, reason::PENDING, "Waiting for the data plane");
+        set(True, reason::PROGRAMMED, "Served by the data plane");
     }
 }
 
@@ -183,4 +183,136 @@ fn requested_addresses(resources: &Resources, key: &ObjectKey) -> Vec<GatewayAdd
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifests::Loaded,
+        status::Condition,
+        translate::{Options, translate},
+    };
+
+    const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: portcullis
+  listeners:
+  - {name: one, port: 80, protocol: HTTP}
+  - {name: two, port: 8080, protocol: HTTP}
+";
+
+    fn address(value: &str) -> GatewayAddress {
+        GatewayAddress {
+            kind: "IPAddress".into(),
+            value: value.into(),
+        }
+    }
+
+    /// Status and reason of `Programmed` of the Gateway and of its listeners.
+    fn programmed(
+        manifest: &str,
+        change: impl FnOnce(&mut Observation),
+    ) -> Vec<(ConditionStatus, &'static str)> {
+        let mut loaded = Loaded::default();
+        loaded.read_text("gateway.yaml", manifest);
+        let options = Options {
+            observed: Observed::default(),
+            ..Options::standalone()
+        };
+        let mut translation = translate(&loaded.resources, &options);
+        let mut observation = Observation {
+            addresses: vec![address("192.0.2.1")],
+            acknowledged: translation
+                .tables
+                .values()
+                .flat_map(|table| table.listeners.clone())
+                .collect(),
+            rejected: BTreeMap::new(),
+        };
+        change(&mut observation);
+        let observed = Observed::Cluster([(ObjectKey::new("default", "edge"), observation)].into());
+        observe(
+            &mut translation.statuses,
+            &loaded.resources,
+            &translation.tables,
+            &observed,
+        );
+        let (_, status) = translation.statuses.gateways.pop_first().unwrap();
+        let short = |condition: &Condition| (condition.status, condition.reason);
+        let listeners = status.listeners.iter().map(|listener| &listener.conditions);
+        [&status.conditions]
+            .into_iter()
+            .chain(listeners)
+            .map(|set| short(set.get(kind::PROGRAMMED).unwrap()))
+            .collect()
+    }
+
+    const PROGRAMMED: (ConditionStatus, &str) = (ConditionStatus::True, reason::PROGRAMMED);
+    const PENDING: (ConditionStatus, &str) = (ConditionStatus::Unknown, reason::PENDING);
+    const INVALID: (ConditionStatus, &str) = (ConditionStatus::False, reason::INVALID);
+
+    #[test]
+    fn all_is_programmed_once_every_listener_is_acknowledged_and_there_is_an_address() {
+        assert_eq!(programmed(GATEWAY, |_| {}), [PROGRAMMED; 3]);
+    }
+
+    #[test]
+    fn nothing_is_programmed_before() {
+        assert_eq!(
+            programmed(GATEWAY, |observation| *observation = Observation::default()),
+            [PENDING; 3]
+        );
+    }
+
+    #[test]
+    fn a_listener_that_was_acknowledged_in_an_older_form_is_pending() {
+        let stale = |observation: &mut Observation| {
+            let listener = observation.acknowledged.values_mut().next().unwrap();
+            Arc::make_mut(listener).hostname = Some("old.example.com".into());
+        };
+        assert_eq!(programmed(GATEWAY, stale), [PENDING, PENDING, PROGRAMMED]);
+    }
+
+    #[test]
+    fn a_listener_that_the_data_plane_rejects_is_invalid_and_spares_the_others() {
+        let reject = |observation: &mut Observation| {
+            let (key, _) = observation.acknowledged.pop_first().unwrap();
+            observation
+                .rejected
+                .insert(key, "the port is in use".into());
+        };
+        assert_eq!(
+            programmed(GATEWAY, reject),
+            [PROGRAMMED, INVALID, PROGRAMMED]
+        );
+        let reject_all = |observation: &mut Observation| {
+            let keys = std::mem::take(&mut observation.acknowledged).into_keys();
+            observation.rejected = keys.map(|key| (key, "the port is in use".into())).collect();
+        };
+        assert_eq!(programmed(GATEWAY, reject_all), [INVALID; 3]);
+    }
+
+    #[test]
+    fn an_address_must_be_there_and_be_the_one_asked_for() {
+        let none = |observation: &mut Observation| observation.addresses.clear();
+        assert_eq!(
+            programmed(GATEWAY, none)[0],
+            (ConditionStatus::False, reason::ADDRESS_NOT_ASSIGNED)
+        );
+        let wanting = |value: &str| {
+            GATEWAY.replace(
+                "  listeners",
+                &format!("  addresses: [{{value: {value}}}]\n  listeners"),
+            )
+        };
+        assert_eq!(programmed(&wanting("192.0.2.1"), |_| {})[0], PROGRAMMED);
+        assert_eq!(
+            programmed(&wanting("192.0.2.2"), |_| {})[0],
+            (ConditionStatus::False, reason::ADDRESS_NOT_USABLE)
+        );
+    }
 }

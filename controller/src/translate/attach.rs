@@ -168,8 +168,8 @@ impl Attachment<'_> {
                 reason::NO_MATCHING_LISTENER_HOSTNAME,
                 "spec.hostnames",
                 format!(
-                    "{} has nothing in common with the hostnames of the listeners of Gateway {gateway_key}",
-                    self.hostnames.join(", ")
+                    "no listener of Gateway {gateway_key} that this route may use serves {}",
+                    self.hostnames.join(" or ")
                 ),
                 "use a hostname that a listener serves",
             ));

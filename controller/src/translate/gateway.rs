@@ -225,7 +225,7 @@ impl<'a> GatewayState<'a> {
         let listeners = self
             .listeners
             .iter()
-            .map(|listener| listener.status(generation))
+            .map(|listener| listener.status(generation, self.refused.is_some()))
             .collect();
         GatewayStatus {
             addresses: Vec::new(),

@@ -40,7 +40,14 @@ static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
             )
         })
         .chain(own.map(|schema| ("GatewayParameters", schema)))
-        .map(|(kind, schema)| (kind, Schema::deserialize(schema).expect("a schema")))
+        .map(|(kind, schema)| {
+            let mut schema = Schema::deserialize(schema).expect("a schema");
+            // Every object has these, whether or not its schema says so.
+            for field in ["apiVersion", "kind", "metadata"] {
+                schema.properties.entry(field.into()).or_default();
+            }
+            (kind, schema)
+        })
         .collect()
 });
 
@@ -55,6 +62,11 @@ pub(super) struct Problem {
     pub(super) remedy: String,
     /// Whether it is only a field of an unknown name; those are taken out of the object.
     pub(super) unknown_field: bool,
+}
+
+/// Whether there is a schema for this kind.
+pub(super) fn has(kind: &str) -> bool {
+    SCHEMAS.contains_key(kind)
 }
 
 /// Fills in defaults, takes out unknown fields, and tells everything that the API server would tell. Objects of kinds

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use gateway_api::apis::experimental::gateways::{Gateway, GatewayListeners};
 use portcullis_routing::{
     CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+    validate::syntax,
 };
 
 pub(crate) use self::conflict::find_conflicts;
@@ -64,6 +65,9 @@ impl<'a> ListenerState<'a> {
             Ok(protocol) => (Some(protocol), None),
             Err(finding) => (None, Some(finding)),
         };
+        if let Some(finding) = invalid_address(object, &field, spec) {
+            refused.get_or_insert(finding);
+        }
         let mut unresolved = Vec::new();
         let allowed =
             AllowedRoutes::new(object, &field, spec, protocol).unwrap_or_else(|finding| {
@@ -163,12 +167,11 @@ impl<'a> ListenerState<'a> {
     /// Everything worth telling about it.
     pub(crate) fn findings(&self, object: &ObjectRef) -> Vec<Finding> {
         let overlap = (!self.overlaps.is_empty()).then(|| {
-            object.warning(
+            object.note(
                 reason::OVERLAPPING_HOSTNAMES,
                 format!("{}.hostname", self.field),
                 self.overlap_message(),
-                "nothing is wrong with this as such: browsers may reuse a connection of the other listener and are \
-                 answered with 421, after which they connect anew",
+                "nothing to do: a browser that reuses a connection of the other listener gets 421 and connects anew",
             )
         });
         self.refused
@@ -189,7 +192,7 @@ impl<'a> ListenerState<'a> {
     }
 
     /// Its status. `Programmed` stays Unknown where that is for the data plane to say.
-    pub(crate) fn status(&self, generation: Option<i64>) -> ListenerStatus {
+    pub(crate) fn status(&self, generation: Option<i64>, gateway_refused: bool) -> ListenerStatus {
         use ConditionStatus::{False, True, Unknown};
         let mut conditions = ConditionSet::new(generation);
         match (&self.conflict, &self.refused) {
@@ -221,7 +224,14 @@ impl<'a> ListenerState<'a> {
                     "No conflicts",
                 );
                 conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted");
-                if self.table_entry().is_some() {
+                if gateway_refused {
+                    conditions.set(
+                        kind::PROGRAMMED,
+                        False,
+                        reason::INVALID,
+                        "The Gateway is not accepted",
+                    );
+                } else if self.table_entry().is_some() {
                     conditions.set(
                         kind::PROGRAMMED,
                         Unknown,
@@ -286,5 +296,44 @@ fn protocol(
             ),
             "use HTTP or HTTPS",
         )),
+    }
+}
+
+/// What an API server refuses, so that it cannot reach a table by another way: name, port or hostname of no valid form.
+fn invalid_address(object: &ObjectRef, field: &str, spec: &GatewayListeners) -> Option<Finding> {
+    let invalid = |name: &str, message: String, remedy: &str| {
+        Some(object.error(
+            reason::UNSUPPORTED_VALUE,
+            format!("{field}.{name}"),
+            message,
+            remedy,
+        ))
+    };
+    if syntax::hostname(&spec.name).is_err() {
+        return invalid(
+            "name",
+            format!("{:?} is no valid name", spec.name),
+            "use lower-case letters, digits, '-' and '.'",
+        );
+    }
+    if !(1..=65_535).contains(&spec.port) {
+        return invalid(
+            "port",
+            format!("{} is no port", spec.port),
+            "use a number from 1 to 65535",
+        );
+    }
+    let hostname = spec
+        .hostname
+        .as_deref()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    match syntax::hostname_or_wildcard(&hostname) {
+        Err(message) if !hostname.is_empty() => invalid(
+            "hostname",
+            message,
+            "use a name such as www.example.com or *.example.com",
+        ),
+        _ => None,
     }
 }
