@@ -7,8 +7,11 @@ mod churn;
 mod failover;
 mod support;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
 
 /// End-to-end checks and benchmarks of Portcullis. Builds the binaries it needs.
 #[derive(Parser)]
@@ -29,24 +32,46 @@ enum Command {
     Failover(failover::Failover),
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    let work = async {
-        match arguments.command {
-            Command::Bench(bench) => bench.run().await,
-            Command::Attack(attack) => attack.run().await,
-            Command::Bodies(bodies) => bodies.run().await,
-            Command::Churn(churn) => churn.run().await,
-            Command::Failover(failover) => failover.run().await,
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    // The bench pins its one thread. The others get two, so that load and backend do not wait for each other.
+    let mut runtime = match command {
+        Command::Bench(_) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
     };
-    // An interrupt drops the work, and with it every process it has started.
-    tokio::select! {
-        result = work => result,
-        interrupt = tokio::signal::ctrl_c() => {
-            interrupt?;
-            anyhow::bail!("interrupted")
+    runtime
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(async {
+            // An interrupt drops the work, and with it every process it has started.
+            tokio::select! {
+                result = command.run() => result,
+                interrupt = tokio::signal::ctrl_c() => {
+                    interrupt?;
+                    bail!("interrupted")
+                }
+            }
+        })
+}
+
+impl Command {
+    async fn run(self) -> Result<()> {
+        match self {
+            Self::Bench(bench) => bench.run().await,
+            Self::Attack(attack) => attack.run().await,
+            Self::Bodies(bodies) => bodies.run().await,
+            Self::Churn(churn) => churn.run().await,
+            Self::Failover(failover) => failover.run().await,
         }
     }
 }

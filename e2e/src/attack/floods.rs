@@ -3,11 +3,11 @@
 use std::{cell::Cell, future::Future, net::SocketAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use futures::future::join_all;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::OwnedWriteHalf},
-    time::{Instant, interval, sleep, timeout},
+    net::{TcpStream, tcp::ReadHalf},
+    task::JoinSet,
+    time::{Instant, interval, sleep, timeout_at},
 };
 
 use super::frames::{
@@ -25,10 +25,15 @@ use crate::support::{
 const MAX_GROWTH: f64 = 64.0;
 /// The longest that the honest client may wait.
 const MAX_WAIT: Duration = Duration::from_secs(2);
+/// The longest that a connection may stay open without a whole head; the proxy runs with a header timeout of 2 s.
+const MAX_HOLD: Duration = Duration::from_secs(4);
 /// Pause between two requests of the honest client.
 const PACE: Duration = Duration::from_millis(20);
 /// Pause between two bytes of a slow client.
 const TRICKLE: Duration = Duration::from_millis(500);
+
+/// The bytes that a status line fits in.
+const ENOUGH_FOR_STATUS: usize = 64;
 
 /// How hard and how long each flood goes.
 #[derive(Clone, Copy)]
@@ -40,13 +45,15 @@ pub(crate) struct Strength {
     pub(crate) senders: usize,
 }
 
-/// How a flood ended, from the attacker's side.
+/// How a flood went, from the attacker's side.
 #[derive(Default)]
 struct End {
     connections: usize,
-    /// Connections that the proxy closed.
+    /// Connections that the proxy closed or turned away; the attacker connects anew.
     cut: usize,
-    /// Status of the first answer that was an error, if one came.
+    /// The longest that one connection was open.
+    longest: Duration,
+    /// Status of the first answer, if one came.
     refusal: Option<u16>,
 }
 
@@ -64,6 +71,7 @@ pub(crate) async fn run(proxy: &Proxy, strength: Strength, tally: &mut Tally) ->
         "flood",
         "connections",
         "cut",
+        "longest ms",
         "refusal",
         "RSS growth MiB",
         "others served",
@@ -83,28 +91,18 @@ pub(crate) async fn run(proxy: &Proxy, strength: Strength, tally: &mut Tally) ->
         senders,
     } = strength;
 
-    report
-        .flood("slowloris", slow_heads(at, idlers, duration), all_cut)
-        .await?;
-    report
-        .flood(
-            "slow readers",
-            slow_readers(at, idlers / 4, duration),
-            any_end,
-        )
-        .await?;
+    let slow_heads = besiege(idlers, duration, move || slow_head(at));
+    report.flood("slowloris", slow_heads, cut_soon).await?;
+    let slow_readers = besiege(idlers / 4, duration, move || slow_reader(at));
+    report.flood("slow readers", slow_readers, any_end).await?;
     for (name, start, more, refusal) in HTTP1_BOMBS {
-        let bomb = http1_bomb(at, senders, start, more, duration);
-        report
-            .flood(name, bomb, |end| {
-                end.refusal == Some(refusal) && all_cut(end)
-            })
-            .await?;
+        let bomb = besiege(senders, duration, move || pour(at, start, more, true));
+        let ended = |end: &End| end.refusal == Some(refusal) && cut_soon(end);
+        report.flood(name, bomb, ended).await?;
     }
     for (name, frames, read, ended) in HTTP2_FLOODS {
-        report
-            .flood(name, http2(at, senders, frames, read, duration), ended)
-            .await?;
+        let flood = besiege(senders, duration, move || pour(at, PREFACE, frames, read));
+        report.flood(name, flood, ended).await?;
     }
     println!("{table}");
     Ok(())
@@ -136,14 +134,14 @@ const HTTP1_BOMBS: [(&str, &[u8], More, u16); 3] = [
 /// The frames, whether what comes back is read, and how the flood must have ended.
 const HTTP2_FLOODS: [(&str, More, bool, Ended); 5] = [
     ("rapid reset", rapid_reset, true, any_end),
-    ("endless CONTINUATION", endless_continuation, true, all_cut),
+    ("endless CONTINUATION", endless_continuation, true, cut_soon),
     ("HPACK bomb", hpack_bomb, true, any_end),
     ("SETTINGS without reading", settings, false, any_end),
     ("PING without reading", pings, false, any_end),
 ];
 
-fn all_cut(end: &End) -> bool {
-    end.cut == end.connections
+fn cut_soon(end: &End) -> bool {
+    end.cut > 0 && end.longest < MAX_HOLD
 }
 
 fn any_end(_: &End) -> bool {
@@ -160,7 +158,7 @@ impl Report<'_> {
     async fn flood(
         &mut self,
         name: &str,
-        flood: impl Future<Output = Result<End>>,
+        flood: impl Future<Output = End>,
         ended: impl Fn(&End) -> bool,
     ) -> Result<()> {
         let attacked = async { honest_client_during(self.proxy.http, flood).await };
@@ -174,9 +172,10 @@ impl Report<'_> {
             .map_or_else(|| "none".to_owned(), |status| status.to_string());
         let others = format!("{} of {}", served.requests - served.failed, served.requests);
         let worst = served.worst.as_millis();
+        let longest = end.longest.as_millis();
         self.tally.check(good, || {
             format!(
-                "{name}: {} of {} connections cut, refusal {refusal}, RSS +{growth:.1} MiB, served {others}, worst {worst} ms",
+                "{name}: {} of {} connections cut, the longest after {longest} ms, refusal {refusal}, RSS +{growth:.1} MiB, served {others}, worst {worst} ms",
                 end.cut, end.connections
             )
         });
@@ -184,6 +183,7 @@ impl Report<'_> {
             name.to_owned(),
             end.connections.to_string(),
             end.cut.to_string(),
+            longest.to_string(),
             refusal,
             format!("{growth:.1}"),
             others,
@@ -197,7 +197,7 @@ impl Report<'_> {
 /// Runs `flood` while an honest client makes requests.
 async fn honest_client_during(
     address: SocketAddr,
-    flood: impl Future<Output = Result<End>>,
+    flood: impl Future<Output = End>,
 ) -> Result<(End, Service)> {
     let over = Cell::new(false);
     let flood = async {
@@ -211,7 +211,7 @@ async fn honest_client_during(
         service.requests > 0,
         "the flood was over before the honest client's first request"
     );
-    Ok((end?, service))
+    Ok((end, service))
 }
 
 /// A request every [`PACE`], every tenth on a new connection, until it is `over`.
@@ -238,120 +238,118 @@ async fn honest_client(address: SocketAddr, over: &Cell<bool>) -> Result<Service
     Ok(service)
 }
 
-/// Heads that come byte by byte and never end.
-async fn slow_heads(address: SocketAddr, connections: usize, duration: Duration) -> Result<End> {
-    let attack = async || {
-        let mut stream = TcpStream::connect(address).await?;
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-")
-            .await?;
-        let deadline = Instant::now() + duration;
-        let mut answer = [0; 256];
-        while Instant::now() < deadline {
-            match timeout(TRICKLE, stream.read(&mut answer)).await {
-                Ok(Ok(1..)) => {}
-                Ok(_) => return Ok(true),
-                Err(_) if stream.write_all(b"a").await.is_err() => return Ok(true),
-                Err(_) => {}
+/// Keeps `slots` connections going until `duration` is over. `attempt` makes one and returns when the proxy has closed
+/// it, with the status of its answer if there was one.
+async fn besiege<F>(
+    slots: usize,
+    duration: Duration,
+    attempt: impl Fn() -> F + Clone + Send + 'static,
+) -> End
+where
+    F: Future<Output = std::io::Result<Option<u16>>> + Send,
+{
+    let deadline = Instant::now() + duration;
+    let mut tasks = JoinSet::new();
+    for _ in 0..slots {
+        let attempt = attempt.clone();
+        tasks.spawn(async move {
+            let mut end = End::default();
+            while Instant::now() < deadline {
+                let start = Instant::now();
+                let result = timeout_at(deadline, attempt()).await;
+                end.connections += 1;
+                end.longest = end.longest.max(start.elapsed());
+                end.cut += usize::from(result.is_ok());
+                // A connection that is reset was cut without an answer.
+                end.refusal = end.refusal.or(result.ok().and_then(Result::ok).flatten());
+            }
+            end
+        });
+    }
+    let mut total = End::default();
+    for end in tasks.join_all().await {
+        total.connections += end.connections;
+        total.cut += end.cut;
+        total.longest = total.longest.max(end.longest);
+        total.refusal = total.refusal.or(end.refusal);
+    }
+    total
+}
+
+/// A head that comes byte by byte and never ends.
+async fn slow_head(address: SocketAddr) -> std::io::Result<Option<u16>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: a.example\r\nX-")
+        .await?;
+    let (mut reader, mut writer) = stream.split();
+    let trickle = async {
+        loop {
+            sleep(TRICKLE).await;
+            if writer.write_all(b"a").await.is_err() {
+                break;
             }
         }
-        anyhow::Ok(false)
     };
-    let ends = join_all((0..connections).map(|_| attack())).await;
-    count(ends)
+    let ((), refusal) = tokio::join!(trickle, read_to_end(&mut reader));
+    Ok(refusal)
 }
 
-/// Clients that ask for a long body and do not read it.
-async fn slow_readers(address: SocketAddr, connections: usize, duration: Duration) -> Result<End> {
-    let attack = async || {
-        let mut stream = TcpStream::connect(address).await?;
-        stream
-            .write_all(b"GET /bytes/1073741824 HTTP/1.1\r\nHost: a.example\r\n\r\n")
-            .await?;
-        sleep(duration).await;
-        anyhow::Ok(false)
-    };
-    count(join_all((0..connections).map(|_| attack())).await)
+/// Asks for a long body and does not read it.
+async fn slow_reader(address: SocketAddr) -> std::io::Result<Option<u16>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream
+        .write_all(b"GET /bytes/1073741824 HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        .await?;
+    std::future::pending().await
 }
 
-/// `start`, and then whatever `more` gives for 0, 1, 2, ..., as fast as the proxy takes it.
-async fn http1_bomb(
+/// Sends `start`, and then whatever `more` gives for 0, 1, 2, ..., as fast as the proxy takes it. What comes back is
+/// read, or left unread.
+async fn pour(
     address: SocketAddr,
-    connections: usize,
-    start: &'static [u8],
-    more: More,
-    duration: Duration,
-) -> Result<End> {
-    let attack = async || {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(start).await?;
-        let (mut reader, mut writer) = stream.into_split();
-        let reading = async {
-            let mut answer = [0; 1024];
-            let count = reader.read(&mut answer).await.unwrap_or(0);
-            String::from_utf8_lossy(&answer[..count])
-                .split(' ')
-                .nth(1)
-                .and_then(|status| status.parse().ok())
-        };
-        let (refusal, cut) = tokio::join!(
-            timeout(duration, reading),
-            pour(&mut writer, more, duration)
-        );
-        anyhow::Ok((refusal.ok().flatten(), cut))
-    };
-    let mut end = End::default();
-    for result in join_all((0..connections).map(|_| attack())).await {
-        let (refusal, cut) = result?;
-        end.connections += 1;
-        end.cut += usize::from(cut);
-        end.refusal = end.refusal.or(refusal);
-    }
-    Ok(end)
-}
-
-/// An HTTP/2 connection that sends whatever `more` gives for 0, 1, 2, ...; what comes back is read or left unread.
-async fn http2(
-    address: SocketAddr,
-    connections: usize,
+    start: &[u8],
     more: More,
     read: bool,
-    duration: Duration,
-) -> Result<End> {
-    let attack = async || {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(PREFACE).await?;
-        let (mut reader, mut writer) = stream.into_split();
-        let reading = async {
-            let mut sink = tokio::io::sink();
-            // A reset ends it as well as an orderly close.
-            let _ = tokio::io::copy(&mut reader, &mut sink).await;
-        };
-        if read {
-            tokio::select! {
-                cut = pour(&mut writer, more, duration) => anyhow::Ok(cut),
-                () = reading => Ok(true),
+) -> std::io::Result<Option<u16>> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(start).await?;
+    let (mut reader, mut writer) = stream.split();
+    let writing = async {
+        for number in 0.. {
+            if writer.write_all(&more(number)).await.is_err() {
+                break;
             }
-        } else {
-            Ok(pour(&mut writer, more, duration).await)
+            tokio::task::yield_now().await;
         }
     };
-    count(join_all((0..connections).map(|_| attack())).await)
+    if read {
+        let mut writing = std::pin::pin!(writing);
+        tokio::select! {
+            refusal = read_to_end(&mut reader) => Ok(refusal),
+            // The answer may have come before the close.
+            () = &mut writing => Ok(read_to_end(&mut reader).await),
+        }
+    } else {
+        writing.await;
+        Ok(None)
+    }
 }
 
-/// Writes until `duration` is over (false), or until the other side has closed (true).
-async fn pour(writer: &mut OwnedWriteHalf, more: More, duration: Duration) -> bool {
-    let deadline = Instant::now() + duration;
-    for number in 0.. {
-        let bytes = more(number);
-        match tokio::time::timeout_at(deadline, writer.write_all(&bytes)).await {
-            Ok(Ok(())) if Instant::now() < deadline => tokio::task::yield_now().await,
-            Ok(Ok(())) | Err(_) => return false,
-            Ok(Err(_)) => return true,
+/// Reads until the other side has closed. The status code, if what came was an answer of HTTP/1.1.
+async fn read_to_end(reader: &mut ReadHalf<'_>) -> Option<u16> {
+    let mut start = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        if start.len() < ENOUGH_FOR_STATUS {
+            start.extend_from_slice(&buffer[..count]);
         }
     }
-    tokio::time::sleep_until(deadline).await;
-    false
+    String::from_utf8_lossy(&start)
+        .strip_prefix("HTTP/1.1 ")?
+        .get(..3)?
+        .parse()
+        .ok()
 }
 
 fn endless_text(_: u32) -> Vec<u8> {
@@ -401,13 +399,4 @@ fn settings(_: u32) -> Vec<u8> {
 /// PINGs, each of which asks for an answer (CVE-2019-9512).
 fn pings(_: u32) -> Vec<u8> {
     frame(PING, 0, 0, b"12345678").repeat(512)
-}
-
-fn count(ends: Vec<Result<bool>>) -> Result<End> {
-    let mut end = End::default();
-    for cut in ends {
-        end.cut += usize::from(cut?);
-        end.connections += 1;
-    }
-    Ok(end)
 }

@@ -57,7 +57,7 @@ impl Attack {
         let mut proxy = Proxy::start(&binary, &table(backend.address), folder.path(), &[]).await?;
         let strength = if self.quick {
             Strength {
-                duration: Duration::from_secs(4),
+                duration: Duration::from_secs(6),
                 idlers: 500,
                 senders: 4,
             }

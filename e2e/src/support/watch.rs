@@ -1,11 +1,14 @@
 //! How far a program's memory grows while something happens.
 
-use std::{cell::Cell, future::Future, pin::pin};
+use std::{cell::Cell, future::Future, pin::pin, time::Duration};
 
 use anyhow::Result;
 use tokio::time::interval;
 
-use super::process::{POLL, Service};
+use super::process::Service;
+
+/// Pause between two looks at the memory.
+const SAMPLING: Duration = Duration::from_millis(25);
 
 /// Bytes as MiB.
 pub(crate) fn mib(bytes: u64) -> f64 {
@@ -20,7 +23,7 @@ pub(crate) async fn rss_growth<T>(
     let start = service.rss()?;
     let peak = Cell::new(start);
     let mut work = pin!(work);
-    let mut clock = interval(POLL);
+    let mut clock = interval(SAMPLING);
     let result = loop {
         tokio::select! {
             result = &mut work => break result,
