@@ -1,11 +1,11 @@
 //! The command line: every subcommand, option and its help.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use portcullis_dataplane::ports::PortMap;
+use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
 /// Gateway API manifests in, traffic out.
 ///
@@ -30,6 +30,12 @@ pub(crate) struct Cli {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Try it: two echo servers, a Gateway and a handful of routes on this machine
+    #[command(after_long_help = DEMO_EXAMPLES)]
+    Demo(DemoArgs),
+    /// Serve the manifests in files and directories, and follow their changes
+    #[command(after_long_help = RUN_EXAMPLES)]
+    Run(RunArgs),
     /// Find mistakes in manifests, each with its remedy
     #[command(after_long_help = ANALYZE_EXAMPLES)]
     Analyze(AnalyzeArgs),
@@ -65,6 +71,37 @@ pub(crate) struct OutputArgs {
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t, value_name = "FORM")]
     pub(crate) output: Format,
+}
+
+/// `portcullis run`.
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// File or directory with manifests (YAML or JSON, several documents per file); may be repeated.
+    #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Only validate: print the findings and exit, 1 if something would not be served as asked, else 0.
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// How the proxy is run.
+    #[command(flatten)]
+    pub(crate) proxy: ProxyOptions,
+}
+
+/// `portcullis demo`.
+#[derive(Args, Debug)]
+pub(crate) struct DemoArgs {
+    /// Make the calls, print a table of what passed, exit 0 or 1. Takes free ports unless told which.
+    #[arg(long)]
+    pub(crate) self_test: bool,
+    /// Port for HTTP. Default 8080.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) http_port: Option<u16>,
+    /// Port for HTTPS. Default 8443.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) https_port: Option<u16>,
+    /// Address to listen on.
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    pub(crate) address: IpAddr,
 }
 
 /// `portcullis translate`.
@@ -136,11 +173,32 @@ Colours appear on terminals only and never with NO_COLOR set.";
 
 const START_HERE: &str = "\
 Start here:
+  portcullis demo                                     something to play with, now
   portcullis analyze my-manifests/                    what is wrong with my manifests?
+  portcullis run --config my-manifests/ --map-port 80=8080,443=8443
   portcullis explain --config my-manifests/ GET http://shop.example/cart -H 'user: test'
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.
 Colours appear on terminals only and never with NO_COLOR set.";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  portcullis demo                                     serve on http://localhost:8080 and https://localhost:8443
+  portcullis demo --http-port 9080 --https-port 9443  the same, when those ports are taken
+  portcullis demo --self-test                         call every use case over real sockets and report";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  portcullis run --config gateway.yaml --config routes/
+  portcullis run --config manifests/ --map-port 80=8080,443=8443     without the right to bind low ports
+  portcullis run --config manifests/ --check                         in CI: validate and exit
+  curl http://127.0.0.1:9901/readyz                                  is it serving?
+
+Files are followed: save one, and the change is live without a request lost. A document that is broken is reported
+while the others serve on; what it described before stays in force until it is mended or removed. A reload that finds
+no manifest at all, or cannot read a path, is refused aloud and the last good state serves on.
+
+Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.";
 
 const ANALYZE_EXAMPLES: &str = "\
 Examples:

@@ -61,13 +61,13 @@ struct Winner {
     /// In the order in which they are applied.
     filters: Vec<String>,
     limits: Vec<String>,
-    backends: Vec<Share>,
+    backends: Vec<Destination>,
 }
 
 /// One backend of the winner.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Share {
+struct Destination {
     share: String,
     filters: Vec<String>,
     endpoints: String,
@@ -218,7 +218,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
         limits: words::policy(&route.policy),
         backends: backends
             .iter()
-            .map(|backend| Share {
+            .map(|backend| Destination {
                 share: words::share(backend, backends),
                 filters: backend.filters.iter().map(words::filter).collect(),
                 endpoints: match &backend.backend {

@@ -2,13 +2,18 @@
 
 mod analyze;
 mod args;
+mod binding;
+mod demo;
 mod explain;
 mod merge;
 mod output;
 mod report;
+mod run;
 mod serving;
 mod source;
+mod stop;
 mod translate;
+mod watch;
 mod words;
 
 use std::process::ExitCode;
@@ -35,6 +40,8 @@ fn main() -> ExitCode {
         .install_default()
         .ok();
     let done = match &cli.command {
+        Command::Demo(args) => demo::demo(args),
+        Command::Run(args) => run::run(args),
         Command::Analyze(args) => analyze::analyze(args),
         Command::Explain(args) => explain::explain(args),
         Command::Translate(args) => translate::translate(args),

@@ -32,7 +32,7 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
                 merged.settings = Arc::clone(&table.settings);
             }
             Some(winner) if table.settings != merged.settings => {
-                findings.push(settings_differ(key, winner))
+                findings.push(settings_differ(key, winner));
             }
             Some(_) => {}
         }

@@ -33,6 +33,14 @@ pub(crate) struct Issue {
     pub(crate) apply: Option<String>,
 }
 
+impl Issue {
+    /// Whether it is the same as another one, wherever in the file it stands now.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.code, &self.object, &self.field, &self.message)
+            == (&other.code, &other.object, &other.field, &other.message)
+    }
+}
+
 impl From<Finding> for Issue {
     fn from(finding: Finding) -> Self {
         Self {

@@ -276,7 +276,14 @@ fn there_is_a_completion_script_for_each_shell() {
 
 #[test]
 fn help_teaches_with_examples() {
-    for command in ["analyze", "explain", "translate", "completion"] {
+    for command in [
+        "demo",
+        "run",
+        "analyze",
+        "explain",
+        "translate",
+        "completion",
+    ] {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
     }

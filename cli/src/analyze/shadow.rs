@@ -1,6 +1,6 @@
 //! Rules that never get a request, because an older rule with the same match always wins.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, hash_map::Entry};
 
 use portcullis_controller::{Finding, ObjectKey, ObjectRef};
 use portcullis_routing::{ListenerKey, Route, RouteMatch, RoutingTable};
@@ -20,19 +20,19 @@ pub(crate) fn hints(table: &RoutingTable) -> Vec<Finding> {
         )
     });
 
-    let mut winners: BTreeMap<Place, Vec<(RouteMatch, &Route)>> = BTreeMap::new();
+    let mut winners: HashMap<(Place, String), &Route> = HashMap::new();
     let mut findings = Vec::new();
     for route in by_order {
         let mut lost_to = Vec::new();
         let mut wins_somewhere = false;
+        let conditions: Vec<_> = route.matches.iter().map(canonical).collect();
         for place in places(route) {
-            let taken = winners.entry(place).or_default();
-            for candidate in route.matches.iter().map(canonical) {
-                match taken.iter().find(|(known, _)| *known == candidate) {
-                    Some((_, winner)) => lost_to.push(*winner),
-                    None => {
+            for condition in &conditions {
+                match winners.entry((place, condition.clone())) {
+                    Entry::Occupied(winner) => lost_to.push(*winner.get()),
+                    Entry::Vacant(place) => {
                         wins_somewhere = true;
-                        taken.push((candidate, route));
+                        place.insert(route);
                     }
                 }
             }
@@ -58,12 +58,12 @@ fn places(route: &Route) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
-/// The same conditions in the same order, however they were written.
-fn canonical(one: &RouteMatch) -> RouteMatch {
+/// The same text for the same conditions, in whatever order they were written.
+fn canonical(one: &RouteMatch) -> String {
     let mut one = one.clone();
     one.headers.sort_by(|a, b| a.name.cmp(&b.name));
     one.query.sort_by(|a, b| a.name.cmp(&b.name));
-    one
+    format!("{one:?}")
 }
 
 fn shadowed(route: &Route, winner: &Route) -> Finding {

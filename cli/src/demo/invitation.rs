@@ -1,0 +1,69 @@
+//! What the demo says: where it is, and what to try.
+
+use std::fmt::Write as _;
+
+use crate::output::{Columns, HEAD, styled};
+
+/// Where things are.
+pub(crate) struct Places {
+    /// Host for URLs.
+    pub(crate) host: String,
+    pub(crate) http: u16,
+    pub(crate) https: u16,
+    pub(crate) admin: String,
+}
+
+/// The text.
+pub(crate) fn text(places: &Places) -> String {
+    let Places {
+        host,
+        http,
+        https,
+        admin,
+    } = places;
+    let clear = format!("http://{host}:{http}");
+    let secure = format!("https://{host}:{https}");
+    let mut text = format!(
+        "{}\n\n",
+        styled(HEAD, "Two versions of an application behind one Gateway")
+    );
+    writeln!(text, "  {clear}    {secure}    admin {admin}\n").ok();
+    writeln!(
+        text,
+        "{}\n\n{}",
+        styled(HEAD, "Try, in another terminal"),
+        tries(&clear, &secure)
+    )
+    .ok();
+    let explain = "portcullis explain --config config/quickstart GET http://localhost:8080/split";
+    writeln!(text, "{}\n\n  {explain}\n", styled(HEAD, "Ask why")).ok();
+    text + "The manifests are in config/quickstart. Each request is logged below. Stop with Ctrl-C.\n\n"
+}
+
+fn tries(clear: &str, secure: &str) -> String {
+    let mut columns = Columns::new(["  WHAT", "CALL"]);
+    let mut row = |what: &str, call: String| columns.row([format!("  {what}"), call]);
+    row("version 1 for everybody", format!("curl {clear}/"));
+    row(
+        "version 2 for testers",
+        format!("curl -H 'user: test' {clear}/"),
+    );
+    row(
+        "one of ten to version 2",
+        format!(
+            "for i in $(seq 50); do curl -s {clear}/split | grep '\"service\"'; done | sort | uniq -c"
+        ),
+    );
+    row("a prefix cut off", format!("curl {clear}/api/items"));
+    row(
+        "a copy for version 2",
+        format!("curl {clear}/mirror/me; curl -H 'user: test' {clear}/seen"),
+    );
+    row(
+        "504 after half a second",
+        format!("curl -i '{clear}/slow?delay_ms=5000'"),
+    );
+    row("to HTTPS", format!("curl -i {clear}/secure/page"));
+    row("HTTPS", format!("curl -k {secure}/secure/page"));
+    columns.to_string()
+}

@@ -1,0 +1,234 @@
+//! `portcullis run`: serves files and follows them.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, anyhow};
+use portcullis_dataplane::{
+    config::Config,
+    options::ProxyOptions,
+    server::{Dataplane, DataplaneHandle},
+    telemetry::log::{self, LogFormat},
+};
+use portcullis_routing::{Listener, RoutingTable};
+
+use crate::{
+    FINDINGS,
+    args::RunArgs,
+    binding,
+    merge::merge,
+    output::{BAD, GOOD, count, show, styled, tell},
+    report::{self, Issue},
+    serving,
+    source::{Configuration, Source},
+    stop::StopSignal,
+    watch::Watch,
+    words,
+};
+
+/// More rules than this are not listed at the start.
+const RULES_SHOWN: usize = 40;
+
+/// Serves, or only checks.
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if args.check {
+        return check(args);
+    }
+    log::init(LogFormat::Text).context("the log cannot be switched on")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(args))
+}
+
+fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let (table, issues) = tables(Source::new(&args.config).load()?);
+    tell(&report::text(&issues));
+    show(&format!(
+        "{}: {}\n",
+        summary(&table),
+        report::summary(&issues)
+    ));
+    Ok(if report::has_errors(&issues) {
+        ExitCode::from(FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// One table for everything, and everything that is wrong.
+fn tables(configuration: Configuration) -> (RoutingTable, Vec<Issue>) {
+    let (table, conflicts) = merge(&configuration.translation.tables);
+    let mut issues = configuration.issues;
+    issues.extend(conflicts.into_iter().map(Issue::from));
+    (table, issues)
+}
+
+fn summary(table: &RoutingTable) -> String {
+    let gateways: BTreeSet<_> = table
+        .listeners
+        .keys()
+        .filter_map(|key| key.as_str().rsplit_once('/'))
+        .map(|(gateway, _)| gateway)
+        .collect();
+    format!(
+        "{}, {}, {}, {}",
+        count(gateways.len(), "Gateway"),
+        count(table.listeners.len(), "listener"),
+        count(table.routes.len(), "rule"),
+        count(table.clusters.len(), "backend"),
+    )
+}
+
+async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    // Before the first reading, so that no change falls between the two.
+    let mut watch = Watch::new(&args.config)?;
+    let mut source = Source::new(&args.config);
+    let (table, issues) = tables(source.load()?);
+    tell(&report::text(&issues));
+    ports_are_free(&table, &args.proxy)?;
+
+    let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;
+    let mut served = Served { dataplane, issues };
+    served.apply(&table);
+    tell(&served.introduction(&table, args));
+
+    let mut stop = StopSignal::new()?;
+    loop {
+        tokio::select! {
+            () = stop.given() => break,
+            () = watch.changed() => served.reload(&mut source),
+        }
+    }
+    tell("Stopping: requests under way are finished first.\n");
+    served.dataplane.shutdown();
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ports_are_free(table: &RoutingTable, options: &ProxyOptions) -> anyhow::Result<()> {
+    let ports: BTreeSet<u16> = table
+        .listeners
+        .values()
+        .map(|listener| options.map_port.bound(listener.port))
+        .collect();
+    let every = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+    let addresses = if options.address.is_empty() {
+        &every[..]
+    } else {
+        &options.address
+    };
+    binding::check(addresses, &Vec::from_iter(ports)).map_err(|refused| {
+        anyhow!(
+            "{}, or bind another port with --map-port, such as 80=8080",
+            refused.text()
+        )
+    })
+}
+
+/// What is being served, and what is known to be wrong with it.
+struct Served {
+    dataplane: DataplaneHandle,
+    issues: Vec<Issue>,
+}
+
+impl Served {
+    fn apply(&self, table: &RoutingTable) {
+        match self.dataplane.apply(Arc::new(table.clone())) {
+            Ok(report) => {
+                for rejection in report.rejected {
+                    tell(&format!("{} {rejection}\n", styled(BAD, "not served:")));
+                }
+            }
+            Err(error) => tell(&format!("{} {error}\n", styled(BAD, "not served:"))),
+        }
+    }
+
+    /// What is served, and where.
+    fn introduction(&self, table: &RoutingTable, args: &RunArgs) -> String {
+        let bound = self.dataplane.addresses();
+        let place = |listener: &Listener| match bound.get(&listener.port) {
+            Some(addresses) => {
+                let urls = addresses
+                    .iter()
+                    .map(|address| format!("{}://{address}", words::scheme(listener)));
+                urls.collect::<Vec<_>>().join(" ")
+            }
+            None => styled(BAD, "not bound"),
+        };
+        let mut text = format!("{} {}\n\n", styled(GOOD, "Serving"), summary(table));
+        writeln!(text, "{}", serving::listeners(table, &place)).ok();
+        if table.routes.len() <= RULES_SHOWN {
+            writeln!(text, "{}", serving::routes(table)).ok();
+        }
+        if let Some(admin) = self.dataplane.admin_address() {
+            writeln!(
+                text,
+                "Admin at http://{admin}/readyz /livez /metrics /table"
+            )
+            .ok();
+        }
+        let paths: Vec<_> = args
+            .config
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        writeln!(
+            text,
+            "Following {}. Stop with Ctrl-C or SIGTERM.\n",
+            paths.join(", ")
+        )
+        .ok();
+        text
+    }
+
+    fn reload(&mut self, source: &mut Source) {
+        let configuration = match source.load() {
+            Ok(configuration) => configuration,
+            Err(error) => {
+                tell(&format!(
+                    "{} {error:#}\n        The last good configuration stays in force.\n",
+                    styled(BAD, "reload refused:")
+                ));
+                return;
+            }
+        };
+        let (table, issues) = tables(configuration);
+        tell(&news(&self.issues, &issues));
+        self.issues = issues;
+        self.apply(&table);
+        if table.listeners.is_empty() {
+            tell(&format!(
+                "{} these manifests have no listener: nothing is served now\n",
+                styled(BAD, "warning:")
+            ));
+        }
+        tell(&format!(
+            "{} {}: {}\n",
+            styled(GOOD, "Reloaded"),
+            summary(&table),
+            report::summary(&self.issues)
+        ));
+    }
+}
+
+/// What is wrong now and was not before, and what is mended.
+fn news(before: &[Issue], now: &[Issue]) -> String {
+    let known = |issues: &[Issue], one: &Issue| issues.iter().any(|other| other.is_same(one));
+    let mut text = report::text(now.iter().filter(|issue| !known(before, issue)));
+    for issue in before.iter().filter(|issue| !known(now, issue)) {
+        writeln!(
+            text,
+            "{}  {}  {}",
+            styled(GOOD, "mended "),
+            issue.code,
+            issue.object
+        )
+        .ok();
+    }
+    text
+}

@@ -1,0 +1,352 @@
+//! Commands that serve: `run` with its reloads, and `demo`.
+
+mod common;
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use common::{config, portcullis, run, stderr, stdout};
+
+/// A bound on failing tests, far beyond what any step takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `portcullis`; it is killed when the test ends.
+struct Running {
+    child: Child,
+    said: Receiver<String>,
+    heard: String,
+}
+
+impl Running {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = portcullis(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let (sender, said) = channel();
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .all(|line| sender.send(line).is_ok())
+        });
+        Self {
+            child,
+            said,
+            heard: String::new(),
+        }
+    }
+
+    /// Waits for a line that contains `text`.
+    fn wait_for(&mut self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(line) = self.said.recv_timeout(left) else {
+                panic!("it never said {text:?}, but:\n{}", self.heard)
+            };
+            self.heard += &line;
+            self.heard.push('\n');
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Asks it to stop, and returns its exit code.
+    fn stop(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .expect("kill")
+                .success()
+        );
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is as well.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// A backend that answers every request with `name`, until the test ends.
+fn backend(name: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || answer(stream, name));
+        }
+    });
+    port
+}
+
+fn answer(stream: TcpStream, name: &str) -> Option<()> {
+    let mut writer = stream.try_clone().ok()?;
+    for line in BufReader::new(stream).lines() {
+        if line.ok()?.is_empty() {
+            write!(
+                writer,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}",
+                name.len()
+            )
+            .ok()?;
+        }
+    }
+    Some(())
+}
+
+fn get(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Asks until the answer ends with `body`.
+fn wait_for_body(address: SocketAddr, body: &str) {
+    let end = Instant::now() + PATIENCE;
+    let mut last = String::new();
+    while Instant::now() < end {
+        last = get(address, "/").unwrap_or_else(|error| error.to_string());
+        if last.ends_with(body) {
+            return;
+        }
+        thread::yield_now();
+    }
+    panic!("no answer {body:?}; the last one was {last}");
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
+        .port()
+}
+
+const GATEWAY: &str = "\
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, protocol: HTTP, port: 80}]
+";
+
+fn route_to(name: &str) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: shop}}\nspec:\n  \
+         parentRefs: [{{name: edge}}]\n  rules: [{{backendRefs: [{{name: {name}, port: 80}}]}}]\n"
+    )
+}
+
+fn service(name: &str, port: u16) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  ports: [{{port: 80, targetPort: {port}}}]\n\
+         ---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, labels: \
+         {{kubernetes.io/service-name: {name}}}}}\naddressType: IPv4\nports: [{{name: '', port: {port}}}]\n\
+         endpoints: [{{addresses: [127.0.0.1]}}]\n"
+    )
+}
+
+/// Saves as many editors do: under another name, then renamed.
+fn save(path: &Path, text: &str) {
+    let aside = path.with_extension("tmp");
+    fs::write(&aside, text).expect("written");
+    fs::rename(&aside, path).expect("renamed");
+}
+
+#[test]
+fn run_serves_follows_changes_survives_mistakes_and_stops_in_peace() {
+    let root = tempfile::tempdir().expect("a directory");
+    let manifests = root.path().join("manifests");
+    fs::create_dir(&manifests).expect("created");
+    let route = manifests.join("route.yaml");
+    save(&manifests.join("gateway.yaml"), GATEWAY);
+    save(
+        &manifests.join("services.yaml"),
+        &(service("one", backend("one")) + &service("two", backend("two"))),
+    );
+    save(&route, &route_to("one"));
+
+    let port = free_port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let map = format!("80={port}");
+    let path = manifests.to_str().expect("UTF-8");
+    let mut running = Running::start(&[
+        "run",
+        "--config",
+        path,
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &map,
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ]);
+    let admin = running.wait_for("/readyz");
+    wait_for_body(address, "one");
+
+    save(&route, &route_to("two"));
+    running.wait_for("Reloaded");
+    wait_for_body(address, "two");
+
+    save(&route, "kind: [\n");
+    running.wait_for("Syntax");
+    assert!(
+        get(address, "/").expect("an answer").ends_with("two"),
+        "what the file held stays in force"
+    );
+
+    save(&route, &route_to("three"));
+    running.wait_for("BackendNotFound");
+    save(&route, &route_to("one"));
+    running.wait_for("mended");
+    wait_for_body(address, "one");
+
+    let aside = root.path().join("aside");
+    fs::rename(&manifests, &aside).expect("renamed");
+    running.wait_for("refused");
+    assert!(
+        get(address, "/").expect("an answer").ends_with("one"),
+        "the last good configuration stays in force"
+    );
+    fs::rename(&aside, &manifests).expect("renamed back");
+    save(&route, &route_to("two"));
+    wait_for_body(address, "two");
+
+    let readyz = admin
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("http://"))
+        .expect("a URL");
+    let (admin, _) = readyz.split_once('/').expect("a path");
+    let ready = get(admin.parse().expect("an address"), "/readyz").expect("an answer");
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn run_check_tells_whether_all_would_be_served() {
+    let check = |name: &str| {
+        let path = config().join("samples").join(name);
+        run(&["run", "--check", "--config", path.to_str().expect("UTF-8")])
+    };
+    let good = check("tls-redirect.yaml");
+    assert_eq!(good.status.code(), Some(0));
+    assert_eq!(
+        stdout(&good),
+        "1 Gateway, 2 listeners, 2 rules, 1 backend: no findings\n"
+    );
+    let faulty = check("faults/missing-service.yaml");
+    assert_eq!(faulty.status.code(), Some(1));
+    assert!(
+        stderr(&faulty).contains("BackendNotFound"),
+        "{}",
+        stderr(&faulty)
+    );
+    let odd = check("faults/shadowed-rule.yaml");
+    assert_eq!(
+        odd.status.code(),
+        Some(0),
+        "a warning is no reason to refuse: {}",
+        stdout(&odd)
+    );
+    assert_eq!(check("no-such-file.yaml").status.code(), Some(2));
+}
+
+#[test]
+fn gateways_that_want_the_same_port_are_reported() {
+    let root = tempfile::tempdir().expect("a directory");
+    let other = GATEWAY.replace("name: edge", "name: other");
+    fs::write(root.path().join("a.yaml"), format!("{GATEWAY}---\n{other}")).expect("written");
+    let output = run(&[
+        "run",
+        "--check",
+        "--config",
+        root.path().to_str().expect("UTF-8"),
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    assert!(
+        said.contains("HostnameConflict") && said.contains("Gateway default/other"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_an_error_with_a_remedy() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let demo = run(&["demo", "--self-test", "--http-port", &port]);
+    assert_eq!(demo.status.code(), Some(2));
+    let said = stderr(&demo);
+    assert!(
+        said.contains("in use") && said.contains("--http-port"),
+        "{said}"
+    );
+
+    let sample = config().join("samples/mirror.yaml");
+    let map = format!("80={port}");
+    let path = sample.to_str().expect("UTF-8");
+    let run = run(&[
+        "run",
+        "--config",
+        path,
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &map,
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(run.status.code(), Some(2));
+    let said = stderr(&run);
+    assert!(
+        said.contains("in use") && said.contains("--map-port"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_demo_tests_itself() {
+    let output = run(&["demo", "--self-test"]);
+    let said = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", stderr(&output));
+    for use_case in [
+        "default route",
+        "dark launch",
+        "90/10 split",
+        "mirror",
+        "timeout",
+        "redirect",
+        "HTTPS",
+    ] {
+        let row = said
+            .lines()
+            .find(|line| line.contains(use_case))
+            .unwrap_or_else(|| panic!("no {use_case}: {said}"));
+        assert!(row.starts_with("pass"), "{row}");
+    }
+}
