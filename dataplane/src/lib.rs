@@ -6,21 +6,21 @@
 )]
 
 pub mod admin;
+pub mod config;
 mod deadline;
 pub mod downstream;
 pub mod exchange;
 pub mod filter;
+mod listener;
 pub mod options;
 pub mod plan;
 pub mod ports;
+mod proxy_protocol;
 pub mod reason;
+pub mod server;
 pub mod state;
 pub mod stream;
 pub mod telemetry;
-pub mod upstream;
-pub mod config;
-mod listener;
-mod proxy_protocol;
-pub mod server;
 pub mod tls;
+pub mod upstream;
 pub mod worker;

@@ -19,11 +19,16 @@ const LONGEST_V2: usize = 2048;
 
 /// Reads the header that each connection begins with. `None`: the balancer speaks for itself (a health check), or of an
 /// address that is none. Gives up when `deadline` passes.
-pub(crate) async fn read(tcp: &mut TcpStream, deadline: &Deadline) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(
+    tcp: &mut TcpStream,
+    deadline: &Deadline,
+) -> io::Result<Option<SocketAddr>> {
     let mut header = pin!(read_header(tcp));
     let header = poll_fn(|cx| match header.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => deadline
+            .poll_passed(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into())),
     });
     client(&header.await?).ok_or_else(|| invalid("this is no PROXY protocol header"))
 }
@@ -40,7 +45,8 @@ async fn read_header(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
         }
         header.extend([command, family, high, low]);
         header.resize(PREFIX_V2 + length, 0);
-        tcp.read_exact(header.get_mut(PREFIX_V2..).unwrap_or_default()).await?;
+        tcp.read_exact(header.get_mut(PREFIX_V2..).unwrap_or_default())
+            .await?;
         return Ok(header);
     }
     if !header.starts_with(b"PROXY ") {
@@ -97,7 +103,10 @@ mod tests {
     /// What is read of `bytes`, and what is left on the connection.
     async fn receive(bytes: &[u8]) -> (io::Result<Option<SocketAddr>>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, server) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (client, server) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
         let (mut client, mut server) = (client.unwrap(), server.unwrap().0);
         client.write_all(bytes).await.unwrap();
         client.shutdown().await.unwrap();
@@ -119,16 +128,28 @@ mod tests {
     async fn both_versions_are_taken_off_to_the_byte() {
         let ipv4 = [192, 0, 2, 7, 198, 51, 100, 1, 0x30, 0x39, 0, 80];
         let cases = [
-            (b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 80\r\n".to_vec(), Some("192.0.2.7:12345")),
-            (b"PROXY TCP6 2001:db8::7 2001:db8::1 12345 80\r\n".to_vec(), Some("[2001:db8::7]:12345")),
+            (
+                b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 80\r\n".to_vec(),
+                Some("192.0.2.7:12345"),
+            ),
+            (
+                b"PROXY TCP6 2001:db8::7 2001:db8::1 12345 80\r\n".to_vec(),
+                Some("[2001:db8::7]:12345"),
+            ),
             (b"PROXY UNKNOWN\r\n".to_vec(), None),
             (v2_header(1, 0x11, &ipv4), Some("192.0.2.7:12345")),
-            (v2_header(1, 0x11, &[&ipv4[..], &[4, 0, 1, 9]].concat()), Some("192.0.2.7:12345")),
+            (
+                v2_header(1, 0x11, &[&ipv4[..], &[4, 0, 1, 9]].concat()),
+                Some("192.0.2.7:12345"),
+            ),
             (v2_header(0, 0, &[]), None),
         ];
         for (header, expected) in cases {
             let (result, rest) = receive(&[&header[..], b"GET /"].concat()).await;
-            assert_eq!(result.unwrap(), expected.map(|address| address.parse().unwrap()));
+            assert_eq!(
+                result.unwrap(),
+                expected.map(|address| address.parse().unwrap())
+            );
             assert_eq!(rest, b"GET /");
         }
     }
@@ -146,7 +167,11 @@ mod tests {
             v2_header(1, 0x11, &vec![0; 4000]),
         ];
         for header in cases {
-            assert!(receive(&header).await.0.is_err(), "{}", header.escape_ascii());
+            assert!(
+                receive(&header).await.0.is_err(),
+                "{}",
+                header.escape_ascii()
+            );
         }
     }
 }

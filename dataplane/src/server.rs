@@ -65,7 +65,10 @@ impl Dataplane {
         let tables = Arc::new(TableState::new(Arc::clone(&metrics), config.overrides));
         let health = Arc::new(Health::default());
         let admin = config.admin.map(net::TcpListener::bind).transpose()?;
-        let admin_address = admin.as_ref().map(net::TcpListener::local_addr).transpose()?;
+        let admin_address = admin
+            .as_ref()
+            .map(net::TcpListener::local_addr)
+            .transpose()?;
         let access_log = AccessLogWriter::start(config.access_log)?;
 
         let mut senders = Vec::new();
@@ -84,22 +87,46 @@ impl Dataplane {
             senders.push(sender);
         }
 
-        let listeners = Mutex::new(ListenerManager::new(config.addresses, config.ports, senders));
-        let shared = Arc::new(Shared { tables: Arc::clone(&tables), listeners, health: Arc::clone(&health) });
+        let listeners = Mutex::new(ListenerManager::new(
+            config.addresses,
+            config.ports,
+            senders,
+        ));
+        let shared = Arc::new(Shared {
+            tables: Arc::clone(&tables),
+            listeners,
+            health: Arc::clone(&health),
+        });
         let (stop_control, stopped) = oneshot::channel();
         let control = Control {
-            admin: Admin { tables, metrics: Arc::clone(&metrics), health: Arc::clone(&health) },
+            admin: Admin {
+                tables,
+                metrics: Arc::clone(&metrics),
+                health: Arc::clone(&health),
+            },
             admin_socket: admin,
             source: config.source,
             shared: Arc::clone(&shared),
         };
         let control = spawn("control".to_owned(), move || control.run(stopped))?;
-        Ok(DataplaneHandle { shared, health, metrics, admin: admin_address, access_log, workers, control, stop_control })
+        Ok(DataplaneHandle {
+            shared,
+            health,
+            metrics,
+            admin: admin_address,
+            access_log,
+            workers,
+            control,
+            stop_control,
+        })
     }
 }
 
 /// A named thread that reports its own failure.
-fn spawn(name: String, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+fn spawn(
+    name: String,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(name.clone()).spawn(move || {
         if let Err(error) = run() {
             tracing::error!(thread = name, %error, "the thread could not be started");
@@ -143,9 +170,14 @@ impl DataplaneHandle {
 
     /// Waits for SIGTERM or SIGINT.
     pub fn wait_for_signal(&self) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
-            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let (mut terminate, mut interrupt) = (
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            );
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
@@ -158,7 +190,12 @@ impl DataplaneHandle {
     /// and are then cut. Returns when everything has ended and the access log is written.
     pub fn shutdown(self) {
         self.health.enter(Phase::Draining);
-        let grace = self.shared.tables.current().as_ref().map(|snapshot| snapshot.settings().drain_timeout.0.duration());
+        let grace = self
+            .shared
+            .tables
+            .current()
+            .as_ref()
+            .map(|snapshot| snapshot.settings().drain_timeout.0.duration());
         let grace = grace.unwrap_or_default();
         tracing::info!(?grace, "draining");
         self.shared.listeners().tell(|| Command::Drain { grace });
@@ -190,15 +227,26 @@ impl Shared {
         listeners.reconcile(&wanted);
         listeners.tell(|| Command::Refresh);
         self.health.enter(Phase::Serving);
-        let unbound = snapshot.compiled.table().listeners.iter().filter_map(|(key, listener)| {
-            let message = listeners.failed().get(&listener.port)?.clone();
-            Some(Rejection { kind: ResourceKind::Listener, key: key.to_string(), message })
-        });
+        let unbound = snapshot
+            .compiled
+            .table()
+            .listeners
+            .iter()
+            .filter_map(|(key, listener)| {
+                let message = listeners.failed().get(&listener.port)?.clone();
+                Some(Rejection {
+                    kind: ResourceKind::Listener,
+                    key: key.to_string(),
+                    message,
+                })
+            });
         unbound.collect()
     }
 
     fn listeners(&self) -> MutexGuard<'_, ListenerManager> {
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -213,7 +261,9 @@ struct Control {
 impl Control {
     /// Runs until `stopped`.
     fn run(self, stopped: oneshot::Receiver<()>) -> io::Result<()> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let tables = Arc::clone(&self.shared.tables);
             let source = async {

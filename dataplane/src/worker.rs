@@ -158,7 +158,11 @@ impl Worker {
         sleep(DRAIN_STEP).await;
         self.without_connections(now + grace).await;
         if self.connections.get() > 0 {
-            tracing::warn!(worker = self.id, connections = self.connections.get(), "connections are cut");
+            tracing::warn!(
+                worker = self.id,
+                connections = self.connections.get(),
+                "connections are cut"
+            );
         }
     }
 

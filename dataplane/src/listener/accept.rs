@@ -24,7 +24,10 @@ pub(crate) struct AcceptLoops {
 impl AcceptLoops {
     /// Without any port.
     pub(crate) fn new(worker: Rc<Worker>) -> Self {
-        Self { worker, open: RefCell::default() }
+        Self {
+            worker,
+            open: RefCell::default(),
+        }
     }
 
     /// Accepts connections of `port` from `socket`, besides those that the port has already.
@@ -67,7 +70,9 @@ async fn accept(worker: Rc<Worker>, port: u16, listener: TcpListener, stop: Canc
         }
     }
     // Closing a socket resets what waits in its queue, so the queue is emptied first.
-    let Ok(listener) = listener.into_std() else { return };
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
     while let Ok((tcp, peer)) = listener.accept() {
         if tcp.set_nonblocking(true).is_ok()
             && let Ok(tcp) = TcpStream::from_std(tcp)
@@ -87,5 +92,8 @@ fn begin(worker: &Rc<Worker>, port: u16, tcp: TcpStream, peer: net::SocketAddr) 
 /// Whether a failed `accept` says something about the connection only (it was reset while it waited).
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset
+    )
 }

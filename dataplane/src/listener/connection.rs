@@ -8,8 +8,7 @@ use tokio::net::TcpStream;
 use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2},
-    exchange,
-    proxy_protocol,
+    exchange, proxy_protocol,
     state::Snapshot,
     stream::{BufferedStream, ReadHandle},
     telemetry::HandshakeResult,
@@ -21,9 +20,17 @@ use crate::{
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection until it ends.
-pub(super) async fn serve(worker: Rc<Worker>, open: OpenConnection, port: u16, tcp: TcpStream, peer: SocketAddr) {
+pub(super) async fn serve(
+    worker: Rc<Worker>,
+    open: OpenConnection,
+    port: u16,
+    tcp: TcpStream,
+    peer: SocketAddr,
+) {
     let deadline = Rc::new(worker.deadlines.register(Some(port)));
-    let Some(snapshot) = worker.snapshot() else { return };
+    let Some(snapshot) = worker.snapshot() else {
+        return;
+    };
     let limits = snapshot.settings().limits.clone();
     deadline.set(limits.header_timeout.duration());
     let established = establish(&worker, &snapshot, port, tcp, peer, &deadline).await;
@@ -36,10 +43,19 @@ pub(super) async fn serve(worker: Rc<Worker>, open: OpenConnection, port: u16, t
             return;
         }
     };
-    let exchange = async |downstream: &mut Downstream| exchange::serve(&worker, &connection, downstream).await;
+    let exchange =
+        async |downstream: &mut Downstream| exchange::serve(&worker, &connection, downstream).await;
     let refused = |reason| worker.metrics.error(reason);
     if connection.http2 {
-        h2::serve(stream, deadline, &worker.deadlines, &limits, exchange, refused).await;
+        h2::serve(
+            stream,
+            deadline,
+            &worker.deadlines,
+            &limits,
+            exchange,
+            refused,
+        )
+        .await;
     } else {
         h1::serve(stream, &connection, deadline, &limits, exchange, refused).await;
     }
@@ -63,14 +79,31 @@ async fn establish(
     let local = tcp.local_addr()?;
     let connection = |tls: Option<(Option<Box<str>>, ListenerKey)>, http2| {
         let is_tls = tls.is_some();
-        let (sni, sni_listener) = tls.map(|(sni, listener)| (sni, Some(listener))).unwrap_or_default();
-        Connection { port, tls: is_tls, sni, sni_listener, client, local, http2 }
+        let (sni, sni_listener) = tls
+            .map(|(sni, listener)| (sni, Some(listener)))
+            .unwrap_or_default();
+        Connection {
+            port,
+            tls: is_tls,
+            sni,
+            sni_listener,
+            client,
+            local,
+            http2,
+        }
     };
     let protocol = snapshot.compiled.port(port).map(|port| port.protocol());
     if protocol == Some(ListenerProtocol::Https) {
-        let Accepted { stream, sni, listener } = handshake(worker, tcp, snapshot, port, deadline).await?;
+        let Accepted {
+            stream,
+            sni,
+            listener,
+        } = handshake(worker, tcp, snapshot, port, deadline).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        return Ok((BufferedStream::new(stream), connection(Some((sni, listener)), http2)));
+        return Ok((
+            BufferedStream::new(stream),
+            connection(Some((sni, listener)), http2),
+        ));
     }
     let stream = BufferedStream::new(tcp);
     let http2 = begins_with_preface(&stream.read_handle(), deadline).await?;
@@ -98,7 +131,9 @@ async fn handshake(
 async fn begins_with_preface(reader: &ReadHandle, deadline: &Deadline) -> io::Result<bool> {
     poll_fn(|cx| match reader.poll_starts_with(cx, PREFACE) {
         Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => deadline
+            .poll_passed(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into())),
     })
     .await
 }

@@ -27,14 +27,29 @@ pub(crate) struct ListenerManager {
 
 impl ListenerManager {
     /// Without any port.
-    pub(crate) fn new(addresses: Vec<IpAddr>, ports: PortMap, workers: Vec<UnboundedSender<Command>>) -> Self {
-        Self { addresses, ports, workers, bound: BTreeMap::new(), failed: BTreeMap::new() }
+    pub(crate) fn new(
+        addresses: Vec<IpAddr>,
+        ports: PortMap,
+        workers: Vec<UnboundedSender<Command>>,
+    ) -> Self {
+        Self {
+            addresses,
+            ports,
+            workers,
+            bound: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     /// Binds what is wanted and not bound, gives up what is bound and not wanted, leaves the rest alone. A port that
     /// cannot be bound hinders no other one; the next call tries it again.
     pub(crate) fn reconcile(&mut self, wanted: &BTreeSet<u16>) {
-        let gone: Vec<u16> = self.bound.keys().copied().filter(|port| !wanted.contains(port)).collect();
+        let gone: Vec<u16> = self
+            .bound
+            .keys()
+            .copied()
+            .filter(|port| !wanted.contains(port))
+            .collect();
         for port in gone {
             self.bound.remove(&port);
             tracing::info!(port, "port closed");
@@ -79,7 +94,11 @@ impl ListenerManager {
     /// Binds one port on every address, one socket per worker: all or none.
     fn open(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut number = self.ports.bound(port);
-        if let Some((other, _)) = self.bound.iter().find(|(_, taken)| taken.iter().any(|taken| taken.port() == number)) {
+        if let Some((other, _)) = self
+            .bound
+            .iter()
+            .find(|(_, taken)| taken.iter().any(|taken| taken.port() == number))
+        {
             let message = format!("port {number} is bound for port {other} of the Gateway already");
             return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
         }
@@ -90,7 +109,13 @@ impl ListenerManager {
                 let socket = match socket::bind((ip, number).into()) {
                     Ok(socket) => socket,
                     // A host without IPv6, where nobody asked for it.
-                    Err(error) if self.addresses.is_empty() && ip.is_ipv6() && socket::is_unsupported(&error) => break,
+                    Err(error)
+                        if self.addresses.is_empty()
+                            && ip.is_ipv6()
+                            && socket::is_unsupported(&error) =>
+                    {
+                        break;
+                    }
                     Err(error) => {
                         let message = format!("{}: {error}", SocketAddr::from((ip, number)));
                         return Err(io::Error::new(error.kind(), message));
@@ -113,7 +138,11 @@ impl ListenerManager {
 
     /// The configured addresses; without any, every address of the host.
     fn addresses(&self) -> &[IpAddr] {
-        if self.addresses.is_empty() { &socket::EVERY_ADDRESS } else { &self.addresses }
+        if self.addresses.is_empty() {
+            &socket::EVERY_ADDRESS
+        } else {
+            &self.addresses
+        }
     }
 }
 
@@ -128,21 +157,33 @@ mod tests {
     fn manager(ports: &[(u16, u16)]) -> (ListenerManager, UnboundedReceiver<Command>) {
         let (worker, commands) = unbounded_channel();
         let ports = ports.iter().copied().collect();
-        (ListenerManager::new(vec!["127.0.0.1".parse().unwrap()], ports, vec![worker]), commands)
+        (
+            ListenerManager::new(vec!["127.0.0.1".parse().unwrap()], ports, vec![worker]),
+            commands,
+        )
     }
 
     #[test]
     fn ports_come_and_go_alone() {
         let (mut manager, mut commands) = manager(&[(80, 0), (443, 0)]);
         manager.reconcile(&BTreeSet::from([80]));
-        assert!(matches!(commands.try_recv(), Ok(Command::Open { port: 80, .. })));
+        assert!(matches!(
+            commands.try_recv(),
+            Ok(Command::Open { port: 80, .. })
+        ));
         let before = manager.bound().clone();
         assert_ne!(before[&80][0].port(), 0);
         manager.reconcile(&BTreeSet::from([80, 443]));
-        assert!(matches!(commands.try_recv(), Ok(Command::Open { port: 443, .. })));
+        assert!(matches!(
+            commands.try_recv(),
+            Ok(Command::Open { port: 443, .. })
+        ));
         assert_eq!(manager.bound()[&80], before[&80]);
         manager.reconcile(&BTreeSet::from([80]));
-        assert!(matches!(commands.try_recv(), Ok(Command::Close { port: 443 })));
+        assert!(matches!(
+            commands.try_recv(),
+            Ok(Command::Close { port: 443 })
+        ));
         assert!(commands.try_recv().is_err());
         assert!(manager.failed().is_empty());
     }

@@ -11,12 +11,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 const BACKLOG: i32 = 4096;
 
 /// Every address of the host.
-pub(super) const EVERY_ADDRESS: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+pub(super) const EVERY_ADDRESS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+];
 
 /// Binds a socket that shares its port with those of the other workers; the kernel spreads connections over them.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         // IPv4 has a socket of its own.
         socket.set_only_v6(true)?;
@@ -32,7 +38,8 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Whether the host lacks the address family altogether.
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    matches!(error.kind(), AddrNotAvailable | Unsupported) || error.raw_os_error() == Some(EAFNOSUPPORT)
+    matches!(error.kind(), AddrNotAvailable | Unsupported)
+        || error.raw_os_error() == Some(EAFNOSUPPORT)
 }
 
 /// "Address family not supported by protocol" on Linux; the standard library has no kind for it.

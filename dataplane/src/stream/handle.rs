@@ -129,7 +129,11 @@ impl ReadHandle {
 
     /// Whether the stream begins with `expected`, which must not be empty. Decided at the first byte that differs; nothing
     /// is consumed.
-    pub fn poll_starts_with(&self, cx: &mut Context<'_>, expected: &[u8]) -> Poll<io::Result<bool>> {
+    pub fn poll_starts_with(
+        &self,
+        cx: &mut Context<'_>,
+        expected: &[u8],
+    ) -> Poll<io::Result<bool>> {
         let inner = &mut *self.shared.lock();
         loop {
             let length = inner.read.len().min(expected.len());

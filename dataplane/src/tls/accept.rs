@@ -32,27 +32,48 @@ impl Accepted {
 
 /// Does the handshake with a client of `port`. A host that no listener serves is refused. Gives up when `deadline`
 /// passes.
-pub(crate) async fn accept(tcp: TcpStream, snapshot: &Snapshot, port: u16, deadline: &Deadline) -> io::Result<Accepted> {
+pub(crate) async fn accept(
+    tcp: TcpStream,
+    snapshot: &Snapshot,
+    port: u16,
+    deadline: &Deadline,
+) -> io::Result<Accepted> {
     let mut handshake = pin!(handshake(tcp, snapshot, port));
     poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline.poll_passed(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        Poll::Pending => deadline
+            .poll_passed(cx)
+            .map(|()| Err(io::ErrorKind::TimedOut.into())),
     })
     .await
 }
 
 async fn handshake(tcp: TcpStream, snapshot: &Snapshot, port: u16) -> io::Result<Accepted> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), tcp).await?;
-    let sni: Option<Box<str>> = start.client_hello().server_name().map(|name| name.to_ascii_lowercase().into());
+    let sni: Option<Box<str>> = start
+        .client_hello()
+        .server_name()
+        .map(|name| name.to_ascii_lowercase().into());
     // Without SNI only a listener that serves every host can be meant.
     let host = sni.as_deref().unwrap_or_default();
-    let listener = snapshot.compiled.port(port).and_then(|port| port.listener_for(host)).map(|listener| listener.key());
+    let listener = snapshot
+        .compiled
+        .port(port)
+        .and_then(|port| port.listener_for(host))
+        .map(|listener| listener.key());
     let chosen = listener.and_then(|key| Some((key.clone(), snapshot.tls.config(key)?)));
     let Some((listener, config)) = chosen else {
         start.io.write_all(&UNRECOGNIZED_NAME).await?;
         start.io.shutdown().await?;
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no listener has a certificate for this name"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no listener has a certificate for this name",
+        ));
     };
     let stream = start.into_stream(config.clone()).await?;
-    Ok(Accepted { stream, sni, listener })
+    Ok(Accepted {
+        stream,
+        sni,
+        listener,
+    })
 }

@@ -38,8 +38,15 @@ impl TlsListeners {
     pub fn build(previous: &Self, table: &RoutingTable, certificates: &Certificates) -> Self {
         let listeners = table.listeners.iter().filter_map(|(key, listener)| {
             let tls = listener.tls.as_ref()?;
-            let usable: Vec<_> = tls.certificates.iter().filter_map(|key| certificates.get(key).cloned()).collect();
-            let known = previous.0.get(key).filter(|known| known.is_made_from(listener, &usable));
+            let usable: Vec<_> = tls
+                .certificates
+                .iter()
+                .filter_map(|key| certificates.get(key).cloned())
+                .collect();
+            let known = previous
+                .0
+                .get(key)
+                .filter(|known| known.is_made_from(listener, &usable));
             let made = match known {
                 Some(known) => known.clone(),
                 None => TlsListener {
@@ -63,12 +70,19 @@ impl TlsListener {
     fn is_made_from(&self, listener: &Listener, certificates: &[Arc<CertifiedKey>]) -> bool {
         self.listener.tls == listener.tls
             && self.certificates.len() == certificates.len()
-            && self.certificates.iter().zip(certificates).all(|(mine, theirs)| Arc::ptr_eq(mine, theirs))
+            && self
+                .certificates
+                .iter()
+                .zip(certificates)
+                .all(|(mine, theirs)| Arc::ptr_eq(mine, theirs))
     }
 }
 
 /// `None` without certificates, or if the system has no randomness for the tickets' keys.
-fn config(certificates: &[Arc<CertifiedKey>], min_version: TlsVersion) -> Option<Arc<ServerConfig>> {
+fn config(
+    certificates: &[Arc<CertifiedKey>],
+    min_version: TlsVersion,
+) -> Option<Arc<ServerConfig>> {
     let resolver = CertificateResolver::new(certificates)?;
     let versions: &[&SupportedProtocolVersion] = match min_version {
         TlsVersion::V1_2 => &[&TLS13, &TLS12],
@@ -78,7 +92,9 @@ fn config(certificates: &[Arc<CertifiedKey>], min_version: TlsVersion) -> Option
         .with_protocol_versions(versions)
         .inspect_err(|error| tracing::error!(%error, "TLS cannot be configured"))
         .ok()?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver));
+    let mut config = builder
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     // Sessions are resumed by ticket alone: nothing to store, and any worker can resume what another began.
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -1,0 +1,183 @@
+//! Forwarding: routes, backends, bodies, errors.
+
+use bytes::Bytes;
+use portcullis_routing::{Backend as TableBackend, RouteAction, WeightedCluster};
+
+use crate::support::{Backend, Proxy, TableBuilder, client, table};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forwards_to_the_backend_of_the_longest_prefix() {
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let table = TableBuilder::default()
+        .cluster("one", &[one.address])
+        .cluster("two", &[two.address])
+        .route("/", "one", |_| {})
+        .route("/two", "two", |_| {});
+    let proxy = Proxy::start(table).await;
+    assert_eq!(proxy.get("a.example", "/x").await.text(), "one");
+    assert_eq!(proxy.get("a.example", "/two/y?q=1").await.text(), "two");
+    let seen = two.only();
+    assert_eq!(
+        (seen.method.as_str(), seen.target.as_str()),
+        ("GET", "/two/y?q=1")
+    );
+    assert_eq!(seen.headers["host"], "a.example");
+    assert_eq!(seen.headers["x-forwarded-for"], "127.0.0.1");
+    assert_eq!(seen.headers["x-forwarded-proto"], "http");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_clients_and_backends_mix_with_http1() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("h1", &[backend.address])
+        .h2c_cluster("h2", &[backend.address])
+        .route("/h1", "h1", |_| {})
+        .route("/h2", "h2", |_| {});
+    let proxy = Proxy::start(table).await;
+    let body = Bytes::from(vec![b'x'; 300_000]);
+    for path in ["/h1", "/h2"] {
+        let post = || client::request("POST", "a.example", path, body.clone());
+        let by_http1 = proxy.send(post()).await;
+        let by_http2 = client::http2(proxy.address(80), post()).await;
+        assert_eq!((by_http1.text(), by_http2.text()), ("b", "b"), "{path}");
+    }
+    assert!(backend.seen().iter().all(|seen| seen.body == body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_stream_both_ways_at_once() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("h1", &[backend.address])
+        .h2c_cluster("h2", &[backend.address])
+        .route("/echo/1", "h1", |_| {})
+        .route("/echo/2", "h2", |_| {});
+    let proxy = Proxy::start(table).await;
+    // Far more than all buffers on the way: an echo of this size deadlocks if one direction waits for the other.
+    let body = Bytes::from(
+        (0..16 << 20)
+            .map(|n: u32| n.to_le_bytes()[1])
+            .collect::<Vec<_>>(),
+    );
+    for path in ["/echo/1", "/echo/2"] {
+        let post = || client::request("POST", "a", path, body.clone());
+        assert!(proxy.send(post()).await.body == body, "HTTP/1 {path}");
+        assert!(
+            client::http2(proxy.address(80), post()).await.body == body,
+            "HTTP/2 {path}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_the_backend_are_reused() {
+    let backend = Backend::start("b").await;
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", |_| {}),
+    )
+    .await;
+    for _ in 0..20 {
+        assert_eq!(proxy.get("a", "/").await.status, 200);
+    }
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_says_its_reason() {
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let invalid = WeightedCluster {
+        weight: 1,
+        backend: TableBackend::Invalid {
+            reason: "BackendNotFound".into(),
+        },
+        filters: vec![],
+    };
+    let table = TableBuilder::default()
+        .cluster("empty", &[])
+        .cluster("gone", &[gone])
+        .route("/empty", "empty", |_| {})
+        .route("/gone", "gone", |_| {})
+        .action("/invalid", RouteAction::Forward(vec![invalid]), |_| {})
+        .action("/none", RouteAction::Forward(vec![]), |_| {});
+    let proxy = Proxy::start(table).await;
+    for (path, status, reason) in [
+        ("/nowhere", 404, "no_route"),
+        ("/empty", 503, "no_endpoint"),
+        ("/gone", 502, "connect_failed"),
+        ("/invalid", 500, "invalid_backend"),
+        ("/none", 500, "invalid_backend"),
+        ("/%00", 400, "bad_path"),
+    ] {
+        let answer = proxy.get("a", path).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.reason()),
+            (status, reason),
+            "{path}"
+        );
+        assert!(answer.text().starts_with(reason), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_follow_the_weights() {
+    let (one, two) = (Backend::start("one").await, Backend::start("two").await);
+    let split = RouteAction::Forward(vec![table::weighted("one", 3), table::weighted("two", 1)]);
+    let table = TableBuilder::default()
+        .cluster("one", &[one.address])
+        .cluster("two", &[two.address])
+        .action("/", split, |_| {});
+    let proxy = Proxy::start(table).await;
+    for _ in 0..200 {
+        assert_eq!(proxy.get("a", "/").await.status, 200);
+    }
+    let share = one.seen().len();
+    assert!((120..180).contains(&share), "{share} of 200");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_beyond_the_limit_is_refused() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .settings(|settings| settings.limits.max_body_bytes = Some(10))
+        .cluster("b", &[backend.address])
+        .route("/", "b", |_| {});
+    let proxy = Proxy::start(table).await;
+    let small = proxy
+        .send(client::request("POST", "a", "/", "0123456789"))
+        .await;
+    let large = proxy
+        .send(client::request("POST", "a", "/", "0123456789+"))
+        .await;
+    assert_eq!((small.status.as_u16(), large.status.as_u16()), (200, 413));
+    assert_eq!(large.reason(), "body_too_large");
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n01234567890123456789\r\n0\r\n\r\n";
+    assert!(
+        client::raw(proxy.address(80), chunked)
+            .await
+            .starts_with("HTTP/1.1 413 ")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_takes_its_request_along() {
+    let backend = Backend::start("b").await;
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", |_| {}),
+    )
+    .await;
+    let address = proxy.address(80);
+    let request =
+        tokio::spawn(async move { client::http1(address, client::get("a", "/hang")).await });
+    backend.wait_seen(1).await;
+    request.abort();
+    backend.wait_cancelled().await;
+}

@@ -1,0 +1,9 @@
+//! The whole proxy in process: real sockets on both sides, a table in between.
+
+mod filters;
+mod forward;
+mod grpc;
+mod retries;
+mod support;
+mod timeouts;
+mod upgrades;

@@ -1,0 +1,128 @@
+//! Retries, as the backend counts them.
+
+use portcullis_routing::{Millis, Route, policy::Retry};
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
+use crate::support::{Backend, Proxy, TableBuilder, client};
+
+fn retry(codes: &[u16], attempts: u32) -> impl FnOnce(&mut Route) {
+    let retry = Retry {
+        codes: codes.to_vec(),
+        attempts,
+        backoff: Millis(1),
+    };
+    move |route| route.policy.retry = Some(retry)
+}
+
+async fn proxy(backend: &Backend, change: impl FnOnce(&mut Route)) -> Proxy {
+    Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", change),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listed_codes_are_retried_as_often_as_allowed() {
+    for (failures, status, seen) in [(2, 200, 3), (9, 500, 4)] {
+        let backend = Backend::start("b").await;
+        let proxy = proxy(&backend, retry(&[500], 3)).await;
+        let answer = proxy.get("a", &format!("/flaky/{failures}/500")).await;
+        assert_eq!(
+            (answer.status.as_u16(), backend.seen().len()),
+            (status, seen)
+        );
+        assert!(
+            !answer.headers.contains_key("x-portcullis-reason"),
+            "the backend's own answer"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_codes_and_zero_attempts_are_not_retried() {
+    for change in [retry(&[503], 3), retry(&[500], 0)] {
+        let backend = Backend::start("b").await;
+        let proxy = proxy(&backend, change).await;
+        assert_eq!(proxy.get("a", "/flaky/1/500").await.status, 500);
+        assert_eq!(backend.seen().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_is_sent_again() {
+    let backend = Backend::start("b").await;
+    let proxy = proxy(&backend, retry(&[503], 1)).await;
+    let answer = proxy
+        .send(client::request("PUT", "a", "/flaky/1/503", "payload"))
+        .await;
+    assert_eq!(answer.status, 200);
+    let bodies: Vec<_> = backend.seen().into_iter().map(|seen| seen.body).collect();
+    assert_eq!(bodies, ["payload", "payload"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_have_acted_is_not_repeated() {
+    let backend = Backend::start("b").await;
+    let proxy = proxy(&backend, retry(&[503], 3)).await;
+    let post = proxy
+        .send(client::request("POST", "a", "/flaky/1/503", "payload"))
+        .await;
+    assert_eq!((post.status.as_u16(), backend.seen().len()), (503, 1));
+    let large = proxy
+        .send(client::request(
+            "PUT",
+            "a",
+            "/status/503",
+            vec![b'x'; 100_000],
+        ))
+        .await;
+    assert_eq!((large.status.as_u16(), backend.seen().len()), (503, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_times_out_is_retried() {
+    let backend = Backend::start("b").await;
+    let proxy = proxy(&backend, |route| {
+        retry(&[], 2)(route);
+        route.policy.timeouts.backend_request = Some(Millis(50));
+    })
+    .await;
+    let answer = proxy.get("a", "/hang").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.reason()),
+        (504, "backend_deadline")
+    );
+    assert_eq!(backend.seen().len(), 3);
+}
+
+/// A backend that closes the kept-alive connection just when the next request is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let read = stream.read(&mut buffer).await.unwrap();
+            assert!(read > 0);
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+                .await
+                .unwrap();
+            // The second request is read, and the connection closed without an answer.
+            let _ = stream.read(&mut buffer).await;
+        }
+    });
+    let proxy = Proxy::start(TableBuilder::default().cluster("b", &[address]).route(
+        "/",
+        "b",
+        |_| {},
+    ))
+    .await;
+    for _ in 0..5 {
+        assert_eq!(proxy.get("a", "/").await.status, 200);
+    }
+}

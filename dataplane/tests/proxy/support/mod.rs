@@ -1,0 +1,70 @@
+//! What every test needs: a proxy with a table, backends that say what they saw, plain clients.
+
+pub mod backend;
+pub mod client;
+pub mod table;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZero,
+    sync::Arc,
+};
+
+use portcullis_dataplane::{
+    config::Config,
+    server::{Dataplane, DataplaneHandle},
+    state::Overrides,
+    telemetry::MetricsOptions,
+};
+use portcullis_routing::{Report, RoutingTable};
+
+pub use self::{backend::Backend, client::Answer, table::TableBuilder};
+
+/// A running proxy; it stops when dropped.
+pub struct Proxy {
+    handle: DataplaneHandle,
+}
+
+impl Proxy {
+    /// Starts with `table`, which must be taken whole.
+    pub async fn start(table: TableBuilder) -> Self {
+        let config = Config {
+            addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            ports: [(80, 0), (443, 0)].into_iter().collect(),
+            workers: NonZero::<usize>::MIN,
+            admin: None,
+            overrides: Overrides::default(),
+            metrics: MetricsOptions::default(),
+            source: None,
+            access_log: Box::new(io::sink()),
+        };
+        let handle = Dataplane::start(config).expect("the proxy starts");
+        let proxy = Self { handle };
+        let report = proxy.apply(table.build());
+        assert!(report.rejected.is_empty(), "{:?}", report.rejected);
+        proxy
+    }
+
+    /// Gives the proxy another table.
+    pub fn apply(&self, table: RoutingTable) -> Report {
+        self.handle
+            .apply(Arc::new(table))
+            .expect("the table is taken")
+    }
+
+    /// Where the listener port `port` of the table is bound.
+    pub fn address(&self, port: u16) -> SocketAddr {
+        self.handle.addresses()[&port][0]
+    }
+
+    /// A GET of `path` at `host` on port 80.
+    pub async fn get(&self, host: &str, path: &str) -> Answer {
+        self.send(client::get(host, path)).await
+    }
+
+    /// A request on port 80, on a connection of its own.
+    pub async fn send(&self, request: http::Request<bytes::Bytes>) -> Answer {
+        client::http1(self.address(80), request).await
+    }
+}

@@ -1,0 +1,150 @@
+//! Tables in a few words.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use portcullis_routing::{
+    Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, Endpoint, EndpointHost,
+    EndpointState, Filter, GatewayKey, Listener, ListenerKey, ListenerProtocol, PathMatch, Route,
+    RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
+    WeightedCluster, settings::ProxySettings,
+};
+
+/// A table under construction. It has an HTTP listener without hostname on port 80.
+pub struct TableBuilder(RoutingTable);
+
+impl Default for TableBuilder {
+    fn default() -> Self {
+        let mut table = RoutingTable::new(gateway());
+        let listener = Listener {
+            port: 80,
+            protocol: ListenerProtocol::Http,
+            hostname: None,
+            tls: None,
+        };
+        table.listeners.insert(listener_key(), Arc::new(listener));
+        Self(table)
+    }
+}
+
+fn gateway() -> GatewayKey {
+    GatewayKey::of("test", "gateway")
+}
+
+fn listener_key() -> ListenerKey {
+    ListenerKey::of(&gateway(), "http")
+}
+
+/// The key of the cluster called `name`.
+pub fn cluster_key(name: &str) -> ClusterKey {
+    ClusterKey::service("test", name, 80)
+}
+
+impl TableBuilder {
+    /// Changes the settings of the proxy.
+    pub fn settings(mut self, change: impl FnOnce(&mut ProxySettings)) -> Self {
+        change(Arc::make_mut(&mut self.0.settings));
+        self
+    }
+
+    /// An HTTP/1 backend.
+    pub fn cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        self.cluster_with(name, endpoints, Cluster::default())
+    }
+
+    /// A backend that speaks HTTP/2 in clear text.
+    pub fn h2c_cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+        self.cluster_with(
+            name,
+            endpoints,
+            Cluster {
+                protocol: ClusterProtocol::Http2,
+                ..Cluster::default()
+            },
+        )
+    }
+
+    /// A backend with settings of its own.
+    pub fn cluster_with(mut self, name: &str, endpoints: &[SocketAddr], cluster: Cluster) -> Self {
+        let endpoint = |address: &SocketAddr| Endpoint {
+            host: EndpointHost::Ip(address.ip()),
+            port: address.port(),
+            state: EndpointState::Ready,
+        };
+        let mut endpoints: Vec<_> = endpoints.iter().map(endpoint).collect();
+        endpoints.sort();
+        self.0.clusters.insert(cluster_key(name), Arc::new(cluster));
+        self.0
+            .endpoints
+            .insert(cluster_key(name), Arc::new(ClusterEndpoints { endpoints }));
+        self
+    }
+
+    /// A route for the prefix `path`, forwarding to `cluster`, with changes.
+    pub fn route(self, path: &str, cluster: &str, change: impl FnOnce(&mut Route)) -> Self {
+        let action = RouteAction::Forward(vec![weighted(cluster, 1)]);
+        self.action(path, action, change)
+    }
+
+    /// A route for the prefix `path` with any action.
+    pub fn action(
+        mut self,
+        path: &str,
+        action: RouteAction,
+        change: impl FnOnce(&mut Route),
+    ) -> Self {
+        let rule = self.0.routes.len();
+        let path = PathMatch::Prefix(path.into());
+        let mut route = Route {
+            listeners: vec![listener_key()],
+            hostnames: vec![],
+            matches: vec![RouteMatch {
+                path,
+                method: None,
+                headers: vec![],
+                query: vec![],
+            }],
+            filters: vec![],
+            action,
+            policy: RoutePolicy::default(),
+            order: RouteOrder {
+                created_at: 0,
+                namespace: "test".into(),
+                name: "route".into(),
+                rule,
+            },
+            source: RouteSource {
+                kind: "HTTPRoute".into(),
+                namespace: "test".into(),
+                name: "route".into(),
+                rule,
+                rule_name: None,
+            },
+        };
+        change(&mut route);
+        self.0.routes.insert(
+            RouteKey::of("HTTPRoute", "test", "route", rule),
+            Arc::new(route),
+        );
+        self
+    }
+
+    /// The table, sealed.
+    pub fn build(mut self) -> RoutingTable {
+        self.0.seal();
+        self.0
+    }
+}
+
+/// A share of a cluster.
+pub fn weighted(cluster: &str, weight: u32) -> WeightedCluster {
+    WeightedCluster {
+        weight,
+        backend: Backend::Cluster(cluster_key(cluster)),
+        filters: vec![],
+    }
+}
+
+/// Adds a filter to a route.
+pub fn with_filter(filter: Filter) -> impl FnOnce(&mut Route) {
+    move |route| route.filters.push(filter)
+}
