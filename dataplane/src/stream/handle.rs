@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::BytesMut;
@@ -12,6 +12,7 @@ use super::{
     WRITE_ROOM,
     guard::{BodyFrame, Pass, Violation},
     inner::Shared,
+    transport::Transport,
 };
 
 /// Why reading ended.
@@ -75,7 +76,8 @@ impl ReadHandle {
     /// `Ok(false)` is an orderly end of the connection. While nothing has arrived no read buffer is held.
     pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
         let inner = &mut *self.shared.lock();
-        inner.try_flush(cx)?;
+        // A peer that takes nothing more may have said why: what it sent counts.
+        let _ = inner.try_flush(cx);
         inner.guard.next_message();
         loop {
             match inner.guard.pass(&mut inner.read)? {
@@ -96,7 +98,8 @@ impl ReadHandle {
     /// The next piece of the current message's body, or of the tunnel.
     pub fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Result<BodyFrame, ReadError>> {
         let inner = &mut *self.shared.lock();
-        inner.try_flush(cx)?;
+        // A peer that takes nothing more may have said why: what it sent counts.
+        let _ = inner.try_flush(cx);
         loop {
             if let Some(frame) = inner.guard.frame(&mut inner.read)? {
                 return Poll::Ready(Ok(frame));
@@ -146,6 +149,20 @@ impl ReadHandle {
                 return Poll::Ready(Ok(false));
             }
         }
+    }
+
+    /// Whether an idle connection is open and nothing has arrived, by what the event loop knows: no system call unless
+    /// there is something to read.
+    pub fn is_silent(&self) -> bool {
+        let inner = &mut *self.shared.lock();
+        let mut cx = Context::from_waker(Waker::noop());
+        let nothing_to_read = match &inner.transport {
+            Transport::Plain(tcp) => tcp.poll_read_ready(&mut cx).is_pending(),
+            // Records that carry no data, such as session tickets, may arrive at any time.
+            Transport::TlsServer(_) | Transport::TlsClient(_) => false,
+        };
+        inner.read.is_empty()
+            && (nothing_to_read || inner.poll_fill(&mut cx, READ_AHEAD).is_pending())
     }
 
     /// Whether bytes have arrived that no message has claimed.

@@ -220,6 +220,8 @@ impl Inner {
     fn noted<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result {
             self.error = Some(error.kind());
+            // Nothing of it can be sent any more.
+            self.write = BytesMut::new();
         }
         result
     }
