@@ -35,7 +35,7 @@ enum Step {
     Answer(Result<UpstreamEvent, UpstreamError>),
     Body(Result<BodyFrame, DownstreamError>),
     Gone(DownstreamError),
-    UpstreamRoom(Result<(), UpstreamError>),
+    UpstreamRoom,
     DownstreamRoom(Result<(), DownstreamError>),
     Idle,
 }
@@ -61,7 +61,7 @@ impl Pump<'_, '_> {
                 biased;
                 answer = self.upstream.read_event(), if down_room => Step::Answer(answer),
                 room = down.room(), if !down_room => Step::DownstreamRoom(room),
-                room = up.room(), if !up_room => Step::UpstreamRoom(room),
+                () = up.room(), if !up_room => Step::UpstreamRoom,
                 step = client(self.downstream, self.request_done), if self.request_done || up_room => step,
                 () = poll_fn(|cx| silence.poll_passed(cx)) => Step::Idle,
             };
@@ -71,7 +71,7 @@ impl Pump<'_, '_> {
                         return Ok(self.request_done);
                     }
                 }
-                Step::Answer(Err(error)) | Step::UpstreamRoom(Err(error)) => {
+                Step::Answer(Err(error)) => {
                     return Err(self.upstream_failed(&error));
                 }
                 Step::Body(Ok(frame)) => self.body(frame).await?,
@@ -79,7 +79,7 @@ impl Pump<'_, '_> {
                 Step::DownstreamRoom(Err(error)) | Step::Gone(error) => {
                     return Err(client_failed(error));
                 }
-                Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom(Ok(())) => {}
+                Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom => {}
                 Step::Idle => return Err(Failure::last(Reason::StreamIdle)),
             }
         }

@@ -133,7 +133,7 @@ impl Copy {
         while !self.body_is_empty {
             match self.pieces.recv().await {
                 Some(Piece::Data(data)) => {
-                    upstream.writer().room().await?;
+                    upstream.writer().room().await;
                     upstream.send_body(data).await?;
                 }
                 Some(Piece::End) => {

@@ -142,23 +142,22 @@ impl ClusterState {
     fn apply_addresses(&self, endpoints: &ClusterEndpoints) {
         let profile = self.profile();
         let before = self.peers();
-        let mut known: HashMap<SocketAddr, &Rc<Peer>> = before
-            .iter()
-            .filter(|peer| Rc::ptr_eq(peer.profile(), &profile))
-            .map(|peer| (peer.address(), peer))
-            .collect();
-        let peers: Vec<Rc<Peer>> = self
-            .serving(endpoints)
+        let mut gone: HashMap<SocketAddr, &Rc<Peer>> =
+            before.iter().map(|peer| (peer.address(), peer)).collect();
+        let mut keep = |address: SocketAddr| {
+            let peer = *gone.get(&address)?;
+            Rc::ptr_eq(peer.profile(), &profile)
+                .then(|| gone.remove(&address))?
+                .map(Rc::clone)
+        };
+        let addresses = self.serving(endpoints);
+        let peers: Vec<_> = addresses
             .into_iter()
-            .map(|address| match known.remove(&address) {
-                Some(peer) => Rc::clone(peer),
-                None => Peer::new(address, &profile, &self.limit),
+            .map(|address| {
+                keep(address).unwrap_or_else(|| Peer::new(address, &profile, &self.limit))
             })
             .collect();
-        for peer in before
-            .iter()
-            .filter(|peer| !peers.iter().any(|kept| Rc::ptr_eq(kept, peer)))
-        {
+        for peer in gone.into_values() {
             peer.remove();
             self.outliers.removed(&peer.health);
         }
@@ -242,11 +241,6 @@ impl ClusterState {
         }
     }
 
-    /// A connect to `peer` succeeded.
-    pub(super) fn connected(&self, peer: &Peer) {
-        self.outliers.reachable(&peer.health);
-    }
-
     fn report(self: &Rc<Self>, peer: &Rc<Peer>, outcome: Outcome) {
         match outcome {
             Outcome::Answered => self.outliers.answered(&peer.health),
@@ -293,7 +287,7 @@ impl ClusterState {
                 .into_iter()
                 .for_each(|idle| peer.pool().put(idle));
         }
-        self.connected(peer);
+        peer.health.reachable();
         true
     }
 
@@ -338,7 +332,7 @@ async fn probe(cluster: Weak<ClusterState>, peer: Weak<Peer>, mut pause: Duratio
         if cluster.reaches(&peer, slot).await {
             return peer.probing.set(false);
         }
-        pause = cluster.outliers.still_unreachable(&peer.health);
+        pause = peer.health.next_pause();
     }
 }
 
@@ -355,6 +349,10 @@ impl Lease {
             cluster: Rc::clone(cluster),
             peer,
         }
+    }
+
+    pub(super) fn cluster(&self) -> &ClusterState {
+        &self.cluster
     }
 
     pub(super) fn peer(&self) -> &Rc<Peer> {

@@ -18,7 +18,7 @@ use hickory_resolver::{
 /// An answer is asked again no sooner than this, whatever its TTL.
 const MIN_TTL: Duration = Duration::from_secs(5);
 /// And no later than this.
-const MAX_TTL: Duration = Duration::from_secs(300);
+const MAX_TTL: Duration = Duration::from_mins(5);
 /// The metadata service of a large cloud, at an address that is not link-local.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
@@ -96,17 +96,9 @@ fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResol
 pub(super) fn may_connect(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => may_connect_v4(address),
-        IpAddr::V6(address) => match embedded_v4(address) {
-            Some(embedded) => may_connect_v4(embedded),
-            None => {
-                let refused = address.is_loopback()
-                    || address.is_unspecified()
-                    || address.is_multicast()
-                    || address.is_unicast_link_local()
-                    || address == METADATA_V6;
-                !refused
-            }
-        },
+        IpAddr::V6(address) => {
+            embedded_v4(address).map_or_else(|| may_connect_v6(address), may_connect_v4)
+        }
     }
 }
 
@@ -120,17 +112,26 @@ fn may_connect_v4(address: Ipv4Addr) -> bool {
     !refused
 }
 
+fn may_connect_v6(address: Ipv6Addr) -> bool {
+    let refused = address.is_loopback()
+        || address.is_unspecified()
+        || address.is_multicast()
+        || address.is_unicast_link_local()
+        || address == METADATA_V6;
+    !refused
+}
+
 /// The IPv4 address inside an IPv4-mapped, IPv4-compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056) address.
 fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-    match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] => Some(v4(high, low)),
+    let (high, low) = match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => (high, low),
         // Not `::` and `::1`, which are IPv6's own.
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => Some(v4(high, low)),
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(v4(high, low)),
-        [0x2002, high, low, ..] => Some(v4(high, low)),
-        _ => None,
-    }
+        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
+        _ => return None,
+    };
+    Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
 }
 
 #[cfg(test)]

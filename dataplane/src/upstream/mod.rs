@@ -47,7 +47,7 @@ use crate::telemetry::{Labels, WorkerMetrics};
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How long the state of a cluster outlives its place in the table, for requests that began with an older table.
-const LINGER: Duration = Duration::from_secs(60);
+const LINGER: Duration = Duration::from_mins(1);
 
 /// What a request needs of the connection it gets.
 #[derive(Clone, Copy, Debug, Default)]

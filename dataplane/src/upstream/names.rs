@@ -59,7 +59,7 @@ impl Name {
 /// The names of one cluster.
 #[derive(Default)]
 pub(super) struct Names {
-    names: RefCell<BTreeMap<Box<str>, Name>>,
+    known: RefCell<BTreeMap<Box<str>, Name>>,
     /// Names without any answer so far.
     unknown: Cell<usize>,
     changed: Notify,
@@ -74,21 +74,21 @@ impl Names {
     ) where
         F: Future<Output = ()> + 'static,
     {
-        let mut known = std::mem::take(&mut *self.names.borrow_mut());
+        let mut before = std::mem::take(&mut *self.known.borrow_mut());
         let mut wanted = BTreeMap::new();
         for name in names {
-            let entry = known
+            let entry = before
                 .remove(&name)
                 .unwrap_or_else(|| Name::new(follow(name.clone())));
             wanted.insert(name, entry);
         }
-        self.names.replace(wanted);
+        self.known.replace(wanted);
         self.count_unknown();
     }
 
     /// Takes an answer in; tells when to ask again.
     pub(super) fn answered(&self, name: &str, answer: Result<Answer, String>) -> Duration {
-        let mut names = self.names.borrow_mut();
+        let mut names = self.known.borrow_mut();
         let Some(entry) = names.get_mut(name) else {
             return LAST_RETRY;
         };
@@ -112,7 +112,7 @@ impl Names {
 
     /// The addresses of a name, as far as they are known.
     pub(super) fn addresses(&self, name: &str) -> Vec<IpAddr> {
-        self.names
+        self.known
             .borrow()
             .get(name)
             .map(|name| name.addresses.clone())
@@ -121,7 +121,7 @@ impl Names {
 
     /// Why there are no addresses, where a name is the reason.
     pub(super) fn error(&self) -> Option<String> {
-        self.names
+        self.known
             .borrow()
             .values()
             .find_map(|name| name.error.clone())
@@ -139,7 +139,7 @@ impl Names {
 
     fn count_unknown(&self) {
         self.unknown.set(
-            self.names
+            self.known
                 .borrow()
                 .values()
                 .filter(|name| !name.is_known())

@@ -24,16 +24,14 @@ const SLOW_CONNECT: Duration = Duration::from_millis(250);
 /// Connects under way at once for one request.
 const MAX_RIVALS: usize = 3;
 
-/// What can be done for a request at present.
-enum Start {
-    /// An open connection was free.
-    Ready(Session, Lease),
-    /// A connection must be opened.
-    Connect(Lease, Slot),
-    /// The cluster has as many connections as it may have, all busy.
-    Full,
-    /// The cluster has no endpoint.
-    Nobody,
+/// What a request lacks that finds no open connection free.
+enum Lack {
+    /// A connection, which may be opened with this.
+    Connection(Lease, Slot),
+    /// Room: the cluster has as many connections as it may have, all busy.
+    Room,
+    /// An endpoint.
+    Endpoint,
 }
 
 /// A session with an endpoint of `cluster`. Cancel-safe.
@@ -41,51 +39,50 @@ pub(super) async fn open(
     cluster: &Rc<ClusterState>,
     request: OpenRequest<'_>,
 ) -> Result<Upstream, UpstreamError> {
-    if let Start::Ready(session, lease) = start(cluster, &request) {
-        return Ok(hand_over(cluster, session, lease, true));
-    }
-    let deadline = Instant::now() + cluster.connect_timeout();
+    let mut deadline = None;
     loop {
-        match start(cluster, &request) {
-            Start::Ready(session, lease) => return Ok(hand_over(cluster, session, lease, true)),
-            Start::Connect(lease, slot) => {
+        let lack = match start(cluster, &request) {
+            Ok((session, lease)) => return Ok(hand_over(session, lease, true)),
+            Err(lack) => lack,
+        };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + cluster.connect_timeout());
+        match lack {
+            Lack::Connection(lease, slot) => {
                 let (session, lease, reused) =
                     race(cluster, &request, lease, slot, deadline).await?;
-                return Ok(hand_over(cluster, session, lease, reused));
+                return Ok(hand_over(session, lease, reused));
             }
-            Start::Full => wait_for_room(cluster, deadline).await?,
-            Start::Nobody => wait_for_address(cluster, deadline).await?,
+            Lack::Room => wait_for_room(cluster, deadline).await?,
+            Lack::Endpoint => wait_for_address(cluster, deadline).await?,
         }
     }
 }
 
-fn hand_over(cluster: &ClusterState, session: Session, lease: Lease, reused: bool) -> Upstream {
-    cluster.shared().metrics.upstream_request(reused);
+fn hand_over(session: Session, lease: Lease, reused: bool) -> Upstream {
+    lease.cluster().shared().metrics.upstream_request(reused);
     Upstream::new(session, lease, reused)
 }
 
-fn start(cluster: &Rc<ClusterState>, request: &OpenRequest<'_>) -> Start {
-    let Some(peer) = cluster.select(request, &[]) else {
-        return Start::Nobody;
-    };
+fn start(cluster: &Rc<ClusterState>, request: &OpenRequest<'_>) -> Result<(Session, Lease), Lack> {
+    let peer = cluster.select(request, &[]).ok_or(Lack::Endpoint)?;
     let lease = Lease::new(cluster, peer);
     if let Some(session) = lease.peer().pooled(request) {
-        return Start::Ready(session, lease);
+        return Ok((session, lease));
     }
     match cluster.slot() {
-        Some(slot) => Start::Connect(lease, slot),
-        None => borrow_elsewhere(cluster, request).unwrap_or(Start::Full),
+        Some(slot) => Err(Lack::Connection(lease, slot)),
+        None => borrow_elsewhere(cluster, request).ok_or(Lack::Room),
     }
 }
 
 /// No connection may be opened to the endpoint that was chosen, but another one may have an open one with room.
-fn borrow_elsewhere(cluster: &Rc<ClusterState>, request: &OpenRequest<'_>) -> Option<Start> {
+fn borrow_elsewhere(
+    cluster: &Rc<ClusterState>,
+    request: &OpenRequest<'_>,
+) -> Option<(Session, Lease)> {
     let peers = cluster.peers();
     let mut available = peers.iter().filter(|peer| peer.health.is_available());
-    available.find_map(|peer| {
-        let session = peer.pooled(request)?;
-        Some(Start::Ready(session, Lease::new(cluster, Rc::clone(peer))))
-    })
+    available.find_map(|peer| Some((peer.pooled(request)?, Lease::new(cluster, Rc::clone(peer)))))
 }
 
 async fn wait_for_room(cluster: &ClusterState, deadline: Instant) -> Result<(), UpstreamError> {
@@ -240,7 +237,7 @@ impl Attempts<'_> {
         if !reused {
             self.cluster.count_connect(ConnectResult::Ok, since);
         }
-        self.cluster.connected(winner.peer());
+        winner.peer().health.reachable();
         self.give_up(SLOW_CONNECT);
     }
 

@@ -80,8 +80,15 @@ impl Health {
         }
     }
 
-    /// The pause of the next ejection. Jitter keeps workers from testing an endpoint in step.
-    fn next_pause(&self) -> Duration {
+    /// The connect after the pause succeeded.
+    pub(super) fn reachable(&self) {
+        if self.state.get() == State::Ejected {
+            self.state.set(State::Trial { busy: false });
+        }
+    }
+
+    /// How long to stay away after one more failed connect. Jitter keeps workers from testing an endpoint in step.
+    pub(super) fn next_pause(&self) -> Duration {
         if self
             .well_since
             .get()
@@ -143,18 +150,6 @@ impl OutlierDetector {
         Some(health.next_pause())
     }
 
-    /// The connect after the pause failed as well: the next pause.
-    pub(super) fn still_unreachable(&self, health: &Health) -> Duration {
-        health.next_pause()
-    }
-
-    /// The connect after the pause succeeded.
-    pub(super) fn reachable(&self, health: &Health) {
-        if health.state.get() == State::Ejected {
-            health.state.set(State::Trial { busy: false });
-        }
-    }
-
     /// The endpoint is no longer one of the cluster's.
     pub(super) fn removed(&self, health: &Health) {
         if health.is_ejected() {
@@ -175,21 +170,19 @@ impl OutlierDetector {
 mod tests {
     use super::*;
 
-    fn pause(result: Option<Duration>) -> u64 {
-        result.expect("ejected").as_secs_f64().ceil() as u64
+    /// Whether the pause is `seconds`, but for the jitter.
+    fn is_about(pause: Option<Duration>, seconds: f64) -> bool {
+        let pause = pause.expect("ejected").as_secs_f64();
+        pause > 0.79 * seconds && pause <= seconds
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_connect_ejects_at_once_and_the_pause_doubles_to_a_cap() {
         let (detector, health) = (OutlierDetector::default(), Health::default());
-        assert_eq!(pause(detector.connect_failed(&health, 4)), 1);
+        assert!(is_about(detector.connect_failed(&health, 4), 1.0));
         assert!(!health.is_available());
         for expected in [2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
-            let pause = detector.still_unreachable(&health).as_secs_f64();
-            assert!(
-                pause > 0.79 * expected && pause <= expected,
-                "{pause} instead of {expected}"
-            );
+            assert!(is_about(Some(health.next_pause()), expected), "{expected}");
         }
     }
 
@@ -230,7 +223,7 @@ mod tests {
     async fn the_way_back_is_one_request_at_a_time() {
         let (detector, health) = (OutlierDetector::default(), Health::default());
         detector.connect_failed(&health, 2);
-        detector.reachable(&health);
+        health.reachable();
         assert!(health.is_available());
         health.request_started();
         assert!(!health.is_available(), "the trial is under way");
@@ -249,12 +242,12 @@ mod tests {
     async fn a_failed_trial_ejects_again_for_longer_and_health_forgets() {
         let (detector, health) = (OutlierDetector::default(), Health::default());
         detector.connect_failed(&health, 2);
-        detector.reachable(&health);
+        health.reachable();
         health.request_started();
-        assert_eq!(pause(detector.request_failed(&health, 2)), 2);
-        detector.reachable(&health);
+        assert!(is_about(detector.request_failed(&health, 2), 2.0));
+        health.reachable();
         detector.answered(&health);
         tokio::time::advance(MAX_PAUSE).await;
-        assert_eq!(pause(detector.connect_failed(&health, 2)), 1);
+        assert!(is_about(detector.connect_failed(&health, 2), 1.0));
     }
 }

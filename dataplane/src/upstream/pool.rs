@@ -3,11 +3,9 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    task::{Context, Poll},
     time::Duration,
 };
 
-use futures::task::noop_waker_ref;
 use tokio::time::Instant;
 
 use super::{
@@ -29,6 +27,12 @@ pub(crate) struct Idle {
     pub(crate) keep_alive: Option<Duration>,
 }
 
+impl Idle {
+    fn is_silent(&self) -> bool {
+        self.stream.read_handle().is_silent()
+    }
+}
+
 struct Pooled {
     connection: Idle,
     expires: Instant,
@@ -48,7 +52,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         loop {
             let connection = idle.pop()?.connection;
-            if is_open(&connection.stream) {
+            if connection.is_silent() {
                 return Some(connection);
             }
         }
@@ -113,7 +117,7 @@ impl Pool {
     pub(super) fn sweep(&self, now: Instant) {
         self.idle
             .borrow_mut()
-            .retain(|idle| idle.expires > now && is_open(&idle.connection.stream));
+            .retain(|idle| idle.expires > now && idle.connection.is_silent());
         self.http2.borrow_mut().retain(|connection| {
             let idle = connection
                 .idle_since()
@@ -121,11 +125,4 @@ impl Pool {
             !idle && connection.is_usable()
         });
     }
-}
-
-/// Whether an idle connection is open and silent, by what the event loop knows: no system call.
-fn is_open(stream: &BufferedStream) -> bool {
-    let read = stream.read_handle();
-    let mut cx = Context::from_waker(noop_waker_ref());
-    matches!(read.poll_closed(&mut cx), Poll::Pending) && !read.has_unread()
 }

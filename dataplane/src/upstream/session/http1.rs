@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards a backend: Pingora's session writes the request and reads the answer's head; the stream's guard
 //! decides where messages end and gives the body out without a copy.
 
-use std::{future::poll_fn, io, time::Duration};
+use std::{fmt, future::poll_fn, io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version, header};
@@ -40,6 +40,8 @@ enum Request {
     Complete,
     /// Our side of a tunnel is over, which the backend has yet to be told.
     Closing,
+    /// The backend takes no more of it. What it had to say before is still read.
+    Broken,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,11 +84,11 @@ impl Http1 {
         mut head: RequestHeader,
         end: bool,
     ) -> Result<(), UpstreamError> {
-        frame(&mut head, end).map_err(|error| unfit(&error))?;
+        frame(&mut head, end).map_err(misfit)?;
         self.reader.expect_response(head.method == Method::HEAD);
         let sent = self.session.write_request_header(Box::new(head)).await;
         sent.map_err(|error| match error.etype() {
-            ErrorType::InvalidHTTPHeader => unfit(&error),
+            ErrorType::InvalidHTTPHeader => misfit(error),
             _ => self.failure(&error),
         })?;
         self.progress = Progress::Sent;
@@ -100,11 +102,16 @@ impl Http1 {
         if data.is_empty() || self.request != Request::Open {
             return Ok(());
         }
-        self.session
-            .write_body(data)
-            .await
-            .map_err(|error| self.failure(&error))?;
-        self.flush().await
+        let written = self.session.write_body(data).await;
+        match written {
+            Ok(Some(length)) if length == data.len() => {}
+            Ok(_) => return Err(misfit("the body is longer than its content-length")),
+            Err(error) => return self.give_up(&error),
+        }
+        if self.flush().await.is_err() {
+            self.request = Request::Broken;
+        }
+        Ok(())
     }
 
     /// One terminator, once.
@@ -116,17 +123,31 @@ impl Http1 {
             self.request = Request::Closing;
             return Ok(());
         }
-        self.session
-            .finish_body()
-            .await
-            .map_err(|error| self.failure(&error))?;
-        self.request = Request::Complete;
-        self.flush().await
+        let written = self.session.finish_body().await;
+        if let Err(error) = written {
+            return self.give_up(&error);
+        }
+        let flushed = self.flush().await.is_ok();
+        self.request = if flushed {
+            Request::Complete
+        } else {
+            Request::Broken
+        };
+        Ok(())
     }
 
-    async fn flush(&self) -> Result<(), UpstreamError> {
-        let flushed = poll_fn(|cx| self.writer.try_flush(cx).into()).await;
-        flushed.map_err(|error| broken(&error, self.progress))
+    /// Sends nothing more. That the backend takes no more is no failure yet: it may have answered already.
+    fn give_up(&mut self, error: &Error) -> Result<(), UpstreamError> {
+        self.request = Request::Broken;
+        if io_cause(error).is_some() {
+            Ok(())
+        } else {
+            Err(misfit(error).after(self.progress))
+        }
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        poll_fn(|cx| self.writer.try_flush(cx).into()).await
     }
 
     pub(crate) async fn read_event(&mut self) -> Result<UpstreamEvent, UpstreamError> {
@@ -303,18 +324,14 @@ fn promised_keep_alive(head: &ResponseHeader) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-/// Waits until there is room for more of the request's body.
-pub(super) async fn room(writer: &WriteHandle) -> Result<(), UpstreamError> {
-    let room = poll_fn(|cx| writer.poll_drained(cx, WRITE_ROOM / 2)).await;
-    room.map_err(|error| broken(&error, Progress::Sent))
+/// Waits until there is room for more of the request's body, or until none can be sent.
+pub(super) async fn room(writer: &WriteHandle) {
+    // What went wrong is told by reading.
+    let _ = poll_fn(|cx| writer.poll_drained(cx, WRITE_ROOM / 2)).await;
 }
 
-fn unfit(error: &Error) -> UpstreamError {
-    UpstreamError::new(UpstreamErrorKind::Request, error)
-}
-
-fn broken(error: &io::Error, progress: Progress) -> UpstreamError {
-    UpstreamError::new(io_kind(error), error).after(progress)
+fn misfit(reason: impl fmt::Display) -> UpstreamError {
+    UpstreamError::new(UpstreamErrorKind::Request, reason)
 }
 
 fn io_cause(error: &Error) -> Option<&io::Error> {

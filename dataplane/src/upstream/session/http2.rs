@@ -5,11 +5,10 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use futures::task::noop_waker_ref;
 use h2::{
     RecvStream, SendStream,
     client::{ResponseFuture, SendRequest},
@@ -123,7 +122,7 @@ impl Http2Connection {
             return None;
         }
         let mut send = self.send.clone();
-        let ready = send.poll_ready(&mut Context::from_waker(noop_waker_ref()));
+        let ready = send.poll_ready(&mut Context::from_waker(Waker::noop()));
         matches!(ready, Poll::Ready(Ok(()))).then_some(send)
     }
 
@@ -166,7 +165,6 @@ enum Answer {
     NotAsked,
     Awaited(ResponseFuture),
     Body(RecvStream),
-    Trailers(RecvStream),
     Complete,
 }
 
@@ -197,16 +195,12 @@ impl Http2 {
         Ok(())
     }
 
-    pub(crate) fn send_body(&mut self, data: Bytes) -> Result<(), UpstreamError> {
-        self.body
-            .send(data)
-            .map_err(|error| failure(&error, self.progress))
+    pub(crate) fn send_body(&self, data: Bytes) {
+        self.body.send(data);
     }
 
-    pub(crate) fn finish_body(&mut self, trailers: Option<HeaderMap>) -> Result<(), UpstreamError> {
-        self.body
-            .finish(trailers)
-            .map_err(|error| failure(&error, self.progress))
+    pub(crate) fn finish_body(&self, trailers: Option<HeaderMap>) {
+        self.body.finish(trailers);
     }
 
     pub(crate) async fn read_event(&mut self) -> Result<UpstreamEvent, UpstreamError> {
@@ -241,28 +235,18 @@ impl Answer {
                     };
                     return Poll::Ready(Ok(UpstreamEvent::Head(head, end)));
                 }
-                Answer::Body(body) => match ready!(body.poll_data(cx)) {
-                    Some(data) => {
-                        let data = data?;
-                        // The caller reads on only when it can pass this piece on.
-                        body.flow_control().release_capacity(data.len())?;
-                        if !data.is_empty() {
-                            return Poll::Ready(Ok(UpstreamEvent::Data(data)));
-                        }
+                Answer::Body(body) => {
+                    let Some(data) = ready!(body.poll_data(cx)).transpose()? else {
+                        let trailers = ready!(body.poll_trailers(cx))?;
+                        *self = Answer::Complete;
+                        let end = trailers.map_or(UpstreamEvent::End, UpstreamEvent::Trailers);
+                        return Poll::Ready(Ok(end));
+                    };
+                    // The caller reads on only when it can pass this piece on.
+                    body.flow_control().release_capacity(data.len())?;
+                    if !data.is_empty() {
+                        return Poll::Ready(Ok(UpstreamEvent::Data(data)));
                     }
-                    None => {
-                        let Answer::Body(body) = std::mem::replace(self, Answer::Complete) else {
-                            continue;
-                        };
-                        *self = Answer::Trailers(body);
-                    }
-                },
-                Answer::Trailers(body) => {
-                    let trailers = ready!(body.poll_trailers(cx))?;
-                    *self = Answer::Complete;
-                    return Poll::Ready(Ok(
-                        trailers.map_or(UpstreamEvent::End, UpstreamEvent::Trailers)
-                    ));
                 }
             }
         }
@@ -340,23 +324,30 @@ impl Body {
         *self.0.borrow_mut() = Some(stream);
     }
 
-    fn send(&self, data: Bytes) -> Result<(), h2::Error> {
-        match self.0.borrow_mut().as_mut() {
-            Some(stream) => {
-                stream.send_data(data, false)?;
-                stream.reserve_capacity(SEND_BUFFER);
-                Ok(())
-            }
-            None => Ok(()),
+    /// A failure is told by reading: the backend may have answered before it stopped to listen.
+    fn send(&self, data: Bytes) {
+        let sent = self.0.borrow_mut().as_mut().map_or(Ok(()), |stream| {
+            stream.send_data(data, false)?;
+            stream.reserve_capacity(SEND_BUFFER);
+            Ok::<(), h2::Error>(())
+        });
+        if sent.is_err() {
+            self.close();
         }
     }
 
-    fn finish(&self, trailers: Option<HeaderMap>) -> Result<(), h2::Error> {
-        match (self.0.borrow_mut().take(), trailers) {
-            (Some(mut stream), Some(trailers)) => stream.send_trailers(trailers),
-            (Some(mut stream), None) => stream.send_data(Bytes::new(), true),
-            (None, _) => Ok(()),
-        }
+    fn finish(&self, trailers: Option<HeaderMap>) {
+        let Some(mut stream) = self.0.borrow_mut().take() else {
+            return;
+        };
+        let _ = match trailers {
+            Some(trailers) => stream.send_trailers(trailers),
+            None => stream.send_data(Bytes::new(), true),
+        };
+    }
+
+    fn close(&self) {
+        self.0.borrow_mut().take();
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -366,28 +357,25 @@ impl Body {
             .is_none_or(|stream| stream.capacity() > 0)
     }
 
-    pub(super) async fn room(&self) -> Result<(), UpstreamError> {
-        poll_fn(|cx| self.poll_room(cx)).await
+    /// Waits until there is room for more of the request's body, or until none can be sent.
+    pub(super) async fn room(&self) {
+        let open = poll_fn(|cx| self.poll_open(cx)).await;
+        if !open {
+            // What went wrong is told by reading.
+            self.close();
+        }
     }
 
-    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), UpstreamError>> {
+    fn poll_open(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let mut stream = self.0.borrow_mut();
         let Some(stream) = stream.as_mut() else {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(false);
         };
         while stream.capacity() == 0 {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(_)) => {}
-                Some(Err(error)) => return Poll::Ready(Err(failure(&error, Progress::Sent))),
-                None => {
-                    let closed = UpstreamError::new(
-                        UpstreamErrorKind::Closed,
-                        "the backend takes no more of the body",
-                    );
-                    return Poll::Ready(Err(closed.after(Progress::Sent)));
-                }
+            if !matches!(ready!(stream.poll_capacity(cx)), Some(Ok(_))) {
+                return Poll::Ready(false);
             }
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(true)
     }
 }

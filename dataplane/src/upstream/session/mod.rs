@@ -91,22 +91,33 @@ impl Upstream {
         sent.map_err(|error| self.locate(error))
     }
 
-    /// Sends a piece of the request's body. Never waits for long if [`UpstreamWriter::has_room`] said yes.
+    /// Sends a piece of the request's body. Never waits for long if [`UpstreamWriter::has_room`] said yes. That the
+    /// backend takes no more is no error: [`read_event`](Self::read_event) tells what it answered, or what broke.
     pub async fn send_body(&mut self, data: Bytes) -> Result<(), UpstreamError> {
-        let sent = match &mut self.session {
-            Session::Http1(session) => session.send_body(&data).await,
-            Session::Http2(session) => session.send_body(data),
-        };
-        sent.map_err(|error| self.locate(error))
+        match &mut self.session {
+            Session::Http1(session) => session
+                .send_body(&data)
+                .await
+                .map_err(|error| self.locate(error)),
+            Session::Http2(session) => {
+                session.send_body(data);
+                Ok(())
+            }
+        }
     }
 
     /// Ends the request's body, or our side of a tunnel. HTTP/1 drops the trailers (RFC 9110 6.5.1 allows it).
     pub async fn finish_body(&mut self, trailers: Option<HeaderMap>) -> Result<(), UpstreamError> {
-        let sent = match &mut self.session {
-            Session::Http1(session) => session.finish_body().await,
-            Session::Http2(session) => session.finish_body(trailers),
-        };
-        sent.map_err(|error| self.locate(error))
+        match &mut self.session {
+            Session::Http1(session) => session
+                .finish_body()
+                .await
+                .map_err(|error| self.locate(error)),
+            Session::Http2(session) => {
+                session.finish_body(trailers);
+                Ok(())
+            }
+        }
     }
 
     /// A handle that tells whether there is room for more of the request's body.
@@ -137,10 +148,10 @@ impl Upstream {
 
     /// The exchange is complete: the connection goes back to the pool if it may be used again.
     pub fn finish(self) {
-        if let Session::Http1(session) = self.session {
-            if let Some(idle) = session.into_idle() {
-                self.lease.peer().pool().put(idle);
-            }
+        if let Session::Http1(session) = self.session
+            && let Some(idle) = session.into_idle()
+        {
+            self.lease.peer().pool().put(idle);
         }
     }
 
@@ -169,7 +180,7 @@ impl UpstreamWriter {
     }
 
     /// Resolves when there is room, or when the backend takes no more. Cancel-safe.
-    pub async fn room(&self) -> Result<(), UpstreamError> {
+    pub async fn room(&self) {
         match &self.0 {
             Writer::Http1(handle) => http1::room(handle).await,
             Writer::Http2(body) => body.room().await,

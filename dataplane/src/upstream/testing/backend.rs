@@ -47,12 +47,12 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// Answers every request with 200.
-    pub(crate) async fn ok() -> Self {
-        Self::start(|_| Reply::Send(OK)).await
+    pub(crate) fn ok() -> Self {
+        Self::start(|_| Reply::Send(OK))
     }
 
     /// Does with the n-th request (from 0) what `reply` says.
-    pub(crate) async fn start(reply: impl Fn(usize) -> Reply + 'static) -> Self {
+    pub(crate) fn start(reply: impl Fn(usize) -> Reply + 'static) -> Self {
         Self::start_at("127.0.0.1:0".parse().expect("address"), reply)
     }
 

@@ -161,7 +161,7 @@ pub(crate) async fn send_body(
 ) -> Result<(), UpstreamError> {
     let writer = upstream.writer();
     for _ in 0..pieces {
-        writer.room().await?;
+        writer.room().await;
         upstream.send_body(piece.clone()).await?;
     }
     upstream.finish_body(None).await

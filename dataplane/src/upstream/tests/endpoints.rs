@@ -14,10 +14,7 @@ use crate::upstream::{
 
 #[tokio::test(flavor = "local")]
 async fn an_endpoint_that_is_removed_finishes_what_it_has_and_gets_nothing_new() {
-    let (old, new) = (
-        Backend::start(|_| Reply::Held(OK)).await,
-        Backend::ok().await,
-    );
+    let (old, new) = (Backend::start(|_| Reply::Held(OK)), Backend::ok());
     let world = World::new(&[old.address]);
     let mut upstream = world.open().await.expect("a session");
     upstream
@@ -49,7 +46,7 @@ async fn an_endpoint_that_is_removed_finishes_what_it_has_and_gets_nothing_new()
 
 #[tokio::test(flavor = "local")]
 async fn idle_connections_of_a_removed_endpoint_are_closed_and_those_of_others_stay() {
-    let (stays, goes) = (Backend::ok().await, Backend::ok().await);
+    let (stays, goes) = (Backend::ok(), Backend::ok());
     let world = World::new(&[stays.address, goes.address]);
     while stays.connections() == 0 || goes.connections() == 0 {
         world.get().await;
@@ -62,7 +59,7 @@ async fn idle_connections_of_a_removed_endpoint_are_closed_and_those_of_others_s
 
 #[tokio::test(flavor = "local")]
 async fn draining_endpoints_serve_only_while_none_is_ready() {
-    let (fresh, old) = (Backend::ok().await, Backend::ok().await);
+    let (fresh, old) = (Backend::ok(), Backend::ok());
     let world = World::new(&[]);
     world.set_endpoints(vec![draining(old.address)]);
     assert_eq!(world.get().await, old.address);
@@ -74,7 +71,7 @@ async fn draining_endpoints_serve_only_while_none_is_ready() {
 
 #[tokio::test(flavor = "local")]
 async fn no_cluster_and_no_endpoint_are_told_apart() {
-    let backend = Backend::ok().await;
+    let backend = Backend::ok();
     let world = World::new(&[]);
     assert_eq!(
         world.open().await.err().map(|error| error.kind),

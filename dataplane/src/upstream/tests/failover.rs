@@ -13,17 +13,13 @@ use crate::upstream::{
     },
 };
 
-async fn three_backends() -> [Backend; 3] {
-    [
-        Backend::ok().await,
-        Backend::ok().await,
-        Backend::ok().await,
-    ]
+fn three_backends() -> [Backend; 3] {
+    [Backend::ok(), Backend::ok(), Backend::ok()]
 }
 
 #[tokio::test(flavor = "local")]
 async fn one_of_four_refuses_and_no_request_fails() {
-    let backends = three_backends().await;
+    let backends = three_backends();
     let bad = refusing().await;
     let addresses: Vec<_> = backends
         .iter()
@@ -44,7 +40,7 @@ async fn one_of_four_refuses_and_no_request_fails() {
 
 #[tokio::test(flavor = "local")]
 async fn one_of_four_is_a_black_hole_and_hardly_a_request_is_slow() {
-    let backends = three_backends().await;
+    let backends = three_backends();
     let (bad, _listener, _filler) = black_hole().await;
     let addresses: Vec<_> = backends
         .iter()
@@ -120,7 +116,7 @@ async fn when_all_refuse_each_is_tried_once() {
 
 #[tokio::test(flavor = "local")]
 async fn an_ejected_endpoint_comes_back_without_costing_a_request() {
-    let good = Backend::ok().await;
+    let good = Backend::ok();
     let bad = refusing().await;
     let world = World::new(&[good.address, bad]);
     while world.metric("portcullis_upstream_ejected_endpoints", "") == 0 {
@@ -146,21 +142,18 @@ async fn an_ejected_endpoint_comes_back_without_costing_a_request() {
 
 #[tokio::test(flavor = "local")]
 async fn an_endpoint_that_breaks_requests_is_ejected_after_a_few() {
-    let good = Backend::ok().await;
-    let bad = Backend::start(|_| Reply::SendAndClose("")).await;
+    let good = Backend::ok();
+    let bad = Backend::start(|_| Reply::SendAndClose(""));
     let world = World::new(&[good.address, bad.address]);
     let mut broken = 0;
     for _ in 0..100 {
         let mut upstream = world.open().await.expect("a session");
-        match exchange(&mut upstream).await {
-            Ok(_) => {
-                upstream.report(Outcome::Answered);
-                upstream.finish();
-            }
-            Err(_) => {
-                broken += 1;
-                upstream.report(Outcome::Broken);
-            }
+        if exchange(&mut upstream).await.is_ok() {
+            upstream.report(Outcome::Answered);
+            upstream.finish();
+        } else {
+            broken += 1;
+            upstream.report(Outcome::Broken);
         }
     }
     assert_eq!(broken, 3);
@@ -168,7 +161,7 @@ async fn an_endpoint_that_breaks_requests_is_ejected_after_a_few() {
 
 #[tokio::test(flavor = "local")]
 async fn a_repeat_goes_to_another_endpoint_if_there_is_one() {
-    let backends = [Backend::ok().await, Backend::ok().await];
+    let backends = [Backend::ok(), Backend::ok()];
     let world = World::new(&[backends[0].address, backends[1].address]);
     for _ in 0..20 {
         let avoid = [backends[0].address];

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::upstream::{
     OpenRequest, Progress, Upstream, UpstreamErrorKind, UpstreamEvent,
@@ -19,7 +23,7 @@ async fn session(backend: &Backend) -> (World, Upstream) {
 
 #[tokio::test(flavor = "local")]
 async fn bodies_are_framed_by_length_or_in_chunks() {
-    let backend = Backend::ok().await;
+    let backend = Backend::ok();
     let world = World::new(&[backend.address]);
 
     let mut upstream = world.open().await.expect("a session");
@@ -83,7 +87,7 @@ async fn bodies_are_framed_by_length_or_in_chunks() {
 async fn informational_heads_come_first_and_trailers_last() {
     const ANSWER: &str = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\n\
         HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
-    let backend = Backend::start(|_| Reply::Send(ANSWER)).await;
+    let backend = Backend::start(|_| Reply::Send(ANSWER));
     let (world, mut upstream) = session(&backend).await;
     upstream
         .send_head(request("GET"), true)
@@ -112,7 +116,7 @@ async fn informational_heads_come_first_and_trailers_last() {
 #[tokio::test(flavor = "local")]
 async fn the_answer_to_head_has_no_body() {
     let backend =
-        Backend::start(|_| Reply::Send("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")).await;
+        Backend::start(|_| Reply::Send("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"));
     let (world, mut upstream) = session(&backend).await;
     upstream
         .send_head(request("HEAD"), true)
@@ -127,7 +131,7 @@ async fn the_answer_to_head_has_no_body() {
 #[tokio::test(flavor = "local")]
 async fn an_answer_before_the_end_of_the_request_costs_the_connection() {
     const EARLY: &str = "HTTP/1.1 413 Too Long\r\ncontent-length: 0\r\n\r\n";
-    let backend = Backend::start(|_| Reply::Send(EARLY)).await;
+    let backend = Backend::start(|_| Reply::Send(EARLY));
     let (world, mut upstream) = session(&backend).await;
     let mut head = request("PUT");
     head.insert_header("content-length", "4").expect("field");
@@ -144,10 +148,57 @@ async fn an_answer_before_the_end_of_the_request_costs_the_connection() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn an_answer_is_read_although_the_backend_takes_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let world = World::new(&[listener.local_addr().expect("address")]);
+    let backend = tokio::task::spawn_local(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let mut some = [0; 1024];
+        stream
+            .read_exact(&mut some)
+            .await
+            .expect("some of the request");
+        let answer = b"HTTP/1.1 413 Too Long\r\ncontent-length: 2\r\n\r\nno";
+        stream.write_all(answer).await.expect("answered");
+        // Closed with unread data: the proxy's next writes are reset.
+    });
+    let mut upstream = world.open().await.expect("a session");
+    let mut head = request("PUT");
+    head.insert_header("content-length", "8388608")
+        .expect("field");
+    upstream.send_head(head, false).await.expect("sent");
+    send_body(&mut upstream, 256, &Bytes::from(vec![7; 32 * 1024]))
+        .await
+        .expect("given up silently");
+    backend.await.expect("the backend is gone");
+    let (head, body) = answer(&mut upstream).await.expect("an answer");
+    assert_eq!(
+        (head.status.as_u16(), body.as_slice()),
+        (413, b"no".as_slice())
+    );
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_body_that_does_not_fit_its_length_is_told() {
+    let backend = Backend::ok();
+    let world = World::new(&[backend.address]);
+    for pieces in [1, 3] {
+        let mut upstream = world.open().await.expect("a session");
+        let mut head = request("PUT");
+        head.insert_header("content-length", "10").expect("field");
+        upstream.send_head(head, false).await.expect("sent");
+        let error = send_body(&mut upstream, pieces, &Bytes::from_static(b"hello")).await;
+        assert_eq!(error.expect_err("told").kind, UpstreamErrorKind::Request);
+        upstream.finish();
+    }
+    assert!(!world.open().await.expect("a session").reused());
+}
+
+#[tokio::test(flavor = "local")]
 async fn an_upgrade_opens_a_tunnel_that_either_side_may_end() {
     const SWITCHING: &str =
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    let backend = Backend::start(|_| Reply::Tunnel(SWITCHING)).await;
+    let backend = Backend::start(|_| Reply::Tunnel(SWITCHING));
     let world = World::new(&[backend.address]);
     let websocket = OpenRequest {
         websocket: true,
@@ -192,7 +243,7 @@ async fn an_upgrade_opens_a_tunnel_that_either_side_may_end() {
 async fn a_switch_that_nobody_asked_for_is_refused() {
     const SWITCHING: &str =
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
-    let backend = Backend::start(|_| Reply::Send(SWITCHING)).await;
+    let backend = Backend::start(|_| Reply::Send(SWITCHING));
     let (_world, mut upstream) = session(&backend).await;
     let error = exchange(&mut upstream).await.expect_err("refused");
     assert_eq!(error.kind, UpstreamErrorKind::Protocol);
@@ -216,7 +267,7 @@ async fn malformed_and_truncated_answers_are_told_apart() {
             Progress::Answered,
         ),
     ] {
-        let backend = Backend::start(move |_| Reply::SendAndClose(answer)).await;
+        let backend = Backend::start(move |_| Reply::SendAndClose(answer));
         let (_world, mut upstream) = session(&backend).await;
         let error = exchange(&mut upstream).await.expect_err("broken");
         assert_eq!(
@@ -229,7 +280,7 @@ async fn malformed_and_truncated_answers_are_told_apart() {
 
 #[tokio::test(flavor = "local")]
 async fn a_request_that_is_dropped_closes_its_connection() {
-    let backend = Backend::start(|_| Reply::Held(OK)).await;
+    let backend = Backend::start(|_| Reply::Held(OK));
     let (_world, mut upstream) = session(&backend).await;
     upstream
         .send_head(request("GET"), true)
@@ -252,7 +303,7 @@ async fn a_body_larger_than_all_buffers_passes_both_ways_at_once() {
     const SWITCHING: &str =
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
     const PIECES: usize = 512;
-    let backend = Backend::start(|_| Reply::Tunnel(SWITCHING)).await;
+    let backend = Backend::start(|_| Reply::Tunnel(SWITCHING));
     let (_world, mut upstream) = session(&backend).await;
     let mut head = request("GET");
     head.insert_header("connection", "upgrade").expect("field");
@@ -269,8 +320,7 @@ async fn a_body_larger_than_all_buffers_passes_both_ways_at_once() {
                 UpstreamEvent::Data(data) => echoed += data.len(),
                 event => panic!("{event:?}"),
             },
-            room = writer.room(), if sent < PIECES => {
-                room.expect("room");
+            () = writer.room(), if sent < PIECES => {
                 upstream.send_body(piece.clone()).await.expect("sent");
                 sent += 1;
             }

@@ -80,8 +80,7 @@ async fn bodies_and_trailers_pass_both_ways_at_once() {
                 UpstreamEvent::Data(data) => echoed += data.len(),
                 event => panic!("{event:?}"),
             },
-            room = writer.room(), if sent < PIECES => {
-                room.expect("room");
+            () = writer.room(), if sent < PIECES => {
                 upstream.send_body(piece.clone()).await.expect("sent");
                 sent += 1;
             }
@@ -182,7 +181,7 @@ async fn a_connection_on_which_a_request_timed_out_gets_no_new_ones() {
 
 #[tokio::test(flavor = "local")]
 async fn a_backend_that_does_not_speak_http2_gets_no_request() {
-    let backend = Backend::start(|_| Reply::SendAndClose("HTTP/1.1 400 Bad Request\r\n\r\n")).await;
+    let backend = Backend::start(|_| Reply::SendAndClose("HTTP/1.1 400 Bad Request\r\n\r\n"));
     let cluster = Cluster {
         protocol: ClusterProtocol::Http2,
         ..Cluster::default()

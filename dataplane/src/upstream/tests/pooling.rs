@@ -13,7 +13,7 @@ use crate::upstream::{
 
 #[tokio::test(flavor = "local")]
 async fn one_connection_serves_one_request_after_another() {
-    let backend = Backend::ok().await;
+    let backend = Backend::ok();
     let world = World::new(&[backend.address]);
     for _ in 0..100 {
         world.get().await;
@@ -29,7 +29,7 @@ async fn one_connection_serves_one_request_after_another() {
 
 #[tokio::test(flavor = "local")]
 async fn the_connection_used_last_is_used_next() {
-    let backend = Backend::ok().await;
+    let backend = Backend::ok();
     let world = World::new(&[backend.address]);
     join_all((0..8).map(|_| world.get())).await;
     assert_eq!(backend.connections(), 8);
@@ -55,7 +55,7 @@ async fn a_connection_is_used_again_only_after_both_messages_are_complete() {
                 Reply::Send(answer)
             }
         };
-        let backend = Backend::start(reply).await;
+        let backend = Backend::start(reply);
         let world = World::new(&[backend.address]);
         world.get().await;
         world.get().await;
@@ -66,7 +66,7 @@ async fn a_connection_is_used_again_only_after_both_messages_are_complete() {
 
 #[tokio::test(flavor = "local")]
 async fn a_connection_that_the_backend_closed_meanwhile_is_not_used() {
-    let backend = Backend::start(|_| Reply::SendAndClose(OK)).await;
+    let backend = Backend::start(|_| Reply::SendAndClose(OK));
     let world = World::new(&[backend.address]);
     world.get().await;
     backend.closed(1).await;
@@ -85,8 +85,7 @@ async fn a_stale_connection_is_told_apart_and_is_no_failure_of_the_endpoint() {
         } else {
             Reply::Send(OK)
         }
-    })
-    .await;
+    });
     let world = World::new(&[backend.address]);
     world.get().await;
 
@@ -112,7 +111,7 @@ async fn a_stale_connection_is_told_apart_and_is_no_failure_of_the_endpoint() {
 
 #[tokio::test(flavor = "local")]
 async fn on_a_new_connection_an_early_end_is_a_failure() {
-    let backend = Backend::start(|_| Reply::SendAndClose("")).await;
+    let backend = Backend::start(|_| Reply::SendAndClose(""));
     let world = World::new(&[backend.address]);
     let mut upstream = world.open().await.expect("a session");
     let error = exchange(&mut upstream).await.expect_err("closed");
@@ -124,7 +123,7 @@ async fn on_a_new_connection_an_early_end_is_a_failure() {
 
 #[tokio::test(flavor = "local")]
 async fn beyond_the_limit_requests_wait_for_a_connection_and_the_queue_is_bounded() {
-    let backend = Backend::start(|_| Reply::Held(OK)).await;
+    let backend = Backend::start(|_| Reply::Held(OK));
     let cluster = Cluster {
         max_connections: 1,
         ..Cluster::default()
@@ -152,7 +151,7 @@ async fn beyond_the_limit_requests_wait_for_a_connection_and_the_queue_is_bounde
 
 #[tokio::test(flavor = "local")]
 async fn at_the_limit_an_idle_connection_makes_room_for_another_endpoint() {
-    let backends = [Backend::ok().await, Backend::ok().await];
+    let backends = [Backend::ok(), Backend::ok()];
     let cluster = Cluster {
         max_connections: 1,
         ..Cluster::default()

@@ -20,11 +20,14 @@ use crate::upstream::{
     },
 };
 
+/// Kind and server name of each handshake.
+type Handshakes = Rc<RefCell<Vec<(HandshakeKind, Option<String>)>>>;
+
 /// A TLS backend for one name; answers one request per connection, in HTTP/1.1, unless ALPN chose HTTP/2.
 struct TlsBackend {
     address: SocketAddr,
     ca_pem: String,
-    handshakes: Rc<RefCell<Vec<(HandshakeKind, Option<String>)>>>,
+    handshakes: Handshakes,
 }
 
 async fn backend(name: &str, alpn: &[&[u8]]) -> TlsBackend {
@@ -61,11 +64,7 @@ async fn backend(name: &str, alpn: &[&[u8]]) -> TlsBackend {
     }
 }
 
-async fn serve(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    handshakes: Rc<RefCell<Vec<(HandshakeKind, Option<String>)>>>,
-) {
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, handshakes: Handshakes) {
     while let Ok((stream, _)) = listener.accept().await {
         let Ok(mut stream) = acceptor.accept(stream).await else {
             continue;
