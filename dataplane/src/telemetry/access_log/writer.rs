@@ -4,15 +4,19 @@ use std::{
     io::{self, Write},
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread,
+    time::Duration,
 };
 
 use super::{AccessLog, WorkerMetrics};
 
 /// Buffers waiting for the writer, all workers together: a bound of about 4 MiB.
 const CHUNKS: usize = 128;
+
+/// How long the end of the process waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Some whole lines.
 #[derive(Debug, Default)]
@@ -25,17 +29,22 @@ pub(super) struct Chunk {
 #[derive(Debug)]
 pub struct AccessLogWriter {
     sender: SyncSender<Chunk>,
-    thread: JoinHandle<()>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
 }
 
 impl AccessLogWriter {
     /// Starts the thread that writes to `out`. Fails if no thread can be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(CHUNKS);
-        let thread = thread::Builder::new()
+        let (running, ended) = channel();
+        thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(&receiver, out))?;
-        Ok(Self { sender, thread })
+            .spawn(move || {
+                write_all(&receiver, out);
+                drop(running);
+            })?;
+        Ok(Self { sender, ended })
     }
 
     /// The side of one worker.
@@ -43,12 +52,11 @@ impl AccessLogWriter {
         AccessLog::new(self.sender.clone(), metrics)
     }
 
-    /// Waits until everything is written. To be called after all workers have dropped their sides, else it waits for
-    /// them.
+    /// Waits until everything is written, but not for ever. To be called after all workers have dropped their sides.
     pub fn finish(self) {
         drop(self.sender);
-        if self.thread.join().is_err() {
-            tracing::error!("the access log's writer had panicked");
+        if self.ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the last lines of the access log are lost: nobody reads it");
         }
     }
 }
