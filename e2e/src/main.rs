@@ -69,7 +69,7 @@ impl Command {
         match self {
             Self::Bench(bench) => bench.run().await,
             Self::Attack(attack) => attack.run().await,
-            Self::Bodies(bodies) => bodies.run().await,
+            Self::Bodies(bodies) => Box::pin(bodies.run()).await,
             Self::Churn(churn) => churn.run().await,
             Self::Failover(failover) => failover.run().await,
         }

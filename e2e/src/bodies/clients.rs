@@ -41,6 +41,10 @@ impl Way {
         matches!(self, Self::TlsHttp1 | Self::TlsHttp2)
     }
 
+    fn scheme(self) -> &'static str {
+        if self.is_tls() { "https" } else { "http" }
+    }
+
     fn is_http2(self) -> bool {
         matches!(self, Self::PriorKnowledge | Self::TlsHttp2)
     }
@@ -103,12 +107,12 @@ impl Clients<'_> {
     pub(crate) async fn h2load(&self, way: Way, host: &str) -> Result<String> {
         let mut command = Command::new(installed("h2load")?);
         command.args(["-n", REQUESTS, "-c", "10", "-m", "10"]);
-        if way.is_http2() {
-            command.args(["-H", &format!(":authority: {host}")]);
-        } else {
-            command.args(["--h1", "-H", &format!("host: {host}")]);
+        if !way.is_http2() {
+            command.arg("--h1");
         }
-        command.arg(format!("{}/", self.origin(way)));
+        let address = self.address(way);
+        command.arg(format!("--connect-to={address}"));
+        command.arg(format!("{}://{host}:{}/", way.scheme(), address.port()));
         let output = bounded(command).await?;
         ensure!(
             output.contains(&format!("{REQUESTS} 2xx, 0 3xx, 0 4xx, 0 5xx")),
@@ -120,7 +124,11 @@ impl Clients<'_> {
     /// Messages small, fragmented and large, and pings.
     pub(crate) async fn websocket(&self, tls: bool, host: &str, mebibytes: u64) -> Result<String> {
         let way = if tls { Way::TlsHttp1 } else { Way::Http1 };
-        let url = format!("{}/ws", self.origin(way).replacen("http", "ws", 1));
+        let url = format!(
+            "{}://{}/ws",
+            if tls { "wss" } else { "ws" },
+            self.address(way)
+        );
         let mut command = self.script("websocket_client.py");
         command.args([&url, host, &mebibytes.to_string()]);
         self.checks(command, tls).await
@@ -164,7 +172,7 @@ impl Clients<'_> {
     fn curl(&self, way: Way, host: &str, path: &str) -> Result<Command> {
         let mut curl = Command::new(installed("curl")?);
         let address = self.address(way);
-        let scheme = if way.is_tls() { "https" } else { "http" };
+        let scheme = way.scheme();
         curl.args(["--silent", "--show-error", "--noproxy", "*", "--cacert"])
             .arg(self.authority_file)
             .arg(match way {
@@ -182,14 +190,6 @@ impl Clients<'_> {
             ])
             .arg(format!("{scheme}://{host}:{}{path}", address.port()));
         Ok(curl)
-    }
-
-    fn origin(&self, way: Way) -> String {
-        format!(
-            "{}://{}",
-            if way.is_tls() { "https" } else { "http" },
-            self.address(way)
-        )
     }
 
     fn address(&self, way: Way) -> SocketAddr {

@@ -94,7 +94,7 @@ impl Bodies {
                 report
                     .check(
                         &format!("echo {way}, {upstream} behind"),
-                        echo::run(&target, size),
+                        echo::run(&target, size, way.is_http2() && host == HTTP2_HOST),
                     )
                     .await?;
             }

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response,
     body::{Frame, Incoming},
-    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE},
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRAILER, UPGRADE},
     service::service_fn,
     upgrade::Upgraded,
 };
@@ -193,7 +193,7 @@ async fn connection(
 }
 
 async fn answer(mut request: Request<Incoming>, name: Arc<str>) -> Result<Answer, anyhow::Error> {
-    let answer = Response::builder().header("x-backend", &*name);
+    let mut answer = Response::builder().header("x-backend", &*name);
     let path = request.uri().path().to_owned();
     if path == "/ws" {
         let key = request
@@ -210,6 +210,10 @@ async fn answer(mut request: Request<Incoming>, name: Arc<str>) -> Result<Answer
             .body(full(""))?);
     }
     let body = if path == "/echo" {
+        // Over HTTP/1.1, trailers are sent only if they are announced.
+        if let Some(names) = request.headers().get(TRAILER) {
+            answer = answer.header(TRAILER, names);
+        }
         request.into_body().boxed()
     } else if path == "/sink" {
         full(count(request.into_body()).await?.to_string())
