@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     /// Longer than any machine needs: it is a bound on a failing test, not a wait.
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     async fn sees(watch: &mut Watch, change: impl FnOnce()) {
         change();
@@ -243,7 +243,7 @@ mod tests {
 
         sees(&mut watch, || fs::write(&file, "2").unwrap()).await;
         sees(&mut watch, || {
-            fs::write(root.path().join("b.yaml"), "new").unwrap()
+            fs::write(root.path().join("b.yaml"), "new").unwrap();
         })
         .await;
         sees(&mut watch, || {
@@ -279,7 +279,7 @@ mod tests {
         }
         symlink("..1", mount.join("..data")).unwrap();
         symlink("..data/a.yaml", mount.join("a.yaml")).unwrap();
-        let mut watch = Watch::new(&[mount.clone()]).unwrap();
+        let mut watch = Watch::new(std::slice::from_ref(&mount)).unwrap();
         sees(&mut watch, || {
             symlink("..2", mount.join("..data_tmp")).unwrap();
             fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
@@ -302,7 +302,7 @@ mod tests {
         })
         .await;
         sees(&mut watch, || {
-            fs::write(root.path().join("two/routes/a.yaml"), "x").unwrap()
+            fs::write(root.path().join("two/routes/a.yaml"), "x").unwrap();
         })
         .await;
     }
@@ -316,7 +316,7 @@ mod tests {
         sees(&mut watch, || fs::remove_dir(&directory).unwrap()).await;
         sees(&mut watch, || fs::create_dir(&directory).unwrap()).await;
         sees(&mut watch, || {
-            fs::write(directory.join("a.yaml"), "x").unwrap()
+            fs::write(directory.join("a.yaml"), "x").unwrap();
         })
         .await;
     }

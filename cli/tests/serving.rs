@@ -16,7 +16,7 @@ use std::{
 use common::{config, portcullis, run, stderr, stdout};
 
 /// A bound on failing tests, far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running `portcullis`; it is killed when the test ends.
 struct Running {
