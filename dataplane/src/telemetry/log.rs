@@ -1,6 +1,9 @@
 //! The proxy's own log: `tracing`, on standard error, as text or JSON. What libraries say through `log` ends up there too.
 
-use std::io;
+use std::{
+    env,
+    io::{self, IsTerminal},
+};
 
 use tracing_subscriber::{EnvFilter, fmt, util::TryInitError};
 
@@ -27,7 +30,12 @@ pub fn init(format: LogFormat) -> Result<(), TryInitError> {
 
     let filter =
         EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let log = fmt().with_env_filter(filter).with_writer(io::stderr);
+    let coloured =
+        io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_ansi(coloured)
+        .with_writer(io::stderr);
     match format {
         LogFormat::Text => log.finish().try_init(),
         LogFormat::Json => log.json().flatten_event(true).finish().try_init(),
