@@ -184,24 +184,17 @@ fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translat
 fn difference(expected: &str, actual: &str) -> String {
     let (expected, actual): (Vec<_>, Vec<_>) =
         (expected.lines().collect(), actual.lines().collect());
-    let first = expected
-        .iter()
-        .zip(&actual)
-        .take_while(|(a, b)| a == b)
-        .count();
-    let show = |lines: &[&str], sign: char| {
-        lines
-            .iter()
-            .skip(first)
-            .take(6)
-            .map(|line| format!("  {sign}{line}\n"))
-            .collect::<String>()
+    let pairs = expected.iter().zip(&actual);
+    let first = pairs.take_while(|(a, b)| a == b).count();
+    let mut text = String::new();
+    let mut show = |sign: char, lines: &[&str]| {
+        for line in lines {
+            writeln!(text, "  {sign}{line}").unwrap();
+        }
     };
-    let before: String = expected
-        .iter()
-        .take(first)
-        .skip(first.saturating_sub(4))
-        .map(|line| format!("   {line}\n"))
-        .collect();
-    before + &show(&expected, '-') + &show(&actual, '+')
+    show(' ', &expected[first.saturating_sub(4)..first]);
+    for (sign, lines) in [('-', &expected), ('+', &actual)] {
+        show(sign, &lines[first..lines.len().min(first + 6)]);
+    }
+    text
 }

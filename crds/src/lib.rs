@@ -6,7 +6,7 @@ use kube::CustomResourceExt;
 
 pub use gateway_parameters::{GatewayParameters, GatewayParametersSpec};
 
-/// The CustomResourceDefinitions of all kinds, as files: name and YAML text.
+/// The custom resource definitions of all kinds, as files: name and YAML text.
 pub fn manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
     [GatewayParameters::crd()]
         .iter()

@@ -152,7 +152,7 @@ impl Reader<'_> {
             Ok(insert) if usable => insert(&mut self.loaded.resources, key),
             Ok(_) => {}
             Err((field, message)) => {
-                self.problem(Error, "Invalid", field, message, "correct the value")
+                self.problem(Error, "Invalid", field, message, "correct the value");
             }
         }
     }

@@ -33,7 +33,7 @@ pub struct Statuses {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayClassStatus {
-    /// Accepted, SupportedVersion.
+    /// `Accepted`, `SupportedVersion`.
     pub conditions: ConditionSet,
     /// Names of supported features, sorted.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -47,7 +47,7 @@ pub struct GatewayStatus {
     /// Addresses that the Gateway is reached at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<GatewayAddress>,
-    /// Accepted, Programmed, ResolvedRefs.
+    /// `Accepted`, `Programmed`, `ResolvedRefs`.
     pub conditions: ConditionSet,
     /// One entry per listener, in the order of the spec.
     pub listeners: Vec<ListenerStatus>,
@@ -73,7 +73,7 @@ pub struct ListenerStatus {
     pub attached_routes: i32,
     /// Kinds of routes that it takes.
     pub supported_kinds: Vec<RouteGroupKind>,
-    /// Accepted, Programmed, ResolvedRefs, Conflicted, OverlappingTLSConfig.
+    /// `Accepted`, `Programmed`, `ResolvedRefs`, `Conflicted`, `OverlappingTLSConfig`.
     pub conditions: ConditionSet,
 }
 
@@ -112,7 +112,7 @@ pub struct RouteParentStatus {
     pub parent_ref: ParentReference,
     /// Our controller's name.
     pub controller_name: String,
-    /// Accepted, ResolvedRefs, PartiallyInvalid.
+    /// `Accepted`, `ResolvedRefs`, `PartiallyInvalid`.
     pub conditions: ConditionSet,
 }
 

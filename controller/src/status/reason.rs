@@ -7,57 +7,57 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// Accepted is True.
+    /// `Accepted` is True.
     ACCEPTED = "Accepted";
-    /// Programmed False: the infrastructure has given no address yet.
+    /// `Programmed` False: the infrastructure has given no address yet.
     ADDRESS_NOT_ASSIGNED = "AddressNotAssigned";
-    /// Programmed False: a requested address cannot be used.
+    /// `Programmed` False: a requested address cannot be used.
     ADDRESS_NOT_USABLE = "AddressNotUsable";
-    /// ResolvedRefs False: a backend does not exist.
+    /// `ResolvedRefs` False: a backend does not exist.
     BACKEND_NOT_FOUND = "BackendNotFound";
     /// Another listener has the same port and hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
-    /// Accepted False: filters of a rule exclude each other.
+    /// `Accepted` False: filters of a rule exclude each other.
     INCOMPATIBLE_FILTERS = "IncompatibleFilters";
-    /// Programmed False: not valid, so not served.
+    /// `Programmed` False: not valid, so not served.
     INVALID = "Invalid";
-    /// ResolvedRefs False: a certificate is missing or broken.
+    /// `ResolvedRefs` False: a certificate is missing or broken.
     INVALID_CERTIFICATE_REF = "InvalidCertificateRef";
-    /// ResolvedRefs False: the client certificate towards backends cannot be used.
+    /// `ResolvedRefs` False: the client certificate towards backends cannot be used.
     INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef";
-    /// ResolvedRefs False: a backendRef of an unknown kind.
+    /// `ResolvedRefs` False: a `backendRef` of an unknown kind.
     INVALID_KIND = "InvalidKind";
-    /// Accepted False: parametersRef leads nowhere or to something broken.
+    /// `Accepted` False: `parametersRef` leads nowhere or to something broken.
     INVALID_PARAMETERS = "InvalidParameters";
-    /// ResolvedRefs False: allowedRoutes names kinds that the listener cannot take.
+    /// `ResolvedRefs` False: `allowedRoutes` names kinds that the listener cannot take.
     INVALID_ROUTE_KINDS = "InvalidRouteKinds";
     /// Some or all listeners of the Gateway are not valid.
     LISTENERS_NOT_VALID = "ListenersNotValid";
-    /// ResolvedRefs False: a reference of some listener is not resolved.
+    /// `ResolvedRefs` False: a reference of some listener is not resolved.
     LISTENERS_NOT_RESOLVED = "ListenersNotResolved";
-    /// Conflicted False.
+    /// `Conflicted` False.
     NO_CONFLICTS = "NoConflicts";
-    /// Accepted False: the hostnames of route and listener have nothing in common.
+    /// `Accepted` False: the hostnames of route and listener have nothing in common.
     NO_MATCHING_LISTENER_HOSTNAME = "NoMatchingListenerHostname";
-    /// Accepted False: no listener has the sectionName or port.
+    /// `Accepted` False: no listener has the sectionName or port.
     NO_MATCHING_PARENT = "NoMatchingParent";
-    /// Accepted False: allowedRoutes of the listeners shuts the route out.
+    /// `Accepted` False: allowedRoutes of the listeners shuts the route out.
     NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners";
-    /// OverlappingTLSConfig True: the hostnames of two HTTPS listeners overlap.
+    /// `OverlappingTLSConfig` True: the hostnames of two HTTPS listeners overlap.
     OVERLAPPING_HOSTNAMES = "OverlappingHostnames";
     /// Not known yet.
     PENDING = "Pending";
-    /// Programmed is True.
+    /// `Programmed` is True.
     PROGRAMMED = "Programmed";
     /// The protocols of two listeners cannot share the port.
     PROTOCOL_CONFLICT = "ProtocolConflict";
-    /// ResolvedRefs False: a reference into another namespace that no ReferenceGrant permits.
+    /// `ResolvedRefs` False: a reference into another namespace that no `ReferenceGrant` permits.
     REF_NOT_PERMITTED = "RefNotPermitted";
-    /// ResolvedRefs is True.
+    /// `ResolvedRefs` is True.
     RESOLVED_REFS = "ResolvedRefs";
-    /// SupportedVersion is True.
+    /// `SupportedVersion` is True.
     SUPPORTED_VERSION = "SupportedVersion";
-    /// Accepted False: an address of a type that is not supported.
+    /// `Accepted` False: an address of a type that is not supported.
     UNSUPPORTED_ADDRESS = "UnsupportedAddress";
     /// The protocol of a listener or of a Service port is not supported.
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol";

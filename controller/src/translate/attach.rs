@@ -128,7 +128,7 @@ impl Attachment<'_> {
             .filter(|(_, listener)| parent.selects(&listener.spec.name, listener.spec.port))
             .collect();
         if named.is_empty() {
-            let names: Vec<_> = gateway
+            let known: Vec<_> = gateway
                 .listeners
                 .iter()
                 .map(|l| format!("{} (port {})", l.spec.name, l.spec.port))
@@ -140,7 +140,7 @@ impl Attachment<'_> {
                     "Gateway {gateway_key} has no listener {}",
                     parent.wanted_listener()
                 ),
-                format!("choose one of {}", names.join(", ")),
+                format!("choose one of {}", known.join(", ")),
             ));
         }
         let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);

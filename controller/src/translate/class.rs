@@ -49,10 +49,17 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "ReferenceGrant",
 ];
 
+/// A class of ours.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Class<'a> {
+    /// `None` also if they are broken: the Gateways of such a class serve on.
+    pub(crate) parameters: Option<&'a ProxyParameters>,
+}
+
 /// The classes that name our controller, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Classes<'a> {
-    parameters: BTreeMap<&'a str, Option<&'a ProxyParameters>>,
+    by_name: BTreeMap<&'a str, Class<'a>>,
 }
 
 impl<'a> Classes<'a> {
@@ -60,12 +67,12 @@ impl<'a> Classes<'a> {
     pub(crate) fn collect(ctx: &Context<'a>) -> (Self, BTreeMap<ObjectKey, GatewayClassStatus>) {
         let mut classes = Self::default();
         if let Some(name) = &ctx.options.implied_class {
-            classes.parameters.insert(name, None);
+            classes.by_name.insert(name, Class::default());
         }
         let mut statuses = BTreeMap::new();
         for (key, class) in &ctx.resources.gateway_classes {
             if class.spec.controller_name != ctx.options.controller_name {
-                classes.parameters.remove(key.name.as_str());
+                classes.by_name.remove(key.name.as_str());
                 continue;
             }
             let parameters = parameters(ctx, key, class);
@@ -74,15 +81,14 @@ impl<'a> Classes<'a> {
                 ctx.report(finding);
                 None
             });
-            classes.parameters.insert(&key.name, parameters);
+            classes.by_name.insert(&key.name, Class { parameters });
         }
         (classes, statuses)
     }
 
-    /// The settings of the class `name`; `None` if that class is not ours. A class whose parameters are broken counts
-    /// as one without parameters, so that its Gateways serve on.
-    pub(crate) fn parameters(&self, name: &str) -> Option<Option<&'a ProxyParameters>> {
-        self.parameters.get(name).copied()
+    /// The class `name`, if it is ours.
+    pub(crate) fn get(&self, name: &str) -> Option<Class<'a>> {
+        self.by_name.get(name).copied()
     }
 }
 

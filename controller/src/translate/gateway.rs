@@ -3,13 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use gateway_api::apis::experimental::gateways::Gateway;
-use portcullis_crds::gateway_parameters::ProxyParameters;
 use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
 
 use super::{
     Backends, Context,
     certificate::Certificates,
-    class::Classes,
+    class::{Class, Classes},
     listener::{ListenerState, find_conflicts},
     settings,
 };
@@ -42,7 +41,7 @@ pub(crate) fn collect<'a>(
     let mut certificates = Certificates::default();
     let mut gateways = BTreeMap::new();
     for (key, gateway) in &ctx.resources.gateways {
-        if let Some(class) = classes.parameters(&gateway.spec.gateway_class_name) {
+        if let Some(class) = classes.get(&gateway.spec.gateway_class_name) {
             gateways.insert(
                 key.clone(),
                 GatewayState::new(ctx, key, gateway, class, &mut certificates),
@@ -74,7 +73,7 @@ impl<'a> GatewayState<'a> {
         ctx: &Context<'a>,
         key: &ObjectKey,
         gateway: &'a Gateway,
-        class: Option<&'a ProxyParameters>,
+        class: Class<'a>,
         certificates: &mut Certificates,
     ) -> Self {
         let object = ObjectRef::new("Gateway", key.clone());
@@ -164,7 +163,7 @@ impl<'a> GatewayState<'a> {
         match &self.refused {
             Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
             None if invalid.is_empty() => {
-                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted")
+                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted");
             }
             None => {
                 let status = if self.accepted() { True } else { False };
@@ -248,7 +247,7 @@ fn proxy_settings(
     ctx: &Context<'_>,
     object: &ObjectRef,
     gateway: &Gateway,
-    class: Option<&ProxyParameters>,
+    class: Class<'_>,
 ) -> Result<ProxySettings, Finding> {
     let reference = gateway
         .spec
@@ -263,7 +262,7 @@ fn proxy_settings(
             settings::parameters(ctx, object, field, target, &object.key.namespace, &r.name)?
         }
     };
-    let layers: Vec<_> = class.into_iter().chain(own).collect();
+    let layers: Vec<_> = class.parameters.into_iter().chain(own).collect();
     settings::settings(&layers).map_err(|(path, message)| {
         object.error(
             reason::INVALID_PARAMETERS,

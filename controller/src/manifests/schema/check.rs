@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value};
 
-use super::{Kind, Problem, Schema, rule::cel_value};
+use super::{Kind, Problem, Schema, rule};
 
 /// A name this far away (in edits) from a known one is taken for a slip of it.
 const MAX_SLIP: usize = 3;
@@ -16,7 +16,14 @@ impl Schema {
             return;
         }
         if let Some(problem) = self.wrong_type(value) {
-            problems.push(invalid(path, problem, "correct the value"));
+            let unquoted =
+                self.kind == Some(Kind::String) && (value.is_number() || value.is_boolean());
+            let remedy = if unquoted {
+                "put it in quotes"
+            } else {
+                "correct the value"
+            };
+            problems.push(invalid(path, problem, remedy));
             return;
         }
         let complaint = match value {
@@ -47,16 +54,9 @@ impl Schema {
     /// Checks `value` and everything in it against the rules. As in the API server, they are for objects that are
     /// otherwise right.
     pub(super) fn check_rules(&self, value: &Value, path: &str, problems: &mut Vec<Problem>) {
-        if !self.rules.is_empty()
-            && let Some(value) = cel_value(value)
-        {
-            for rule in self.rules.iter().filter(|rule| !rule.holds(&value)) {
-                problems.push(invalid(
-                    path,
-                    rule.message.clone(),
-                    "change the fields that the message names",
-                ));
-            }
+        for rule in rule::broken(&self.rules, value) {
+            let remedy = "change the fields that the message names";
+            problems.push(invalid(path, rule.message.clone(), remedy));
         }
         match (value, &self.items) {
             (Value::Object(fields), _) => {

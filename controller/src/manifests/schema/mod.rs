@@ -163,6 +163,26 @@ mod tests {
             .for_each(|schema| each(schema, visit));
     }
 
+    fn keywords<'a>(schema: &'a Value, found: &mut BTreeSet<&'a str>) {
+        for (keyword, value) in schema.as_object().into_iter().flatten() {
+            found.insert(keyword);
+            match keyword.as_str() {
+                "properties" => value
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|(_, s)| keywords(s, found)),
+                "items" | "additionalProperties" | "not" => keywords(value, found),
+                "oneOf" | "anyOf" => value
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|s| keywords(s, found)),
+                _ => {}
+            }
+        }
+    }
+
     /// A keyword that nobody carries out would be a check that silently does not happen.
     #[test]
     fn every_keyword_is_carried_out() {
@@ -173,25 +193,6 @@ mod tests {
             // Merging of updates only.
             .chain(["x-kubernetes-map-type"])
             .collect();
-        fn keywords<'a>(schema: &'a Value, found: &mut BTreeSet<&'a str>) {
-            for (keyword, value) in schema.as_object().into_iter().flatten() {
-                found.insert(keyword);
-                match keyword.as_str() {
-                    "properties" => value
-                        .as_object()
-                        .into_iter()
-                        .flatten()
-                        .for_each(|(_, s)| keywords(s, found)),
-                    "items" | "additionalProperties" | "not" => keywords(value, found),
-                    "oneOf" | "anyOf" => value
-                        .as_array()
-                        .into_iter()
-                        .flatten()
-                        .for_each(|s| keywords(s, found)),
-                    _ => {}
-                }
-            }
-        }
         for text in [
             include_str!("gatewayclass.json"),
             include_str!("gateway.json"),

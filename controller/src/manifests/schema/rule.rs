@@ -43,21 +43,20 @@ const RESERVED: &[&str] = &[
 /// One rule.
 #[derive(Debug, Deserialize)]
 pub(super) struct Rule {
-    rule: String,
+    #[serde(rename = "rule")]
+    text: String,
     pub(super) message: String,
     #[serde(skip)]
     program: OnceLock<Option<Program>>,
 }
 
 impl Rule {
-    /// Whether `value` obeys. A rule about the old object says nothing about one that is new.
-    pub(super) fn holds(&self, value: &CelValue) -> bool {
-        let Some(program) = self.program().filter(|_| !self.rule.contains("oldSelf")) else {
+    /// Whether the value of `context` obeys. A rule about the old object says nothing about one that is new.
+    fn holds(&self, context: &Context<'_, '_>) -> bool {
+        let Some(program) = self.program().filter(|_| !self.text.contains("oldSelf")) else {
             return true;
         };
-        let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-        context.add_variable_from_value("self", value.clone());
-        match program.execute(&context) {
+        match program.execute(context) {
             Ok(CelValue::Bool(holds)) => holds,
             // The field that the rule asks for is absent: the API server takes that for a violation too.
             Err(ExecutionError::NoSuchKey(_)) => false,
@@ -67,14 +66,18 @@ impl Rule {
 
     fn program(&self) -> Option<&Program> {
         self.program
-            .get_or_init(|| ENVIRONMENT.compile(&self.rule).ok())
+            .get_or_init(|| ENVIRONMENT.compile(&self.text).ok())
             .as_ref()
     }
 }
 
-/// `value` as rules see it.
-pub(super) fn cel_value(value: &Value) -> Option<CelValue> {
-    cel::to_value(escaped(value)).ok()
+/// The rules that `value` breaks.
+pub(super) fn broken<'a>(rules: &'a [Rule], value: &Value) -> Vec<&'a Rule> {
+    let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    if rules.is_empty() || context.add_variable("self", escaped(value)).is_err() {
+        return Vec::new();
+    }
+    rules.iter().filter(|rule| !rule.holds(&context)).collect()
 }
 
 fn escaped(value: &Value) -> Value {
@@ -103,7 +106,7 @@ fn escaped(value: &Value) -> Value {
 impl Rule {
     /// The functions that it calls, if it compiles.
     pub(super) fn functions(&self) -> Vec<String> {
-        let references = self.program().expect(&self.rule).references();
+        let references = self.program().expect(&self.text).references();
         references
             .functions()
             .into_iter()
