@@ -89,7 +89,8 @@ impl Deadlines {
         self.sweep_at(self.started.elapsed());
     }
 
-    fn sweep_at(&self, elapsed: Duration) {
+    /// The same as of a given time since the start.
+    pub(crate) fn sweep_at(&self, elapsed: Duration) {
         self.now.set(millis(elapsed));
         for (_, watch) in self.watches.borrow().iter() {
             if watch.at.get() <= self.now.get() {

@@ -24,3 +24,8 @@ pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod worker;
+
+pub use self::{
+    config::Config,
+    server::{Dataplane, DataplaneHandle},
+};

@@ -148,6 +148,11 @@ impl DataplaneHandle {
         self.shared.listeners().bound().clone()
     }
 
+    /// One address that a port of the Gateway's spec is bound to.
+    pub fn bound_address(&self, port: u16) -> Option<SocketAddr> {
+        self.shared.listeners().bound().get(&port)?.first().copied()
+    }
+
     /// Where the admin port is bound.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin

@@ -180,3 +180,6 @@ impl DownstreamWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,7 @@ impl Guard {
     /// Whether the current message has no (more) body.
     pub(super) fn is_complete(&self) -> bool {
         match &self.state {
-            State::Complete | State::Length(0) => true,
+            State::Complete => true,
             State::Checked { then, .. } => matches!(then, Then::Body(Framing::Length(0))),
             _ => false,
         }
@@ -165,7 +165,7 @@ impl Guard {
     /// Whether the stream may end here, with `unread` in the buffer.
     pub(super) fn may_end(&self, unread: &[u8]) -> bool {
         match &self.state {
-            State::Open | State::UntilClose | State::Complete | State::Length(0) => true,
+            State::Open | State::UntilClose | State::Complete => true,
             State::Head { .. } => unread.is_empty(),
             State::Checked { .. } | State::Length(_) | State::Chunked(_) => false,
         }
@@ -211,7 +211,6 @@ impl Guard {
         loop {
             match &mut self.state {
                 State::Complete => return Ok(Some(BodyFrame::End)),
-                State::Length(0) => self.state = State::Complete,
                 State::Head { .. } | State::Checked { .. } => return Ok(None),
                 _ if buffer.is_empty() => return Ok(None),
                 State::Open | State::UntilClose => {
@@ -222,6 +221,9 @@ impl Guard {
                         .unwrap_or(usize::MAX)
                         .min(buffer.len());
                     *left -= taken as u64;
+                    if *left == 0 {
+                        self.state = State::Complete;
+                    }
                     return Ok(Some(BodyFrame::Data(buffer.split_to(taken).freeze())));
                 }
                 State::Chunked(decoder) => match decoder.step(buffer)? {
