@@ -34,6 +34,11 @@ pub(crate) struct Issue {
 }
 
 impl Issue {
+    /// Whether a document, and not what it describes, is at fault.
+    pub(crate) fn is_of_file(&self) -> bool {
+        self.place.is_some() && self.severity == Severity::Error
+    }
+
     /// Whether it is the same as another one, wherever in the file it stands now.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         (&self.code, &self.object, &self.field, &self.message)

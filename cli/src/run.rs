@@ -199,6 +199,9 @@ impl Served {
         };
         let (table, issues) = tables(configuration);
         tell(&news(&self.issues, &issues));
+        if issues.iter().any(Issue::is_of_file) {
+            tell("        Broken documents: what they described before stays in force.\n");
+        }
         self.issues = issues;
         self.apply(&table);
         if table.listeners.is_empty() {

@@ -341,6 +341,7 @@ fn the_demo_tests_itself() {
         "mirror",
         "timeout",
         "redirect",
+        "reload",
         "HTTPS",
     ] {
         let row = said

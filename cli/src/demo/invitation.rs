@@ -35,8 +35,16 @@ pub(crate) fn text(places: &Places) -> String {
         tries(&clear, &secure)
     )
     .ok();
-    let explain = "portcullis explain --config config/quickstart GET http://localhost:8080/split";
-    writeln!(text, "{}\n\n  {explain}\n", styled(HEAD, "Ask why")).ok();
+    let command = std::env::args()
+        .next()
+        .unwrap_or_else(|| "portcullis".into());
+    let explain = "explain --config config/quickstart GET http://localhost:8080/split";
+    writeln!(
+        text,
+        "{}\n\n  {command} {explain}\n",
+        styled(HEAD, "Ask why")
+    )
+    .ok();
     text + "The manifests are in config/quickstart. Each request is logged below. Stop with Ctrl-C.\n\n"
 }
 

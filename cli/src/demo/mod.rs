@@ -63,7 +63,8 @@ async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
         task::spawn_local(echo::serve(name, listener));
     }
 
-    let dataplane = start(args, table)?;
+    let table = Arc::new(table);
+    let dataplane = start(args, &table)?;
     let passed = if args.self_test {
         let target = Target {
             address: args.address,
@@ -71,7 +72,7 @@ async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             https,
             certificate: certificate.der,
         };
-        test(&target).await
+        test(&target, swap(&dataplane, &table)).await
     } else {
         show(&invitation::text(&places(
             args.address,
@@ -131,7 +132,7 @@ fn table(
     Ok(table)
 }
 
-fn start(args: &DemoArgs, table: RoutingTable) -> anyhow::Result<DataplaneHandle> {
+fn start(args: &DemoArgs, table: &Arc<RoutingTable>) -> anyhow::Result<DataplaneHandle> {
     let dataplane = Dataplane::start(Config {
         addresses: vec![args.address],
         ports: PortMap::default(),
@@ -145,15 +146,32 @@ fn start(args: &DemoArgs, table: RoutingTable) -> anyhow::Result<DataplaneHandle
         access_log: Box::new(io::stdout()),
     })
     .context("the proxy cannot start")?;
-    let report = dataplane.apply(Arc::new(table))?;
+    let report = dataplane.apply(Arc::clone(table))?;
     if let Some(rejection) = report.rejected.first() {
         bail!("the demo is not served in full: {rejection}");
     }
     Ok(dataplane)
 }
 
-async fn test(target: &Target) -> bool {
-    let outcomes = self_test::run(target).await;
+/// Gives the proxy, by turns, the table without its last rule and the whole one.
+fn swap(
+    dataplane: &DataplaneHandle,
+    table: &Arc<RoutingTable>,
+) -> impl FnMut() -> anyhow::Result<()> {
+    let mut shorter = RoutingTable::clone(table);
+    shorter.routes.pop_last();
+    shorter.seal();
+    let mut turns = [Arc::new(shorter), Arc::clone(table)].into_iter().cycle();
+    move || {
+        if let Some(next) = turns.next() {
+            dataplane.apply(next)?;
+        }
+        Ok(())
+    }
+}
+
+async fn test(target: &Target, swap: impl FnMut() -> anyhow::Result<()>) -> bool {
+    let outcomes = self_test::run(target, swap).await;
     show(&self_test::table(&outcomes));
     let failed = outcomes.iter().filter(|outcome| !outcome.passed()).count();
     let verdict = match failed {

@@ -1,9 +1,13 @@
 //! The demo's use cases, called over real sockets.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Response, StatusCode, header};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
@@ -15,6 +19,11 @@ use crate::output::{BAD, Columns, GOOD, styled};
 const SPLIT_REQUESTS: u32 = 1000;
 /// Four standard deviations of a binomial distribution with 1,000 trials of 10 %: 4 x 9.5.
 const SPLIT_TOLERANCE: u32 = 38;
+
+/// Tables that come while requests are under way.
+const SWAPS: u32 = 100;
+/// Connections on which they are.
+const CONNECTIONS: u32 = 8;
 
 /// Where the demo serves, and how its certificate is known.
 pub(crate) struct Target {
@@ -38,8 +47,8 @@ impl Outcome {
     }
 }
 
-/// Makes every call of the demo.
-pub(crate) async fn run(target: &Target) -> Vec<Outcome> {
+/// Makes every call of the demo. `swap` gives the proxy another table each time.
+pub(crate) async fn run(target: &Target, swap: impl FnMut() -> anyhow::Result<()>) -> Vec<Outcome> {
     vec![
         outcome("default route", "GET /", default_route(target).await),
         outcome(
@@ -60,6 +69,11 @@ pub(crate) async fn run(target: &Target) -> Vec<Outcome> {
         outcome("mirror", "GET /mirror/NONCE", mirror(target).await),
         outcome("timeout", "GET /slow?delay_ms=5000", timeout(target).await),
         outcome("redirect", "GET /secure/page", redirect(target).await),
+        outcome(
+            "reload",
+            "GET / on 8 connections",
+            reload(target, swap).await,
+        ),
         outcome("HTTPS", "GET /secure/page over TLS", https(target).await),
     ]
 }
@@ -179,6 +193,48 @@ async fn https(target: &Target) -> anyhow::Result<String> {
     let echo = served_by(&client.get("/secure/page", &[]).await?, "echo-v1")?;
     expect(&echo["headers"]["x-forwarded-proto"], "https")?;
     Ok("certificate verified, echo-v1 answered".into())
+}
+
+/// No request may fail while tables come and go.
+async fn reload(
+    target: &Target,
+    mut swap: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<String> {
+    let go_on = Cell::new(true);
+    let mut connections: FuturesUnordered<_> =
+        (0..CONNECTIONS).map(|_| requests(target, &go_on)).collect();
+    let mut answered = 0;
+    let swaps = async {
+        for _ in 0..SWAPS {
+            swap()?;
+            // Requests are under way on the other connections meanwhile.
+            default_route(target).await?;
+        }
+        go_on.set(false);
+        anyhow::Ok(())
+    };
+    let count = async {
+        while let Some(number) = connections.next().await {
+            answered += number?;
+        }
+        anyhow::Ok(())
+    };
+    tokio::try_join!(swaps, count)?;
+    Ok(format!(
+        "{SWAPS} new tables, {} requests, none failed",
+        answered + SWAPS
+    ))
+}
+
+/// Requests without a pause, until told to stop.
+async fn requests(target: &Target, go_on: &Cell<bool>) -> anyhow::Result<u32> {
+    let mut client = target.http().await?;
+    let mut answered = 0;
+    while go_on.get() {
+        served_by(&client.get("/", &[]).await?, "echo-v1")?;
+        answered += 1;
+    }
+    Ok(answered)
 }
 
 impl Target {
