@@ -58,7 +58,7 @@ pub(super) async fn connect(
     let tcp = TcpStream::connect(address)
         .await
         .map_err(|error| refused(&error))?;
-    tune(&tcp).map_err(|error| refused(&error))?;
+    tune(&tcp);
     let Some(policy) = tls else {
         return Ok(Connected {
             transport: tcp.into(),
@@ -77,15 +77,21 @@ pub(super) async fn connect(
     })
 }
 
-fn tune(tcp: &TcpStream) -> io::Result<()> {
-    tcp.set_nodelay(true)?;
+/// Best effort: a kernel that lacks an option still carries the connection.
+fn tune(tcp: &TcpStream) {
     let socket = SockRef::from(tcp);
-    socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
-    socket.set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE)
-            .with_interval(KEEPALIVE),
-    )
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    for set in [
+        socket.set_tcp_nodelay(true),
+        socket.set_tcp_user_timeout(Some(DEAD_PEER)),
+        socket.set_tcp_keepalive(&keepalive),
+    ] {
+        if let Err(error) = set {
+            tracing::debug!(%error, "a socket option cannot be set");
+        }
+    }
 }
 
 fn unusable_policy(reason: &String) -> UpstreamError {

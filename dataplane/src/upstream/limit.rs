@@ -39,7 +39,7 @@ impl ConnectionLimit {
     /// Sets the limit. What is open already stays open.
     pub(super) fn set_max(&self, max: u32) {
         self.max.set(max);
-        self.freed.notify_waiters();
+        self.notify_all();
     }
 
     /// A slot, if one is free.
@@ -66,6 +66,11 @@ impl ConnectionLimit {
         let _waiting = Waiting::new(&self.waiting);
         self.freed.notified().await;
         Ok(())
+    }
+
+    /// Lets all waiting requests look again: there is room for many.
+    pub(crate) fn notify_all(&self) {
+        self.freed.notify_waiters();
     }
 
     /// Lets one waiting request look again: a connection or a stream of the cluster has become free.

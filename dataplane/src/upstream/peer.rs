@@ -150,6 +150,7 @@ impl Peer {
             )
         })?;
         self.pool.share(&connection);
+        self.limit.notify_all();
         Ok(Session::Http2(stream))
     }
 }

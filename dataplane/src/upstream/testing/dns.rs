@@ -3,7 +3,7 @@
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,6 +20,7 @@ use tokio::{net::UdpSocket, task::AbortHandle};
 /// Stops when dropped.
 pub(crate) struct FakeDns {
     address: SocketAddr,
+    answer: Arc<Mutex<Vec<IpAddr>>>,
     questions: Arc<AtomicUsize>,
     task: AbortHandle,
 }
@@ -29,21 +30,29 @@ impl FakeDns {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("socket");
         let address = socket.local_addr().expect("address");
         let questions = Arc::new(AtomicUsize::new(0));
-        let (addresses, asked) = (addresses.to_vec(), questions.clone());
+        let answers = Arc::new(Mutex::new(addresses.to_vec()));
+        let (known, asked) = (answers.clone(), questions.clone());
         let task = tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
                 let query = Message::from_vec(&buffer[..length]).expect("query");
                 asked.fetch_add(1, Ordering::Relaxed);
+                let addresses = known.lock().expect("lock").clone();
                 let answer = answer(query, &addresses, ttl).to_vec().expect("answer");
                 socket.send_to(&answer, client).await.expect("sent");
             }
         });
         Self {
             address,
+            answer: answers,
             questions,
             task: task.abort_handle(),
         }
+    }
+
+    /// Answers with these addresses from now on.
+    pub(crate) fn change(&self, addresses: &[IpAddr]) {
+        *self.answer.lock().expect("lock") = addresses.to_vec();
     }
 
     /// How often it was asked.

@@ -61,6 +61,28 @@ async fn a_full_connection_is_joined_by_another() {
 }
 
 #[tokio::test(flavor = "local")]
+async fn whoever_waits_for_a_connection_joins_the_first_one() {
+    let backend = Http2Backend::start(100).await;
+    let cluster = Cluster {
+        protocol: ClusterProtocol::Http2,
+        max_connections: 1,
+        ..Cluster::default()
+    };
+    let world = World::with(cluster, &[backend.address]);
+    backend.hold();
+    let requests = join_all((0..2).map(|_| world.get()));
+    tokio::pin!(requests);
+    tokio::select! {
+        biased;
+        _ = &mut requests => panic!("the answers are held"),
+        () = backend.seen(2) => {}
+    }
+    backend.release();
+    requests.await;
+    assert_eq!(backend.connections(), 1);
+}
+
+#[tokio::test(flavor = "local")]
 async fn bodies_and_trailers_pass_both_ways_at_once() {
     const PIECES: usize = 256;
     let backend = Http2Backend::start(100).await;

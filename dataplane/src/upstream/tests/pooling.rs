@@ -1,5 +1,7 @@
 //! Connections are used again, within limits.
 
+use std::time::Duration;
+
 use futures::{FutureExt, future::join_all};
 use portcullis_routing::Cluster;
 
@@ -169,4 +171,29 @@ async fn at_the_limit_an_idle_connection_makes_room_for_another_endpoint() {
         world.get().await;
     }
     assert_eq!(world.metric("portcullis_upstream_connections", ""), 1);
+}
+
+/// Lets so much time pass for the timers of this runtime.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test(flavor = "local")]
+async fn idle_connections_are_closed_in_time() {
+    const BRIEFLY: &str =
+        "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nkeep-alive: timeout=5, max=100\r\n\r\nok";
+    for (answer, kept, too_long) in [(OK, 40, 60), (BRIEFLY, 3, 5)] {
+        let backend = Backend::start(move |_| Reply::Send(answer));
+        let world = World::new(&[backend.address]);
+        world.get().await;
+        pass(Duration::from_secs(kept)).await;
+        world.get().await;
+        assert_eq!(backend.connections(), 1, "{answer:?}");
+        pass(Duration::from_secs(too_long)).await;
+        backend.closed(1).await;
+        world.get().await;
+        assert_eq!(backend.connections(), 2, "{answer:?}");
+    }
 }
