@@ -243,7 +243,10 @@ impl ClusterState {
 
     fn report(self: &Rc<Self>, peer: &Rc<Peer>, outcome: Outcome) {
         match outcome {
-            Outcome::Answered => self.outliers.answered(&peer.health),
+            Outcome::Answered if self.outliers.answered(&peer.health) => {
+                tracing::info!(cluster = %self.key, endpoint = %peer.address(), "endpoint is back");
+            }
+            Outcome::Answered => {}
             Outcome::Broken | Outcome::TimedOut if !peer.is_removed() => {
                 let pause = self
                     .outliers

@@ -114,12 +114,18 @@ impl OutlierDetector {
         }
     }
 
-    /// The endpoint answered a request.
-    pub(super) fn answered(&self, health: &Health) {
-        health.failures.set(0);
-        if health.is_ejected() {
-            self.readmit(health);
+    /// The endpoint answered a request. True: that ends its trial. An answer to a request from before the ejection does
+    /// not.
+    pub(super) fn answered(&self, health: &Health) -> bool {
+        match health.state.get() {
+            State::Well => health.failures.set(0),
+            State::Ejected => {}
+            State::Trial { .. } => {
+                self.readmit(health);
+                return true;
+            }
         }
+        false
     }
 
     /// A request to the endpoint broke or was not answered. Some: it is ejected for this long.
@@ -233,9 +239,17 @@ mod tests {
             "an outcome that nobody reported allows another trial"
         );
         health.request_started();
-        detector.answered(&health);
+        assert!(detector.answered(&health));
         health.request_ended();
         assert!(health.is_available() && !health.is_ejected());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_from_before_the_ejection_does_not_end_it() {
+        let (detector, health) = (OutlierDetector::default(), Health::default());
+        detector.connect_failed(&health, 2);
+        assert!(!detector.answered(&health));
+        assert!(!health.is_available());
     }
 
     #[tokio::test(start_paused = true)]

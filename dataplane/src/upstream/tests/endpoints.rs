@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use futures::future::join_all;
 use portcullis_routing::{Cluster, Endpoint, EndpointHost, EndpointState};
 
 use crate::upstream::{
@@ -69,6 +70,43 @@ async fn draining_endpoints_serve_only_while_none_is_ready() {
     for _ in 0..10 {
         assert_eq!(world.get().await, fresh.address);
     }
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_thousand_changes_under_load_cost_no_request() {
+    let backends = [Backend::ok(), Backend::ok(), Backend::ok(), Backend::ok()];
+    let world = World::new(&[backends[0].address]);
+    let changes = async {
+        for change in 1..=1000_usize {
+            // Every subset but the empty one, in turn; each second time the rest is draining.
+            let serves = |index: usize| (change % 15 + 1) >> index & 1 == 1;
+            let endpoints = backends.iter().enumerate().filter_map(|(index, backend)| {
+                let rest = change.is_multiple_of(2).then(|| draining(backend.address));
+                if serves(index) {
+                    Some(ready(backend.address))
+                } else {
+                    rest
+                }
+            });
+            world.set_endpoints(endpoints.collect());
+            tokio::task::yield_now().await;
+        }
+    };
+    let load = async {
+        loop {
+            join_all((0..8).map(|_| world.get())).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = load => {}
+        () = changes => {}
+    }
+    let answered: usize = backends
+        .iter()
+        .map(|backend| backend.requests().len())
+        .sum();
+    assert!(answered > 1000, "only {answered} requests");
 }
 
 #[tokio::test(flavor = "local")]
