@@ -76,7 +76,7 @@ pub(crate) struct OutputArgs {
 /// `portcullis run`.
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
-    /// File or directory with manifests (YAML or JSON, several documents per file); may be repeated.
+    /// File or directory with manifests (YAML or JSON, several documents per file), or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// Only validate: print the findings and exit, 1 if something would not be served as asked, else 0.
@@ -107,7 +107,7 @@ pub(crate) struct DemoArgs {
 /// `portcullis translate`.
 #[derive(Args, Debug)]
 pub(crate) struct TranslateArgs {
-    /// Files or directories with manifests.
+    /// Files or directories with manifests; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// How to print.
@@ -118,7 +118,7 @@ pub(crate) struct TranslateArgs {
 /// `portcullis analyze`.
 #[derive(Args, Debug)]
 pub(crate) struct AnalyzeArgs {
-    /// Files or directories with manifests.
+    /// Files or directories with manifests; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
     /// How to print.
@@ -129,7 +129,7 @@ pub(crate) struct AnalyzeArgs {
 /// `portcullis explain`.
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
-    /// File or directory with manifests; may be repeated.
+    /// File or directory with manifests, or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// Method of the request, such as GET.
@@ -190,13 +190,13 @@ Examples:
 const RUN_EXAMPLES: &str = "\
 Examples:
   portcullis run --config gateway.yaml --config routes/
-  portcullis run --config manifests/ --map-port 80=8080,443=8443     without the right to bind low ports
-  portcullis run --config manifests/ --check                         in CI: validate and exit
-  curl http://127.0.0.1:9901/readyz                                  is it serving?
+  portcullis run --config manifests/ --map-port 80=8080,443=8443
+  portcullis run --config manifests/ --check          in CI: validate and exit
+  curl http://127.0.0.1:9901/readyz                   is it serving?
 
-Files are followed: save one, and the change is live without a request lost. A document that is broken is reported
-while the others serve on; what it described before stays in force until it is mended or removed. A reload that finds
-no manifest at all, or cannot read a path, is refused aloud and the last good state serves on.
+Files are followed: save one, and the change is live without a request lost. A document that is broken is reported \
+while the others serve on; what it described before stays in force until it is mended or removed. A reload that finds \
+no object at all, or cannot read a path, is refused aloud and the last good state serves on.
 
 Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.";
 
@@ -204,7 +204,8 @@ const ANALYZE_EXAMPLES: &str = "\
 Examples:
   portcullis analyze manifests/
   portcullis analyze gateway.yaml routes.yaml -o json | jq '.[].code'
-  kubectl get gtw,httproute,svc,endpointslice,referencegrant,ns -A -o yaml > live.yaml; portcullis analyze live.yaml";
+  kubectl kustomize overlays/production | portcullis analyze -
+  kubectl get gtw,httproute,svc,endpointslice,referencegrant,ns -A -o yaml | portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -75,7 +75,7 @@ struct Destination {
 
 /// Explains one request.
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let configuration = Source::new(&args.config).load()?;
+    let configuration = Source::new(&args.config)?.load()?;
     let (table, conflicts) = merge(&configuration.translation.tables);
     let answer = answer(args, table)?;
     let found = answer.route.is_some();

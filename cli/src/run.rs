@@ -47,7 +47,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (table, issues) = tables(Source::new(&args.config).load()?);
+    let (table, issues) = tables(Source::new(&args.config)?.load()?);
     tell(&report::text(&issues));
     show(&format!(
         "{}: {}\n",
@@ -88,7 +88,7 @@ fn summary(table: &RoutingTable) -> String {
 async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before the first reading, so that no change falls between the two.
     let mut watch = Watch::new(&args.config)?;
-    let mut source = Source::new(&args.config);
+    let mut source = Source::new(&args.config)?;
     let (table, issues) = tables(source.load()?);
     tell(&report::text(&issues));
     ports_are_free(&table, &args.proxy)?;

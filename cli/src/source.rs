@@ -7,11 +7,12 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use portcullis_controller::{
     ObjectRef, Options, Resources, Severity, Translation,
     manifests::{self, LoadProblem, Loaded},
@@ -57,6 +58,7 @@ impl Configuration {
 #[derive(Debug)]
 pub(crate) struct Source {
     paths: Vec<PathBuf>,
+    piped: Option<(PathBuf, Arc<File>)>,
     files: BTreeMap<PathBuf, Arc<File>>,
 }
 
@@ -70,12 +72,26 @@ struct File {
 }
 
 impl Source {
-    /// A source that has read nothing yet.
-    pub(crate) fn new(paths: &[PathBuf]) -> Self {
-        Self {
-            paths: paths.to_vec(),
+    /// A source of these paths. `-` is standard input, which is read now, once and for all.
+    pub(crate) fn new(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let (pipes, paths): (Vec<_>, Vec<_>) = paths
+            .iter()
+            .cloned()
+            .partition(|path| path.as_os_str() == "-");
+        let piped = match pipes.first() {
+            None => None,
+            Some(_) => {
+                let text = io::read_to_string(io::stdin()).context("standard input is no text")?;
+                let name = PathBuf::from("standard input");
+                let file = File::parse(&name, text, None);
+                Some((name, Arc::new(file)))
+            }
+        };
+        Ok(Self {
+            paths,
+            piped,
             files: BTreeMap::new(),
-        }
+        })
     }
 
     /// Reads what has changed, and translates the whole.
@@ -84,13 +100,14 @@ impl Source {
         if let Some(problem) = unreadable.first() {
             bail!("{problem}");
         }
-        let files = paths
+        let mut files: BTreeMap<_, _> = paths
             .into_iter()
             .map(|path| {
                 let file = File::read(&path, self.files.get(&path));
                 (path, file)
             })
             .collect();
+        files.extend(self.piped.clone());
         let (resources, problems) = join(&files);
         if resources.is_empty() {
             bail!("{}", nothing_found(&self.paths, &problems));
@@ -243,7 +260,7 @@ spec:
         for (name, text) in files {
             fs::write(root.path().join(name), text).unwrap();
         }
-        let source = Source::new(&[root.path().to_owned()]);
+        let source = Source::new(&[root.path().to_owned()]).unwrap();
         (root, source)
     }
 

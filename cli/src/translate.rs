@@ -22,7 +22,7 @@ struct Output {
 
 /// Prints tables (keys redacted) and statuses. Findings go to standard error, so that the output stays clean.
 pub(crate) fn translate(args: &TranslateArgs) -> anyhow::Result<ExitCode> {
-    let configuration = Source::new(&args.paths).load()?;
+    let configuration = Source::new(&args.paths)?.load()?;
     let translation = configuration.translation;
     let output = Output {
         tables: translation

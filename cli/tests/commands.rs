@@ -288,3 +288,14 @@ fn help_teaches_with_examples() {
         assert!(help.contains("Examples:"), "{command}: {help}");
     }
 }
+
+#[test]
+fn manifests_may_come_from_standard_input() {
+    let sample = fs::File::open(sample("faults/missing-service.yaml")).expect("readable");
+    let output = portcullis(&["analyze", "-", "-o", "json"])
+        .stdin(sample)
+        .output()
+        .expect("the binary starts");
+    let findings: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(findings[0]["code"], "BackendNotFound");
+}
