@@ -16,7 +16,7 @@ use portcullis_routing::{
     RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
 };
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running proxy on free ports of its own.
 struct Proxy {

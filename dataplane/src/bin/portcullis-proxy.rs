@@ -30,7 +30,7 @@ struct Arguments {
     table: PathBuf,
     #[command(flatten)]
     proxy: ProxyOptions,
-    /// Form of the proxy's own log on standard error. PORTCULLIS_LOG filters it, such as PORTCULLIS_LOG=debug.
+    /// Form of the proxy's own log on standard error. `PORTCULLIS_LOG` filters it, such as `PORTCULLIS_LOG=debug`.
     #[arg(long, value_name = "FORM", value_enum, default_value_t)]
     log_format: LogFormat,
 }
