@@ -1,5 +1,5 @@
 //! What a table costs: compiling it, changing one route or one endpoint of it, looking a request up, and memory. Every
-//! benchmark asserts its answer.
+//! benchmark asserts its answers.
 //!
 //! `cargo bench -p portcullis-routing` prints the bytes per route first, then the times. Each table has one HTTP
 //! listener and ten routes per host (`hosts`), or one host for all routes (`one_host`); a route has a prefix, a header
@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, hint::black_box, sync::Arc};
 
-use divan::Bencher;
+use divan::{Bencher, counter::ItemsCount};
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis_routing::{
     CompiledTable, Delta, RequestHead, RoutingTable, apply, compile, delta::Upserts, diff,
@@ -58,7 +58,7 @@ fn route(shape: Shape, index: usize, clusters: usize) -> serde_json::Value {
             { "weight": 90, "backend": { "Cluster": cluster(index) } },
             { "weight": 10, "backend": { "Cluster": cluster(index + 1) } },
         ] },
-        "order": { "created_at": 1_700_000_000, "namespace": "shop", "name": name(index), "rule": 0 },
+        "order": { "created_at": index, "namespace": "shop", "name": name(index), "rule": 0 },
         "source": { "kind": "HTTPRoute", "namespace": "shop", "name": name(index), "rule": 0 },
     })
 }
@@ -92,8 +92,13 @@ fn decode(wire: &str) -> RoutingTable {
     table
 }
 
-fn compiled(previous: Option<&CompiledTable<()>>, table: &Arc<RoutingTable>) -> CompiledTable<()> {
-    let (compiled, rejections) = compile(previous, table.clone(), |_, _| Ok(()));
+fn compiled(
+    previous: Option<&CompiledTable<i64>>,
+    table: &Arc<RoutingTable>,
+) -> CompiledTable<i64> {
+    let (compiled, rejections) = compile(previous, table.clone(), |_, route| {
+        Ok(route.order.created_at)
+    });
     assert!(rejections.is_empty());
     compiled
 }
@@ -215,9 +220,9 @@ fn change(
     bencher.bench_local(|| {
         let table = apply(old.table(), &delta).unwrap();
         let prepared = Cell::new(0);
-        let (compiled, rejections) = compile(Some(&old), Arc::new(table), |_, _| {
+        let (compiled, rejections) = compile(Some(&old), Arc::new(table), |_, route| {
             prepared.set(prepared.get() + 1);
-            Ok(())
+            Ok(route.order.created_at)
         });
         assert!(rejections.is_empty() && prepared.get() == expected);
         assert_eq!(compiled.table().version, new.version);
@@ -243,28 +248,35 @@ fn seal(bencher: Bencher<'_, '_>, routes: usize) {
     bencher.bench_local(|| assert_eq!(table.computed_version(), table.version));
 }
 
+/// Requests in use at once in the warm benchmarks.
+const WARM: usize = 64;
+/// Lookups per iteration; divan divides by it where it prints items per second.
+const BATCH: usize = 512;
+
 #[divan::bench(args = SIZES)]
-fn lookup_hosts(bencher: Bencher<'_, '_>, routes: usize) {
-    lookup(bencher, Shape::Hosts, routes);
+fn lookup_warm_hosts(bencher: Bencher<'_, '_>, routes: usize) {
+    lookup(bencher, Shape::Hosts, routes, WARM.min(routes));
 }
 
 #[divan::bench(args = SIZES)]
-fn lookup_one_host(bencher: Bencher<'_, '_>, routes: usize) {
-    lookup(bencher, Shape::OneHost, routes);
+fn lookup_warm_one_host(bencher: Bencher<'_, '_>, routes: usize) {
+    lookup(bencher, Shape::OneHost, routes, WARM.min(routes));
 }
 
-/// One lookup per iteration, listener included, each of another route, so that caches are as cold as with real traffic.
-fn lookup(bencher: Bencher<'_, '_>, shape: Shape, routes: usize) {
+/// Every route in turn, so that the table does not stay in the processor's caches.
+#[divan::bench(args = SIZES)]
+fn lookup_cold_hosts(bencher: Bencher<'_, '_>, routes: usize) {
+    lookup(bencher, Shape::Hosts, routes, routes);
+}
+
+#[divan::bench(args = SIZES)]
+fn lookup_cold_one_host(bencher: Bencher<'_, '_>, routes: usize) {
+    lookup(bencher, Shape::OneHost, routes, routes);
+}
+
+/// Looks up `BATCH` requests per iteration, listener included, among requests for `spread` different routes.
+fn lookup(bencher: Bencher<'_, '_>, shape: Shape, routes: usize, spread: usize) {
     let compiled = compiled(None, &Arc::new(decode(&wire(shape, routes))));
-    let requests: Vec<_> = (0..routes)
-        .map(|index| {
-            (
-                shape.host(index),
-                format!("/api/service-{index}/items/42"),
-                format!("httproute/shop/{}/0", name(index)),
-            )
-        })
-        .collect();
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("user-agent", "bench"),
@@ -274,20 +286,34 @@ fn lookup(bencher: Bencher<'_, '_>, shape: Shape, routes: usize) {
         headers.insert(name, HeaderValue::from_static(value));
     }
     let mut next = 0;
-    bencher.bench_local(|| {
-        next = (next + 7_919) % routes;
-        let (host, path, expected) = &requests[next];
-        let head = RequestHead {
-            host,
-            path,
-            query: None,
-            method: &Method::GET,
-            headers: black_box(&headers),
-        };
-        let found = compiled
-            .port(80)
-            .and_then(|port| port.listener_for(host))
-            .and_then(|listener| listener.lookup(&head));
-        assert!(found.is_some_and(|found| found.route.key().as_str() == expected));
-    });
+    let inputs = move || {
+        // A prime stride goes through all of them in an order that no prefetcher foresees.
+        let batch = (0..BATCH).map(|_| {
+            next = (next + 7_919) % spread;
+            let index = next * (routes / spread);
+            (
+                i64::try_from(index).unwrap(),
+                shape.host(index),
+                format!("/api/service-{index}/items/42"),
+            )
+        });
+        batch.collect::<Vec<_>>()
+    };
+    bencher
+        .counter(ItemsCount::new(BATCH))
+        .with_inputs(inputs)
+        .bench_local_refs(|batch| {
+            for (index, host, path) in &*batch {
+                let head = RequestHead {
+                    host,
+                    path,
+                    query: None,
+                    method: &Method::GET,
+                    headers: black_box(&headers),
+                };
+                let listener = compiled.port(80).and_then(|port| port.listener_for(host));
+                let found = listener.and_then(|listener| listener.lookup(&head));
+                assert_eq!(found.map(|found| *found.route.payload()), Some(*index));
+            }
+        });
 }

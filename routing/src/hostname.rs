@@ -6,6 +6,8 @@ use std::{
     sync::Arc,
 };
 
+use foldhash::fast::RandomState;
+
 /// A hostname as it stands on a listener or route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum HostPattern<'a> {
@@ -77,9 +79,9 @@ impl std::fmt::Display for HostPattern<'_> {
 /// Values by hostname, found by host.
 #[derive(Clone, Debug)]
 pub(crate) struct HostMap<T> {
-    exact: HashMap<Arc<str>, T>,
+    exact: HashMap<Arc<str>, T, RandomState>,
     /// By suffix, without the `*.`.
-    wildcard: HashMap<Arc<str>, T>,
+    wildcard: HashMap<Arc<str>, T, RandomState>,
     /// The lengths that occur among the suffixes, longest first, and how often. Only these are tried, so that a host of
     /// a thousand labels costs no more than an ordinary one.
     suffix_lengths: BTreeMap<Reverse<usize>, usize>,
@@ -89,8 +91,8 @@ pub(crate) struct HostMap<T> {
 impl<T> Default for HostMap<T> {
     fn default() -> Self {
         Self {
-            exact: HashMap::new(),
-            wildcard: HashMap::new(),
+            exact: HashMap::default(),
+            wildcard: HashMap::default(),
             suffix_lengths: BTreeMap::new(),
             any: None,
         }

@@ -154,10 +154,6 @@ impl<'a> MatchRank<'a> {
         }
     }
 
-    pub(crate) fn path(&self) -> &'a PathMatch {
-        self.path
-    }
-
     /// The first clause by which the two differ; `None` if they are the same match.
     pub fn deciding_clause(&self, other: &Self) -> Option<Clause> {
         Clause::ALL
@@ -318,7 +314,7 @@ mod tests {
     fn path_kind_precedence() {
         decides(Clause::PathKind, improve(Clause::PathKind));
         decides(Clause::PathKind, |c| {
-            c.route_match.path = PathMatch::Regex("a".into())
+            c.route_match.path = PathMatch::Regex("a".into());
         });
         let (mut exact, mut regex) = (contender(), contender());
         exact.route_match.path = PathMatch::Exact("/".into());

@@ -56,10 +56,11 @@ fn good() -> Value {
 fn said(table: Value) -> String {
     let table: RoutingTable = serde_json::from_value(table).unwrap();
     let rejections = validate::table(Arc::new(table));
-    rejections
-        .iter()
-        .map(|rejection| format!("{rejection}\n"))
-        .collect()
+    let lines: Vec<String> = rejections.iter().map(ToString::to_string).collect();
+    lines.join(
+        "
+",
+    )
 }
 
 /// Sets the value at a JSON pointer in the good table; the outcome must be one rejection that starts like this.

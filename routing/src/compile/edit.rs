@@ -100,10 +100,11 @@ impl<P> HostEdit<'_, P> {
         let kept = before.iter().filter(|route| !removed.contains(route.key()));
         let mut routes: Vec<_> = kept.chain(self.added.iter().copied()).cloned().collect();
         routes.sort_by(|a, b| a.key().cmp(b.key()));
+        routes.dedup_by(|a, b| a.key() == b.key()); // a route may name a listener or hostname twice
         if routes.is_empty() {
             hosts.remove(pattern);
         } else {
-            hosts.insert(pattern, Arc::new(HostTable::new(pattern, routes)));
+            hosts.insert(pattern, Arc::new(HostTable::new(routes)));
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod edit;
 pub(crate) mod host;
+mod prefix;
 pub(crate) mod route;
 #[cfg(test)]
 mod tests;

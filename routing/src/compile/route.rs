@@ -77,18 +77,16 @@ impl<P> CompiledRoute<P> {
         &self.payload
     }
 
-    /// The rank of each of its matches under one of its hostnames, with its number.
-    pub(crate) fn ranks(
-        &self,
-        hostname: HostPattern<'_>,
-    ) -> impl Iterator<Item = (usize, MatchRank<'_>)> {
-        let matches = self.route.matches.iter().enumerate();
-        matches.map(move |(index, m)| {
-            (
-                index,
-                MatchRank::of(hostname, &self.key, &self.route, index, m),
-            )
-        })
+    /// The rank of one of its matches under one of its hostnames.
+    pub(crate) fn rank(&self, hostname: HostPattern<'_>, index: usize) -> Option<MatchRank<'_>> {
+        let route_match = self.route.matches.get(index)?;
+        Some(MatchRank::of(
+            hostname,
+            &self.key,
+            &self.route,
+            index,
+            route_match,
+        ))
     }
 
     pub(crate) fn matcher(&self, index: usize) -> Option<&MatchMatcher> {
@@ -104,6 +102,11 @@ pub(crate) struct Candidate<P> {
 }
 
 impl<P> Candidate<P> {
+    /// Its rank among the candidates of one hostname, which therefore decides nothing.
+    pub(super) fn rank(&self) -> Option<MatchRank<'_>> {
+        self.route.rank(HostPattern::Any, self.index)
+    }
+
     /// Whether every condition but the path's holds.
     pub(super) fn accepts(&self, head: &RequestHead<'_>) -> bool {
         self.ask(|matcher| matcher.check_rest(head))

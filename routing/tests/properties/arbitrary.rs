@@ -9,20 +9,26 @@ use portcullis_routing::{
     QueryMatch, RequestHead, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
     RouteSource, RoutingTable, ValueMatch, WeightedCluster, settings::AccessLog,
 };
-use proptest::{collection::vec, option, prelude::*, sample::select};
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::{select, subsequence},
+};
 
 /// The two ports that listeners use.
 pub(crate) const PORTS: [u16; 2] = [80, 81];
 
-/// Listener, route and request hostnames; the last one is invalid, so that something is rejected now and then.
-const HOSTNAMES: &[&str] = &["a.b", "*.b", "*.a.b", "x.a.b", "*.c", "b", "y.x.a.b", "Bad"];
-const HOSTS: &[&str] = &["a.b", "b", "x.a.b", "y.x.a.b", "z.c", "q.b", "", "other"];
+/// Hostnames of listeners and routes.
+const HOSTNAMES: &[&str] = &["a.b", "*.b", "*.a.b", "x.a.b", "*.c", "b", "y.x.a.b"];
+const HOSTS: &[&str] = &["a.b", "x.a.b", "y.x.a.b", "q.b", "z.c", "b", "", "other"];
 const PATHS: &[&str] = &[
-    "/", "/a", "/a/", "/a/b", "/ab", "/a/b/c", "/b//a", "*", "", "/a/b/", "/1",
+    "/a", "/a/b", "/a/b/c", "/a/b/", "/a/", "/", "/ab", "/b//a", "/1", "*", "",
 ];
-const PREFIXES: &[&str] = &["/", "/a", "/a/b", "/b", "/b/", "/a/b/c"];
-const EXPRESSIONS: &[&str] = &["/a.*", "/(a|ab)", "/[ab]/?b", ".*", "/[0-9]+", "(broken"];
-const VALUES: &[&str] = &["1", "2", "1, 2", "a b", ""];
+/// The short ones stand twice, so that many matches are left to the later clauses of precedence.
+const PREFIXES: &[&str] = &["/", "/", "/a", "/a", "/a/b", "/b", "/a/b/c"];
+const EXPRESSIONS: &[&str] = &["/a.*", "/(a|ab)", "/[ab]/?b", ".*", "/[0-9]+"];
+const VALUES: &[&str] = &["1", "1", "1", "2", "1, 2", "a b", ""];
 
 /// A request that owns its parts.
 #[derive(Clone, Debug)]
@@ -49,8 +55,8 @@ impl Request {
 pub(crate) fn request() -> impl Strategy<Value = Request> {
     let query = vec(
         (
-            select(&["x", "y", "%78"][..]),
-            select(&["1", "2", "a+b", "a%20b", "%"][..]),
+            select(&["x", "x", "y", "%78"][..]),
+            select(&["1", "1", "2", "a+b", "a%20b", "%"][..]),
         ),
         0..3,
     );
@@ -61,7 +67,7 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
             .collect::<Vec<_>>()
             .join("&")
     });
-    let headers = vec((select(&["x", "y"][..]), select(VALUES)), 0..3).prop_map(|lines| {
+    let headers = vec((select(&["x", "x", "y"][..]), select(VALUES)), 0..3).prop_map(|lines| {
         let line = |(name, value)| {
             (
                 HeaderName::from_static(name),
@@ -93,41 +99,52 @@ pub(crate) fn request() -> impl Strategy<Value = Request> {
 
 fn value() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
-        4 => select(VALUES).prop_map(|text| ValueMatch::Exact(text.to_owned())),
+        9 => select(VALUES).prop_map(|text| ValueMatch::Exact(text.to_owned())),
         1 => select(&["[12]", "1.*", "(a|a b)"][..]).prop_map(|text| ValueMatch::Regex(text.to_owned())),
     ]
 }
 
 fn path() -> impl Strategy<Value = PathMatch> {
     prop_oneof![
-        2 => select(&PATHS[..7]).prop_map(|text| PathMatch::Exact(text.to_owned())),
-        4 => select(PREFIXES).prop_map(|text| PathMatch::Prefix(text.to_owned())),
-        1 => select(EXPRESSIONS).prop_map(|text| PathMatch::Regex(text.to_owned())),
+        20 => select(&PATHS[..7]).prop_map(|text| PathMatch::Exact(text.to_owned())),
+        80 => select(PREFIXES).prop_map(|text| PathMatch::Prefix(text.to_owned())),
+        15 => select(EXPRESSIONS).prop_map(|text| PathMatch::Regex(text.to_owned())),
+        1 => Just(PathMatch::Regex("(broken".to_owned())),
+        1 => Just(PathMatch::Prefix("/b/".to_owned())),
     ]
 }
 
 fn route_match() -> impl Strategy<Value = RouteMatch> {
-    let headers = option::of((select(&["x", "y"][..]), value()));
-    let query = option::of((select(&["x", "y"][..]), value()));
-    let method = option::of(select(&["GET", "POST"][..]));
-    (path(), method, headers, query).prop_map(|(path, method, header, query)| RouteMatch {
-        path,
-        method: method.map(str::to_owned),
-        headers: header
-            .into_iter()
-            .map(|(name, value)| HeaderMatch {
-                name: name.to_owned(),
-                value,
-            })
-            .collect(),
-        query: query
-            .into_iter()
-            .map(|(name, value)| QueryMatch {
-                name: name.to_owned(),
-                value,
-            })
-            .collect(),
-    })
+    let headers = option::weighted(0.25, (select(&["x", "x", "y"][..]), value()));
+    let query = option::weighted(0.25, (select(&["x", "x", "y"][..]), value()));
+    let method = option::weighted(0.25, select(&["GET", "POST"][..]));
+    let any =
+        (path(), method, headers, query).prop_map(|(path, method, header, query)| RouteMatch {
+            path,
+            method: method.map(str::to_owned),
+            headers: header
+                .into_iter()
+                .map(|(name, value)| HeaderMatch {
+                    name: name.to_owned(),
+                    value,
+                })
+                .collect(),
+            query: query
+                .into_iter()
+                .map(|(name, value)| QueryMatch {
+                    name: name.to_owned(),
+                    value,
+                })
+                .collect(),
+        });
+    // Equal ones in many routes, so that age, name, rule and key have something to decide.
+    let all = RouteMatch {
+        path: PathMatch::Prefix("/".to_owned()),
+        method: None,
+        headers: vec![],
+        query: vec![],
+    };
+    prop_oneof![1 => Just(all), 3 => any]
 }
 
 fn cluster_key(index: u16) -> ClusterKey {
@@ -140,16 +157,16 @@ fn listener_key(index: usize) -> ListenerKey {
 
 fn route() -> impl Strategy<Value = (RouteKey, Route)> {
     let name = (
-        select(&["n", "n-m"][..]),
-        select(&["r", "s"][..]),
+        select(&["n", "n", "n", "n-m"][..]),
+        select(&["r", "r", "r", "s"][..]),
         0..2_usize,
     );
     let parts = (
         name,
-        vec((0..5_usize).prop_map(listener_key), 1..3),
-        vec(select(HOSTNAMES).prop_map(str::to_owned), 0..3),
-        vec(route_match(), 1..4),
-        0..3_i64,
+        vec((0..5_usize).prop_map(listener_key), 2..6),
+        prop_oneof![Just(Vec::new()), vec(hostname(), 1..3)],
+        vec(route_match(), 1..5),
+        0..2_i64,
         (0..4_u16).prop_map(cluster_key),
         select(&["HTTPRoute", "GRPCRoute"][..]),
     );
@@ -198,15 +215,28 @@ fn route() -> impl Strategy<Value = (RouteKey, Route)> {
     )
 }
 
+/// A hostname, seldom an invalid one, so that something is rejected now and then.
+fn hostname() -> impl Strategy<Value = String> {
+    prop_oneof![40 => select(HOSTNAMES), 1 => Just("Bad")].prop_map(str::to_owned)
+}
+
+/// All of them, but now and then some are missing, so that references dangle.
+fn mostly_all<T: Clone + std::fmt::Debug + 'static>(all: Vec<T>) -> impl Strategy<Value = Vec<T>> {
+    let some = subsequence(all.clone(), 1..all.len());
+    prop_oneof![4 => Just(all), 1 => some]
+}
+
 fn listener() -> impl Strategy<Value = Listener> {
-    (select(&PORTS[..]), option::weighted(0.7, select(HOSTNAMES))).prop_map(|(port, hostname)| {
-        Listener {
+    (
+        prop_oneof![4 => Just(PORTS[0]), 1 => Just(PORTS[1])],
+        option::weighted(0.4, hostname()),
+    )
+        .prop_map(|(port, hostname)| Listener {
             port,
             protocol: ListenerProtocol::Http,
-            hostname: hostname.map(str::to_owned),
+            hostname,
             tls: None,
-        }
-    })
+        })
 }
 
 fn endpoints() -> impl Strategy<Value = ClusterEndpoints> {
@@ -272,11 +302,13 @@ impl Parts {
 }
 
 pub(crate) fn parts() -> impl Strategy<Value = Parts> {
-    let listeners = vec(((0..5_usize).prop_map(listener_key), listener()), 0..6);
-    let routes = vec(route(), 0..12);
-    let clusters = proptest::sample::subsequence(vec![0, 1, 2, 3], 2..=4);
-    let clusters =
-        clusters.prop_map(|indices| indices.into_iter().map(cluster_key).collect::<Vec<_>>());
+    let listeners = (
+        mostly_all((0..5).map(listener_key).collect()),
+        vec(listener(), 5),
+    )
+        .prop_map(|(keys, listeners)| keys.into_iter().zip(listeners).collect());
+    let routes = vec(route(), 0..24);
+    let clusters = mostly_all((0..4).map(cluster_key).collect());
     let endpoints = vec(((0..4_u16).prop_map(cluster_key), endpoints()), 0..4);
     (listeners, routes, clusters, endpoints, 0..3_u32).prop_map(
         |(listeners, routes, clusters, endpoints, sampled)| Parts {
@@ -292,4 +324,42 @@ pub(crate) fn parts() -> impl Strategy<Value = Parts> {
 /// A sealed table.
 pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
     parts().prop_map(|parts| parts.table())
+}
+
+/// A chain of sealed tables, each of which keeps most of the one before, as in life.
+pub(crate) fn history() -> impl Strategy<Value = Vec<RoutingTable>> {
+    (parts(), vec((parts(), any::<[u32; 4]>()), 1..4)).prop_map(|(first, steps)| {
+        let mut tables = vec![first.table()];
+        let mut parts = first;
+        for (other, mask) in steps {
+            parts = Parts {
+                listeners: mixed(parts.listeners, other.listeners, mask[0]),
+                routes: mixed(parts.routes, other.routes, mask[1]),
+                clusters: mixed(parts.clusters, other.clusters, mask[2]),
+                endpoints: mixed(parts.endpoints, other.endpoints, mask[3]),
+                sampled: other.sampled,
+            };
+            tables.push(parts.table());
+        }
+        tables
+    })
+}
+
+/// About three quarters of `old`, then a quarter of `new`, chosen by the bits of `mask`.
+fn mixed<T>(old: Vec<T>, new: Vec<T>, mask: u32) -> Vec<T> {
+    let quarter = |index: usize| {
+        mask.rotate_right(2 * u32::try_from(index % 16).unwrap())
+            .is_multiple_of(4)
+    };
+    let kept = old
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| !quarter(*index))
+        .map(|(_, item)| item);
+    let added = new
+        .into_iter()
+        .enumerate()
+        .filter(|(index, _)| quarter(index + 5))
+        .map(|(_, item)| item);
+    kept.chain(added).collect()
 }

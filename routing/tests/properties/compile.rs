@@ -6,13 +6,15 @@ use portcullis_routing::{Route, RouteKey, compile, explain};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
-    arbitrary::{PORTS, request, table},
+    arbitrary::{PORTS, history, request},
     lookup::answer,
 };
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
     #[test]
-    fn incremental_equals_from_scratch(tables in vec(table(), 2..5), requests in vec(request(), 12)) {
+    fn incremental_equals_from_scratch(tables in history(), requests in vec(request(), 12)) {
         let mut previous = None;
         for table in tables.into_iter().map(Arc::new) {
             let (scratch, expected) = compile(None, table.clone(), |key, _| Ok(key.clone()));
@@ -28,8 +30,9 @@ proptest! {
     }
 
     #[test]
-    fn only_changed_routes_are_prepared(old in table(), new in table()) {
-        let (compiled, _) = compile(None, Arc::new(old), |key, _| Ok(key.clone()));
+    fn only_changed_routes_are_prepared(tables in history()) {
+        let [old, new, ..] = &tables[..] else { unreachable!("a history has two tables") };
+        let (compiled, _) = compile(None, Arc::new(old.clone()), |key, _| Ok(key.clone()));
         let unchanged = |key: &RouteKey, route: &Arc<Route>| compiled.route(key).is_some_and(|before| before.route() == route);
         let repeated = Cell::new(false);
         let (next, _) = compile(Some(&compiled), Arc::new(new.clone()), |key, route| {

@@ -107,7 +107,7 @@ fn hostnames(route: &Route) -> Vec<Option<&str>> {
 }
 
 fn host_matches(hostname: &str, host: &str) -> bool {
-    match hostname.split_once("*") {
+    match hostname.split_once('*') {
         Some((_, suffix)) => host.len() > suffix.len() && host.ends_with(suffix),
         None => hostname == host,
     }
@@ -131,7 +131,7 @@ fn holds(route_match: &RouteMatch, request: &Request) -> bool {
                 .headers
                 .get_all(&header.name)
                 .iter()
-                .map(|line| line.as_bytes())
+                .map(http::HeaderValue::as_bytes)
                 .collect();
             !lines.is_empty() && value(&header.value, &lines.join(&b", "[..]))
         })
