@@ -9,6 +9,7 @@
 //!
 //! - `accepted`: the objects are taken as if from an API server, without a check against their schemas;
 //! - `cluster`: nothing is known of data planes, and no GatewayClass is implied;
+//! - `acknowledged`: as `cluster`, but data planes have acknowledged everything and wait for an address;
 //! - `address 192.0.2.1`: the proxy is bound to that address.
 
 use std::{
@@ -21,7 +22,7 @@ use std::{
 use portcullis_controller::{
     Finding, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
-    status::{GatewayAddress, Observed},
+    status::{GatewayAddress, Observation, Observed, reason},
     translate,
 };
 use portcullis_routing::{GatewayKey, RoutingTable};
@@ -98,6 +99,21 @@ fn order_of_documents_does_not_matter() {
     }
 }
 
+#[test]
+fn there_is_a_case_for_every_reason() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let outputs: Vec<_> = cases(&root)
+        .iter()
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    let told = |reason: &str| {
+        let line = format!(" reason: {reason}\n");
+        outputs.iter().any(|output| output.contains(&line))
+    };
+    let missing: Vec<_> = reason::ALL.iter().filter(|reason| !told(reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 fn cases(root: &Path) -> Vec<PathBuf> {
     let list = |directory: &Path| {
         let mut entries: Vec<_> = fs::read_dir(directory)
@@ -166,7 +182,7 @@ fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translat
     for word in words {
         match word.split_once(' ').unwrap_or((word, "")) {
             ("accepted", "") => {}
-            ("cluster", "") => options = Options::default(),
+            ("cluster" | "acknowledged", "") => options = Options::default(),
             ("address", value) => {
                 let addresses = vec![GatewayAddress {
                     kind: "IPAddress".into(),
@@ -177,6 +193,26 @@ fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translat
             other => panic!("unknown option {other:?}"),
         }
     }
+    let translation = translate(resources, &options);
+    if !words.contains(&"acknowledged") {
+        return translation;
+    }
+    let observations = resources.gateways.keys().map(|key| {
+        let table = translation
+            .tables
+            .get(&GatewayKey::of(&key.namespace, &key.name));
+        let acknowledged = table
+            .map(|table| table.listeners.clone())
+            .unwrap_or_default();
+        (
+            key.clone(),
+            Observation {
+                acknowledged,
+                ..Observation::default()
+            },
+        )
+    });
+    options.observed = Observed::Cluster(observations.collect());
     translate(resources, &options)
 }
 

@@ -3,6 +3,9 @@
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
         $($(#[$doc])* pub const $name: &str = $text;)*
+
+        /// All of them.
+        pub const ALL: &[&str] = &[$($name),*];
     };
 }
 

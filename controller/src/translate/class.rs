@@ -12,6 +12,9 @@ use crate::{
     status::{ConditionSet, ConditionStatus, GatewayClassStatus, condition::kind, reason},
 };
 
+/// The release of the Gateway API that is served.
+pub const BUNDLE_VERSION: &str = "v1.7.0";
+
 /// Gateway API features that a GatewayClass of ours reports, sorted by name.
 pub const SUPPORTED_FEATURES: &[&str] = &[
     "Gateway",
@@ -130,6 +133,13 @@ fn status(class: &GatewayClass, broken: Option<&Finding>) -> GatewayClassStatus 
         ),
         Some(finding) => conditions.set_finding(kind::ACCEPTED, ConditionStatus::False, finding),
     }
+    // Objects are read with the schemas of this release, wherever they come from.
+    conditions.set(
+        kind::SUPPORTED_VERSION,
+        ConditionStatus::True,
+        reason::SUPPORTED_VERSION,
+        format!("Gateway API {BUNDLE_VERSION}"),
+    );
     GatewayClassStatus {
         conditions,
         supported_features: SUPPORTED_FEATURES.to_vec(),

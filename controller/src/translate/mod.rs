@@ -17,7 +17,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use portcullis_routing::{GatewayKey, RoutingTable};
 
-pub use self::class::SUPPORTED_FEATURES;
+pub use self::class::{BUNDLE_VERSION, SUPPORTED_FEATURES};
 pub(crate) use self::{
     backend::Backends,
     grant::{GrantSubject, GrantTarget, Grants},
