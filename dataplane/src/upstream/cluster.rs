@@ -242,18 +242,19 @@ impl ClusterState {
     }
 
     fn report(self: &Rc<Self>, peer: &Rc<Peer>, outcome: Outcome) {
-        match outcome {
-            Outcome::Answered if self.outliers.answered(&peer.health) => {
-                tracing::info!(cluster = %self.key, endpoint = %peer.address(), "endpoint is back");
-            }
-            Outcome::Answered => {}
-            Outcome::Broken | Outcome::TimedOut if !peer.is_removed() => {
-                let pause = self
-                    .outliers
-                    .request_failed(&peer.health, self.peers.borrow().len());
-                self.eject(peer, pause);
-            }
-            Outcome::Broken | Outcome::TimedOut => {}
+        if outcome != Outcome::Answered {
+            self.request_failed(peer);
+        } else if self.outliers.answered(&peer.health) {
+            tracing::info!(cluster = %self.key, endpoint = %peer.address(), "endpoint is back");
+        }
+    }
+
+    fn request_failed(self: &Rc<Self>, peer: &Rc<Peer>) {
+        if !peer.is_removed() {
+            let pause = self
+                .outliers
+                .request_failed(&peer.health, self.peers.borrow().len());
+            self.eject(peer, pause);
         }
     }
 
@@ -276,14 +277,16 @@ impl ClusterState {
             ..OpenRequest::default()
         };
         let connected = timeout(self.connect_timeout(), peer.connect(slot, &request)).await;
-        let (session, _) = match connected.unwrap_or_else(|_| Err(out_of_time())) {
+        let (session, reused) = match connected.unwrap_or_else(|_| Err(out_of_time())) {
             Ok(connected) => connected,
             Err(error) => {
                 self.count_connect(error.kind.into(), since);
                 return false;
             }
         };
-        self.count_connect(ConnectResult::Ok, since);
+        if !reused {
+            self.count_connect(ConnectResult::Ok, since);
+        }
         if let Session::Http1(session) = session {
             session
                 .into_unused()
@@ -331,7 +334,10 @@ async fn probe(cluster: Weak<ClusterState>, peer: Weak<Peer>, mut pause: Duratio
         if peer.is_removed() || !peer.health.is_ejected() {
             return peer.probing.set(false);
         }
-        let Some(slot) = cluster.slot() else { continue };
+        // At the limit of connections requests come first.
+        let Some(slot) = cluster.limit.take() else {
+            continue;
+        };
         if cluster.reaches(&peer, slot).await {
             return peer.probing.set(false);
         }

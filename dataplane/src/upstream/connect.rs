@@ -13,10 +13,11 @@ use super::{
 };
 use crate::stream::Transport;
 
-/// A peer that acknowledges nothing for this long is gone (`TCP_USER_TIMEOUT`); also bounds keep-alive probing.
-const DEAD_PEER: Duration = Duration::from_secs(20);
-/// Idle connections are probed this often, so that one to a vanished node does not linger in a pool.
+/// A silent connection is probed after this time and then as often; after [`PROBES`] without an answer it is dead, so
+/// that one to a vanished node does not linger in a pool. (No `TCP_USER_TIMEOUT`: it would also cut a backend that is
+/// well but does not read for a while.)
 const KEEPALIVE: Duration = Duration::from_secs(15);
+const PROBES: u32 = 3;
 
 /// How a cluster's endpoints are talked to. Connections are shared only under one and the same instance: it is what a
 /// pool is keyed by, beside the endpoint.
@@ -82,10 +83,10 @@ fn tune(tcp: &TcpStream) {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)
-        .with_interval(KEEPALIVE);
+        .with_interval(KEEPALIVE)
+        .with_retries(PROBES);
     for set in [
         socket.set_tcp_nodelay(true),
-        socket.set_tcp_user_timeout(Some(DEAD_PEER)),
         socket.set_tcp_keepalive(&keepalive),
     ] {
         if let Err(error) = set {
