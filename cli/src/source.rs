@@ -74,18 +74,17 @@ struct File {
 impl Source {
     /// A source of these paths. `-` is standard input, which is read now, once and for all.
     pub(crate) fn new(paths: &[PathBuf]) -> anyhow::Result<Self> {
-        let (pipes, paths): (Vec<_>, Vec<_>) = paths
+        let (inputs, paths): (Vec<_>, Vec<_>) = paths
             .iter()
             .cloned()
             .partition(|path| path.as_os_str() == "-");
-        let piped = match pipes.first() {
-            None => None,
-            Some(_) => {
-                let text = io::read_to_string(io::stdin()).context("standard input is no text")?;
-                let name = PathBuf::from("standard input");
-                let file = File::parse(&name, text, None);
-                Some((name, Arc::new(file)))
-            }
+        let piped = if inputs.is_empty() {
+            None
+        } else {
+            let text = io::read_to_string(io::stdin()).context("standard input is no text")?;
+            let name = PathBuf::from("standard input");
+            let file = File::parse(&name, text, None);
+            Some((name, Arc::new(file)))
         };
         Ok(Self {
             paths,
