@@ -170,11 +170,13 @@ impl File {
     }
 }
 
-/// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object.
+/// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object, and
+/// one without `kind` any object of its name.
 fn spoils(problem: &LoadProblem, object: &ObjectRef) -> bool {
+    let (kind, name) = (&problem.kind, &problem.name);
     problem.severity == Severity::Error
-        && (problem.kind.is_empty() || problem.kind == object.kind)
-        && (problem.name.is_empty() || problem.name == object.key.to_string())
+        && (kind.is_empty() || *kind == object.kind)
+        && (name.is_empty() || *name == object.key.name || *name == object.key.to_string())
 }
 
 /// All files together, in the order of their paths.
@@ -329,6 +331,18 @@ spec:
         assert_eq!(codes(&configuration), ["Syntax"]);
         fs::write(root.path().join("routes.yaml"), route("b", "/2")).unwrap();
         assert_eq!(routes(&source.load().unwrap()), [r#"b Exact("/2")"#]);
+    }
+
+    #[test]
+    fn an_object_that_lost_its_kind_keeps_its_earlier_form() {
+        let (root, mut source) =
+            directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
+        source.load().unwrap();
+        let broken = route("a", "/2").replace("kind: HTTPRoute", "");
+        fs::write(root.path().join("a.yaml"), broken).unwrap();
+        let configuration = source.load().unwrap();
+        assert_eq!(routes(&configuration), [r#"a Exact("/1")"#]);
+        assert_eq!(codes(&configuration), ["NotAnObject"]);
     }
 
     #[test]

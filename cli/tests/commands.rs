@@ -249,6 +249,32 @@ fn explain_asks_with_the_path_as_the_proxy_sees_it() {
     );
 }
 
+/// The table "Paths" of the README.
+#[test]
+fn paths_are_treated_as_the_readme_says() {
+    let path = |path: &str| {
+        let url = format!("http://shop.example{path}");
+        let output = explain("mirror.yaml", &["GET", &url, "-o", "json"]);
+        let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        answer["request"]["path"].as_str().map(String::from)
+    };
+    let kept = [
+        ("/a/./b", "/a/b"),
+        ("/a/x/../b", "/a/b"),
+        ("/a/%2e%2E/b", "/b"),
+        ("/%7Euser", "/~user"),
+        ("/%61", "/a"),
+        ("/a%2fb", "/a%2Fb"),
+        ("/a//b", "/a//b"),
+    ];
+    for (asked, normal) in kept {
+        assert_eq!(path(asked).as_deref(), Some(normal), "{asked}");
+    }
+    for refused in ["/%00", "/%5C", "/%zz", "/%4"] {
+        assert_eq!(path(refused), None, "{refused}");
+    }
+}
+
 #[test]
 fn a_broken_document_does_not_hide_the_good_ones() {
     let directory = tempfile::tempdir().expect("a directory");
