@@ -110,6 +110,10 @@ pub(crate) struct TranslateArgs {
     /// Files or directories with manifests; `-` is standard input.
     #[arg(required = true, value_name = "PATH")]
     pub(crate) paths: Vec<PathBuf>,
+    /// Print only the routing table of this Gateway, as JSON, with its private keys: what `portcullis-proxy --table`
+    /// reads.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "output")]
+    pub(crate) table: Option<String>,
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -217,7 +221,8 @@ Examples:
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:
   portcullis translate manifests/                     a summary
-  portcullis translate manifests/ -o yaml             everything; private keys are replaced by [redacted]";
+  portcullis translate manifests/ -o yaml             everything; private keys are replaced by [redacted]
+  portcullis translate manifests/ --table shop/edge > table.json; portcullis-proxy --table table.json";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:

@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode};
 
+use anyhow::Context;
 use portcullis_controller::{Statuses, status::ConditionSet};
 use portcullis_routing::{GatewayKey, RoutingTable};
 use serde::Serialize;
 
 use crate::{
-    args::TranslateArgs,
+    args::{Format, TranslateArgs},
     output::{self, Columns, HEAD, styled, tell},
     report, serving,
     source::Source,
@@ -20,21 +21,40 @@ struct Output {
     statuses: Statuses,
 }
 
-/// Prints tables (keys redacted) and statuses. Findings go to standard error, so that the output stays clean.
+/// Prints tables (keys redacted) and statuses, or one table as it is. Findings go to standard error, so that the output
+/// stays clean.
 pub(crate) fn translate(args: &TranslateArgs) -> anyhow::Result<ExitCode> {
     let configuration = Source::new(&args.paths)?.load()?;
     let translation = configuration.translation;
-    let output = Output {
-        tables: translation
-            .tables
-            .iter()
-            .map(|(key, table)| (key.clone(), table.redacted()))
-            .collect(),
-        statuses: translation.statuses,
-    };
-    output::print(args.output.output, &output, table)?;
+    match &args.table {
+        Some(gateway) => output::print(Format::Json, one(&translation.tables, gateway)?, |_| {
+            String::new()
+        })?,
+        None => {
+            let output = Output {
+                tables: translation
+                    .tables
+                    .iter()
+                    .map(|(key, table)| (key.clone(), table.redacted()))
+                    .collect(),
+                statuses: translation.statuses,
+            };
+            output::print(args.output.output, &output, table)?;
+        }
+    }
     tell(&report::text(&configuration.issues));
     Ok(report::exit_code(&configuration.issues))
+}
+
+fn one<'a>(
+    tables: &'a BTreeMap<GatewayKey, RoutingTable>,
+    gateway: &str,
+) -> anyhow::Result<&'a RoutingTable> {
+    let known: Vec<_> = tables.keys().map(GatewayKey::as_str).collect();
+    tables.get(gateway).with_context(|| match known[..] {
+        [] => format!("there is no table of Gateway {gateway}, nor of any other; `portcullis analyze` says why"),
+        _ => format!("there is no table of Gateway {gateway}; choose one of {}", known.join(", ")),
+    })
 }
 
 fn table(output: &Output) -> String {

@@ -103,6 +103,24 @@ fn translate_prints_the_same_as_json_and_yaml_and_no_key() {
 }
 
 #[test]
+fn one_table_is_printed_whole_as_the_proxy_reads_it() {
+    let tls = sample("tls-redirect.yaml");
+    let output = run(&["translate", &tls, "--table", "tls-redirect/shop"]);
+    let table: portcullis_routing::RoutingTable =
+        serde_json::from_str(&stdout(&output)).expect("a routing table");
+    assert_eq!(table.version, table.computed_version());
+    let certificate = table.certificates.values().next().expect("a certificate");
+    assert!(certificate.key_pem.expose().contains("PRIVATE KEY"));
+    let unknown = run(&["translate", &tls, "--table", "other/shop"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        stderr(&unknown).contains("choose one of tls-redirect/shop"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
 fn findings_of_translate_leave_the_output_clean() {
     let output = run(&[
         "translate",
