@@ -275,7 +275,7 @@ fn add_rules(
         if converted.refused.is_none() {
             listener.attach();
         }
-        if listener.table_entry().is_some() {
+        if listener.served() {
             served.push(listener.key.clone());
         }
     }

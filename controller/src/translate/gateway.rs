@@ -111,14 +111,13 @@ impl<'a> GatewayState<'a> {
 
     /// Reports everything worth telling about the Gateway.
     pub(crate) fn report(&self, ctx: &Context<'_>) {
-        let own = self.refused.iter().chain(&self.unresolved).cloned();
-        let listeners = self
-            .listeners
-            .iter()
-            .flat_map(|listener| listener.findings(&self.object));
-        let unused = unused_fields(&self.object, self.gateway);
+        let listeners = self.listeners.iter().flat_map(ListenerState::findings);
+        let own = self.refused.iter().chain(&self.unresolved);
         own.chain(listeners)
-            .chain(unused)
+            .cloned()
+            .for_each(|finding| ctx.report(finding));
+        unused_fields(&self.object, self.gateway)
+            .into_iter()
             .for_each(|finding| ctx.report(finding));
     }
 
@@ -202,11 +201,7 @@ impl<'a> GatewayState<'a> {
                 reason::INVALID,
                 "The Gateway is not accepted",
             );
-        } else if self
-            .listeners
-            .iter()
-            .all(|listener| listener.table_entry().is_none())
-        {
+        } else if self.listeners.iter().all(|listener| !listener.served()) {
             conditions.set(
                 kind::PROGRAMMED,
                 False,

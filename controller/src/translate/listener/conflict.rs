@@ -5,7 +5,14 @@ use std::collections::BTreeMap;
 use portcullis_routing::ListenerProtocol;
 
 use super::ListenerState;
-use crate::{finding::ObjectRef, status::reason, translate::hostname};
+use crate::{
+    finding::{Finding, ObjectRef},
+    status::reason,
+    translate::hostname,
+};
+
+/// Names of listeners in a message.
+const SHOWN_NAMES: usize = 5;
 
 /// Marks listeners that conflict (same port with another protocol, or with the same hostname), and HTTPS listeners
 /// whose hostnames overlap. Of listeners that conflict none is accepted. Listeners of protocols that are not supported
@@ -19,64 +26,80 @@ pub(crate) fn find_conflicts(object: &ObjectRef, listeners: &mut [ListenerState<
     }
     for indices in ports.values() {
         for &index in indices {
-            let others = || {
-                indices
-                    .iter()
-                    .filter(|other| **other != index)
-                    .map(|other| &listeners[*other])
-            };
             let listener = &listeners[index];
-            let names = |pick: &dyn Fn(&ListenerState<'_>) -> bool| {
-                others()
-                    .filter(|other| pick(other))
-                    .map(|other| other.spec.name.as_str())
-                    .collect::<Vec<_>>()
-            };
-            let other_protocol = names(&|other| other.protocol != listener.protocol);
-            let same_hostname = names(&|other| other.hostname == listener.hostname);
-            let conflict = if !other_protocol.is_empty() {
-                Some(object.error(
-                    reason::PROTOCOL_CONFLICT,
-                    format!("{}.protocol", listener.field),
-                    format!(
-                        "port {} is used with another protocol by {}",
-                        listener.spec.port,
-                        other_protocol.join(", ")
-                    ),
-                    "give the listeners different ports",
-                ))
-            } else if !same_hostname.is_empty() {
-                Some(object.error(
-                    reason::HOSTNAME_CONFLICT,
-                    format!("{}.hostname", listener.field),
-                    format!(
-                        "port {} is used with the same hostname by {}",
-                        listener.spec.port,
-                        same_hostname.join(", ")
-                    ),
-                    "give the listeners different hostnames or ports",
-                ))
+            let others = indices.iter().filter(|other| **other != index);
+            let others: Vec<_> = others.map(|other| &listeners[*other]).collect();
+            let conflict = conflict(object, listener, &others);
+            let overlap = if conflict.is_none() {
+                overlap(object, listener, &others)
             } else {
                 None
             };
-            let overlaps = match (&conflict, listener.protocol) {
-                (None, Some(ListenerProtocol::Https)) => others()
-                    .filter(|other| {
-                        overlap(listener.hostname.as_deref(), other.hostname.as_deref())
-                    })
-                    .map(|other| other.spec.name.as_str())
-                    .collect(),
-                _ => Vec::new(),
-            };
             listeners[index].conflict = conflict;
-            listeners[index].overlaps = overlaps;
+            listeners[index].overlap = overlap;
         }
     }
 }
 
-fn overlap(a: Option<&str>, b: Option<&str>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => hostname::intersects(a, b),
-        _ => true,
+fn conflict(
+    object: &ObjectRef,
+    listener: &ListenerState<'_>,
+    others: &[&ListenerState<'_>],
+) -> Option<Finding> {
+    let port = listener.spec.port;
+    if let Some(names) = names(others, |other| other.protocol != listener.protocol) {
+        return Some(object.error(
+            reason::PROTOCOL_CONFLICT,
+            format!("{}.protocol", listener.field),
+            format!("port {port} is used with another protocol by {names}"),
+            "give the listeners different ports",
+        ));
+    }
+    let names = names(others, |other| other.hostname == listener.hostname)?;
+    Some(object.error(
+        reason::HOSTNAME_CONFLICT,
+        format!("{}.hostname", listener.field),
+        format!("port {port} is used with the same hostname by {names}"),
+        "give the listeners different hostnames or ports",
+    ))
+}
+
+fn overlap(
+    object: &ObjectRef,
+    listener: &ListenerState<'_>,
+    others: &[&ListenerState<'_>],
+) -> Option<Finding> {
+    listener
+        .protocol
+        .filter(|protocol| *protocol == ListenerProtocol::Https)?;
+    let names = names(others, |other| {
+        match (&listener.hostname, &other.hostname) {
+            (Some(own), Some(other)) => hostname::intersects(own, other),
+            _ => true,
+        }
+    })?;
+    Some(object.note(
+        reason::OVERLAPPING_HOSTNAMES,
+        format!("{}.hostname", listener.field),
+        format!("the hostname overlaps with that of {names} on the same port"),
+        "nothing to do: a browser that reuses a connection of the other listener gets 421 and connects anew",
+    ))
+}
+
+/// The names of the listeners that `pick` chooses, for people: the first few, and how many more there are.
+fn names(
+    listeners: &[&ListenerState<'_>],
+    pick: impl Fn(&ListenerState<'_>) -> bool,
+) -> Option<String> {
+    let picked: Vec<_> = listeners
+        .iter()
+        .filter(|listener| pick(listener))
+        .map(|listener| &*listener.spec.name)
+        .collect();
+    let (shown, more) = picked.split_at(picked.len().min(SHOWN_NAMES));
+    match more.len() {
+        _ if shown.is_empty() => None,
+        0 => Some(shown.join(", ")),
+        more => Some(format!("{} and {more} more", shown.join(", "))),
     }
 }

@@ -44,8 +44,8 @@ pub(crate) struct ListenerState<'a> {
     conflict: Option<Finding>,
     /// References of it that lead nowhere.
     unresolved: Vec<Finding>,
-    /// Other listeners of the port whose hostnames overlap with its own.
-    overlaps: Vec<&'a str>,
+    /// Other HTTPS listeners of the port whose hostnames overlap with its own.
+    overlap: Option<Finding>,
     /// Number of routes that are accepted on it.
     attached: usize,
 }
@@ -98,7 +98,7 @@ impl<'a> ListenerState<'a> {
             refused,
             conflict: None,
             unresolved,
-            overlaps: Vec::new(),
+            overlap: None,
             attached: 0,
         }
     }
@@ -129,12 +129,19 @@ impl<'a> ListenerState<'a> {
         self.attached += 1;
     }
 
-    /// The listener as it stands in the table; `None` if it cannot be served.
+    /// Whether the table has it. An HTTPS listener without any certificate cannot be served, though it is accepted.
+    pub(crate) fn served(&self) -> bool {
+        let complete = match self.protocol {
+            Some(ListenerProtocol::Http) => true,
+            Some(ListenerProtocol::Https) => !self.tls.certificates.is_empty(),
+            None => false,
+        };
+        complete && self.accepted()
+    }
+
+    /// The listener as it stands in the table, if it is served.
     pub(crate) fn table_entry(&self) -> Option<Listener> {
-        if !self.accepted() {
-            return None;
-        }
-        let protocol = self.protocol?;
+        let protocol = self.protocol.filter(|_| self.served())?;
         let tls = (protocol == ListenerProtocol::Https).then(|| ListenerTls {
             certificates: self
                 .tls
@@ -144,11 +151,9 @@ impl<'a> ListenerState<'a> {
                 .collect(),
             min_version: self.tls.min_version,
         });
-        if tls.as_ref().is_some_and(|tls| tls.certificates.is_empty()) {
-            return None;
-        }
+        let port = u16::try_from(self.spec.port).ok()?;
         Some(Listener {
-            port: self.port()?,
+            port,
             protocol,
             hostname: self.hostname.clone(),
             tls,
@@ -160,35 +165,14 @@ impl<'a> ListenerState<'a> {
         &self.tls.certificates
     }
 
-    fn port(&self) -> Option<u16> {
-        u16::try_from(self.spec.port).ok()
-    }
-
     /// Everything worth telling about it.
-    pub(crate) fn findings(&self, object: &ObjectRef) -> Vec<Finding> {
-        let overlap = (!self.overlaps.is_empty()).then(|| {
-            object.note(
-                reason::OVERLAPPING_HOSTNAMES,
-                format!("{}.hostname", self.field),
-                self.overlap_message(),
-                "nothing to do: a browser that reuses a connection of the other listener gets 421 and connects anew",
-            )
-        });
-        self.refused
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let own = self
+            .refused
             .iter()
             .chain(&self.conflict)
-            .chain(&self.unresolved)
-            .chain(&self.tls.warnings)
-            .cloned()
-            .chain(overlap)
-            .collect()
-    }
-
-    fn overlap_message(&self) -> String {
-        format!(
-            "the hostname overlaps with that of {} on the same port",
-            self.overlaps.join(", ")
-        )
+            .chain(&self.overlap);
+        own.chain(&self.unresolved).chain(&self.tls.warnings)
     }
 
     /// Its status. `Programmed` stays Unknown where that is for the data plane to say.
@@ -231,7 +215,7 @@ impl<'a> ListenerState<'a> {
                         reason::INVALID,
                         "The Gateway is not accepted",
                     );
-                } else if self.table_entry().is_some() {
+                } else if self.served() {
                     conditions.set(
                         kind::PROGRAMMED,
                         Unknown,
@@ -257,13 +241,8 @@ impl<'a> ListenerState<'a> {
             ),
             Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
         }
-        if !self.overlaps.is_empty() {
-            conditions.set(
-                kind::OVERLAPPING_TLS_CONFIG,
-                True,
-                reason::OVERLAPPING_HOSTNAMES,
-                format!("{}: {}", self.field, self.overlap_message()),
-            );
+        if let Some(overlap) = &self.overlap {
+            conditions.set_finding(kind::OVERLAPPING_TLS_CONFIG, True, overlap);
         }
         ListenerStatus {
             name: self.spec.name.clone(),
