@@ -32,11 +32,16 @@ pub(crate) fn print<T: Serialize>(
 ) -> anyhow::Result<()> {
     let text = match format {
         Format::Table => table(value),
-        Format::Json => serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n",
+        Format::Json => json(value)?,
         Format::Yaml => serde_saphyr::to_string(value).context("cannot write YAML")?,
     };
     show(&text);
     Ok(())
+}
+
+/// `value` as JSON, for people too.
+pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
 }
 
 /// Prints to standard output. A reader that has left (`| head`) is no error.

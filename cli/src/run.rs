@@ -127,7 +127,10 @@ fn ports_are_free(table: &RoutingTable, options: &ProxyOptions) -> anyhow::Resul
             "{}, or bind another port with --map-port, such as 80=8080",
             refused.text()
         )
-    })
+    })?;
+    let admin = options.admin;
+    binding::check(&[admin.ip()], &[admin.port()])
+        .map_err(|refused| anyhow!("{}, or choose another with --admin", refused.text()))
 }
 
 /// What is being served, and what is known to be wrong with it.

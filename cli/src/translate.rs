@@ -8,8 +8,8 @@ use portcullis_routing::{GatewayKey, RoutingTable};
 use serde::Serialize;
 
 use crate::{
-    args::{Format, TranslateArgs},
-    output::{self, Columns, HEAD, styled, tell},
+    args::TranslateArgs,
+    output::{self, Columns, HEAD, show, styled, tell},
     report, serving,
     source::Source,
     words,
@@ -26,21 +26,18 @@ struct Output {
 pub(crate) fn translate(args: &TranslateArgs) -> anyhow::Result<ExitCode> {
     let configuration = Source::new(&args.paths)?.load()?;
     let translation = configuration.translation;
-    match &args.table {
-        Some(gateway) => output::print(Format::Json, one(&translation.tables, gateway)?, |_| {
-            String::new()
-        })?,
-        None => {
-            let output = Output {
-                tables: translation
-                    .tables
-                    .iter()
-                    .map(|(key, table)| (key.clone(), table.redacted()))
-                    .collect(),
-                statuses: translation.statuses,
-            };
-            output::print(args.output.output, &output, table)?;
-        }
+    if let Some(gateway) = &args.table {
+        show(&output::json(one(&translation.tables, gateway)?)?);
+    } else {
+        let output = Output {
+            tables: translation
+                .tables
+                .iter()
+                .map(|(key, table)| (key.clone(), table.redacted()))
+                .collect(),
+            statuses: translation.statuses,
+        };
+        output::print(args.output.output, &output, table)?;
     }
     tell(&report::text(&configuration.issues));
     Ok(report::exit_code(&configuration.issues))

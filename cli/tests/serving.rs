@@ -327,6 +327,26 @@ fn a_taken_port_is_an_error_with_a_remedy() {
         said.contains("in use") && said.contains("--map-port"),
         "{said}"
     );
+
+    let admin = format!("127.0.0.1:{port}");
+    let map = format!("80={}", free_port());
+    let run = common::run(&[
+        "run",
+        "--config",
+        path,
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &map,
+        "--admin",
+        &admin,
+    ]);
+    assert_eq!(run.status.code(), Some(2));
+    let said = stderr(&run);
+    assert!(
+        said.contains("in use") && said.contains("--admin"),
+        "{said}"
+    );
 }
 
 #[test]
