@@ -1,6 +1,8 @@
 //! Whose certificate is shown, and that it changes without anybody noticing.
 
-use portcullis_routing::{Certificate, CertificateKey, GatewayKey, ListenerProtocol, ListenerTls, Secret};
+use portcullis_routing::{
+    Certificate, CertificateKey, GatewayKey, ListenerProtocol, ListenerTls, Secret,
+};
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, pki_types::ServerName};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsConnector, client};
@@ -24,8 +26,13 @@ impl Authority {
         let mut params = rcgen::CertificateParams::new([]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let mut roots = RootCertStore::empty();
-        roots.add(params.self_signed(&key).unwrap().der().clone()).unwrap();
-        Self { issuer: rcgen::Issuer::new(params, key), roots }
+        roots
+            .add(params.self_signed(&key).unwrap().der().clone())
+            .unwrap();
+        Self {
+            issuer: rcgen::Issuer::new(params, key),
+            roots,
+        }
     }
 
     fn certificate(&self, names: &[&str]) -> Certificate {
@@ -40,13 +47,20 @@ impl Authority {
 
     fn client(&self) -> ClientConfig {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        builder.with_root_certificates(self.roots.clone()).with_no_client_auth()
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        builder
+            .with_root_certificates(self.roots.clone())
+            .with_no_client_auth()
     }
 }
 
 /// A table of HTTPS listeners on port 443: name, hostname, certificates, lowest version.
-fn table(listeners: &[(&str, Option<&str>, &[&str], TlsVersion)], certificates: &[(&str, Certificate)]) -> RoutingTable {
+fn table(
+    listeners: &[(&str, Option<&str>, &[&str], TlsVersion)],
+    certificates: &[(&str, Certificate)],
+) -> RoutingTable {
     let gateway = GatewayKey::of("ns", "gw");
     let mut table = RoutingTable::new(gateway.clone());
     for (name, hostname, refs, min_version) in listeners {
@@ -55,19 +69,29 @@ fn table(listeners: &[(&str, Option<&str>, &[&str], TlsVersion)], certificates: 
             port: 443,
             protocol: ListenerProtocol::Https,
             hostname: hostname.map(str::to_owned),
-            tls: Some(ListenerTls { certificates, min_version: *min_version }),
+            tls: Some(ListenerTls {
+                certificates,
+                min_version: *min_version,
+            }),
         };
-        table.listeners.insert(ListenerKey::of(&gateway, name), Arc::new(listener));
+        table
+            .listeners
+            .insert(ListenerKey::of(&gateway, name), Arc::new(listener));
     }
     for (name, certificate) in certificates {
-        table.certificates.insert(CertificateKey::new(*name), Arc::new(certificate.clone()));
+        table
+            .certificates
+            .insert(CertificateKey::new(*name), Arc::new(certificate.clone()));
     }
     table.seal();
     table
 }
 
 fn tables(table: RoutingTable) -> TableState {
-    let tables = TableState::new(Arc::new(Metrics::new(MetricsOptions::default())), Overrides::default());
+    let tables = TableState::new(
+        Arc::new(Metrics::new(MetricsOptions::default())),
+        Overrides::default(),
+    );
     let report = tables.apply(Arc::new(table)).unwrap();
     assert!(report.rejected.is_empty(), "{:?}", report.rejected);
     tables
@@ -92,7 +116,9 @@ async fn connect(
     let client = async {
         let tcp = TcpStream::connect(listener.local_addr()?).await?;
         let name = ServerName::try_from(host.to_owned()).unwrap();
-        let mut stream = TlsConnector::from(Arc::clone(client)).connect(name, tcp).await?;
+        let mut stream = TlsConnector::from(Arc::clone(client))
+            .connect(name, tcp)
+            .await?;
         tokio::io::AsyncReadExt::read_u8(&mut stream).await?;
         std::io::Result::Ok(stream)
     };
@@ -122,12 +148,20 @@ async fn the_listener_that_the_sni_selects_shows_its_certificate() {
     let tables = tables(table(listeners, &certificates));
     let client = Arc::new(authority.client());
     // The client checks the name, so that each of these says whose certificate was shown.
-    for (host, expected) in [("a.site.example", "exact"), ("b.site.example", "wildcard"), ("A.SITE.EXAMPLE", "exact"), ("y.test", "tests")] {
+    for (host, expected) in [
+        ("a.site.example", "exact"),
+        ("b.site.example", "wildcard"),
+        ("A.SITE.EXAMPLE", "exact"),
+        ("y.test", "tests"),
+    ] {
         let (_, listener) = connect(&tables, &client, host).await.unwrap();
         assert_eq!(name(&listener), expected, "{host}");
     }
     let refused = connect(&tables, &client, "a.other").await.unwrap_err();
-    assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+    assert!(
+        refused.to_string().contains("UnrecognisedName"),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -141,14 +175,17 @@ async fn a_listener_without_hostname_serves_every_name_and_none() {
     connect(&tables, &client, "127.0.0.1").await.unwrap();
     let mut http2 = authority.client();
     http2.alpn_protocols = vec![b"h2".to_vec()];
-    let (stream, _) = connect(&tables, &Arc::new(http2), "a.example").await.unwrap();
+    let (stream, _) = connect(&tables, &Arc::new(http2), "a.example")
+        .await
+        .unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
 }
 
 #[tokio::test]
 async fn sessions_are_resumed_and_certificates_change_between_them() {
     let authority = Authority::new();
-    let of = |certificate: Certificate| table(&[("any", None, &["any"], V1_2)], &[("any", certificate)]);
+    let of =
+        |certificate: Certificate| table(&[("any", None, &["any"], V1_2)], &[("any", certificate)]);
     let tables = tables(of(authority.certificate(&["a.example"])));
     let before = tables.current().as_ref().unwrap().tls.clone();
     let client = Arc::new(authority.client());
@@ -158,38 +195,59 @@ async fn sessions_are_resumed_and_certificates_change_between_them() {
     let (second, _) = connect(&tables, &client, "a.example").await.unwrap();
     assert_eq!(kind(&second), Some(HandshakeKind::Resumed));
 
-    tables.apply(Arc::new(of(authority.certificate(&["b.example"])))).unwrap();
+    tables
+        .apply(Arc::new(of(authority.certificate(&["b.example"]))))
+        .unwrap();
     let fresh = Arc::new(authority.client());
     connect(&tables, &fresh, "b.example").await.unwrap();
     assert!(connect(&tables, &fresh, "a.example").await.is_err());
     let key = ListenerKey::of(&GatewayKey::of("ns", "gw"), "any");
     let after = tables.current().as_ref().unwrap().tls.clone();
-    assert!(!Arc::ptr_eq(before.config(&key).unwrap(), after.config(&key).unwrap()));
+    assert!(!Arc::ptr_eq(
+        before.config(&key).unwrap(),
+        after.config(&key).unwrap()
+    ));
 }
 
 #[tokio::test]
 async fn an_unchanged_listener_keeps_its_configuration() {
     let authority = Authority::new();
-    let certificates = [("one", authority.certificate(&["a.example"])), ("two", authority.certificate(&["b.example"]))];
+    let certificates = [
+        ("one", authority.certificate(&["a.example"])),
+        ("two", authority.certificate(&["b.example"])),
+    ];
     let one: (&str, Option<&str>, &[&str], TlsVersion) = ("one", Some("a.example"), &["one"], V1_2);
     let two: (&str, Option<&str>, &[&str], TlsVersion) = ("two", Some("b.example"), &["two"], V1_2);
     let tables = tables(table(&[one], &certificates[..1]));
     let key = ListenerKey::of(&GatewayKey::of("ns", "gw"), "one");
     let before = Arc::clone(tables.current().as_ref().unwrap().tls.config(&key).unwrap());
-    tables.apply(Arc::new(table(&[one, two], &certificates))).unwrap();
-    assert!(Arc::ptr_eq(&before, tables.current().as_ref().unwrap().tls.config(&key).unwrap()));
+    tables
+        .apply(Arc::new(table(&[one, two], &certificates)))
+        .unwrap();
+    assert!(Arc::ptr_eq(
+        &before,
+        tables.current().as_ref().unwrap().tls.config(&key).unwrap()
+    ));
 }
 
 #[tokio::test]
 async fn the_lowest_version_is_per_listener() {
     let authority = Authority::new();
     let certificates = [("c", authority.certificate(&["old.example", "new.example"]))];
-    let listeners: &[(&str, Option<&str>, &[&str], _)] =
-        &[("old", Some("old.example"), &["c"], V1_2), ("new", Some("new.example"), &["c"], TlsVersion::V1_3)];
+    let listeners: &[(&str, Option<&str>, &[&str], _)] = &[
+        ("old", Some("old.example"), &["c"], V1_2),
+        ("new", Some("new.example"), &["c"], TlsVersion::V1_3),
+    ];
     let tables = tables(table(listeners, &certificates));
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&TLS12]).unwrap();
-    let client = Arc::new(builder.with_root_certificates(authority.roots.clone()).with_no_client_auth());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS12])
+        .unwrap();
+    let client = Arc::new(
+        builder
+            .with_root_certificates(authority.roots.clone())
+            .with_no_client_auth(),
+    );
     connect(&tables, &client, "old.example").await.unwrap();
     assert!(connect(&tables, &client, "new.example").await.is_err());
 }
@@ -200,12 +258,16 @@ async fn a_client_that_never_greets_is_given_up() {
     let certificates = [("any", authority.certificate(&["a.example"]))];
     let tables = tables(table(&[("any", None, &["any"], V1_2)], &certificates));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let _silent = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
     let deadlines = Deadlines::new();
     let deadline = deadlines.register(None);
     deadline.set(std::time::Duration::from_secs(10));
     deadlines.sweep_at(std::time::Duration::from_secs(11));
     let tcp = listener.accept().await.unwrap().0;
-    let error = accept(tcp, tables.current().as_ref().unwrap(), 443, &deadline).await.unwrap_err();
+    let error = accept(tcp, tables.current().as_ref().unwrap(), 443, &deadline)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
 }

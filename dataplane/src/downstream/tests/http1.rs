@@ -19,8 +19,17 @@ async fn pipelined_requests_are_answered_in_order() {
     local(async {
         let server = Server::start(false, limits(), echo).await;
         let chunked = post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\n\r\n");
-        let answer = server.send(format!("{GET}{}{chunked}{LAST}", post("Content-Length: 2\r\n", "xy"))).await;
-        let bodies: Vec<_> = answer.split("\r\n\r\n").skip(1).map(|part| part.split("HTTP/").next().unwrap()).collect();
+        let answer = server
+            .send(format!(
+                "{GET}{}{chunked}{LAST}",
+                post("Content-Length: 2\r\n", "xy")
+            ))
+            .await;
+        let bodies: Vec<_> = answer
+            .split("\r\n\r\n")
+            .skip(1)
+            .map(|part| part.split("HTTP/").next().unwrap())
+            .collect();
         assert_eq!(bodies, ["/one", "/pxy", "/pabc", "/last"]);
         assert_eq!(count(&answer, "Connection: keep-alive"), 3, "{answer}");
         assert_eq!(count(&answer, "Connection: close"), 1);
@@ -32,9 +41,14 @@ async fn pipelined_requests_are_answered_in_order() {
 async fn http_1_0_gets_no_chunks_and_a_close() {
     local(async {
         let server = Server::start(false, limits(), stream_back).await;
-        let answer = server.send("POST / HTTP/1.0\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc").await;
+        let answer = server
+            .send("POST / HTTP/1.0\r\nContent-Length: 3\r\nConnection: keep-alive\r\n\r\nabc")
+            .await;
         assert!(answer.ends_with("\r\n\r\nabc"), "{answer}");
-        assert!(answer.contains("Connection: close") && !answer.contains("chunked"), "{answer}");
+        assert!(
+            answer.contains("Connection: close") && !answer.contains("chunked"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -43,12 +57,21 @@ async fn http_1_0_gets_no_chunks_and_a_close() {
 async fn a_body_without_length_is_chunked_and_an_empty_one_has_length_0() {
     local(async {
         let server = Server::start(false, limits(), stream_back).await;
-        let answer = server.send(post("Content-Length: 3\r\nConnection: close\r\n", "abc")).await;
-        assert!(answer.ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "{answer}");
-        let empty = async |downstream: &mut Downstream| downstream.send_head(ok(), true).await.unwrap();
+        let answer = server
+            .send(post("Content-Length: 3\r\nConnection: close\r\n", "abc"))
+            .await;
+        assert!(
+            answer.ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            "{answer}"
+        );
+        let empty =
+            async |downstream: &mut Downstream| downstream.send_head(ok(), true).await.unwrap();
         let server = Server::start(false, limits(), empty).await;
         let answer = server.send(LAST).await;
-        assert!(answer.contains("Content-Length: 0\r\n") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(
+            answer.contains("Content-Length: 0\r\n") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -57,7 +80,9 @@ async fn a_body_without_length_is_chunked_and_an_empty_one_has_length_0() {
 async fn head_gets_no_body_and_the_connection_stays() {
     local(async {
         let server = Server::start(false, limits(), echo).await;
-        let answer = server.send(format!("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n{LAST}")).await;
+        let answer = server
+            .send(format!("HEAD /x HTTP/1.1\r\nHost: a\r\n\r\n{LAST}"))
+            .await;
         assert!(answer.contains("Content-Length: 2\r\n"), "{answer}");
         assert!(answer.contains("\r\n\r\nHTTP/1.1 200"), "{answer}");
         assert!(answer.ends_with("/last"), "{answer}");
@@ -70,18 +95,41 @@ async fn continue_is_sent_when_somebody_reads() {
     local(async {
         let server = Server::start(false, limits(), echo).await;
         let mut stream = server.connect().await;
-        stream.write_all(post("Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n", "").as_bytes()).await.unwrap();
-        assert_eq!(until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+            .write_all(
+                post(
+                    "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n",
+                    "",
+                )
+                .as_bytes(),
+            )
+            .await
+            .unwrap();
+        assert_eq!(
+            until(&mut stream, "\r\n\r\n").await,
+            "HTTP/1.1 100 Continue\r\n\r\n"
+        );
         stream.write_all(b"abc").await.unwrap();
         assert!(rest(stream).await.ends_with("/pabc"));
         // Whoever does not wait needs no permission.
-        let answer = server.send(post("Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n", "abc")).await;
+        let answer = server
+            .send(post(
+                "Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n",
+                "abc",
+            ))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         // Without the body being wanted the connection cannot go on: nobody knows whether it will be sent.
-        let refuse = async |downstream: &mut Downstream| fail(downstream, &DownstreamError::Idle).await;
+        let refuse =
+            async |downstream: &mut Downstream| fail(downstream, &DownstreamError::Idle).await;
         let server = Server::start(false, limits(), refuse).await;
-        let answer = server.send(post("Content-Length: 3\r\nExpect: 100-continue\r\n", "")).await;
-        assert!(answer.starts_with("HTTP/1.1 504") && answer.contains("Connection: close"), "{answer}");
+        let answer = server
+            .send(post("Content-Length: 3\r\nExpect: 100-continue\r\n", ""))
+            .await;
+        assert!(
+            answer.starts_with("HTTP/1.1 504") && answer.contains("Connection: close"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -119,11 +167,19 @@ async fn a_fault_in_a_later_chunk_ends_the_exchange() {
     local(async {
         let server = Server::start(false, limits(), echo).await;
         let mut stream = server.connect().await;
-        stream.write_all(post("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", "").as_bytes()).await.unwrap();
+        stream
+            .write_all(
+                post("Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n", "").as_bytes(),
+            )
+            .await
+            .unwrap();
         until(&mut stream, "Continue\r\n\r\n").await;
         stream.write_all(b"3\r\nabc\r\n0x1\r\n").await.unwrap();
         let answer = rest(stream).await;
-        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("Connection: close"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("Connection: close"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -134,7 +190,10 @@ async fn a_client_that_goes_away_is_noticed() {
         let (told, gone) = tokio::sync::oneshot::channel();
         let told = Rc::new(Cell::new(Some(told)));
         let wait = async move |downstream: &mut Downstream| {
-            told.take().unwrap().send(downstream.closed().await).unwrap();
+            told.take()
+                .unwrap()
+                .send(downstream.closed().await)
+                .unwrap();
         };
         let server = Server::start(false, limits(), wait).await;
         let mut stream = server.connect().await;
@@ -166,7 +225,12 @@ async fn a_response_that_is_broken_off_does_not_look_complete() {
             downstream.flushed().await.unwrap();
         };
         let server = Server::start(false, limits(), short).await;
-        assert!(server.send(format!("{GET}{GET}")).await.ends_with("\r\n\r\npart"));
+        assert!(
+            server
+                .send(format!("{GET}{GET}"))
+                .await
+                .ends_with("\r\n\r\npart")
+        );
     })
     .await;
 }
@@ -174,12 +238,20 @@ async fn a_response_that_is_broken_off_does_not_look_complete() {
 #[tokio::test]
 async fn an_unread_body_is_thrown_away_if_it_is_short() {
     local(async {
-        let ignore = async |downstream: &mut Downstream| downstream.send_head(ok(), true).await.unwrap();
+        let ignore =
+            async |downstream: &mut Downstream| downstream.send_head(ok(), true).await.unwrap();
         let server = Server::start(false, limits(), ignore).await;
-        let answer = server.send(format!("{}{LAST}", post("Content-Length: 3\r\n", "abc"))).await;
+        let answer = server
+            .send(format!("{}{LAST}", post("Content-Length: 3\r\n", "abc")))
+            .await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 2, "{answer}");
         let long = "x".repeat(200_000);
-        let answer = server.send(format!("{}{LAST}", post("Content-Length: 200000\r\n", &long))).await;
+        let answer = server
+            .send(format!(
+                "{}{LAST}",
+                post("Content-Length: 200000\r\n", &long)
+            ))
+            .await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 1, "{answer}");
     })
     .await;
@@ -206,7 +278,10 @@ async fn large_bodies_stream_both_ways_at_once() {
         };
         let server = Server::start(false, limits(), exchange).await;
         let mut stream = server.connect().await;
-        stream.write_all(post(&format!("Content-Length: {count}\r\n"), "").as_bytes()).await.unwrap();
+        stream
+            .write_all(post(&format!("Content-Length: {count}\r\n"), "").as_bytes())
+            .await
+            .unwrap();
         until(&mut stream, "\r\n\r\n").await;
         echo_of_pattern(stream, count).await;
     })
@@ -229,8 +304,15 @@ async fn an_upgrade_becomes_a_tunnel() {
         };
         let server = Server::start(false, limits(), upgrade).await;
         let mut stream = server.connect().await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
-        assert!(until(&mut stream, "\r\n\r\n").await.starts_with("HTTP/1.1 101"));
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(
+            until(&mut stream, "\r\n\r\n")
+                .await
+                .starts_with("HTTP/1.1 101")
+        );
         stream.write_all(b"GET / raw").await.unwrap();
         until(&mut stream, "GET / raw").await;
         stream.shutdown().await.unwrap();
@@ -250,12 +332,18 @@ async fn bytes_behind_an_upgrade_that_was_not_confirmed_are_no_request() {
         })
         .await;
         let mut stream = server.connect().await;
-        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+            .await
+            .unwrap();
         tokio::task::yield_now().await;
         stream.write_all(GET.as_bytes()).await.unwrap();
         stream.shutdown().await.unwrap();
         let answer = rest(stream).await;
-        assert!(count(&answer, "HTTP/1.1") <= 1 && !answer.contains("/one"), "{answer}");
+        assert!(
+            count(&answer, "HTTP/1.1") <= 1 && !answer.contains("/one"),
+            "{answer}"
+        );
     })
     .await;
 }
@@ -296,7 +384,11 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
         let (release, released) = tokio::sync::watch::channel(false);
         let exchange = async move |downstream: &mut Downstream| {
             if downstream.head().uri.path() == "/slow" {
-                released.clone().wait_for(|released| *released).await.unwrap();
+                released
+                    .clone()
+                    .wait_for(|released| *released)
+                    .await
+                    .unwrap();
             }
             echo(downstream).await;
         };
@@ -305,13 +397,18 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
         idle.write_all(GET.as_bytes()).await.unwrap();
         until(&mut idle, "/one").await;
         let mut busy = server.connect().await;
-        busy.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        busy.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
         until_answered(&server).await;
         server.deadlines.drain(None);
         assert_eq!(rest(idle).await, "");
         release.send_replace(true);
         let answer = rest(busy).await;
-        assert!(answer.contains("Connection: close") && answer.ends_with("/slow"), "{answer}");
+        assert!(
+            answer.contains("Connection: close") && answer.ends_with("/slow"),
+            "{answer}"
+        );
         // Whoever comes now is served once.
         let answer = server.send(format!("{GET}{GET}")).await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 1, "{answer}");
@@ -322,7 +419,10 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
 #[tokio::test]
 async fn the_last_request_of_a_connection_says_so() {
     local(async {
-        let limits = Limits { max_requests_per_connection: Some(2), ..limits() };
+        let limits = Limits {
+            max_requests_per_connection: Some(2),
+            ..limits()
+        };
         let server = Server::start(false, limits, echo).await;
         let answer = server.send(format!("{GET}{GET}{GET}")).await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 2, "{answer}");

@@ -19,16 +19,28 @@ async fn connect(server: &Server) -> (Sender, tokio::task::JoinHandle<Result<(),
 }
 
 fn request(method: Method, uri: &str) -> Request<()> {
-    Request::builder().method(method).uri(uri).version(Version::HTTP_2).body(()).unwrap()
+    Request::builder()
+        .method(method)
+        .uri(uri)
+        .version(Version::HTTP_2)
+        .body(())
+        .unwrap()
 }
 
 /// Status, body and trailers of the answer to a request without a body.
-async fn get(sender: &mut Sender, request: Request<()>) -> Result<(StatusCode, Bytes), ::h2::Error> {
+async fn get(
+    sender: &mut Sender,
+    request: Request<()>,
+) -> Result<(StatusCode, Bytes), ::h2::Error> {
     let (response, _) = sender.send_request(request, true)?;
-    collect(response).await.map(|(status, body, _)| (status, body))
+    collect(response)
+        .await
+        .map(|(status, body, _)| (status, body))
 }
 
-async fn collect(response: client::ResponseFuture) -> Result<(StatusCode, Bytes, Option<HeaderMap>), ::h2::Error> {
+async fn collect(
+    response: client::ResponseFuture,
+) -> Result<(StatusCode, Bytes, Option<HeaderMap>), ::h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     let mut bytes = Vec::new();
     while let Some(data) = body.data().await {
@@ -44,14 +56,21 @@ async fn streams_carry_bodies_and_trailers() {
     local(async {
         let server = Server::start(true, limits(), echo).await;
         let (mut sender, _driver) = connect(&server).await;
-        let (status, body) = get(&mut sender, request(Method::GET, "http://a/one")).await.unwrap();
+        let (status, body) = get(&mut sender, request(Method::GET, "http://a/one"))
+            .await
+            .unwrap();
         assert_eq!((status, text(&body)), (StatusCode::OK, "/one"));
-        let (response, mut stream) = sender.send_request(request(Method::POST, "http://a/p"), false).unwrap();
+        let (response, mut stream) = sender
+            .send_request(request(Method::POST, "http://a/p"), false)
+            .unwrap();
         stream.send_data("abc".into(), false).unwrap();
         let sum = HeaderMap::from_iter([("x-sum".parse().unwrap(), "1".parse().unwrap())]);
         stream.send_trailers(sum.clone()).unwrap();
         let (status, body, trailers) = collect(response).await.unwrap();
-        assert_eq!((status, text(&body), trailers), (StatusCode::OK, "/pabc", Some(sum)));
+        assert_eq!(
+            (status, text(&body), trailers),
+            (StatusCode::OK, "/pabc", Some(sum))
+        );
     })
     .await;
 }
@@ -59,23 +78,39 @@ async fn streams_carry_bodies_and_trailers() {
 #[tokio::test]
 async fn what_is_not_served_never_reaches_an_exchange() {
     local(async {
-        let server = Server::start(true, limits(), async |_: &mut Downstream| panic!("served")).await;
+        let server =
+            Server::start(true, limits(), async |_: &mut Downstream| panic!("served")).await;
         let (mut sender, _driver) = connect(&server).await;
         let with = |name: &str, value: &str| {
             let mut request = request(Method::GET, "http://a/");
-            request.headers_mut().insert(http::HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse().unwrap());
+            request.headers_mut().insert(
+                http::HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                value.parse().unwrap(),
+            );
             request
         };
         let mut many = request(Method::GET, "http://a/");
         for index in 0..11 {
-            many.headers_mut().insert(http::HeaderName::try_from(format!("x-{index}")).unwrap(), "y".parse().unwrap());
+            many.headers_mut().insert(
+                http::HeaderName::try_from(format!("x-{index}")).unwrap(),
+                "y".parse().unwrap(),
+            );
         }
         let cases = [
-            (request(Method::CONNECT, "a:443"), StatusCode::METHOD_NOT_ALLOWED),
-            (request(Method::TRACE, "http://a/"), StatusCode::METHOD_NOT_ALLOWED),
+            (
+                request(Method::CONNECT, "a:443"),
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
+            (
+                request(Method::TRACE, "http://a/"),
+                StatusCode::METHOD_NOT_ALLOWED,
+            ),
             (request(Method::GET, "http://u@a/"), StatusCode::BAD_REQUEST),
             (with("host", "b"), StatusCode::BAD_REQUEST),
-            (request(Method::GET, &format!("http://a/{}", "x".repeat(100))), StatusCode::URI_TOO_LONG),
+            (
+                request(Method::GET, &format!("http://a/{}", "x".repeat(100))),
+                StatusCode::URI_TOO_LONG,
+            ),
             (many, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
         ];
         for (request, expected) in cases {
@@ -102,7 +137,9 @@ async fn an_extended_connect_becomes_a_tunnel() {
             tokio::task::yield_now().await;
         }
         let mut request = request(Method::CONNECT, "http://a/chat");
-        request.extensions_mut().insert(Protocol::from_static("websocket"));
+        request
+            .extensions_mut()
+            .insert(Protocol::from_static("websocket"));
         let (response, mut stream) = sender.send_request(request, false).unwrap();
         let mut body = response.await.unwrap().into_body();
         for message in ["one", "two"] {
@@ -125,7 +162,10 @@ async fn a_window_that_stays_shut_holds_the_writer_back() {
             let writer = downstream.writer();
             let mut sent = 0;
             while writer.has_room() {
-                downstream.send_body(Bytes::from_static(&[7; 16 * 1024])).await.unwrap();
+                downstream
+                    .send_body(Bytes::from_static(&[7; 16 * 1024]))
+                    .await
+                    .unwrap();
                 downstream.flushed().await.unwrap();
                 sent += 16 * 1024;
             }
@@ -135,7 +175,9 @@ async fn a_window_that_stays_shut_holds_the_writer_back() {
         })
         .await;
         let (mut sender, _driver) = connect(&server).await;
-        let (response, _) = sender.send_request(request(Method::GET, "http://a/"), true).unwrap();
+        let (response, _) = sender
+            .send_request(request(Method::GET, "http://a/"), true)
+            .unwrap();
         let sent: usize = full.await.unwrap();
         assert!((64 * 1024..=128 * 1024).contains(&sent), "{sent}");
         assert_eq!(collect(response).await.unwrap().1.len(), sent);
@@ -150,17 +192,26 @@ async fn a_reset_stream_is_noticed_and_the_others_go_on() {
         let told = Rc::new(Cell::new(Some(told)));
         let server = Server::start(true, limits(), async move |downstream: &mut Downstream| {
             if downstream.head().uri.path() == "/wait" {
-                told.take().unwrap().send(downstream.closed().await).unwrap();
+                told.take()
+                    .unwrap()
+                    .send(downstream.closed().await)
+                    .unwrap();
             } else {
                 echo(downstream).await;
             }
         })
         .await;
         let (mut sender, _driver) = connect(&server).await;
-        let (_response, mut stream) = sender.send_request(request(Method::GET, "http://a/wait"), false).unwrap();
+        let (_response, mut stream) = sender
+            .send_request(request(Method::GET, "http://a/wait"), false)
+            .unwrap();
         stream.send_reset(::h2::Reason::CANCEL);
         assert!(matches!(gone.await.unwrap(), DownstreamError::Gone));
-        assert!(get(&mut sender, request(Method::GET, "http://a/")).await.is_ok());
+        assert!(
+            get(&mut sender, request(Method::GET, "http://a/"))
+                .await
+                .is_ok()
+        );
     })
     .await;
 }
@@ -176,7 +227,8 @@ async fn a_client_that_resets_all_its_streams_is_cut_off() {
         let flood = async {
             loop {
                 sender = sender.ready().await?;
-                let (_response, mut stream) = sender.send_request(request(Method::GET, "http://a/"), false)?;
+                let (_response, mut stream) =
+                    sender.send_request(request(Method::GET, "http://a/"), false)?;
                 // Not before the server has seen it.
                 tokio::task::yield_now().await;
                 stream.send_reset(::h2::Reason::CANCEL);
@@ -186,7 +238,10 @@ async fn a_client_that_resets_all_its_streams_is_cut_off() {
         assert!(flood.is_err());
         let end = driver.await.unwrap().unwrap_err();
         // Whoever goes on writing may meet the closed connection before the GOAWAY.
-        assert!(end.is_io() || end.reason() == Some(::h2::Reason::ENHANCE_YOUR_CALM), "{end}");
+        assert!(
+            end.is_io() || end.reason() == Some(::h2::Reason::ENHANCE_YOUR_CALM),
+            "{end}"
+        );
     })
     .await;
 }
@@ -199,12 +254,18 @@ async fn draining_lets_streams_finish() {
         let told = Rc::new(Cell::new(Some(told)));
         let server = Server::start(true, limits(), async move |downstream: &mut Downstream| {
             told.take().unwrap().send(()).unwrap();
-            released.clone().wait_for(|released| *released).await.unwrap();
+            released
+                .clone()
+                .wait_for(|released| *released)
+                .await
+                .unwrap();
             echo(downstream).await;
         })
         .await;
         let (mut sender, driver) = connect(&server).await;
-        let (response, _) = sender.send_request(request(Method::GET, "http://a/slow"), true).unwrap();
+        let (response, _) = sender
+            .send_request(request(Method::GET, "http://a/slow"), true)
+            .unwrap();
         begun.await.unwrap();
         server.deadlines.drain(None);
         release.send_replace(true);
@@ -220,9 +281,13 @@ async fn an_idle_connection_is_told_to_go() {
     local(async {
         let server = Server::start(true, limits(), echo).await;
         let (mut sender, driver) = connect(&server).await;
-        get(&mut sender, request(Method::GET, "http://a/")).await.unwrap();
+        get(&mut sender, request(Method::GET, "http://a/"))
+            .await
+            .unwrap();
         server.pass(Duration::from_secs(50)).await;
-        get(&mut sender, request(Method::GET, "http://a/")).await.unwrap();
+        get(&mut sender, request(Method::GET, "http://a/"))
+            .await
+            .unwrap();
         server.pass(Duration::from_secs(200)).await;
         driver.await.unwrap().unwrap();
     })
@@ -239,7 +304,9 @@ async fn a_broken_response_is_reset() {
         })
         .await;
         let (mut sender, _driver) = connect(&server).await;
-        let error = get(&mut sender, request(Method::GET, "http://a/")).await.unwrap_err();
+        let error = get(&mut sender, request(Method::GET, "http://a/"))
+            .await
+            .unwrap_err();
         assert_eq!(error.reason(), Some(::h2::Reason::INTERNAL_ERROR));
     })
     .await;

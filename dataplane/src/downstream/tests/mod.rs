@@ -27,15 +27,24 @@ struct Server {
 
 impl Server {
     /// Accepts connections, all of one HTTP version, in the background of the current local set.
-    async fn start(http2: bool, limits: Limits, exchange: impl AsyncFn(&mut Downstream) + Clone + 'static) -> Self {
+    async fn start(
+        http2: bool,
+        limits: Limits,
+        exchange: impl AsyncFn(&mut Downstream) + Clone + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let deadlines = Deadlines::new();
         let refusals = Rc::new(Cell::new(None));
-        let server = Self { address, deadlines: Rc::clone(&deadlines), refusals: Rc::clone(&refusals) };
+        let server = Self {
+            address,
+            deadlines: Rc::clone(&deadlines),
+            refusals: Rc::clone(&refusals),
+        };
         spawn_local(async move {
             while let Ok((tcp, client)) = listener.accept().await {
-                let (exchange, deadlines, limits) = (exchange.clone(), Rc::clone(&deadlines), limits.clone());
+                let (exchange, deadlines, limits) =
+                    (exchange.clone(), Rc::clone(&deadlines), limits.clone());
                 let refusals = Rc::clone(&refusals);
                 spawn_local(async move {
                     let stream = BufferedStream::new(tcp);
@@ -45,7 +54,8 @@ impl Server {
                         h2::serve(stream, deadline, &deadlines, &limits, exchange, refused).await;
                     } else {
                         let connection = connection(client, address);
-                        let exchange = async |downstream: &mut Downstream| exchange(downstream).await;
+                        let exchange =
+                            async |downstream: &mut Downstream| exchange(downstream).await;
                         h1::serve(stream, &connection, deadline, &limits, exchange, refused).await;
                     }
                 });
@@ -73,14 +83,24 @@ impl Server {
 }
 
 fn connection(client: std::net::SocketAddr, local: std::net::SocketAddr) -> Connection {
-    Connection { port: 80, tls: false, sni: None, sni_listener: None, client, local, http2: false }
+    Connection {
+        port: 80,
+        tls: false,
+        sni: None,
+        sni_listener: None,
+        client,
+        local,
+        http2: false,
+    }
 }
 
 /// Runs a test where local tasks can be spawned. A fault ends as a failed test, not as a hanging one.
 async fn local<T>(test: impl Future<Output = T>) -> T {
     let tasks = LocalSet::new();
     let test = tasks.run_until(test);
-    tokio::time::timeout(Duration::from_secs(30), test).await.expect("in time")
+    tokio::time::timeout(Duration::from_secs(30), test)
+        .await
+        .expect("in time")
 }
 
 /// Everything up to the end of the stream.
@@ -153,7 +173,9 @@ async fn stream_back(downstream: &mut Downstream) {
 
 /// Sends `count` bytes of a known pattern and checks that they come back while they are still being sent.
 async fn echo_of_pattern(mut stream: TcpStream, count: usize) {
-    let pattern: Vec<u8> = (0..count).map(|index| u8::try_from(index % 251).unwrap()).collect();
+    let pattern: Vec<u8> = (0..count)
+        .map(|index| u8::try_from(index % 251).unwrap())
+        .collect();
     let (mut read, mut write) = stream.split();
     let sent = pattern.clone();
     let received = async {
@@ -167,7 +189,12 @@ async fn echo_of_pattern(mut stream: TcpStream, count: usize) {
 
 /// A limit of each kind that a test can reach.
 fn limits() -> Limits {
-    Limits { max_headers: 10, max_target_bytes: 100, max_header_bytes: 4096, ..Limits::default() }
+    Limits {
+        max_headers: 10,
+        max_target_bytes: 100,
+        max_header_bytes: 4096,
+        ..Limits::default()
+    }
 }
 
 fn text(bytes: &Bytes) -> &str {

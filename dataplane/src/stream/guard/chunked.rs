@@ -23,6 +23,8 @@ pub(super) struct ChunkDecoder {
     extensions: u16,
     /// The trailer section as far as it has arrived.
     trailers: BytesMut,
+    /// Its fields, once it is complete.
+    fields: Option<HeaderMap>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -117,34 +119,8 @@ impl ChunkDecoder {
     }
 
     /// The trailer fields, if there were any, once the message has ended.
-    pub(super) fn take_trailers(&mut self) -> Result<Option<HeaderMap>, Violation> {
-        let section = std::mem::take(&mut self.trailers);
-        if section.len() <= 2 {
-            return Ok(None);
-        }
-        let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
-        let Ok(httparse::Status::Complete((_, fields))) =
-            httparse::parse_headers(&section, &mut fields)
-        else {
-            return Err(Violation::Trailers);
-        };
-        let mut trailers = HeaderMap::with_capacity(fields.len());
-        for field in fields {
-            let name =
-                HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Violation::Trailers)?;
-            let value = HeaderValue::from_bytes(field.value).map_err(|_| Violation::Trailers)?;
-            // Framing and routing are settled: a trailer that would change them is dropped (RFC 9110 6.5.1).
-            if !matches!(
-                name,
-                header::CONTENT_LENGTH
-                    | header::TRANSFER_ENCODING
-                    | header::HOST
-                    | header::CONNECTION
-            ) {
-                trailers.append(name, value);
-            }
-        }
-        Ok(Some(trailers))
+    pub(super) fn take_trailers(&mut self) -> Option<HeaderMap> {
+        self.fields.take()
     }
 
     /// One byte of framing that is neither data nor trailers.
@@ -183,8 +159,8 @@ impl ChunkDecoder {
         }
     }
 
-    /// Collects trailer lines; tells how many bytes belong to the section and whether it is complete. Only whole lines
-    /// are judged here, the fields when all have arrived.
+    /// Collects trailer lines; tells how many bytes belong to the section and whether it is complete. Line ends are
+    /// judged at once, the fields when all have arrived.
     fn trailers(&mut self, input: &[u8]) -> Result<(usize, bool), Violation> {
         for (index, &byte) in input.iter().enumerate() {
             if self.trailers.len() == MAX_TRAILERS {
@@ -197,10 +173,37 @@ impl ChunkDecoder {
             }
             self.trailers.extend_from_slice(&[byte]);
             if self.trailers.ends_with(b"\r\n\r\n") || self.trailers.as_ref() == b"\r\n" {
+                self.fields = fields(&std::mem::take(&mut self.trailers))?;
                 self.state = State::End;
                 return Ok((index + 1, true));
             }
         }
         Ok((input.len(), false))
     }
+}
+
+/// The fields of a complete trailer section.
+fn fields(section: &[u8]) -> Result<Option<HeaderMap>, Violation> {
+    if section == b"\r\n" {
+        return Ok(None);
+    }
+    let mut fields = [httparse::EMPTY_HEADER; MAX_TRAILER_FIELDS];
+    let Ok(httparse::Status::Complete((_, fields))) = httparse::parse_headers(section, &mut fields)
+    else {
+        return Err(Violation::Trailers);
+    };
+    let mut trailers = HeaderMap::with_capacity(fields.len());
+    for field in fields {
+        let name =
+            HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Violation::Trailers)?;
+        let value = HeaderValue::from_bytes(field.value).map_err(|_| Violation::Trailers)?;
+        // Framing and routing are settled: a trailer that would change them is dropped (RFC 9110 6.5.1).
+        if !matches!(
+            name,
+            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::CONNECTION
+        ) {
+            trailers.append(name, value);
+        }
+    }
+    Ok(Some(trailers))
 }

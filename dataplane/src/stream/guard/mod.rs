@@ -232,7 +232,7 @@ impl Guard {
                     Step::Data(n) => return Ok(Some(BodyFrame::Data(buffer.split_to(n).freeze()))),
                     Step::End(n) => {
                         buffer.advance(n);
-                        let trailers = decoder.take_trailers()?;
+                        let trailers = decoder.take_trailers();
                         self.state = State::Complete;
                         if let Some(trailers) = trailers {
                             return Ok(Some(BodyFrame::Trailers(trailers)));

@@ -533,6 +533,7 @@ fn a_fault_in_sight_is_found_before_the_head_is_used() {
         "3\r\nabcd\r\n0\r\n\r\n",
         "3;\n\r\nabc",
         "0\r\nX: y\n\r\n",
+        "0\r\nX y\r\n\r\n",
     ] {
         let seen = observe(
             Guard::requests(LIMITS),
