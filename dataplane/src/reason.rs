@@ -1,6 +1,10 @@
 //! The one table of answers that the proxy gives by itself: status, machine-readable code, words for people.
 
-use http::StatusCode;
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+
+/// Field of the answer that carries [`Reason::code`], so that a client need not read the body.
+pub const REASON_HEADER: HeaderName = HeaderName::from_static("x-portcullis-reason");
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $status:literal $code:literal $text:literal;)*) => {
@@ -90,6 +94,13 @@ reasons! {
     VersionNotSupported = 505 "version_not_supported" "this HTTP version is not spoken here";
     /// The client went away before the exchange was complete; nothing can be answered.
     ClientGone = 499 "client_gone" "the client closed the connection";
+}
+
+impl Reason {
+    /// The answer's body, plain text: code and text in one line.
+    pub fn body(self) -> Bytes {
+        format!("{}: {}\n", self.code(), self.text()).into()
+    }
 }
 
 #[cfg(test)]

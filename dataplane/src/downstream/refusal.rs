@@ -5,7 +5,10 @@ use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
 use pingora_core::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::{deadline::Deadline, reason::Reason};
+use crate::{
+    deadline::Deadline,
+    reason::{REASON_HEADER, Reason},
+};
 
 /// Bytes that are read and thrown away after the last response, so that the client gets to see it.
 const LINGER_BYTES: usize = 256 * 1024;
@@ -14,15 +17,19 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers a request that cannot be served at all, and closes.
 pub(super) async fn refuse(mut stream: Stream, reason: Reason, deadline: &Deadline) {
-    let body = format!("{}: {}\n", reason.code(), reason.text());
-    let answer = format!(
-        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+    let body = reason.body();
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{REASON_HEADER}: {}\r\n\
+         Connection: close\r\n\r\n",
         reason.status().as_str(),
         reason.status().canonical_reason().unwrap_or("Refused"),
         body.len(),
+        reason.code(),
     );
+    let mut answer = head.into_bytes();
+    answer.extend_from_slice(&body);
     // If it cannot be sent there is nobody to read it.
-    if stream.write_all(answer.as_bytes()).await.is_ok() {
+    if stream.write_all(&answer).await.is_ok() {
         close(stream, deadline, true).await;
     }
 }

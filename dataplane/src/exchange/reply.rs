@@ -4,14 +4,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use pingora_http::ResponseHeader;
 
-use crate::reason::Reason;
-
-/// Carries [`Reason::code`], so that a client need not read the body.
-const REASON: HeaderName = HeaderName::from_static("x-portcullis-reason");
+use crate::reason::{REASON_HEADER, Reason};
 
 /// The answer for `reason`, with another status than its own if a route asks for one.
 pub fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
-    let body = Bytes::from(format!("{}: {}\n", reason.code(), reason.text()));
+    let body = reason.body();
     let mut head = with_status(status);
     set(
         &mut head,
@@ -23,7 +20,11 @@ pub fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
         header::CONTENT_LENGTH,
         HeaderValue::from(body.len()),
     );
-    set(&mut head, REASON, HeaderValue::from_static(reason.code()));
+    set(
+        &mut head,
+        REASON_HEADER,
+        HeaderValue::from_static(reason.code()),
+    );
     (head, body)
 }
 

@@ -1,6 +1,6 @@
 //! From an accepted socket to a session: PROXY protocol, TLS, and which HTTP is spoken.
 
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll};
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
 
 use portcullis_routing::{ListenerKey, listener::ListenerProtocol};
 use tokio::net::TcpStream;
@@ -9,9 +9,10 @@ use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2},
     exchange, proxy_protocol,
+    reason::Reason,
     state::Snapshot,
     stream::{BufferedStream, ReadHandle},
-    telemetry::HandshakeResult,
+    telemetry::{HandshakeResult, RequestRecord},
     tls::accept::{Accepted, accept},
     worker::{OpenConnection, Worker},
 };
@@ -45,7 +46,7 @@ pub(super) async fn serve(
     };
     let exchange =
         async |downstream: &mut Downstream| exchange::serve(&worker, &connection, downstream).await;
-    let refused = |reason| worker.metrics.error(reason);
+    let refused = |reason| record_refusal(&worker, &connection, reason);
     if connection.http2 {
         h2::serve(
             stream,
@@ -60,6 +61,40 @@ pub(super) async fn serve(
         h1::serve(stream, &connection, deadline, &limits, exchange, refused).await;
     }
     drop(open);
+}
+
+/// Counts and logs a request of which nothing is known but why it is none.
+fn record_refusal(worker: &Worker, connection: &Connection, reason: Reason) {
+    let Some(snapshot) = worker.snapshot() else {
+        return;
+    };
+    let record = RequestRecord {
+        client: connection.client,
+        tls: connection.tls,
+        http2: connection.http2,
+        method: "",
+        host: "",
+        path: "",
+        user_agent: None,
+        request_id: "",
+        listener: None,
+        route: None,
+        cluster: None,
+        endpoint: None,
+        status: reason.status().as_u16(),
+        reason: Some(reason),
+        duration: Duration::ZERO,
+        upstream_duration: None,
+        bytes_in: 0,
+        bytes_out: reason.body().len() as u64,
+        attempts: 0,
+        upstream_reused: false,
+    };
+    worker.metrics.request_started();
+    worker.metrics.request(&snapshot.labels, &record);
+    worker
+        .access_log
+        .log(snapshot.settings().access_log, &record);
 }
 
 async fn establish(

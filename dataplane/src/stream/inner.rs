@@ -19,6 +19,8 @@ use super::{
 
 /// Buffered bytes from which on a write goes straight to the socket instead of being copied.
 const WRITE_THROUGH: usize = 16 * 1024;
+/// Size that the write buffer begins with: a head and a small body.
+const WRITE_START: usize = 4096;
 /// Buffered bytes beyond which a writer that did not ask for room has to wait.
 const WRITE_LIMIT: usize = 4 * WRITE_ROOM;
 /// Slices of one vectored write, the buffer included.
@@ -136,6 +138,9 @@ impl Inner {
             if let Poll::Ready(written) = self.poll_write_through(cx, bufs) {
                 sent = written?;
             }
+        }
+        if sent < total && self.write.capacity() == 0 {
+            self.write.reserve(WRITE_START);
         }
         for slice in bufs {
             let skip = sent.min(slice.len());

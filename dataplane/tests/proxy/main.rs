@@ -3,6 +3,7 @@
 mod filters;
 mod forward;
 mod grpc;
+mod listeners;
 mod retries;
 mod support;
 mod timeouts;

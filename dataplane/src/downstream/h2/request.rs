@@ -5,7 +5,10 @@ use h2::{RecvStream, ext::Protocol, server::SendResponse};
 use http::{HeaderValue, Method, Request, Response, header};
 use portcullis_routing::settings::Limits;
 
-use crate::{reason::Reason, stream::guard};
+use crate::{
+    reason::{REASON_HEADER, Reason},
+    stream::guard,
+};
 
 /// Refuses what HTTP/1 would be refused for: too much, a method that is not served, an authority that can be read in
 /// two ways.
@@ -54,15 +57,16 @@ fn check_authority(request: &Request<RecvStream>) -> Option<()> {
 
 /// Answers a request that cannot be served.
 pub(super) fn refuse(mut respond: SendResponse<Bytes>, reason: Reason) {
-    let body = format!("{}: {}\n", reason.code(), reason.text());
     let mut response = Response::new(());
     *response.status_mut() = reason.status();
     response.headers_mut().insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
+    let code = HeaderValue::from_static(reason.code());
+    response.headers_mut().insert(REASON_HEADER, code);
     // A stream that is gone needs no answer.
     if let Ok(mut stream) = respond.send_response(response, false) {
-        _ = stream.send_data(body.into(), true);
+        _ = stream.send_data(reason.body(), true);
     }
 }

@@ -53,6 +53,11 @@ impl Proxy {
             .expect("the table is taken")
     }
 
+    /// Drains and ends; blocks until it is over.
+    pub fn shutdown(self) {
+        self.handle.shutdown();
+    }
+
     /// Where the listener port `port` of the table is bound.
     pub fn address(&self, port: u16) -> SocketAddr {
         self.handle.addresses()[&port][0]

@@ -26,6 +26,12 @@ impl Default for TableBuilder {
     }
 }
 
+impl From<RoutingTable> for TableBuilder {
+    fn from(table: RoutingTable) -> Self {
+        Self(table)
+    }
+}
+
 fn gateway() -> GatewayKey {
     GatewayKey::of("test", "gateway")
 }

@@ -1,0 +1,291 @@
+//! Ports that come and go, who may connect, and how it ends.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use portcullis_routing::{
+    Certificate, CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+    RoutingTable, Secret, listener::TlsVersion,
+};
+use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::support::{Backend, Proxy, TableBuilder, client};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+
+/// A table that forwards everything, of whatever listener, to `backend`.
+fn table(backend: &Backend) -> TableBuilder {
+    TableBuilder::default()
+        .cluster("backend", &[backend.address])
+        .route("/", "backend", |route| {
+            route.listeners.push(key("second"));
+            route.listeners.push(key("third"));
+        })
+}
+
+fn key(name: &str) -> ListenerKey {
+    ListenerKey::of(&GatewayKey::of("test", "gateway"), name)
+}
+
+/// `table` without the references to listeners that it does not have.
+fn sealed(mut table: RoutingTable) -> RoutingTable {
+    let listeners: Vec<_> = table.listeners.keys().cloned().collect();
+    for route in table.routes.values_mut() {
+        Arc::make_mut(route)
+            .listeners
+            .retain(|key| listeners.contains(key));
+    }
+    table.seal();
+    table
+}
+
+/// The same with another HTTP listener, on port 443.
+fn with_second_port(table: TableBuilder) -> RoutingTable {
+    let mut table = table.build();
+    let listener = Listener {
+        port: 443,
+        protocol: ListenerProtocol::Http,
+        hostname: None,
+        tls: None,
+    };
+    table.listeners.insert(key("second"), Arc::new(listener));
+    sealed(table)
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// One request on a connection that stays open; tells whether it was answered with 200.
+async fn is_served(stream: &mut TcpStream) -> bool {
+    stream.write_all(GET).await.unwrap();
+    read_until(stream, b"\r\n\r\nbackend")
+        .await
+        .starts_with(b"HTTP/1.1 200")
+}
+
+async fn read_until(stream: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(end) {
+        match stream.read_u8().await {
+            Ok(byte) => bytes.push(byte),
+            Err(error) => panic!("{error} after {}", bytes.escape_ascii()),
+        }
+    }
+    bytes
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_port_comes_and_goes_while_the_others_serve_on() {
+    let backend = Backend::start("backend").await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build()))).await;
+    let mut first = connect(proxy.address(80)).await;
+    assert!(is_served(&mut first).await);
+
+    proxy.apply(with_second_port(table(&backend)));
+    let second_address = proxy.address(443);
+    let mut idle = connect(second_address).await;
+    assert!(is_served(&mut idle).await);
+    let mut busy = connect(second_address).await;
+    let head = b"POST /echo HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    busy.write_all(&[head, &b"3\r\nabc\r\n"[..]].concat())
+        .await
+        .unwrap();
+    read_until(&mut busy, b"3\r\nabc\r\n").await;
+
+    proxy.apply(sealed(table(&backend).build()));
+    assert_eq!(
+        read_to_end(idle).await,
+        "",
+        "what is idle is closed at once"
+    );
+    busy.write_all(b"3\r\ndef\r\n0\r\n\r\n").await.unwrap();
+    let end = read_to_end(busy).await;
+    assert!(
+        end.ends_with("3\r\ndef\r\n0\r\n\r\n"),
+        "what is under way finishes: {end:?}"
+    );
+    assert!(TcpStream::connect(second_address).await.is_err());
+    assert!(
+        is_served(&mut first).await,
+        "the other port has noticed nothing"
+    );
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_names_the_client() {
+    let backend = Backend::start("backend").await;
+    let table = table(&backend).settings(|settings| settings.client_address.proxy_protocol = true);
+    let proxy = Proxy::start(TableBuilder::from(sealed(table.build()))).await;
+    let mut stream = connect(proxy.address(80)).await;
+    stream
+        .write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 80\r\n")
+        .await
+        .unwrap();
+    assert!(is_served(&mut stream).await);
+    assert_eq!(backend.only().headers["x-forwarded-for"], "192.0.2.7");
+    // Who does not speak it could claim anything later.
+    let mut stream = connect(proxy.address(80)).await;
+    stream.write_all(GET).await.unwrap();
+    let mut answer = Vec::new();
+    // Closed with or without a reset, but without a word.
+    let _ = stream.read_to_end(&mut answer).await;
+    assert!(answer.is_empty(), "{}", answer.escape_ascii());
+    backend.only();
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_are_closed() {
+    let backend = Backend::start("backend").await;
+    let table = table(&backend).settings(|settings| settings.limits.max_connections = 1);
+    let proxy = Proxy::start(TableBuilder::from(sealed(table.build()))).await;
+    let mut first = connect(proxy.address(80)).await;
+    assert!(is_served(&mut first).await);
+    // Nothing is sent, so nothing can be reset by the close.
+    assert_eq!(read_to_end(connect(proxy.address(80)).await).await, "");
+    assert!(is_served(&mut first).await);
+    drop(first);
+    // The place is free once the proxy has noticed.
+    loop {
+        let mut next = connect(proxy.address(80)).await;
+        let mut byte = [0];
+        if next.write_all(GET).await.is_ok() && next.read(&mut byte).await.is_ok_and(|n| n == 1) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn shutting_down_closes_what_is_idle_and_finishes_the_rest() {
+    let backend = Backend::start("backend").await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build()))).await;
+    let address = proxy.address(80);
+    let mut idle = connect(address).await;
+    assert!(is_served(&mut idle).await);
+    let mut busy = connect(address).await;
+    let head = b"POST /echo HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n";
+    busy.write_all(&[head, &b"3\r\nabc\r\n"[..]].concat())
+        .await
+        .unwrap();
+    read_until(&mut busy, b"3\r\nabc\r\n").await;
+
+    let down = tokio::task::spawn_blocking(move || proxy.shutdown());
+    assert_eq!(read_to_end(idle).await, "");
+    // Whoever has not heard of it yet is served once.
+    let late = client::raw(address, &[GET, GET].concat()).await;
+    assert_eq!(late.matches("HTTP/1.1 200").count(), 1, "{late}");
+    assert!(late.contains("Connection: close"), "{late}");
+    busy.write_all(b"0\r\n\r\n").await.unwrap();
+    assert!(read_to_end(busy).await.ends_with("0\r\n\r\n"));
+    down.await.unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// Two HTTPS listeners with a certificate each, and what a client needs to trust them.
+fn https(backend: &Backend) -> (RoutingTable, Arc<ClientConfig>) {
+    let mut table = table(backend).build();
+    let mut roots = RootCertStore::empty();
+    for (name, hostname) in [("second", "a.example"), ("third", "b.example")] {
+        let made = rcgen::generate_simple_self_signed([hostname.to_owned()]).unwrap();
+        roots.add(made.cert.der().clone()).unwrap();
+        let certificate = Certificate {
+            chain_pem: made.cert.pem(),
+            key_pem: Secret::new(made.signing_key.serialize_pem()),
+        };
+        let certificate_key = CertificateKey::new(hostname);
+        table
+            .certificates
+            .insert(certificate_key.clone(), Arc::new(certificate));
+        let listener = Listener {
+            port: 443,
+            protocol: ListenerProtocol::Https,
+            hostname: Some(hostname.into()),
+            tls: Some(ListenerTls {
+                certificates: vec![certificate_key],
+                min_version: TlsVersion::V1_2,
+            }),
+        };
+        table.listeners.insert(key(name), Arc::new(listener));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let mut config = builder
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    (sealed(table), Arc::new(config))
+}
+
+async fn tls(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    name: &'static str,
+) -> TlsStream<TcpStream> {
+    let name = ServerName::try_from(name).unwrap();
+    TlsConnector::from(Arc::clone(config))
+        .connect(name, connect(address).await)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn http2_over_tls_is_served_for_its_own_listener_only() {
+    let backend = Backend::start("backend").await;
+    let (table, config) = https(&backend);
+    let proxy = Proxy::start(TableBuilder::from(table)).await;
+    let stream = tls(proxy.address(443), &config, "a.example").await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    // A coalesced request for another listener's host does not belong here.
+    for (host, status) in [("a.example", 200), ("b.example", 421), ("a.example", 200)] {
+        let request = http::Request::get(format!("https://{host}/"))
+            .body(())
+            .unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), status, "{host}");
+    }
+    drop(sender);
+    driver.abort();
+}
+
+#[tokio::test]
+async fn a_stream_under_way_survives_a_change_of_everything_else() {
+    let backend = Backend::start("backend").await;
+    let (before, config) = https(&backend);
+    let proxy = Proxy::start(TableBuilder::from(before)).await;
+    let stream = tls(proxy.address(443), &config, "a.example").await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let request = http::Request::post("https://a.example/echo")
+        .body(())
+        .unwrap();
+    let (response, mut body) = sender.send_request(request, false).unwrap();
+    body.send_data(Bytes::from("abc"), false).unwrap();
+    let mut answer = response.await.unwrap().into_body();
+    assert_eq!(answer.data().await.unwrap().unwrap(), "abc");
+
+    // New certificates, a listener less on port 80.
+    let (mut after, fresh) = https(&backend);
+    after.listeners.retain(|_, listener| listener.port == 443);
+    assert!(proxy.apply(sealed(after)).rejected.is_empty());
+    tls(proxy.address(443), &fresh, "a.example").await;
+    body.send_data(Bytes::from("def"), true).unwrap();
+    assert_eq!(answer.data().await.unwrap().unwrap(), "def");
+    let end = answer.data().await;
+    assert!(end.is_none_or(|end| end.unwrap().is_empty()));
+    driver.abort();
+}
