@@ -191,7 +191,7 @@ mod tests {
         let all = Deadlines::new();
         let deadline = all.register(None);
         deadline.set(Duration::from_secs(1));
-        all.sweep_at(Duration::from_millis(1000));
+        all.sweep_at(Duration::from_secs(1));
         assert_eq!(due(&deadline), Poll::Pending);
         all.sweep_at(Duration::from_millis(1500));
         assert_eq!(due(&deadline), Poll::Ready(Due::Passed));

@@ -30,7 +30,7 @@ pub(crate) async fn read(
             .poll_passed(cx)
             .map(|()| Err(io::ErrorKind::TimedOut.into())),
     });
-    client(&header.await?).ok_or_else(|| invalid("this is no PROXY protocol header"))
+    client(&header.await?)
 }
 
 /// Takes exactly the header's bytes.
@@ -67,26 +67,30 @@ async fn read_array<const N: usize>(tcp: &mut TcpStream) -> io::Result<[u8; N]> 
     Ok(bytes)
 }
 
-/// The client's address in a header; the outer `None` if it is malformed.
-fn client(header: &[u8]) -> Option<Option<SocketAddr>> {
+/// The client's address in a header, if it has one.
+fn client(header: &[u8]) -> io::Result<Option<SocketAddr>> {
     match HeaderResult::parse(header) {
-        HeaderResult::V1(header) => Some(match header.ok()?.addresses {
+        HeaderResult::V1(header) => Ok(match header.map_err(malformed)?.addresses {
             v1::Addresses::Tcp4(tcp) => Some((tcp.source_address, tcp.source_port).into()),
             v1::Addresses::Tcp6(tcp) => Some((tcp.source_address, tcp.source_port).into()),
             v1::Addresses::Unknown => None,
         }),
         HeaderResult::V2(header) => {
-            let header = header.ok()?;
+            let header = header.map_err(malformed)?;
             if header.command == v2::Command::Local {
-                return Some(None);
+                return Ok(None);
             }
-            Some(match header.addresses {
+            Ok(match header.addresses {
                 v2::Addresses::IPv4(ip) => Some((ip.source_address, ip.source_port).into()),
                 v2::Addresses::IPv6(ip) => Some((ip.source_address, ip.source_port).into()),
                 v2::Addresses::Unspecified | v2::Addresses::Unix(_) => None,
             })
         }
     }
+}
+
+fn malformed(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 fn invalid(message: &'static str) -> io::Error {

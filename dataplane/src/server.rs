@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use portcullis_routing::{Rejection, ResourceKind, RoutingTable, delta::Report};
+use portcullis_routing::{
+    Rejection, ResourceKind, RoutingTable, compile::CompiledPort, delta::Report,
+};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -60,6 +62,10 @@ struct Shared {
 impl Dataplane {
     /// Starts all threads. Nothing is served before the first table. Fails if the admin port cannot be bound or the system
     /// gives no threads.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a few commands per table; a busy worker must not hold up the others"
+    )]
     pub fn start(config: Config) -> io::Result<DataplaneHandle> {
         let metrics = Arc::new(Metrics::new(config.metrics));
         let tables = Arc::new(TableState::new(Arc::clone(&metrics), config.overrides));
@@ -227,7 +233,7 @@ impl Shared {
         let Some(snapshot) = snapshot.as_ref() else {
             return Vec::new();
         };
-        let wanted: BTreeSet<u16> = snapshot.compiled.ports().map(|port| port.port()).collect();
+        let wanted: BTreeSet<u16> = snapshot.compiled.ports().map(CompiledPort::port).collect();
         let mut listeners = self.listeners();
         listeners.reconcile(&wanted);
         listeners.tell(|| Command::Refresh);
@@ -301,7 +307,7 @@ async fn keep_ports(shared: &Shared) {
             if has_failed {
                 tokio::time::sleep(RETRY_PORTS).await;
             } else {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {

@@ -89,6 +89,7 @@ pub struct Worker {
     pub(crate) connections: Cell<u32>,
     published: RefCell<Cache<SnapshotCell, Option<Arc<Snapshot>>>>,
     /// The same, in a form that can be handed to requests without touching a count that other workers touch too.
+    #[expect(clippy::redundant_allocation, reason = "see above")]
     current: RefCell<Option<Rc<Arc<Snapshot>>>>,
 }
 

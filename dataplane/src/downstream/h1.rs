@@ -58,7 +58,7 @@ pub(crate) async fn serve(
             Ok(false) => return,
             Err(reason) => {
                 refused(reason);
-                return refusal::refuse(stream, reason, &handles.deadline).await;
+                return refusal::refuse(stream, &handles.reader, reason, &handles.deadline).await;
             }
         }
         handles.deadline.clear();
@@ -69,7 +69,13 @@ pub(crate) async fn serve(
             Err(stream) => {
                 tracing::debug!(client = %connection.client, "the parser refused a head that the guard had passed");
                 refused(Reason::BadRequest);
-                return refusal::refuse(stream, Reason::BadRequest, &handles.deadline).await;
+                return refusal::refuse(
+                    stream,
+                    &handles.reader,
+                    Reason::BadRequest,
+                    &handles.deadline,
+                )
+                .await;
             }
         };
         if left == 0 {
@@ -167,9 +173,17 @@ pub struct H1 {
     expects_continue: bool,
     /// The client asked for an upgrade.
     asked_upgrade: bool,
-    tunnel: bool,
-    close: bool,
+    after: After,
     state: ResponseState,
+}
+
+/// What becomes of the connection after the exchange, as far as we are concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Keep,
+    Close,
+    /// Another protocol is spoken now.
+    Tunnel,
 }
 
 /// How far the response is.
@@ -202,8 +216,7 @@ impl H1 {
             asked_upgrade: session.is_upgrade_req(),
             session,
             handles: handles.clone(),
-            tunnel: false,
-            close: false,
+            after: After::Keep,
             state: ResponseState::Waiting,
         })
     }
@@ -225,7 +238,7 @@ impl H1 {
     }
 
     pub(super) fn body_is_empty(&self) -> bool {
-        !self.tunnel && self.handles.reader.message_is_complete()
+        self.after != After::Tunnel && self.handles.reader.message_is_complete()
     }
 
     pub(super) async fn read_body(&mut self) -> Result<BodyFrame, DownstreamError> {
@@ -263,7 +276,7 @@ impl H1 {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.session.write_response_header(Box::new(head)).await?;
             self.handles.reader.begin_tunnel();
-            (self.tunnel, self.close, self.state) = (true, true, ResponseState::Body);
+            (self.after, self.state) = (After::Tunnel, ResponseState::Body);
             return Ok(());
         }
         if head.status.is_informational() {
@@ -276,9 +289,10 @@ impl H1 {
         }
         self.delimit(&mut head, end)?;
         // A client that still waits for `100 Continue` may or may not send its body now.
-        self.close |=
-            self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty());
-        if self.close {
+        if self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty()) {
+            self.after = After::Close;
+        }
+        if self.after == After::Close {
             self.session.set_server_keepalive(None);
         }
         self.session.write_response_header(Box::new(head)).await?;
@@ -307,7 +321,7 @@ impl H1 {
             head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
         } else {
             // HTTP/1.0 only knows the end of the connection.
-            self.close = true;
+            self.after = After::Close;
         }
         Ok(())
     }
@@ -337,7 +351,7 @@ impl H1 {
     }
 
     pub(super) fn close_after(&mut self) {
-        self.close = true;
+        self.after = After::Close;
     }
 
     pub(super) fn reset(&mut self) {
@@ -353,10 +367,11 @@ impl H1 {
         let still_sending = !self.discard_body().await;
         // Bytes behind an upgrade that was not confirmed could be anything.
         let stray = self.asked_upgrade && self.handles.reader.has_unread();
-        if self.close || self.tunnel || still_sending || stray || !self.session.will_keepalive() {
+        if self.after != After::Keep || still_sending || stray || !self.session.will_keepalive() {
             let still_sending = still_sending || self.handles.reader.has_unread();
             refusal::close(
                 self.session.into_inner(),
+                &self.handles.reader,
                 &self.handles.deadline,
                 still_sending,
             )
@@ -368,8 +383,10 @@ impl H1 {
 
     /// Reads what is left of the request's body, if it is little. Tells whether the request is complete then.
     async fn discard_body(&mut self) -> bool {
-        if self.tunnel || self.close {
-            return self.tunnel || self.handles.reader.message_is_complete();
+        match self.after {
+            After::Keep => {}
+            After::Close => return self.handles.reader.message_is_complete(),
+            After::Tunnel => return true,
         }
         let mut discarded = 0;
         self.handles.deadline.set(DRAIN_TIMEOUT);

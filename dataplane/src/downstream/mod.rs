@@ -43,6 +43,10 @@ pub struct Connection {
 }
 
 /// The client's side of one exchange.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is not moved, and a box per stream would be an allocation more"
+)]
 pub enum Downstream {
     /// HTTP/1.0 or HTTP/1.1. Boxed: one per connection, and much larger.
     H1(Box<H1>),
@@ -138,7 +142,10 @@ impl Downstream {
 
     /// Waits until everything that was sent has left us. Cancel-safe.
     pub async fn flushed(&mut self) -> Result<(), DownstreamError> {
-        each!(self, session => session.flushed().await)
+        match self {
+            Self::H1(session) => session.flushed().await,
+            Self::H2(stream) => stream.flushed(),
+        }
     }
 
     /// The connection closes after this exchange. HTTP/1 only: streams of HTTP/2 do not hinder each other.
@@ -150,7 +157,7 @@ impl Downstream {
 
     /// Breaks the response off, so that the client cannot take it for complete.
     pub fn reset(&mut self) {
-        each!(self, session => session.reset())
+        each!(self, session => session.reset());
     }
 }
 

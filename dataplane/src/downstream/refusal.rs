@@ -1,13 +1,20 @@
 //! Answers to clients whose request never became an exchange, and the polite end of a connection.
 
-use std::{future::poll_fn, io, pin::Pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use pingora_core::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::{
     deadline::Deadline,
     reason::{REASON_HEADER, Reason},
+    stream::{BodyFrame, ReadHandle},
 };
 
 /// Bytes that are read and thrown away after the last response, so that the client gets to see it.
@@ -16,7 +23,12 @@ const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers a request that cannot be served at all, and closes.
-pub(super) async fn refuse(mut stream: Stream, reason: Reason, deadline: &Deadline) {
+pub(super) async fn refuse(
+    mut stream: Stream,
+    reader: &ReadHandle,
+    reason: Reason,
+    deadline: &Deadline,
+) {
     let body = reason.body();
     let head = format!(
         "HTTP/1.1 {} {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n{REASON_HEADER}: {}\r\n\
@@ -30,13 +42,18 @@ pub(super) async fn refuse(mut stream: Stream, reason: Reason, deadline: &Deadli
     answer.extend_from_slice(&body);
     // If it cannot be sent there is nobody to read it.
     if stream.write_all(&answer).await.is_ok() {
-        close(stream, deadline, true).await;
+        close(stream, reader, deadline, true).await;
     }
 }
 
 /// Sends what is buffered and closes. A client that may be `still_sending` is listened to for a moment: closing over
 /// unread bytes resets the connection, and the client might lose the response (RFC 9112 9.6).
-pub(super) async fn close(mut stream: Stream, deadline: &Deadline, still_sending: bool) {
+pub(super) async fn close(
+    mut stream: Stream,
+    reader: &ReadHandle,
+    deadline: &Deadline,
+    still_sending: bool,
+) {
     deadline.set(LINGER);
     let ended = poll_fn(|cx| {
         if deadline.poll_passed(cx).is_ready() {
@@ -47,17 +64,14 @@ pub(super) async fn close(mut stream: Stream, deadline: &Deadline, still_sending
     if ended.await.is_err() || !still_sending {
         return;
     }
+    // Whatever comes now is no message any more.
+    reader.begin_tunnel();
     let mut left = LINGER_BYTES;
-    let mut scrap = [0; 4096];
     poll_fn(|cx| {
         while left > 0 && deadline.poll_passed(cx).is_pending() {
-            let mut scrap = ReadBuf::new(&mut scrap);
-            match Pin::new(&mut stream).poll_read(cx, &mut scrap) {
-                Poll::Ready(Ok(())) if !scrap.filled().is_empty() => {
-                    left = left.saturating_sub(scrap.filled().len())
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
+            match ready!(reader.poll_frame(cx)) {
+                Ok(BodyFrame::Data(data)) => left = left.saturating_sub(data.len()),
+                Ok(_) | Err(_) => break,
             }
         }
         Poll::Ready(())

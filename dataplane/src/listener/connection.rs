@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
 
-use portcullis_routing::{ListenerKey, listener::ListenerProtocol};
+use portcullis_routing::{ListenerKey, compile::CompiledPort, listener::ListenerProtocol};
 use tokio::net::TcpStream;
 
 use crate::{
@@ -34,7 +34,8 @@ pub(super) async fn serve(
     };
     let limits = snapshot.settings().limits.clone();
     deadline.set(limits.header_timeout.duration());
-    let established = establish(&worker, &snapshot, port, tcp, peer, &deadline).await;
+    // Boxed for the time it takes: the handshake needs much more room than the session.
+    let established = Box::pin(establish(&worker, &snapshot, port, tcp, peer, &deadline)).await;
     // A connection may outlive many tables.
     drop(snapshot);
     let (stream, connection) = match established {
@@ -44,8 +45,10 @@ pub(super) async fn serve(
             return;
         }
     };
-    let exchange =
-        async |downstream: &mut Downstream| exchange::serve(&worker, &connection, downstream).await;
+    // Boxed for the time it takes: a connection should not hold the memory of an exchange while it is idle.
+    let exchange = async |downstream: &mut Downstream| {
+        Box::pin(exchange::serve(&worker, &connection, downstream)).await;
+    };
     let refused = |reason| record_refusal(&worker, &connection, reason);
     if connection.http2 {
         h2::serve(
@@ -127,7 +130,7 @@ async fn establish(
             http2,
         }
     };
-    let protocol = snapshot.compiled.port(port).map(|port| port.protocol());
+    let protocol = snapshot.compiled.port(port).map(CompiledPort::protocol);
     if protocol == Some(ListenerProtocol::Https) {
         let Accepted {
             stream,

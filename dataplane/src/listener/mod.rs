@@ -154,6 +154,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "as the server does")]
     fn manager(ports: &[(u16, u16)]) -> (ListenerManager, UnboundedReceiver<Command>) {
         let (worker, commands) = unbounded_channel();
         let ports = ports.iter().copied().collect();

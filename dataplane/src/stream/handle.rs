@@ -83,9 +83,10 @@ impl ReadHandle {
             match inner.guard.pass(&mut inner.read)? {
                 Pass::More(want) => {
                     if ready!(inner.poll_fill(cx, want))? == 0 {
-                        return Poll::Ready(match inner.guard.may_end(&inner.read) {
-                            true => Ok(false),
-                            false => Err(ReadError::Closed),
+                        return Poll::Ready(if inner.guard.may_end(&inner.read) {
+                            Ok(false)
+                        } else {
+                            Err(ReadError::Closed)
                         });
                     }
                 }
@@ -105,9 +106,10 @@ impl ReadHandle {
                 return Poll::Ready(Ok(frame));
             }
             if ready!(inner.poll_fill(cx, inner.guard.want()))? == 0 {
-                return Poll::Ready(match inner.guard.may_end(&inner.read) {
-                    true => Ok(BodyFrame::End),
-                    false => Err(ReadError::Closed),
+                return Poll::Ready(if inner.guard.may_end(&inner.read) {
+                    Ok(BodyFrame::End)
+                } else {
+                    Err(ReadError::Closed)
                 });
             }
         }

@@ -104,9 +104,10 @@ impl Inner {
                 Pass::Nothing => return Poll::Pending,
                 Pass::More(want) => {
                     if ready!(self.poll_fill(cx, want))? == 0 {
-                        return Poll::Ready(match self.guard.may_end(&self.read) {
-                            true => Ok(()),
-                            false => Err(io::ErrorKind::UnexpectedEof.into()),
+                        return Poll::Ready(if self.guard.may_end(&self.read) {
+                            Ok(())
+                        } else {
+                            Err(io::ErrorKind::UnexpectedEof.into())
                         });
                     }
                     continue;
@@ -134,10 +135,10 @@ impl Inner {
         let bufs = bufs.get(..MAX_SLICES - 1).unwrap_or(bufs);
         let total: usize = bufs.iter().map(|slice| slice.len()).sum();
         let mut sent = 0;
-        if self.write.len() + total >= WRITE_THROUGH {
-            if let Poll::Ready(written) = self.poll_write_through(cx, bufs) {
-                sent = written?;
-            }
+        if self.write.len() + total >= WRITE_THROUGH
+            && let Poll::Ready(written) = self.poll_write_through(cx, bufs)
+        {
+            sent = written?;
         }
         if sent < total && self.write.capacity() == 0 {
             self.write.reserve(WRITE_START);

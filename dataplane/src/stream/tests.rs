@@ -44,7 +44,7 @@ async fn corked_writes_leave_together() {
 async fn a_full_socket_does_not_block_the_writer_before_the_limit() {
     let (mut ours, mut theirs) = pair().await;
     let writer = ours.write_handle();
-    let piece = [7u8; 32 * 1024];
+    let piece = vec![7u8; 32 * 1024];
     let mut sent = 0u64;
     while writer.has_room() {
         // Never waits, although nobody reads.

@@ -36,7 +36,7 @@ const CONNECTION_WINDOW: u32 = 512 * 1024;
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams reset by the client before anybody looked at them (rapid reset, CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
-/// Streams that the client made us reset (MadeYouReset, CVE-2025-8671).
+/// Streams that the client made us reset (`MadeYouReset`, CVE-2025-8671).
 const MAX_PROVOKED_RESETS: usize = 100;
 /// Streams that a client may cancel beyond those that it lets finish.
 const MAX_CANCELLED: u32 = 100;

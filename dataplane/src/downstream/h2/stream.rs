@@ -170,7 +170,7 @@ impl H2 {
     }
 
     /// The connection sends what is buffered, whether the exchange waits for it or not.
-    pub(in crate::downstream) async fn flushed(&mut self) -> Result<(), DownstreamError> {
+    pub(in crate::downstream) fn flushed(&mut self) -> Result<(), DownstreamError> {
         self.sender.borrow_mut().send_pending()
     }
 

@@ -183,7 +183,7 @@ async fn echo_of_pattern(mut stream: TcpStream, count: usize) {
         read.read_exact(&mut bytes).await.unwrap();
         bytes
     };
-    let (_, received) = tokio::join!(async { write.write_all(&sent).await.unwrap() }, received);
+    let ((), received) = tokio::join!(async { write.write_all(&sent).await.unwrap() }, received);
     assert!(received == pattern);
 }
 

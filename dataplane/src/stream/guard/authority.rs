@@ -15,15 +15,14 @@ pub(crate) fn is_valid(authority: &[u8]) -> bool {
     if authority.len() > MAX_AUTHORITY {
         return false;
     }
-    let (host_is_valid, port) = match authority.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => (address.parse::<Ipv6Addr>().is_ok(), port),
-            None => return false,
-        },
-        None => {
-            let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
-            (!host.is_empty() && host.bytes().all(is_host_byte), port)
-        }
+    let (host_is_valid, port) = if let Some(rest) = authority.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else {
+            return false;
+        };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (host, port) = authority.split_at(authority.find(':').unwrap_or(authority.len()));
+        (!host.is_empty() && host.bytes().all(is_host_byte), port)
     };
     host_is_valid && is_valid_port(port)
 }

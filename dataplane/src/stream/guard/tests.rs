@@ -86,6 +86,7 @@ const H: &str = "GET / HTTP/1.1\r\nHost: a.example\r\n";
 const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a.example\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn ambiguous_requests_are_refused() {
     use Violation as V;
     let post = "POST / HTTP/1.1\r\nHost: a.example\r\n";
