@@ -1,6 +1,10 @@
 //! Forwarding: attempts at a backend until one answers, within the deadlines of the route.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    pin::{Pin, pin},
+    time::Duration,
+};
 
 use pingora_http::{RequestHeader, ResponseHeader};
 use portcullis_routing::ClusterKey;
@@ -112,7 +116,7 @@ impl<'s> Exchange<'s> {
         within(
             deadline,
             Reason::RequestDeadline,
-            self.attempts(downstream, head, &request),
+            pin!(self.attempts(downstream, head, &request)),
         )
         .await
     }
@@ -194,13 +198,13 @@ impl<'s> Exchange<'s> {
         let deadline = attempt
             .request
             .deadline(attempt.request.plan.backend_timeout);
-        match within(
+        let outcome = within(
             deadline,
             timed_out,
-            self.send(downstream, head, attempt, replay, &mut upstream),
+            pin!(self.send(downstream, head, attempt, replay, &mut upstream)),
         )
-        .await
-        {
+        .await;
+        match outcome {
             Ok(complete) => {
                 upstream.report(Outcome::Answered);
                 if complete {
@@ -276,11 +280,11 @@ pub(super) struct Attempt<'a> {
     pub(super) mirrors: &'a Mirrors,
 }
 
-/// Runs `work` for as long as it may take.
+/// Runs `work` for as long as it may take. It is borrowed, since a future that owns another one holds it several times.
 async fn within<T, E>(
     deadline: Option<Duration>,
     timed_out: E,
-    work: impl Future<Output = Result<T, E>>,
+    work: Pin<&mut impl Future<Output = Result<T, E>>>,
 ) -> Result<T, E> {
     match deadline {
         Some(deadline) => pingora_timeout::timeout(deadline, work)
