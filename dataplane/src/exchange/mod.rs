@@ -224,8 +224,9 @@ impl<'s> Exchange<'s> {
         if self.record.answered() || reason == Reason::ClientGone {
             return downstream.reset();
         }
-        // The rest of the request is of no use to anybody.
-        if !downstream.body_is_empty() {
+        // The rest of the request is of no use to anybody; and whoever sends a path that others would read differently is
+        // not listened to any longer, as with every ambiguity.
+        if reason == Reason::BadPath || !downstream.body_is_empty() {
             downstream.close_after();
         }
         if self
