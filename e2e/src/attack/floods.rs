@@ -5,7 +5,7 @@ use std::{cell::Cell, future::Future, net::SocketAddr, time::Duration};
 use anyhow::{Result, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::ReadHalf},
+    net::{TcpSocket, TcpStream, tcp::ReadHalf},
     task::JoinSet,
     time::{Instant, interval, sleep, timeout_at},
 };
@@ -32,6 +32,8 @@ const PACE: Duration = Duration::from_millis(20);
 /// Pause between two bytes of a slow client.
 const TRICKLE: Duration = Duration::from_millis(500);
 
+/// Receive buffer of a slow reader, in bytes.
+const SMALL_BUFFER: u32 = 4096;
 /// The bytes that a status line fits in.
 const ENOUGH_FOR_STATUS: usize = 64;
 
@@ -298,7 +300,10 @@ async fn slow_head(address: SocketAddr) -> std::io::Result<Option<u16>> {
 
 /// Asks for a long body and does not read it.
 async fn slow_reader(address: SocketAddr) -> std::io::Result<Option<u16>> {
-    let mut stream = TcpStream::connect(address).await?;
+    let socket = TcpSocket::new_v4()?;
+    // As little as possible waits in the kernel, whose memory all connections share.
+    socket.set_recv_buffer_size(SMALL_BUFFER)?;
+    let mut stream = socket.connect(address).await?;
     stream
         .write_all(b"GET /bytes/1073741824 HTTP/1.1\r\nHost: a.example\r\n\r\n")
         .await?;

@@ -78,7 +78,7 @@ impl Bodies {
             python: &python,
         };
 
-        let mut report = Report::new(&proxy);
+        let mut report = Report::new(&proxy)?;
         for (host, upstream) in [(HTTP1_HOST, "HTTP/1.1"), (HTTP2_HOST, "HTTP/2")] {
             for way in clients::CURL_WAYS {
                 let name = |what| format!("curl {way}, {what}, {upstream} behind");
@@ -166,18 +166,21 @@ async fn grpc_server(python: &Path, folder: &Path) -> Result<(Service, SocketAdd
 
 struct Report<'a> {
     proxy: &'a Proxy,
+    /// Resident memory before the first transfer, in bytes.
+    start: u64,
     tally: Tally,
     table: Table,
 }
 
 impl<'a> Report<'a> {
-    fn new(proxy: &'a Proxy) -> Self {
+    fn new(proxy: &'a Proxy) -> Result<Self> {
         let header = ["transfer", "result", "seconds", "RSS growth MiB", "verdict"];
-        Self {
+        Ok(Self {
             proxy,
+            start: proxy.service.rss()?,
             tally: Tally::default(),
             table: Table::new("Bodies", &header),
-        }
+        })
     }
 
     /// Runs a transfer; it is good if it says so and the proxy's memory stayed within bounds.
@@ -212,6 +215,12 @@ impl<'a> Report<'a> {
 
     fn close(self) -> Result<()> {
         println!("\n{}", self.table);
+        let end = self.proxy.service.rss()?;
+        println!(
+            "Resident memory before {:.1} MiB, after {:.1} MiB.",
+            mib(self.start),
+            mib(end)
+        );
         self.tally.close()
     }
 }
