@@ -124,9 +124,11 @@ impl<'s> Exchange<'s> {
     async fn attempts(
         &mut self,
         downstream: &mut Downstream,
-        head: RequestHeader,
+        mut head: RequestHeader,
         request: &Request<'_>,
     ) -> Result<(), Reason> {
+        let handshake =
+            (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(&mut head));
         let body_is_empty = downstream.body_is_empty();
         let mut attempts = Attempts::new(request.plan.retry.as_ref(), self.record.method());
         let mut replay = Replay::new(attempts.keep_body());
@@ -149,6 +151,7 @@ impl<'s> Exchange<'s> {
                 request,
                 attempts: &attempts,
                 mirrors: &mirrors,
+                handshake: handshake.as_ref(),
             };
             let failure = match self
                 .attempt(downstream, &head, &attempt, open, &mut replay)
@@ -241,14 +244,10 @@ impl<'s> Exchange<'s> {
         replay: &mut Replay,
         upstream: &mut Upstream,
     ) -> Result<bool, Failure> {
-        let mut head = head.clone();
-        let handshake = (attempt.request.upgrade == Upgrade::ExtendedWebSocket)
-            .then(|| Handshake::begin(&mut head));
         let request_done =
-            handshake.is_some() || (replay.ended().is_some() && replay.chunks().is_empty());
+            attempt.handshake.is_some() || (replay.ended().is_some() && replay.chunks().is_empty());
         upstream
             .send_head(head, request_done)
-            .await
             .map_err(|error| Failure::upstream(&error, false))?;
         Pump {
             exchange: self,
@@ -256,7 +255,6 @@ impl<'s> Exchange<'s> {
             upstream,
             replay,
             attempt,
-            handshake,
             request_done,
         }
         .run()
@@ -278,6 +276,8 @@ pub(super) struct Attempt<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) attempts: &'a Attempts<'a>,
     pub(super) mirrors: &'a Mirrors,
+    /// WebSocket over HTTP/2: what the backend has to prove.
+    pub(super) handshake: Option<&'a Handshake>,
 }
 
 /// Runs `work` for as long as it may take. It is borrowed, since a future that owns another one holds it several times.

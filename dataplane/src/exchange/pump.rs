@@ -11,7 +11,6 @@ use super::{
     forward::{Attempt, Failure},
     head::Upgrade,
     retry::Replay,
-    upgrade::Handshake,
 };
 use crate::{
     downstream::{BodyFrame, Downstream, DownstreamError},
@@ -26,7 +25,6 @@ pub(super) struct Pump<'p, 's> {
     pub(super) upstream: &'p mut Upstream,
     pub(super) replay: &'p mut Replay,
     pub(super) attempt: &'p Attempt<'p>,
-    pub(super) handshake: Option<Handshake>,
     /// The request's direction has ended.
     pub(super) request_done: bool,
 }
@@ -160,7 +158,7 @@ impl Pump<'_, '_> {
             // Nobody asked for another protocol.
             return Err(Failure::last(Reason::UpstreamProtocol));
         }
-        if let Some(handshake) = &self.handshake {
+        if let Some(handshake) = self.attempt.handshake {
             handshake.complete(&mut head).map_err(Failure::last)?;
         }
         self.exchange.response_head(&mut head, request);

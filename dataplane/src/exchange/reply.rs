@@ -7,7 +7,7 @@ use pingora_http::ResponseHeader;
 use crate::reason::{REASON_HEADER, Reason};
 
 /// The answer for `reason`, with another status than its own if a route asks for one.
-pub fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
+pub(super) fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
     let body = reason.body();
     let mut head = with_status(status);
     set(
@@ -29,7 +29,7 @@ pub fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
 }
 
 /// A redirect. A target that cannot stand in a header is the route's fault, not the client's.
-pub fn redirect(status: u16, location: String) -> Result<ResponseHeader, Reason> {
+pub(super) fn redirect(status: u16, location: String) -> Result<ResponseHeader, Reason> {
     let status = StatusCode::from_u16(status).map_err(|_| Reason::InvalidRule)?;
     let mut head = with_status(status);
     set(

@@ -14,13 +14,13 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Key and expected answer of one handshake.
 #[derive(Debug)]
-pub struct Handshake {
+pub(super) struct Handshake {
     accept: String,
 }
 
 impl Handshake {
     /// Turns a forwarded extended CONNECT into an HTTP/1.1 upgrade.
-    pub fn begin(head: &mut RequestHeader) -> Self {
+    pub(super) fn begin(head: &mut RequestHeader) -> Self {
         let key = BASE64_STANDARD.encode(fastrand::u128(..).to_be_bytes());
         let digest = Sha1::new().chain_update(&key).chain_update(GUID).finalize();
         head.set_method(Method::GET);
@@ -39,7 +39,7 @@ impl Handshake {
     }
 
     /// Turns the backend's 101 into the 200 that opens an HTTP/2 tunnel. Any other answer passes as it is.
-    pub fn complete(&self, head: &mut ResponseHeader) -> Result<(), Reason> {
+    pub(super) fn complete(&self, head: &mut ResponseHeader) -> Result<(), Reason> {
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }

@@ -129,7 +129,7 @@ impl Copy {
             .upstreams
             .open(&self.cluster, OpenRequest::default())
             .await?;
-        upstream.send_head(head, self.body_is_empty).await?;
+        upstream.send_head(&head, self.body_is_empty)?;
         while !self.body_is_empty {
             match self.pieces.recv().await {
                 Some(Piece::Data(data)) => {

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{
     WRITE_ROOM,
@@ -43,6 +43,11 @@ impl WriteHandle {
     /// Whether up to 64 KiB more can be written through the session without waiting.
     pub fn has_room(&self) -> bool {
         self.shared.lock().buffered() < WRITE_ROOM
+    }
+
+    /// Adds to the buffer what `write` appends, without a copy on the way.
+    pub fn append(&self, write: impl FnOnce(&mut BytesMut)) -> io::Result<()> {
+        self.shared.lock().append(write)
     }
 
     /// Bytes that wait to be written.
@@ -94,6 +99,12 @@ impl ReadHandle {
                 Pass::Nothing => return Poll::Pending,
             }
         }
+    }
+
+    /// Takes the head that [`poll_head`](Self::poll_head) found.
+    pub fn take_head(&self) -> Option<Bytes> {
+        let inner = &mut *self.shared.lock();
+        inner.guard.take_head(&mut inner.read)
     }
 
     /// The next piece of the current message's body, or of the tunnel.

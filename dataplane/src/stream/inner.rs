@@ -206,6 +206,13 @@ impl Inner {
         }
     }
 
+    /// Lets `write` append to the buffer.
+    pub(super) fn append(&mut self, write: impl FnOnce(&mut BytesMut)) -> io::Result<()> {
+        self.write_error()?;
+        write(&mut self.write);
+        Ok(())
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn buffered(&self) -> usize {
         self.write.len()

@@ -206,6 +206,15 @@ impl Guard {
         })
     }
 
+    /// The checked head at the front of `buffer`, taken out whole; `None` if there is none.
+    pub(super) fn take_head(&mut self, buffer: &mut BytesMut) -> Option<Bytes> {
+        let State::Checked { left, then } = self.state else {
+            return None;
+        };
+        self.state = State::after(then);
+        Some(buffer.split_to(left.min(buffer.len())).freeze())
+    }
+
     /// The next piece of the body, taken out of `buffer`; `None` if more has to arrive.
     pub(super) fn frame(&mut self, buffer: &mut BytesMut) -> Result<Option<BodyFrame>, Violation> {
         loop {

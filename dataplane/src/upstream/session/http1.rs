@@ -1,15 +1,17 @@
-//! HTTP/1.1 towards a backend: Pingora's session writes the request and reads the answer's head; the stream's guard
-//! decides where messages end and gives the body out without a copy.
+//! HTTP/1.1 towards a backend: one request and its answer on a connection. The stream's guard decides where messages end
+//! and gives head and body out without a copy.
 
 use std::{fmt, future::poll_fn, io, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header};
-use pingora_core::protocols::http::v1::client::HttpSession;
-use pingora_error::{Error, ErrorType};
+use http::{Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
+use tokio::io::AsyncWriteExt as _;
 
-use super::UpstreamEvent;
+use super::{
+    UpstreamEvent,
+    codec::{self, BodyFraming},
+};
 use crate::{
     stream::{
         BodyFrame, BufferedStream, ReadError, ReadHandle, Transport, WRITE_ROOM, WriteHandle,
@@ -24,13 +26,18 @@ use crate::{
 
 /// One request on a connection of its own. Dropped before its end, it closes the connection.
 pub(crate) struct Http1 {
-    session: HttpSession,
+    stream: Box<BufferedStream>,
     reader: ReadHandle,
     writer: WriteHandle,
     slot: Slot,
     progress: Progress,
     request: Request,
     answer: Answer,
+    framing: BodyFraming,
+    /// The request asked for an upgrade.
+    asked_upgrade: bool,
+    /// The response lets the connection be kept, and for how long at least if it says so.
+    keep_alive: Option<Option<Duration>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +74,11 @@ impl Http1 {
         Self {
             reader: stream.read_handle(),
             writer: stream.write_handle(),
-            session: HttpSession::new(stream),
+            stream,
             slot,
+            framing: BodyFraming::None,
+            asked_upgrade: false,
+            keep_alive: None,
             progress: Progress::NothingSent,
             request: Request::Open,
             answer: Answer::Head,
@@ -79,19 +89,22 @@ impl Http1 {
         &self.writer
     }
 
-    pub(crate) async fn send_head(
+    pub(crate) fn send_head(
         &mut self,
-        mut head: RequestHeader,
+        head: &RequestHeader,
         end: bool,
     ) -> Result<(), UpstreamError> {
-        frame(&mut head, end).map_err(misfit)?;
+        let framing = codec::framing(head, end).map_err(misfit)?;
         self.reader.expect_response(head.method == Method::HEAD);
-        let sent = self.session.write_request_header(Box::new(head)).await;
-        sent.map_err(|error| match error.etype() {
-            ErrorType::InvalidHTTPHeader => misfit(error),
-            _ => self.failure(&error),
-        })?;
+        self.asked_upgrade = head.headers.contains_key(header::UPGRADE);
+        let mut written = Ok(());
+        let appended = self
+            .writer
+            .append(|buffer| written = codec::write_head(buffer, head, framing));
+        written.map_err(misfit)?;
+        appended.map_err(|error| self.failure(&error))?;
         self.progress = Progress::Sent;
+        self.framing = framing;
         if end {
             self.request = Request::Complete;
         }
@@ -102,16 +115,30 @@ impl Http1 {
         if data.is_empty() || self.request != Request::Open {
             return Ok(());
         }
-        let written = self.session.write_body(data).await;
-        match written {
-            Ok(Some(length)) if length == data.len() => {}
-            Ok(_) => return Err(misfit("the body is longer than its content-length")),
-            Err(error) => return self.give_up(&error),
+        if let BodyFraming::Length(left) = &mut self.framing {
+            *left = left.checked_sub(data.len() as u64).ok_or_else(|| {
+                misfit("the body is longer than its content-length").after(self.progress)
+            })?;
         }
-        if self.flush().await.is_err() {
+        if self.write_piece(data).await.is_err() || self.flush().await.is_err() {
+            // That the backend takes no more is no failure yet: it may have answered already.
             self.request = Request::Broken;
         }
         Ok(())
+    }
+
+    async fn write_piece(&mut self, data: &Bytes) -> io::Result<()> {
+        match self.framing {
+            BodyFraming::None => Ok(()),
+            BodyFraming::Length(_) | BodyFraming::Raw => self.stream.write_all(data).await,
+            BodyFraming::Chunked => {
+                self.writer
+                    .append(|buffer| codec::chunk_line(buffer, data.len()))?;
+                self.stream.write_all(data).await?;
+                self.writer
+                    .append(|buffer| buffer.extend_from_slice(b"\r\n"))
+            }
+        }
     }
 
     /// One terminator, once.
@@ -123,27 +150,24 @@ impl Http1 {
             self.request = Request::Closing;
             return Ok(());
         }
-        let written = self.session.finish_body().await;
-        if let Err(error) = written {
-            return self.give_up(&error);
-        }
-        let flushed = self.flush().await.is_ok();
+        let ended = match self.framing {
+            BodyFraming::Length(left) if left > 0 => {
+                return Err(
+                    misfit("the body is shorter than its content-length").after(self.progress)
+                );
+            }
+            BodyFraming::Chunked => self
+                .writer
+                .append(|buffer| buffer.extend_from_slice(b"0\r\n\r\n")),
+            _ => Ok(()),
+        };
+        let flushed = ended.is_ok() && self.flush().await.is_ok();
         self.request = if flushed {
             Request::Complete
         } else {
             Request::Broken
         };
         Ok(())
-    }
-
-    /// Sends nothing more. That the backend takes no more is no failure yet: it may have answered already.
-    fn give_up(&mut self, error: &Error) -> Result<(), UpstreamError> {
-        self.request = Request::Broken;
-        if io_cause(error).is_some() {
-            Ok(())
-        } else {
-            Err(misfit(error).after(self.progress))
-        }
     }
 
     async fn flush(&self) -> io::Result<()> {
@@ -167,27 +191,23 @@ impl Http1 {
         if !arrived.map_err(|error| self.unreadable(&error))? {
             return Err(self.unreadable(&ReadError::Closed));
         }
-        // The whole head has arrived and is checked, so this does not wait.
-        self.session
-            .read_response()
-            .await
-            .map_err(|error| self.failure(&error))?;
-        let Some(head) = self.session.resp_header().cloned() else {
-            return Err(self.unreadable(&ReadError::Closed));
-        };
-        self.take_head(head)
+        let head = self.reader.take_head().as_ref().and_then(codec::read_head);
+        match head {
+            Some(head) => self.take_head(head),
+            None => Err(self.unreadable(&ReadError::Closed)),
+        }
     }
 
     fn take_head(&mut self, head: ResponseHeader) -> Result<UpstreamEvent, UpstreamError> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            if !self.session.was_upgraded() {
+            if !self.asked_upgrade {
                 let error = UpstreamError::new(
                     UpstreamErrorKind::Protocol,
                     "101 to a request that asked for no upgrade",
                 );
                 return Err(error.after(self.progress));
             }
-            self.session.maybe_upgrade_body_writer();
+            self.framing = BodyFraming::Raw;
             self.reader.begin_tunnel();
             self.answer = Answer::Tunnel;
             self.request = Request::Open;
@@ -197,6 +217,7 @@ impl Http1 {
             return Ok(UpstreamEvent::Informational(head));
         }
         let end = self.reader.message_is_complete();
+        self.keep_alive = codec::keeps_alive(&head).then(|| promised_keep_alive(&head));
         self.answer = if end { Answer::Complete } else { Answer::Body };
         Ok(UpstreamEvent::Head(head, end))
     }
@@ -222,7 +243,7 @@ impl Http1 {
             tokio::select! {
                 biased;
                 frame = poll_fn(|cx| self.reader.poll_frame(cx)) => return self.tunnelled(frame),
-                () = self.session.shutdown() => self.request = Request::Complete,
+                _ = self.stream.shutdown() => self.request = Request::Complete,
             }
         }
         let frame = poll_fn(|cx| self.reader.poll_frame(cx)).await;
@@ -243,46 +264,31 @@ impl Http1 {
     }
 
     /// The connection for the pool, if both messages are complete, nothing is left over and both sides keep it.
-    pub(crate) fn into_idle(mut self) -> Option<Idle> {
-        self.session.respect_keepalive();
+    pub(crate) fn into_idle(self) -> Option<Idle> {
+        let keep_alive = self.keep_alive?;
         let reusable = self.request == Request::Complete
             && self.answer == Answer::Complete
-            && self.session.will_keepalive()
             && self.reader.message_is_complete()
             && !self.reader.has_unread()
             && self.writer.buffered() == 0;
-        if !reusable {
-            return None;
-        }
-        let keep_alive = self.session.resp_header().and_then(promised_keep_alive);
-        self.into_connection(keep_alive)
+        reusable.then(|| self.into_connection(keep_alive))
     }
 
     /// The connection for the pool if no request was sent on it.
     pub(crate) fn into_unused(self) -> Option<Idle> {
-        if self.progress == Progress::NothingSent {
-            self.into_connection(None)
-        } else {
-            None
+        (self.progress == Progress::NothingSent).then(|| self.into_connection(None))
+    }
+
+    fn into_connection(self, keep_alive: Option<Duration>) -> Idle {
+        Idle {
+            stream: self.stream,
+            slot: self.slot,
+            keep_alive,
         }
     }
 
-    fn into_connection(self, keep_alive: Option<Duration>) -> Option<Idle> {
-        let stream = self.session.into_inner().into_any().downcast().ok()?;
-        Some(Idle {
-            stream,
-            slot: self.slot,
-            keep_alive,
-        })
-    }
-
-    fn failure(&self, error: &Error) -> UpstreamError {
-        let kind = match (io_cause(error), error.etype()) {
-            (Some(io), _) => io_kind(io),
-            (None, ErrorType::ConnectionClosed) => UpstreamErrorKind::Closed,
-            (None, _) => UpstreamErrorKind::Protocol,
-        };
-        UpstreamError::new(kind, error).after(self.progress)
+    fn failure(&self, error: &io::Error) -> UpstreamError {
+        UpstreamError::new(io_kind(error), error).after(self.progress)
     }
 
     fn unreadable(&self, error: &ReadError) -> UpstreamError {
@@ -293,26 +299,6 @@ impl Http1 {
         };
         UpstreamError::new(kind, error).after(self.progress)
     }
-}
-
-/// Sets version and framing (RFC 9112 6). Upgrade requests keep theirs: they have no body.
-fn frame(head: &mut RequestHeader, end: bool) -> Result<(), Box<Error>> {
-    head.set_version(Version::HTTP_11);
-    if end {
-        head.remove_header(&header::TRANSFER_ENCODING);
-        let expects_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-        if expects_length && !head.headers.contains_key(header::CONTENT_LENGTH) {
-            head.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))?;
-        }
-    } else if !head.headers.contains_key(header::CONTENT_LENGTH)
-        && !head.headers.contains_key(header::UPGRADE)
-    {
-        head.insert_header(
-            header::TRANSFER_ENCODING,
-            HeaderValue::from_static("chunked"),
-        )?;
-    }
-    Ok(())
 }
 
 /// `Keep-Alive: timeout=5` (RFC 2068 19.7.1.1, which servers still send).
@@ -332,10 +318,6 @@ pub(super) async fn room(writer: &WriteHandle) {
 
 fn misfit(reason: impl fmt::Display) -> UpstreamError {
     UpstreamError::new(UpstreamErrorKind::Request, reason)
-}
-
-fn io_cause(error: &Error) -> Option<&io::Error> {
-    error.cause.as_deref()?.downcast_ref()
 }
 
 /// What an I/O error of an established connection means.

@@ -1,5 +1,6 @@
 //! One request and its answer on a connection to a backend, whatever the HTTP version.
 
+mod codec;
 pub(super) mod http1;
 pub(super) mod http2;
 
@@ -83,10 +84,10 @@ impl Upstream {
     ///
     /// The head is in HTTP/1.1's shape (`Host`, origin-form target) without connection-level fields, but for those of
     /// an upgrade. Version, framing and HTTP/2's pseudo-fields are set here.
-    pub async fn send_head(&mut self, head: RequestHeader, end: bool) -> Result<(), UpstreamError> {
+    pub fn send_head(&mut self, head: &RequestHeader, end: bool) -> Result<(), UpstreamError> {
         let sent = match &mut self.session {
-            Session::Http1(session) => session.send_head(head, end).await,
-            Session::Http2(session) => session.send_head(head, end),
+            Session::Http1(session) => session.send_head(head, end),
+            Session::Http2(session) => session.send_head(head.clone(), end),
         };
         sent.map_err(|error| self.locate(error))
     }

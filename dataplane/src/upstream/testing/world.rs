@@ -123,7 +123,7 @@ pub(crate) fn request(method: &str) -> RequestHeader {
 pub(crate) async fn exchange(
     upstream: &mut Upstream,
 ) -> Result<(ResponseHeader, Vec<u8>), UpstreamError> {
-    upstream.send_head(request("GET"), true).await?;
+    upstream.send_head(&request("GET"), true)?;
     answer(upstream).await
 }
 

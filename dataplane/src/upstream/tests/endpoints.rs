@@ -20,10 +20,7 @@ async fn an_endpoint_that_is_removed_finishes_what_it_has_and_gets_nothing_new()
     let (old, new) = (Backend::start(|_| Reply::Held(OK)), Backend::ok());
     let world = World::new(&[old.address]);
     let mut upstream = world.open().await.expect("a session");
-    upstream
-        .send_head(request("GET"), true)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("GET"), true).expect("sent");
 
     world.set_endpoints(vec![ready(new.address)]);
     for _ in 0..10 {

@@ -29,7 +29,7 @@ async fn bodies_are_framed_by_length_or_in_chunks() {
     let mut upstream = world.open().await.expect("a session");
     let mut head = request("PUT");
     head.insert_header("content-length", "10").expect("field");
-    upstream.send_head(head, false).await.expect("sent");
+    upstream.send_head(&head, false).expect("sent");
     send_body(&mut upstream, 2, &Bytes::from_static(b"hello"))
         .await
         .expect("sent");
@@ -37,10 +37,7 @@ async fn bodies_are_framed_by_length_or_in_chunks() {
     upstream.finish();
 
     let mut upstream = world.open().await.expect("a session");
-    upstream
-        .send_head(request("PUT"), false)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("PUT"), false).expect("sent");
     send_body(&mut upstream, 2, &Bytes::from_static(b"hello"))
         .await
         .expect("sent");
@@ -48,10 +45,7 @@ async fn bodies_are_framed_by_length_or_in_chunks() {
     upstream.finish();
 
     let mut upstream = world.open().await.expect("a session");
-    upstream
-        .send_head(request("POST"), true)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("POST"), true).expect("sent");
     answer(&mut upstream).await.expect("an answer");
     upstream.finish();
 
@@ -89,10 +83,7 @@ async fn informational_heads_come_first_and_trailers_last() {
         HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n";
     let backend = Backend::start(|_| Reply::Send(ANSWER));
     let (world, mut upstream) = session(&backend).await;
-    upstream
-        .send_head(request("GET"), true)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("GET"), true).expect("sent");
     let UpstreamEvent::Informational(hints) = upstream.read_event().await.expect("hints") else {
         panic!("hints")
     };
@@ -118,10 +109,7 @@ async fn the_answer_to_head_has_no_body() {
     let backend =
         Backend::start(|_| Reply::Send("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n"));
     let (world, mut upstream) = session(&backend).await;
-    upstream
-        .send_head(request("HEAD"), true)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("HEAD"), true).expect("sent");
     let event = upstream.read_event().await.expect("a head");
     assert!(matches!(event, UpstreamEvent::Head(_, true)), "{event:?}");
     upstream.finish();
@@ -135,7 +123,7 @@ async fn an_answer_before_the_end_of_the_request_costs_the_connection() {
     let (world, mut upstream) = session(&backend).await;
     let mut head = request("PUT");
     head.insert_header("content-length", "4").expect("field");
-    upstream.send_head(head, false).await.expect("sent");
+    upstream.send_head(&head, false).expect("sent");
     // The test's backend waits for the body, so it gets a body; but the request is never said to be complete.
     upstream
         .send_body(Bytes::from_static(b"body"))
@@ -166,7 +154,7 @@ async fn an_answer_is_read_although_the_backend_takes_no_more() {
     let mut head = request("PUT");
     head.insert_header("content-length", "8388608")
         .expect("field");
-    upstream.send_head(head, false).await.expect("sent");
+    upstream.send_head(&head, false).expect("sent");
     send_body(&mut upstream, 256, &Bytes::from(vec![7; 32 * 1024]))
         .await
         .expect("given up silently");
@@ -186,7 +174,7 @@ async fn a_body_that_does_not_fit_its_length_is_told() {
         let mut upstream = world.open().await.expect("a session");
         let mut head = request("PUT");
         head.insert_header("content-length", "10").expect("field");
-        upstream.send_head(head, false).await.expect("sent");
+        upstream.send_head(&head, false).expect("sent");
         let error = send_body(&mut upstream, pieces, &Bytes::from_static(b"hello")).await;
         assert_eq!(error.expect_err("told").kind, UpstreamErrorKind::Request);
         upstream.finish();
@@ -212,7 +200,7 @@ async fn an_upgrade_opens_a_tunnel_that_either_side_may_end() {
     let mut head = request("GET");
     head.insert_header("connection", "upgrade").expect("field");
     head.insert_header("upgrade", "websocket").expect("field");
-    upstream.send_head(head, true).await.expect("sent");
+    upstream.send_head(&head, true).expect("sent");
     let event = upstream.read_event().await.expect("a head");
     assert!(
         matches!(&event, UpstreamEvent::Head(head, false) if head.status == 101),
@@ -282,10 +270,7 @@ async fn malformed_and_truncated_answers_are_told_apart() {
 async fn a_request_that_is_dropped_closes_its_connection() {
     let backend = Backend::start(|_| Reply::Held(OK));
     let (_world, mut upstream) = session(&backend).await;
-    upstream
-        .send_head(request("GET"), true)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("GET"), true).expect("sent");
     let mut event = Box::pin(upstream.read_event());
     tokio::select! {
         biased;
@@ -308,7 +293,7 @@ async fn a_body_larger_than_all_buffers_passes_both_ways_at_once() {
     let mut head = request("GET");
     head.insert_header("connection", "upgrade").expect("field");
     head.insert_header("upgrade", "echo").expect("field");
-    upstream.send_head(head, true).await.expect("sent");
+    upstream.send_head(&head, true).expect("sent");
     upstream.read_event().await.expect("a head");
 
     let piece = Bytes::from(vec![7; 32 * 1024]);

@@ -88,10 +88,7 @@ async fn bodies_and_trailers_pass_both_ways_at_once() {
     let backend = Http2Backend::start(100).await;
     let world = world(&backend);
     let mut upstream = world.open().await.expect("a session");
-    upstream
-        .send_head(request("POST"), false)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("POST"), false).expect("sent");
     let piece = Bytes::from(vec![7; 16 * 1024]);
     let (writer, mut sent, mut echoed) = (upstream.writer(), 0, 0);
     while sent < PIECES || echoed < 2 + PIECES * piece.len() {
@@ -133,8 +130,8 @@ async fn a_request_that_is_dropped_resets_its_stream_only() {
         world.open().await.expect("a session"),
         world.open().await.expect("a session"),
     );
-    stays.send_head(request("GET"), true).await.expect("sent");
-    goes.send_head(request("GET"), true).await.expect("sent");
+    stays.send_head(&request("GET"), true).expect("sent");
+    goes.send_head(&request("GET"), true).expect("sent");
     backend.seen(2).await;
     drop(goes);
     assert_eq!(backend.reset().await, h2::Reason::CANCEL);
@@ -149,7 +146,7 @@ async fn after_goaway_requests_finish_and_new_ones_get_a_new_connection() {
     let world = world(&backend);
     backend.hold();
     let mut old = world.open().await.expect("a session");
-    old.send_head(request("GET"), true).await.expect("sent");
+    old.send_head(&request("GET"), true).expect("sent");
     backend.seen(1).await;
     backend.go_away();
     // The GOAWAY is seen when the pooled connection is refused for new streams.
@@ -159,7 +156,7 @@ async fn after_goaway_requests_finish_and_new_ones_get_a_new_connection() {
         tokio::task::yield_now().await;
         new = world.open().await.expect("a session");
     }
-    new.send_head(request("GET"), true).await.expect("sent");
+    new.send_head(&request("GET"), true).expect("sent");
     backend.seen(2).await;
     backend.release();
     answer(&mut old).await.expect("not cut");
@@ -228,10 +225,7 @@ async fn the_answer_may_end_before_the_request() {
     let backend = Http2Backend::start(100).await;
     let world = world(&backend);
     let mut upstream = world.open().await.expect("a session");
-    upstream
-        .send_head(request("POST"), false)
-        .await
-        .expect("sent");
+    upstream.send_head(&request("POST"), false).expect("sent");
     let event = upstream.read_event().await.expect("a head");
     assert!(matches!(event, UpstreamEvent::Head(_, false)), "{event:?}");
     upstream.finish_body(None).await.expect("finished");

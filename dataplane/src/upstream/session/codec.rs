@@ -1,0 +1,190 @@
+//! The bytes of HTTP/1.1 towards a backend: requests written, response heads read.
+//!
+//! Pingora's client session does the same and more; it parses the head that the guard has checked a second time, clones
+//! it, and allocates a body buffer per response. Here a head is written from a reference, straight into the stream's
+//! buffer, and read without copying its values.
+
+use std::fmt::Write as _;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, Version, header};
+use pingora_http::{RequestHeader, ResponseHeader, header_value_from_raw};
+
+use crate::stream::guard::MAX_FIELDS;
+
+/// How a request's body is delimited (RFC 9112 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyFraming {
+    /// There is none.
+    None,
+    /// So many bytes are left.
+    Length(u64),
+    /// Chunked.
+    Chunked,
+    /// A tunnel: bytes as they are.
+    Raw,
+}
+
+/// The request cannot be written: its target or length would be read as something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request cannot be written in HTTP/1.1: {0}")]
+pub(super) struct Unwritable(&'static str);
+
+/// How the body of a request with this head will be delimited. An upgrade has none before the backend agrees.
+pub(super) fn framing(head: &RequestHeader, end: bool) -> Result<BodyFraming, Unwritable> {
+    if end || head.headers.contains_key(header::UPGRADE) {
+        return Ok(BodyFraming::None);
+    }
+    match head.headers.get(header::CONTENT_LENGTH) {
+        None => Ok(BodyFraming::Chunked),
+        Some(length) => length
+            .to_str()
+            .ok()
+            // `parse` alone would take a plus sign.
+            .filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|length| length.parse().ok())
+            .map(BodyFraming::Length)
+            .ok_or(Unwritable("content-length is no number")),
+    }
+}
+
+/// Appends a request's head with the fields of its framing.
+pub(super) fn write_head(
+    buffer: &mut BytesMut,
+    head: &RequestHeader,
+    framing: BodyFraming,
+) -> Result<(), Unwritable> {
+    let target = head.raw_path();
+    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(Unwritable("the target holds a space or control character"));
+    }
+    buffer.reserve(512);
+    buffer.put_slice(head.method.as_str().as_bytes());
+    buffer.put_u8(b' ');
+    buffer.put_slice(target);
+    buffer.put_slice(b" HTTP/1.1\r\n");
+    head.header_to_h1_wire(buffer);
+    let expects_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match framing {
+        BodyFraming::Chunked => buffer.put_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::None
+            if expects_length && !head.headers.contains_key(header::CONTENT_LENGTH) =>
+        {
+            buffer.put_slice(b"Content-Length: 0\r\n");
+        }
+        BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Raw => {}
+    }
+    buffer.put_slice(b"\r\n");
+    Ok(())
+}
+
+/// The line in front of a chunk of `length` bytes.
+pub(super) fn chunk_line(buffer: &mut BytesMut, length: usize) {
+    // Writing to a buffer in memory cannot fail.
+    _ = write!(buffer, "{length:x}\r\n");
+}
+
+/// Reads a head that the guard has checked. `None` would be a disagreement with the guard.
+pub(super) fn read_head(bytes: &Bytes) -> Option<ResponseHeader> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut fields);
+    response.parse(bytes).ok()?;
+    let status = StatusCode::from_u16(response.code?).ok()?;
+    let mut head = ResponseHeader::build(status, Some(response.headers.len())).ok()?;
+    head.set_version(match response.version? {
+        0 => Version::HTTP_10,
+        _ => Version::HTTP_11,
+    });
+    for field in response.headers.iter() {
+        // The guard let no byte pass that a value may not hold.
+        let value = header_value_from_raw(bytes.slice_ref(field.value));
+        head.append_header(field.name.to_owned(), value).ok()?;
+    }
+    Some(head)
+}
+
+/// Whether the connection can carry another request after this response (RFC 9112 9.3).
+pub(super) fn keeps_alive(head: &ResponseHeader) -> bool {
+    let says = |token| connection_has(&head.headers, token);
+    match head.version {
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive") && !says("close"),
+    }
+}
+
+fn connection_has(headers: &HeaderMap, token: &str) -> bool {
+    let fields = headers.get_all(header::CONNECTION);
+    let mut tokens = fields
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(head: &RequestHeader, end: bool) -> Result<String, Unwritable> {
+        let mut buffer = BytesMut::new();
+        write_head(&mut buffer, head, framing(head, end)?)?;
+        Ok(String::from_utf8(buffer.to_vec()).unwrap())
+    }
+
+    fn request(method: &str, path: &[u8], fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build(method, path, None).unwrap();
+        for (name, value) in fields {
+            head.append_header(*name, *value).unwrap();
+        }
+        head
+    }
+
+    #[test]
+    fn a_body_is_always_delimited() {
+        let get = request("GET", b"/a?b", &[("Host", "h")]);
+        assert_eq!(
+            written(&get, true).unwrap(),
+            "GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
+        );
+        let post = request("POST", b"/", &[]);
+        assert!(
+            written(&post, true)
+                .unwrap()
+                .contains("\r\nContent-Length: 0\r\n\r\n")
+        );
+        assert!(
+            written(&post, false)
+                .unwrap()
+                .contains("\r\nTransfer-Encoding: chunked\r\n\r\n")
+        );
+        let sized = request("PUT", b"/", &[("content-length", "3")]);
+        assert_eq!(framing(&sized, false), Ok(BodyFraming::Length(3)));
+        assert!(!written(&sized, false).unwrap().contains("chunked"));
+        let odd = request("PUT", b"/", &[("content-length", "+3")]);
+        assert!(framing(&odd, false).is_err());
+    }
+
+    #[test]
+    fn nothing_that_splits_a_request_is_written() {
+        for target in [b"/a b".as_slice(), b"/a\r\nx: y", b"/\0", b"/\x7f"] {
+            let is_written = RequestHeader::build("GET", target, None)
+                .is_ok_and(|head| written(&head, true).is_ok());
+            assert!(!is_written, "{target:?}");
+        }
+    }
+
+    #[test]
+    fn reads_heads_and_keep_alive() {
+        let bytes = Bytes::from_static(
+            b"HTTP/1.1 204 None\r\nX-A: 1\r\nx-a: 2\r\nConnection: a, Close\r\n\r\n",
+        );
+        let head = read_head(&bytes).unwrap();
+        assert_eq!(head.status, 204);
+        assert_eq!(head.headers.get_all("x-a").iter().count(), 2);
+        assert!(!keeps_alive(&head));
+        let old = read_head(&Bytes::from_static(b"HTTP/1.0 200 OK\r\n\r\n")).unwrap();
+        assert!(!keeps_alive(&old));
+        let kept = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n";
+        assert!(keeps_alive(&read_head(&Bytes::from_static(kept)).unwrap()));
+    }
+}
