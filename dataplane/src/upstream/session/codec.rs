@@ -98,7 +98,8 @@ pub(super) fn read_head(bytes: &Bytes) -> Option<ResponseHeader> {
     for field in response.headers.iter() {
         // The guard let no byte pass that a value may not hold.
         let value = header_value_from_raw(bytes.slice_ref(field.value));
-        head.append_header(field.name.to_owned(), value).ok()?;
+        let name = bytes.slice_ref(field.name.as_bytes());
+        head.append_header(name, value).ok()?;
     }
     Some(head)
 }
