@@ -94,10 +94,12 @@ impl Failover {
             let backends = (0..ENDPOINTS)
                 .map(|number| Backend::start(&format!("backend-{number}")))
                 .collect::<Result<Vec<_>>>()?;
-            let proxy = Proxy::start(&binary, &table_of(&backends)?, folder.path(), &[]).await?;
+            let mut proxy =
+                Proxy::start(&binary, &table_of(&backends)?, folder.path(), &[]).await?;
             let outcome = LocalSet::new()
                 .run_until(run(proxy.http, &backends[0], death, duration, phase))
                 .await?;
+            proxy.service.expect_running()?;
             let requests: Vec<u64> = backends.iter().map(Backend::requests).collect();
             let share = f64::from(outcome.failed()) / f64::from(outcome.sent);
             let allowed = if self.quick {

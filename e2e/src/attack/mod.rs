@@ -69,9 +69,7 @@ impl Attack {
             }
         };
         floods::run(&proxy, strength, &mut tally).await?;
-        tally.check(proxy.service.is_running(), || {
-            "the proxy has ended".to_owned()
-        });
+        proxy.service.expect_running()?;
         tally.close()
     }
 }

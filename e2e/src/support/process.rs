@@ -72,9 +72,7 @@ impl Service {
         let deadline = Instant::now() + PATIENCE;
         for address in addresses {
             while TcpStream::connect(address).await.is_err() {
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("{} ended with {status}:\n{}", self.name, self.log());
-                }
+                self.expect_running()?;
                 if Instant::now() > deadline {
                     bail!(
                         "{} does not listen on {address}:\n{}",
@@ -126,9 +124,12 @@ impl Service {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Whether it still runs.
-    pub(crate) fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// An error that tells its last words if it has ended.
+    pub(crate) fn expect_running(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("{} ended with {status}:\n{}", self.name, self.log()),
+        }
     }
 
     /// Sends `signal` to the first process only, as an operator does.
