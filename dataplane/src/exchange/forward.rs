@@ -260,15 +260,15 @@ impl<'s> Exchange<'s> {
         .run()
         .await
     }
+}
 
-    /// Turns the backend's head into the client's: the hop ends, filters of backend and rule apply.
-    pub(super) fn response_head(&self, head: &mut ResponseHeader, request: &Request<'_>) {
-        head::strip_response(head);
-        for modifier in &request.backend.response {
-            modifier.apply_response(head);
-        }
-        super::respond_filters(head, request.plan, request.cors.as_ref());
+/// Turns the backend's head into the client's: the hop ends, filters of backend and rule apply.
+pub(super) fn response_head(head: &mut ResponseHeader, request: &Request<'_>) {
+    head::strip_response(head);
+    for modifier in &request.backend.response {
+        modifier.apply_response(head);
     }
+    super::respond_filters(head, request.plan, request.cors.as_ref());
 }
 
 /// What the parts of one attempt share.

@@ -23,7 +23,7 @@ use self::{
     record::Record,
 };
 use crate::{
-    downstream::{Connection, Downstream, DownstreamError},
+    downstream::{Connection, Downstream},
     filter::{
         cors::CorsOutcome,
         redirect::{self, RedirectedRequest},
@@ -251,13 +251,19 @@ impl<'s> Exchange<'s> {
         downstream
             .send_head(head, without_body)
             .await
-            .map_err(reason_of)?;
+            .map_err(|error| error.reason())?;
         if !without_body {
             self.record.sent(body.len());
-            downstream.send_body(body).await.map_err(reason_of)?;
-            downstream.finish(None).await.map_err(reason_of)?;
+            downstream
+                .send_body(body)
+                .await
+                .map_err(|error| error.reason())?;
+            downstream
+                .finish(None)
+                .await
+                .map_err(|error| error.reason())?;
         }
-        downstream.flushed().await.map_err(reason_of)
+        downstream.flushed().await.map_err(|error| error.reason())
     }
 
     /// An answer without a body.
@@ -267,8 +273,11 @@ impl<'s> Exchange<'s> {
         head: ResponseHeader,
     ) -> Result<(), Reason> {
         self.record.status(head.status);
-        downstream.send_head(head, true).await.map_err(reason_of)?;
-        downstream.flushed().await.map_err(reason_of)
+        downstream
+            .send_head(head, true)
+            .await
+            .map_err(|error| error.reason())?;
+        downstream.flushed().await.map_err(|error| error.reason())
     }
 }
 
@@ -280,8 +289,4 @@ fn respond_filters(head: &mut ResponseHeader, plan: &PreparedRoute, cors: Option
     if let (Some(policy), Some(outcome)) = (&plan.cors, cors) {
         policy.apply_response(outcome, head);
     }
-}
-
-fn reason_of(error: DownstreamError) -> Reason {
-    error.reason()
 }

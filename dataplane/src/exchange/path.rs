@@ -58,7 +58,7 @@ fn decode(path: &[u8]) -> Result<String, BadPath> {
 fn push_decoded(path: &mut String, byte: u8) -> Result<(), BadPath> {
     match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            path.push(char::from(byte))
+            path.push(char::from(byte));
         }
         0 | b'\\' => return Err(BadPath),
         _ => push_encoded(path, byte),

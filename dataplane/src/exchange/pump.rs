@@ -8,7 +8,7 @@ use pingora_http::ResponseHeader;
 
 use super::{
     Exchange,
-    forward::{Attempt, Failure},
+    forward::{Attempt, Failure, response_head},
     head::Upgrade,
     retry::Replay,
 };
@@ -73,9 +73,9 @@ impl Pump<'_, '_> {
                     return Err(self.upstream_failed(&error));
                 }
                 Step::Body(Ok(frame)) => self.body(frame).await?,
-                Step::Body(Err(error)) => return Err(client_failed(error)),
+                Step::Body(Err(error)) => return Err(client_failed(&error)),
                 Step::DownstreamRoom(Err(error)) | Step::Gone(error) => {
-                    return Err(client_failed(error));
+                    return Err(client_failed(&error));
                 }
                 Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom => {}
                 Step::Idle => return Err(Failure::last(Reason::StreamIdle)),
@@ -95,10 +95,10 @@ impl Pump<'_, '_> {
                 .map_err(|error| self.upstream_failed(&error))?;
         }
         match self.replay.ended().cloned() {
-            Some(trailers) if !self.request_done => {
+            Some(end) if !self.request_done => {
                 self.request_done = true;
                 self.upstream
-                    .finish_body(trailers)
+                    .finish_body(end.trailers)
                     .await
                     .map_err(|error| self.upstream_failed(&error))
             }
@@ -116,7 +116,7 @@ impl Pump<'_, '_> {
                     self.downstream
                         .send_head(head, false)
                         .await
-                        .map_err(client_failed)?;
+                        .map_err(|error| client_failed(&error))?;
                 }
                 Ok(false)
             }
@@ -129,18 +129,21 @@ impl Pump<'_, '_> {
                 self.downstream
                     .send_body(data)
                     .await
-                    .map_err(client_failed)?;
+                    .map_err(|error| client_failed(&error))?;
                 Ok(false)
             }
             UpstreamEvent::Trailers(trailers) => {
                 self.downstream
                     .finish(Some(trailers))
                     .await
-                    .map_err(client_failed)?;
+                    .map_err(|error| client_failed(&error))?;
                 Ok(true)
             }
             UpstreamEvent::End => {
-                self.downstream.finish(None).await.map_err(client_failed)?;
+                self.downstream
+                    .finish(None)
+                    .await
+                    .map_err(|error| client_failed(&error))?;
                 Ok(true)
             }
         }
@@ -161,12 +164,12 @@ impl Pump<'_, '_> {
         if let Some(handshake) = self.attempt.handshake {
             handshake.complete(&mut head).map_err(Failure::last)?;
         }
-        self.exchange.response_head(&mut head, request);
+        response_head(&mut head, request);
         self.exchange.record.status(head.status);
         self.downstream
             .send_head(head, end)
             .await
-            .map_err(client_failed)?;
+            .map_err(|error| client_failed(&error))?;
         if switched {
             // The client's side of the tunnel opens only now: nothing it sent before reached the backend.
             self.request_done = false;
@@ -230,6 +233,6 @@ async fn client(downstream: &mut Downstream, request_done: bool) -> Step {
     }
 }
 
-fn client_failed(error: DownstreamError) -> Failure {
+fn client_failed(error: &DownstreamError) -> Failure {
     Failure::last(error.reason())
 }

@@ -39,7 +39,7 @@ pub(super) struct Record<'s> {
     attempts: u32,
 }
 
-impl<'s> Record<'s> {
+impl Record<'_> {
     /// Begins with the request's head.
     pub(super) fn begin(worker: &Worker, connection: &Connection, head: &RequestHeader) -> Self {
         worker.metrics.request_started();

@@ -120,6 +120,13 @@ fn backoff(base: Duration, made: u32) -> Duration {
     full.mul_f64(1.0 - fastrand::f64() / 2.0)
 }
 
+/// The end of a request's body.
+#[derive(Clone, Debug)]
+pub struct BodyEnd {
+    /// Trailers, if there were any.
+    pub trailers: Option<HeaderMap>,
+}
+
 /// The request's body as far as it was read: kept for a repeat where the route retries.
 #[derive(Debug)]
 pub struct Replay {
@@ -127,7 +134,7 @@ pub struct Replay {
     lost: bool,
     chunks: Vec<Bytes>,
     bytes: usize,
-    end: Option<Option<HeaderMap>>,
+    end: Option<BodyEnd>,
 }
 
 impl Replay {
@@ -155,11 +162,11 @@ impl Replay {
 
     /// Remembers that the body is complete.
     pub fn end(&mut self, trailers: Option<HeaderMap>) {
-        self.end = Some(trailers);
+        self.end = Some(BodyEnd { trailers });
     }
 
-    /// The body's end with its trailers, once it was read.
-    pub fn ended(&self) -> Option<&Option<HeaderMap>> {
+    /// The body's end, once it was read.
+    pub fn ended(&self) -> Option<&BodyEnd> {
         self.end.as_ref()
     }
 

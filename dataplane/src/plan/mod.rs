@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use portcullis_routing::{
-    Backend, ClusterKey, Filter, Route, RouteAction, RouteKey, WeightedCluster,
+    Backend, ClusterKey, Filter, Millis, Route, RouteAction, RouteKey, WeightedCluster,
     filter::{Mirror, Redirect},
 };
 
@@ -100,16 +100,8 @@ impl PreparedRoute {
             response: rule.response.into(),
             mirrors: rule.mirrors.into(),
             action: PreparedAction::prepare(&route.action)?,
-            request_timeout: route
-                .policy
-                .timeouts
-                .request
-                .map(|millis| millis.duration()),
-            backend_timeout: route
-                .policy
-                .timeouts
-                .backend_request
-                .map(|millis| millis.duration()),
+            request_timeout: route.policy.timeouts.request.map(Millis::duration),
+            backend_timeout: route.policy.timeouts.backend_request.map(Millis::duration),
             retry: route
                 .policy
                 .retry
@@ -204,13 +196,13 @@ impl Filters {
         for filter in filters {
             match filter {
                 Filter::RequestHeaders(modifier) => {
-                    request_headers.push(PreparedModifier::prepare(modifier)?)
+                    request_headers.push(PreparedModifier::prepare(modifier)?);
                 }
                 Filter::ResponseHeaders(modifier) => {
-                    prepared.response.push(PreparedModifier::prepare(modifier)?)
+                    prepared.response.push(PreparedModifier::prepare(modifier)?);
                 }
                 Filter::UrlRewrite(rewrite) => {
-                    prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?)
+                    prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?);
                 }
                 Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
                 Filter::Cors(cors) => prepared.cors = Some(PreparedCors::prepare(cors)?),

@@ -37,7 +37,7 @@ async fn the_backends_headers_come_after_the_rules() {
                 }),
             ];
         });
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let answer = proxy.get("a", "/").await;
     assert_eq!(answer.header("x-to"), "rule");
     assert!(!answer.headers.contains_key("x-backend"));
@@ -58,7 +58,7 @@ async fn rewrites_host_and_path() {
     let table = TableBuilder::default()
         .cluster("b", &[backend.address])
         .route("/old", "b", table::with_filter(Filter::UrlRewrite(rewrite)));
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     proxy.get("outer.example", "/old/x?q=1").await;
     let seen = backend.only();
     assert_eq!(seen.target, "/new/x?q=1");
@@ -76,8 +76,7 @@ async fn redirects_without_asking_a_backend() {
         status: 308,
     };
     let proxy =
-        Proxy::start(TableBuilder::default().action("/", RouteAction::Redirect(redirect), |_| {}))
-            .await;
+        Proxy::start(TableBuilder::default().action("/", RouteAction::Redirect(redirect), |_| {}));
     let answer = proxy.get("a.example:8080", "/here?q=1").await;
     assert_eq!(answer.status, 308);
     assert_eq!(answer.header("location"), "https://a.example/there?q=1");
@@ -96,7 +95,7 @@ async fn cors_answers_preflights_and_marks_responses() {
     let table = TableBuilder::default()
         .cluster("b", &[backend.address])
         .route("/", "b", table::with_filter(Filter::Cors(cors)));
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let mut preflight = client::request("OPTIONS", "a", "/", "");
     preflight
         .headers_mut()
@@ -148,7 +147,7 @@ async fn mirrors_get_the_whole_request() {
                 mirror("never", 1, 1),
             ];
         });
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let answer = proxy
         .send(client::request("POST", "a", "/x?q", "body"))
         .await;
@@ -183,9 +182,9 @@ async fn a_mirror_that_hangs_delays_nobody() {
         .cluster("main", &[main.address])
         .cluster("slow", &[slow.address])
         .action("/", RouteAction::Forward(vec![weighted]), |route| {
-            route.filters = vec![mirror("slow", 1, 1)]
+            route.filters = vec![mirror("slow", 1, 1)];
         });
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     for _ in 0..10 {
         assert_eq!(
             proxy

@@ -13,7 +13,7 @@ async fn forwards_to_the_backend_of_the_longest_prefix() {
         .cluster("two", &[two.address])
         .route("/", "one", |_| {})
         .route("/two", "two", |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     assert_eq!(proxy.get("a.example", "/x").await.text(), "one");
     assert_eq!(proxy.get("a.example", "/two/y?q=1").await.text(), "two");
     let seen = two.only();
@@ -34,7 +34,7 @@ async fn http2_clients_and_backends_mix_with_http1() {
         .h2c_cluster("h2", &[backend.address])
         .route("/h1", "h1", |_| {})
         .route("/h2", "h2", |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let body = Bytes::from(vec![b'x'; 300_000]);
     for path in ["/h1", "/h2"] {
         let post = || client::request("POST", "a.example", path, body.clone());
@@ -53,7 +53,7 @@ async fn bodies_stream_both_ways_at_once() {
         .h2c_cluster("h2", &[backend.address])
         .route("/echo/1", "h1", |_| {})
         .route("/echo/2", "h2", |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     // Far more than all buffers on the way: an echo of this size deadlocks if one direction waits for the other.
     let body = Bytes::from(
         (0..16 << 20)
@@ -77,8 +77,7 @@ async fn connections_to_the_backend_are_reused() {
         TableBuilder::default()
             .cluster("b", &[backend.address])
             .route("/", "b", |_| {}),
-    )
-    .await;
+    );
     for _ in 0..20 {
         assert_eq!(proxy.get("a", "/").await.status, 200);
     }
@@ -106,7 +105,7 @@ async fn every_error_says_its_reason() {
         .route("/gone", "gone", |_| {})
         .action("/invalid", RouteAction::Forward(vec![invalid]), |_| {})
         .action("/none", RouteAction::Forward(vec![]), |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     for (path, status, reason) in [
         ("/nowhere", 404, "no_route"),
         ("/empty", 503, "no_endpoint"),
@@ -133,7 +132,7 @@ async fn shares_follow_the_weights() {
         .cluster("one", &[one.address])
         .cluster("two", &[two.address])
         .action("/", split, |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     for _ in 0..200 {
         assert_eq!(proxy.get("a", "/").await.status, 200);
     }
@@ -148,7 +147,7 @@ async fn a_body_beyond_the_limit_is_refused() {
         .settings(|settings| settings.limits.max_body_bytes = Some(10))
         .cluster("b", &[backend.address])
         .route("/", "b", |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let small = proxy
         .send(client::request("POST", "a", "/", "0123456789"))
         .await;
@@ -172,8 +171,7 @@ async fn a_client_that_leaves_takes_its_request_along() {
         TableBuilder::default()
             .cluster("b", &[backend.address])
             .route("/", "b", |_| {}),
-    )
-    .await;
+    );
     let address = proxy.address(80);
     let request =
         tokio::spawn(async move { client::http1(address, client::get("a", "/hang")).await });

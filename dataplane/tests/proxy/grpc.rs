@@ -53,8 +53,7 @@ async fn streams_and_trailers_pass_both_ways() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
     let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -71,11 +70,11 @@ async fn streams_and_trailers_pass_both_ways() {
         assert_eq!(body.data().await.unwrap().unwrap(), message);
         body.flow_control().release_capacity(message.len()).unwrap();
     }
-    let sent = HeaderMap::from_iter([(
+    let ours = HeaderMap::from_iter([(
         http::HeaderName::from_static("x-sent"),
         "yes".parse().unwrap(),
     )]);
-    send.send_trailers(sent).unwrap();
+    send.send_trailers(ours).unwrap();
     assert!(body.data().await.is_none());
     let trailers = body.trailers().await.unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "0");

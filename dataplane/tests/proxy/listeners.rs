@@ -89,7 +89,7 @@ async fn read_to_end(mut stream: TcpStream) -> String {
 #[tokio::test]
 async fn a_port_comes_and_goes_while_the_others_serve_on() {
     let backend = Backend::start("backend").await;
-    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build()))).await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build())));
     let mut first = connect(proxy.address(80)).await;
     assert!(is_served(&mut first).await);
 
@@ -127,7 +127,7 @@ async fn a_port_comes_and_goes_while_the_others_serve_on() {
 async fn the_proxy_protocol_names_the_client() {
     let backend = Backend::start("backend").await;
     let table = table(&backend).settings(|settings| settings.client_address.proxy_protocol = true);
-    let proxy = Proxy::start(TableBuilder::from(sealed(table.build()))).await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table.build())));
     let mut stream = connect(proxy.address(80)).await;
     stream
         .write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 12345 80\r\n")
@@ -149,7 +149,7 @@ async fn the_proxy_protocol_names_the_client() {
 async fn connections_beyond_the_limit_are_closed() {
     let backend = Backend::start("backend").await;
     let table = table(&backend).settings(|settings| settings.limits.max_connections = 1);
-    let proxy = Proxy::start(TableBuilder::from(sealed(table.build()))).await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table.build())));
     let mut first = connect(proxy.address(80)).await;
     assert!(is_served(&mut first).await);
     // Nothing is sent, so nothing can be reset by the close.
@@ -169,7 +169,7 @@ async fn connections_beyond_the_limit_are_closed() {
 #[tokio::test]
 async fn shutting_down_closes_what_is_idle_and_finishes_the_rest() {
     let backend = Backend::start("backend").await;
-    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build()))).await;
+    let proxy = Proxy::start(TableBuilder::from(sealed(table(&backend).build())));
     let address = proxy.address(80);
     let mut idle = connect(address).await;
     assert!(is_served(&mut idle).await);
@@ -244,7 +244,7 @@ async fn tls(
 async fn http2_over_tls_is_served_for_its_own_listener_only() {
     let backend = Backend::start("backend").await;
     let (table, config) = https(&backend);
-    let proxy = Proxy::start(TableBuilder::from(table)).await;
+    let proxy = Proxy::start(TableBuilder::from(table));
     let stream = tls(proxy.address(443), &config, "a.example").await;
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     let driver = tokio::spawn(connection);
@@ -265,7 +265,7 @@ async fn http2_over_tls_is_served_for_its_own_listener_only() {
 async fn a_stream_under_way_survives_a_change_of_everything_else() {
     let backend = Backend::start("backend").await;
     let (before, config) = https(&backend);
-    let proxy = Proxy::start(TableBuilder::from(before)).await;
+    let proxy = Proxy::start(TableBuilder::from(before));
     let stream = tls(proxy.address(443), &config, "a.example").await;
     let (sender, connection) = h2::client::handshake(stream).await.unwrap();
     let driver = tokio::spawn(connection);

@@ -14,20 +14,19 @@ fn retry(codes: &[u16], attempts: u32) -> impl FnOnce(&mut Route) {
     move |route| route.policy.retry = Some(retry)
 }
 
-async fn proxy(backend: &Backend, change: impl FnOnce(&mut Route)) -> Proxy {
+fn proxy(backend: &Backend, change: impl FnOnce(&mut Route)) -> Proxy {
     Proxy::start(
         TableBuilder::default()
             .cluster("b", &[backend.address])
             .route("/", "b", change),
     )
-    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listed_codes_are_retried_as_often_as_allowed() {
     for (failures, status, seen) in [(2, 200, 3), (9, 500, 4)] {
         let backend = Backend::start("b").await;
-        let proxy = proxy(&backend, retry(&[500], 3)).await;
+        let proxy = proxy(&backend, retry(&[500], 3));
         let answer = proxy.get("a", &format!("/flaky/{failures}/500")).await;
         assert_eq!(
             (answer.status.as_u16(), backend.seen().len()),
@@ -44,7 +43,7 @@ async fn listed_codes_are_retried_as_often_as_allowed() {
 async fn other_codes_and_zero_attempts_are_not_retried() {
     for change in [retry(&[503], 3), retry(&[500], 0)] {
         let backend = Backend::start("b").await;
-        let proxy = proxy(&backend, change).await;
+        let proxy = proxy(&backend, change);
         assert_eq!(proxy.get("a", "/flaky/1/500").await.status, 500);
         assert_eq!(backend.seen().len(), 1);
     }
@@ -53,7 +52,7 @@ async fn other_codes_and_zero_attempts_are_not_retried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_is_sent_again() {
     let backend = Backend::start("b").await;
-    let proxy = proxy(&backend, retry(&[503], 1)).await;
+    let proxy = proxy(&backend, retry(&[503], 1));
     let answer = proxy
         .send(client::request("PUT", "a", "/flaky/1/503", "payload"))
         .await;
@@ -65,7 +64,7 @@ async fn a_body_is_sent_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_may_have_acted_is_not_repeated() {
     let backend = Backend::start("b").await;
-    let proxy = proxy(&backend, retry(&[503], 3)).await;
+    let proxy = proxy(&backend, retry(&[503], 3));
     let post = proxy
         .send(client::request("POST", "a", "/flaky/1/503", "payload"))
         .await;
@@ -87,8 +86,7 @@ async fn an_attempt_that_times_out_is_retried() {
     let proxy = proxy(&backend, |route| {
         retry(&[], 2)(route);
         route.policy.timeouts.backend_request = Some(Millis(50));
-    })
-    .await;
+    });
     let answer = proxy.get("a", "/hang").await;
     assert_eq!(
         (answer.status.as_u16(), answer.reason()),
@@ -120,8 +118,7 @@ async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     for _ in 0..5 {
         assert_eq!(proxy.get("a", "/").await.status, 200);
     }

@@ -10,9 +10,9 @@ async fn a_request_has_no_longer_than_its_route_says() {
     let table = TableBuilder::default()
         .cluster("b", &[backend.address])
         .route("/", "b", |route| {
-            route.policy.timeouts.request = Some(Millis(50))
+            route.policy.timeouts.request = Some(Millis(50));
         });
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let answer = proxy.get("a", "/hang").await;
     assert_eq!(
         (answer.status.as_u16(), answer.reason()),
@@ -27,9 +27,9 @@ async fn an_attempt_has_no_longer_than_its_route_says() {
     let table = TableBuilder::default()
         .cluster("b", &[backend.address])
         .route("/", "b", |route| {
-            route.policy.timeouts.backend_request = Some(Millis(50))
+            route.policy.timeouts.backend_request = Some(Millis(50));
         });
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let answer = proxy.get("a", "/hang").await;
     assert_eq!(
         (answer.status.as_u16(), answer.reason()),
@@ -45,7 +45,7 @@ async fn silence_ends_an_exchange() {
         .settings(|settings| settings.limits.stream_idle_timeout = Millis(50))
         .cluster("b", &[backend.address])
         .route("/", "b", |_| {});
-    let proxy = Proxy::start(table).await;
+    let proxy = Proxy::start(table);
     let answer = proxy.get("a", "/hang").await;
     assert_eq!(
         (answer.status.as_u16(), answer.reason()),

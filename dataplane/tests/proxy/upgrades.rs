@@ -35,8 +35,7 @@ async fn websockets_pass() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
     let (mut socket, response) = client_async("ws://a.example/chat", stream).await.unwrap();
     assert_eq!(response.status(), 101);
@@ -59,8 +58,7 @@ async fn what_follows_an_upgrade_at_once_is_refused() {
         TableBuilder::default()
             .cluster("b", &[])
             .route("/", "b", |_| {}),
-    )
-    .await;
+    );
     let answer = client::raw(proxy.address(80), &[UPGRADE, SMUGGLED].concat()).await;
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
 }
@@ -74,8 +72,7 @@ async fn nothing_is_forwarded_before_the_backend_agrees() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
     client.write_all(UPGRADE).await.unwrap();
     let (mut backend, _) = listener.accept().await.unwrap();
@@ -110,8 +107,7 @@ async fn a_backend_that_switches_unasked_is_a_protocol_error() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     let answer = proxy.get("a", "/").await;
     assert_eq!(
         (answer.status.as_u16(), answer.reason()),
@@ -127,17 +123,17 @@ async fn websockets_pass_over_http2() {
         "/",
         "b",
         |_| {},
-    ))
-    .await;
+    ));
     let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
     let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
     // The proxy's SETTINGS say that extended CONNECT is spoken; they come before any answer.
     while !sender.is_extended_connect_protocol_enabled() {
         std::future::poll_fn(|cx| {
             let _ = std::pin::Pin::new(&mut connection).poll(cx);
-            match sender.is_extended_connect_protocol_enabled() {
-                true => std::task::Poll::Ready(()),
-                false => std::task::Poll::Pending,
+            if sender.is_extended_connect_protocol_enabled() {
+                std::task::Poll::Ready(())
+            } else {
+                std::task::Poll::Pending
             }
         })
         .await;

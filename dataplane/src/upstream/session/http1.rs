@@ -36,8 +36,10 @@ pub(crate) struct Http1 {
     framing: BodyFraming,
     /// The request asked for an upgrade.
     asked_upgrade: bool,
-    /// The response lets the connection be kept, and for how long at least if it says so.
-    keep_alive: Option<Option<Duration>>,
+    /// The response lets the connection be kept.
+    is_kept: bool,
+    /// For how long the backend says that it keeps it.
+    keep_alive: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,7 @@ impl Http1 {
             slot,
             framing: BodyFraming::None,
             asked_upgrade: false,
+            is_kept: false,
             keep_alive: None,
             progress: Progress::NothingSent,
             request: Request::Open,
@@ -217,7 +220,8 @@ impl Http1 {
             return Ok(UpstreamEvent::Informational(head));
         }
         let end = self.reader.message_is_complete();
-        self.keep_alive = codec::keeps_alive(&head).then(|| promised_keep_alive(&head));
+        self.is_kept = codec::keeps_alive(&head);
+        self.keep_alive = promised_keep_alive(&head);
         self.answer = if end { Answer::Complete } else { Answer::Body };
         Ok(UpstreamEvent::Head(head, end))
     }
@@ -265,25 +269,25 @@ impl Http1 {
 
     /// The connection for the pool, if both messages are complete, nothing is left over and both sides keep it.
     pub(crate) fn into_idle(self) -> Option<Idle> {
-        let keep_alive = self.keep_alive?;
-        let reusable = self.request == Request::Complete
+        let reusable = self.is_kept
+            && self.request == Request::Complete
             && self.answer == Answer::Complete
             && self.reader.message_is_complete()
             && !self.reader.has_unread()
             && self.writer.buffered() == 0;
-        reusable.then(|| self.into_connection(keep_alive))
+        reusable.then(|| self.into_connection())
     }
 
     /// The connection for the pool if no request was sent on it.
     pub(crate) fn into_unused(self) -> Option<Idle> {
-        (self.progress == Progress::NothingSent).then(|| self.into_connection(None))
+        (self.progress == Progress::NothingSent).then(|| self.into_connection())
     }
 
-    fn into_connection(self, keep_alive: Option<Duration>) -> Idle {
+    fn into_connection(self) -> Idle {
         Idle {
             stream: self.stream,
             slot: self.slot,
-            keep_alive,
+            keep_alive: self.keep_alive,
         }
     }
 

@@ -21,19 +21,19 @@ use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 /// A request as the backend saw it.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    pub method: String,
-    pub target: String,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Seen {
+    pub(crate) method: String,
+    pub(crate) target: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// A running backend; it stops when dropped.
 ///
 /// `/status/N` answers N. `/flaky/K/N` answers N to the first K requests, then 200. `/hang` never answers. `/echo`
 /// streams the body back while it arrives. Everything else answers 200 with the backend's name, after the whole body.
-pub struct Backend {
-    pub address: SocketAddr,
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
 }
@@ -48,7 +48,7 @@ struct Shared {
 
 impl Backend {
     /// Starts on a free port of the loopback.
-    pub async fn start(name: &str) -> Self {
+    pub(crate) async fn start(name: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -67,30 +67,30 @@ impl Backend {
     }
 
     /// All requests seen so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(crate) fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
 
     /// The only request seen.
-    pub fn only(&self) -> Seen {
+    pub(crate) fn only(&self) -> Seen {
         let seen = self.seen();
         assert_eq!(seen.len(), 1, "{seen:?}");
         seen.into_iter().next().unwrap()
     }
 
     /// Connections accepted so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Waits until `count` requests were seen.
-    pub async fn wait_seen(&self, count: usize) {
+    pub(crate) async fn wait_seen(&self, count: usize) {
         self.wait(|shared| shared.seen.lock().unwrap().len() >= count)
             .await;
     }
 
     /// Waits until a request that hangs was given up by its sender.
-    pub async fn wait_cancelled(&self) {
+    pub(crate) async fn wait_cancelled(&self) {
         self.wait(|shared| shared.cancelled.load(Ordering::SeqCst) > 0)
             .await;
     }

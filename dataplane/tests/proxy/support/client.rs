@@ -14,15 +14,15 @@ use tokio::{
 
 /// A whole answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     /// The value of a header, which must be there.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .unwrap_or_else(|| panic!("no {name} in {self:?}"))
@@ -31,23 +31,28 @@ impl Answer {
     }
 
     /// The proxy's own reason for this answer.
-    pub fn reason(&self) -> &str {
+    pub(crate) fn reason(&self) -> &str {
         self.header("x-portcullis-reason")
     }
 
     /// The body as text.
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
     }
 }
 
 /// A GET without a body.
-pub fn get(host: &str, path: &str) -> Request<Bytes> {
+pub(crate) fn get(host: &str, path: &str) -> Request<Bytes> {
     request("GET", host, path, Bytes::new())
 }
 
 /// Any request.
-pub fn request(method: &str, host: &str, path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
+pub(crate) fn request(
+    method: &str,
+    host: &str,
+    path: &str,
+    body: impl Into<Bytes>,
+) -> Request<Bytes> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -57,7 +62,7 @@ pub fn request(method: &str, host: &str, path: &str, body: impl Into<Bytes>) -> 
 }
 
 /// One request on an HTTP/1.1 connection of its own.
-pub async fn http1(address: SocketAddr, request: Request<Bytes>) -> Answer {
+pub(crate) async fn http1(address: SocketAddr, request: Request<Bytes>) -> Answer {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
     let driver = tokio::spawn(connection);
@@ -68,7 +73,7 @@ pub async fn http1(address: SocketAddr, request: Request<Bytes>) -> Answer {
 }
 
 /// One request on an HTTP/2 connection of its own, by prior knowledge.
-pub async fn http2(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
+pub(crate) async fn http2(address: SocketAddr, mut request: Request<Bytes>) -> Answer {
     let host = request.headers_mut().remove("host").unwrap();
     let uri = format!("http://{}{}", host.to_str().unwrap(), request.uri());
     *request.uri_mut() = uri.parse().unwrap();
@@ -95,7 +100,7 @@ async fn collect(response: http::Response<hyper::body::Incoming>) -> Answer {
 }
 
 /// Sends raw bytes and returns all that comes back until the proxy closes.
-pub async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
+pub(crate) async fn raw(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();

@@ -1,8 +1,8 @@
 //! What every test needs: a proxy with a table, backends that say what they saw, plain clients.
 
-pub mod backend;
-pub mod client;
-pub mod table;
+pub(crate) mod backend;
+pub(crate) mod client;
+pub(crate) mod table;
 
 use std::{
     io,
@@ -19,16 +19,16 @@ use portcullis_dataplane::{
 };
 use portcullis_routing::{Report, RoutingTable};
 
-pub use self::{backend::Backend, client::Answer, table::TableBuilder};
+pub(crate) use self::{backend::Backend, client::Answer, table::TableBuilder};
 
 /// A running proxy; it stops when dropped.
-pub struct Proxy {
+pub(crate) struct Proxy {
     handle: DataplaneHandle,
 }
 
 impl Proxy {
     /// Starts with `table`, which must be taken whole.
-    pub async fn start(table: TableBuilder) -> Self {
+    pub(crate) fn start(table: TableBuilder) -> Self {
         let config = Config {
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
             ports: [(80, 0), (443, 0)].into_iter().collect(),
@@ -47,29 +47,29 @@ impl Proxy {
     }
 
     /// Gives the proxy another table.
-    pub fn apply(&self, table: RoutingTable) -> Report {
+    pub(crate) fn apply(&self, table: RoutingTable) -> Report {
         self.handle
             .apply(Arc::new(table))
             .expect("the table is taken")
     }
 
     /// Drains and ends; blocks until it is over.
-    pub fn shutdown(self) {
+    pub(crate) fn shutdown(self) {
         self.handle.shutdown();
     }
 
     /// Where the listener port `port` of the table is bound.
-    pub fn address(&self, port: u16) -> SocketAddr {
+    pub(crate) fn address(&self, port: u16) -> SocketAddr {
         self.handle.addresses()[&port][0]
     }
 
     /// A GET of `path` at `host` on port 80.
-    pub async fn get(&self, host: &str, path: &str) -> Answer {
+    pub(crate) async fn get(&self, host: &str, path: &str) -> Answer {
         self.send(client::get(host, path)).await
     }
 
     /// A request on port 80, on a connection of its own.
-    pub async fn send(&self, request: http::Request<bytes::Bytes>) -> Answer {
+    pub(crate) async fn send(&self, request: http::Request<bytes::Bytes>) -> Answer {
         client::http1(self.address(80), request).await
     }
 }

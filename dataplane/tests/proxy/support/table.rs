@@ -10,7 +10,7 @@ use portcullis_routing::{
 };
 
 /// A table under construction. It has an HTTP listener without hostname on port 80.
-pub struct TableBuilder(RoutingTable);
+pub(crate) struct TableBuilder(RoutingTable);
 
 impl Default for TableBuilder {
     fn default() -> Self {
@@ -41,24 +41,24 @@ fn listener_key() -> ListenerKey {
 }
 
 /// The key of the cluster called `name`.
-pub fn cluster_key(name: &str) -> ClusterKey {
+pub(crate) fn cluster_key(name: &str) -> ClusterKey {
     ClusterKey::service("test", name, 80)
 }
 
 impl TableBuilder {
     /// Changes the settings of the proxy.
-    pub fn settings(mut self, change: impl FnOnce(&mut ProxySettings)) -> Self {
+    pub(crate) fn settings(mut self, change: impl FnOnce(&mut ProxySettings)) -> Self {
         change(Arc::make_mut(&mut self.0.settings));
         self
     }
 
     /// An HTTP/1 backend.
-    pub fn cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+    pub(crate) fn cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
         self.cluster_with(name, endpoints, Cluster::default())
     }
 
     /// A backend that speaks HTTP/2 in clear text.
-    pub fn h2c_cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
+    pub(crate) fn h2c_cluster(self, name: &str, endpoints: &[SocketAddr]) -> Self {
         self.cluster_with(
             name,
             endpoints,
@@ -70,7 +70,12 @@ impl TableBuilder {
     }
 
     /// A backend with settings of its own.
-    pub fn cluster_with(mut self, name: &str, endpoints: &[SocketAddr], cluster: Cluster) -> Self {
+    pub(crate) fn cluster_with(
+        mut self,
+        name: &str,
+        endpoints: &[SocketAddr],
+        cluster: Cluster,
+    ) -> Self {
         let endpoint = |address: &SocketAddr| Endpoint {
             host: EndpointHost::Ip(address.ip()),
             port: address.port(),
@@ -86,13 +91,13 @@ impl TableBuilder {
     }
 
     /// A route for the prefix `path`, forwarding to `cluster`, with changes.
-    pub fn route(self, path: &str, cluster: &str, change: impl FnOnce(&mut Route)) -> Self {
+    pub(crate) fn route(self, path: &str, cluster: &str, change: impl FnOnce(&mut Route)) -> Self {
         let action = RouteAction::Forward(vec![weighted(cluster, 1)]);
         self.action(path, action, change)
     }
 
     /// A route for the prefix `path` with any action.
-    pub fn action(
+    pub(crate) fn action(
         mut self,
         path: &str,
         action: RouteAction,
@@ -135,14 +140,14 @@ impl TableBuilder {
     }
 
     /// The table, sealed.
-    pub fn build(mut self) -> RoutingTable {
+    pub(crate) fn build(mut self) -> RoutingTable {
         self.0.seal();
         self.0
     }
 }
 
 /// A share of a cluster.
-pub fn weighted(cluster: &str, weight: u32) -> WeightedCluster {
+pub(crate) fn weighted(cluster: &str, weight: u32) -> WeightedCluster {
     WeightedCluster {
         weight,
         backend: Backend::Cluster(cluster_key(cluster)),
@@ -151,6 +156,6 @@ pub fn weighted(cluster: &str, weight: u32) -> WeightedCluster {
 }
 
 /// Adds a filter to a route.
-pub fn with_filter(filter: Filter) -> impl FnOnce(&mut Route) {
+pub(crate) fn with_filter(filter: Filter) -> impl FnOnce(&mut Route) {
     move |route| route.filters.push(filter)
 }
