@@ -58,7 +58,7 @@ const FORBIDDEN_CRATES: &[(&str, &[&str])] = &[
     ("portcullis-controller", &["pingora*"]),
     (
         "portcullis-dataplane",
-        &["kube*", "k8s-openapi", "gateway-api", "notify"],
+        &["kube*", "k8s-openapi", "gateway-api"],
     ),
 ];
 
