@@ -138,10 +138,7 @@ impl Worker {
                         tracing::error!(worker = self.id, port, %error, "no connection can be accepted");
                     }
                 }
-                Command::Close { port } => {
-                    ports.close(port);
-                    self.deadlines.drain(Some(port));
-                }
+                Command::Close { port } => ports.close(port),
                 Command::Refresh => drop(self.snapshot()),
                 Command::Drain { grace } => return self.drain(&ports, grace).await,
             }

@@ -140,6 +140,10 @@ impl Handles {
                 Due::Passed if self.reader.has_unread() => Poll::Ready(Err(Reason::RequestTimeout)),
                 // A client that has only just connected, or begun a request, still gets its answer.
                 Due::Drain if begun => self.deadline.poll_passed(cx).map(|()| Ok(false)),
+                // And one that is still reading its last answer gets the rest of it.
+                Due::Drain if self.writer.poll_drained(cx, 0).is_pending() => {
+                    self.deadline.poll_passed(cx).map(|()| Ok(false))
+                }
                 Due::Passed | Due::Drain => Poll::Ready(Ok(false)),
             }
         })
@@ -256,9 +260,16 @@ impl H1 {
     }
 
     pub(super) async fn closed(&mut self) -> DownstreamError {
-        poll_fn(|cx| self.handles.reader.poll_closed(cx))
-            .await
-            .into()
+        let Handles { reader, writer, .. } = &self.handles;
+        if self.after == After::Tunnel {
+            // That the client says no more does not mean that it hears no more: only writing can tell.
+            let broken = poll_fn(|cx| match writer.try_flush(cx) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(error),
+            });
+            return broken.await.into();
+        }
+        poll_fn(|cx| reader.poll_closed(cx)).await.into()
     }
 
     pub(super) fn writer(&self) -> H1Writer {

@@ -24,7 +24,7 @@ use crate::{
     },
     plan::{PreparedBackend, PreparedRoute},
     reason::Reason,
-    upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamErrorKind},
+    upstream::{OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamErrorKind},
 };
 
 /// A request on its way to a backend that was chosen.
@@ -74,6 +74,8 @@ impl Failure {
     pub(super) fn upstream(error: &UpstreamError, answered: bool) -> Self {
         let repeat = if answered {
             Repeat::Never
+        } else if error.progress == Progress::NotProcessed {
+            Repeat::Refused
         } else if error.is_unprocessed() {
             Repeat::Unprocessed
         } else if error.is_stale() {
@@ -135,7 +137,13 @@ impl<'s> Exchange<'s> {
         if body_is_empty {
             replay.end(None);
         }
-        let mirrors = mirror::start(self.worker, &request.plan.mirrors, &head, body_is_empty);
+        let mirrors = match request.upgrade {
+            Upgrade::None => {
+                mirror::start(self.worker, &request.plan.mirrors, &head, body_is_empty)
+            }
+            // A tunnel cannot be copied, so its request is not either.
+            Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
+        };
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
         let mut leave = None;
@@ -219,7 +227,7 @@ impl<'s> Exchange<'s> {
                 match failure.reason {
                     Reason::BackendDeadline => upstream.report(Outcome::TimedOut),
                     Reason::UpstreamReset | Reason::UpstreamProtocol
-                        if failure.repeat != Repeat::Stale =>
+                        if !matches!(failure.repeat, Repeat::Stale | Repeat::Refused) =>
                     {
                         upstream.report(Outcome::Broken);
                     }

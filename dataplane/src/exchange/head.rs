@@ -271,6 +271,9 @@ fn join_cookies(head: &mut RequestHeader) {
 
 fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
     let trusted = client.trusted_hops > 0;
+    if !trusted {
+        remove_claims(head);
+    }
     let address = HeaderValue::from_str(&client.address.to_string());
     if let Ok(address) = address {
         let earlier = head.headers.get(&X_FORWARDED_FOR).filter(|_| trusted);
@@ -293,6 +296,18 @@ fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
     }
     if !keep(&X_REQUEST_ID, head) {
         insert(head, X_REQUEST_ID, request_id());
+    }
+}
+
+/// Removes what a client says about the way its request has taken. Backends believe it, so only proxies may say it.
+fn remove_claims(head: &mut RequestHeader) {
+    let is_claim = |name: &&HeaderName| {
+        **name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
+    };
+    // Nobody makes any, as a rule, so this allocates nothing.
+    let claims: Vec<_> = head.headers.keys().filter(is_claim).cloned().collect();
+    for name in claims {
+        head.remove_header(&name);
     }
 }
 
@@ -455,8 +470,12 @@ mod tests {
             ("x-forwarded-for", "1.1.1.1, 2.2.2.2"),
             ("x-forwarded-proto", "x"),
             ("x-request-id", "i"),
+            ("x-forwarded-port", "1"),
+            ("forwarded", "for=1.1.1.1"),
         ];
         let sent = forward(head("/", &fields), 0).unwrap();
+        assert!(!sent.headers.contains_key("x-forwarded-port"));
+        assert!(!sent.headers.contains_key("forwarded"));
         assert_eq!(sent.headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(sent.headers["x-forwarded-proto"], "https");
         assert_eq!(sent.headers["x-forwarded-host"], "A:1");
@@ -468,6 +487,8 @@ mod tests {
         );
         assert_eq!(sent.headers["x-forwarded-proto"], "x");
         assert_eq!(sent.headers["x-request-id"], "i");
+        assert_eq!(sent.headers["x-forwarded-port"], "1");
+        assert_eq!(sent.headers["forwarded"], "for=1.1.1.1");
     }
 
     #[test]

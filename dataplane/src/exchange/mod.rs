@@ -16,7 +16,7 @@ use std::rc::Rc;
 
 use http::{Method, StatusCode, header};
 use pingora_http::{RequestHeader, ResponseHeader};
-use portcullis_routing::{CompiledPort, Found, PathMatch, RequestHead};
+use portcullis_routing::{CompiledPort, Found, ListenerProtocol, PathMatch, RequestHead};
 
 use self::{
     head::{Client, Target, Upgrade},
@@ -48,11 +48,12 @@ pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mu
         connection,
         snapshot: &snapshot,
         record,
+        is_over: false,
     };
     if let Err(reason) = exchange.run(downstream, head).await {
         exchange.fail(downstream, reason).await;
     }
-    exchange.record.finish(worker, connection, &snapshot);
+    exchange.is_over = true;
 }
 
 /// What the stages of one exchange share.
@@ -62,6 +63,18 @@ struct Exchange<'s> {
     /// The table the request began with; a new one does not touch it.
     snapshot: &'s Snapshot,
     record: Record<'s>,
+    is_over: bool,
+}
+
+impl Drop for Exchange<'_> {
+    /// Here, because a broken HTTP/2 connection drops its exchanges wherever they are.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.record.reason(Reason::ClientGone);
+        }
+        self.record
+            .finish(self.worker, self.connection, self.snapshot);
+    }
 }
 
 impl<'s> Exchange<'s> {
@@ -70,10 +83,9 @@ impl<'s> Exchange<'s> {
         downstream: &mut Downstream,
         head: RequestHeader,
     ) -> Result<(), Reason> {
-        let target = Target::of(&head)?;
-        let result = self.routed(downstream, head, &target).await;
-        self.record.target(target);
-        result
+        let target = Rc::new(Target::of(&head)?);
+        self.record.target(&target);
+        self.routed(downstream, head, &target).await
     }
 
     async fn routed(
@@ -147,6 +159,10 @@ impl<'s> Exchange<'s> {
         head: &RequestHeader,
         target: &Target,
     ) -> Result<Found<'s, PreparedRoute>, Reason> {
+        // The connection may be older than the port's present listeners.
+        if self.connection.tls != (port.protocol() == ListenerProtocol::Https) {
+            return Err(Reason::Misdirected);
+        }
         let listener = port.listener_for(&target.host);
         // A connection was made for the listener that its SNI names; requests for another listener do not belong on
         // it, be it by HTTP/2 coalescing or by intent (GEP-3567).
@@ -224,9 +240,10 @@ impl<'s> Exchange<'s> {
         if self.record.answered() || reason == Reason::ClientGone {
             return downstream.reset();
         }
-        // The rest of the request is of no use to anybody; and whoever sends a path that others would read differently is
-        // not listened to any longer, as with every ambiguity.
-        if reason == Reason::BadPath || !downstream.body_is_empty() {
+        // The rest of the request is of no use to anybody. Whoever sends a path that others would read differently is not
+        // listened to any longer, as with every ambiguity; a connection made for something else is not needed here.
+        let ends = matches!(reason, Reason::BadPath | Reason::Misdirected);
+        if ends || !downstream.body_is_empty() {
             downstream.close_after();
         }
         if self

@@ -21,8 +21,7 @@ pub(super) struct Record<'s> {
     started: Instant,
     method: Method,
     user_agent: Option<HeaderValue>,
-    host: Box<str>,
-    path: Box<str>,
+    target: Option<Rc<Target>>,
     client: IpAddr,
     request_id: Option<HeaderValue>,
     pub(super) listener: Option<&'s ListenerKey>,
@@ -47,8 +46,7 @@ impl Record<'_> {
             started: Instant::now(),
             method: head.method.clone(),
             user_agent: head.headers.get(header::USER_AGENT).cloned(),
-            host: Box::default(),
-            path: Box::default(),
+            target: None,
             client: connection.client.ip(),
             request_id: None,
             listener: None,
@@ -71,10 +69,9 @@ impl Record<'_> {
         &self.method
     }
 
-    /// Keeps the target once the exchange is over.
-    pub(super) fn target(&mut self, target: Target) {
-        self.host = target.host;
-        self.path = target.path;
+    /// What is asked for.
+    pub(super) fn target(&mut self, target: &Rc<Target>) {
+        self.target = Some(Rc::clone(target));
     }
 
     /// The client behind trusted proxies.
@@ -131,7 +128,7 @@ impl Record<'_> {
     }
 
     /// Counts and logs.
-    pub(super) fn finish(self, worker: &Rc<Worker>, connection: &Connection, snapshot: &Snapshot) {
+    pub(super) fn finish(&self, worker: &Rc<Worker>, connection: &Connection, snapshot: &Snapshot) {
         let since_first = |end: Instant| {
             self.first_attempt
                 .map(|first| end.saturating_duration_since(first))
@@ -141,8 +138,8 @@ impl Record<'_> {
             tls: connection.tls,
             http2: connection.http2,
             method: self.method.as_str(),
-            host: &self.host,
-            path: &self.path,
+            host: self.target.as_ref().map_or("", |target| &target.host),
+            path: self.target.as_ref().map_or("", |target| &target.path),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             request_id: self
                 .request_id

@@ -24,6 +24,8 @@ const BUDGET_SHARE: u32 = 5;
 pub enum Repeat {
     /// The backend cannot have acted on the request: safe for every method.
     Unprocessed,
+    /// The same, and the backend said so (a stream above its GOAWAY, or refused): no failure of the backend.
+    Refused,
     /// A pooled connection was closed while the request was on its way: no failure of the backend.
     Stale,
     /// The backend may have acted: for idempotent methods only.
@@ -98,12 +100,17 @@ impl<'a> Attempts<'a> {
 
     /// Whether, and after which pause, the request may be repeated.
     pub fn again(&mut self, repeat: Repeat, body: &Replay) -> Option<Again> {
-        let safe = repeat == Repeat::Unprocessed || (repeat != Repeat::Never && self.idempotent);
+        let safe = match repeat {
+            Repeat::Unprocessed | Repeat::Refused => true,
+            Repeat::Stale | Repeat::MayHaveActed => self.idempotent,
+            Repeat::Never => false,
+        };
         if !safe || !body.can_replay() {
             return None;
         }
-        // The race of keep-alive is ours, not the route's: one repeat is always right (RFC 9112 9.3.1).
-        if repeat == Repeat::Stale && !self.free_repeat_used {
+        // The race with a backend that ends a connection is ours, not the route's: one repeat is always right (RFC 9112
+        // 9.3.1, RFC 9113 6.8).
+        if matches!(repeat, Repeat::Stale | Repeat::Refused) && !self.free_repeat_used {
             self.free_repeat_used = true;
             return Some(Again::AtOnce);
         }

@@ -38,8 +38,12 @@ impl Handshake {
         }
     }
 
-    /// Turns the backend's 101 into the 200 that opens an HTTP/2 tunnel. Any other answer passes as it is.
+    /// Turns the backend's 101 into the 200 that opens an HTTP/2 tunnel. A refusal passes as it is; a success of another
+    /// kind would make the client believe in a tunnel that is not there.
     pub(super) fn complete(&self, head: &mut ResponseHeader) -> Result<(), Reason> {
+        if head.status.is_success() {
+            return Err(Reason::UpstreamProtocol);
+        }
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
         }

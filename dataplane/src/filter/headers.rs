@@ -26,7 +26,12 @@ impl PreparedModifier {
         }
         for field in &modifier.add {
             let (name, value) = parse(field)?;
-            changes.push(Change::Add(name, value));
+            // A second Host would make every parser behind us choose one of them.
+            changes.push(if name == header::HOST {
+                Change::Set(name, value)
+            } else {
+                Change::Add(name, value)
+            });
         }
         for name in &modifier.remove {
             changes.push(Change::Remove(parse_name(name)?));
@@ -68,8 +73,10 @@ fn parse(field: &HeaderField) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 /// Headers that say where a message ends or how the hop works: changing them would break the framing.
-const FRAMING: [HeaderName; 5] = [
+const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
@@ -124,9 +131,26 @@ mod tests {
     }
 
     #[test]
+    fn there_is_one_host() {
+        let modifier = PreparedModifier::prepare(&HeaderModifier {
+            add: vec![field("Host", "b")],
+            ..HeaderModifier::default()
+        })
+        .unwrap();
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        head.insert_header("host", "a").unwrap();
+        modifier.apply_request(&mut head);
+        assert_eq!(
+            head.headers.get_all("host").iter().collect::<Vec<_>>(),
+            ["b"]
+        );
+    }
+
+    #[test]
     fn refuses_what_breaks_the_message() {
         for (name, value) in [
             ("Content-Length", "0"),
+            ("Keep-Alive", "timeout=5"),
             ("bad name", "x"),
             ("x", "a\r\nb: c"),
         ] {

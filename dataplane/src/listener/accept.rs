@@ -80,12 +80,23 @@ async fn accept(worker: Rc<Worker>, port: u16, listener: TcpListener, stop: Canc
             begin(&worker, port, tcp, peer);
         }
     }
+    // Those of the queue included.
+    worker.deadlines.drain(Some(port));
 }
 
 /// Serves a connection in a task of its own: what happens to it happens to no other one.
 fn begin(worker: &Rc<Worker>, port: u16, tcp: TcpStream, peer: net::SocketAddr) {
     if let Some(open) = worker.open_connection() {
-        spawn_local(connection::serve(Rc::clone(worker), open, port, tcp, peer));
+        // Now, and not when the task begins, so that a signal to drain in between is not lost.
+        let deadline = Rc::new(worker.deadlines.register(Some(port)));
+        spawn_local(connection::serve(
+            Rc::clone(worker),
+            open,
+            deadline,
+            port,
+            tcp,
+            peer,
+        ));
     }
 }
 

@@ -24,11 +24,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) async fn serve(
     worker: Rc<Worker>,
     open: OpenConnection,
+    deadline: Rc<Deadline>,
     port: u16,
     tcp: TcpStream,
     peer: SocketAddr,
 ) {
-    let deadline = Rc::new(worker.deadlines.register(Some(port)));
     let Some(snapshot) = worker.snapshot() else {
         return;
     };

@@ -228,6 +228,20 @@ fn https(backend: &Backend) -> (RoutingTable, Arc<ClientConfig>) {
     (sealed(table), Arc::new(config))
 }
 
+/// What a listener asks of its clients must not be evaded by a connection that is older than the listener.
+#[tokio::test]
+async fn a_clear_connection_is_not_served_by_a_listener_that_asks_for_tls() {
+    let backend = Backend::start("backend").await;
+    let proxy = Proxy::start(TableBuilder::from(with_second_port(table(&backend))));
+    let mut clear = connect(proxy.address(443)).await;
+    assert!(is_served(&mut clear).await);
+    assert!(proxy.apply(https(&backend).0).rejected.is_empty());
+    clear.write_all(GET).await.unwrap();
+    let end = read_to_end(clear).await;
+    assert!(end.starts_with("HTTP/1.1 421 "), "{end}");
+    backend.only();
+}
+
 async fn tls(
     address: SocketAddr,
     config: &Arc<ClientConfig>,

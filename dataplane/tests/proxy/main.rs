@@ -1,5 +1,6 @@
 //! The whole proxy in process: real sockets on both sides, a table in between.
 
+mod accounts;
 mod filters;
 mod forward;
 mod grpc;

@@ -123,3 +123,32 @@ async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
         assert_eq!(proxy.get("a", "/").await.status, 200);
     }
 }
+
+/// A backend that takes no more streams says that it has done nothing with the last one (RFC 9113 8.7): any method may be
+/// sent again, and no route has to ask for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_stream_is_sent_again_without_a_policy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let mut refused = false;
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            if std::mem::replace(&mut refused, true) {
+                respond
+                    .send_response(http::Response::new(()), true)
+                    .unwrap();
+            } else {
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+        }
+    });
+    let proxy = Proxy::start(TableBuilder::default().h2c_cluster("b", &[address]).route(
+        "/",
+        "b",
+        |_| {},
+    ));
+    let answer = proxy.send(client::request("POST", "a", "/", "")).await;
+    assert_eq!(answer.status, 200);
+}

@@ -7,7 +7,12 @@ use tokio::{
 };
 use tokio_tungstenite::{accept_async, client_async, tungstenite::Message};
 
-use crate::support::{Proxy, TableBuilder, client};
+use portcullis_routing::{Filter, filter::Mirror};
+
+use crate::support::{
+    Backend, Proxy, TableBuilder, client,
+    table::{cluster_key, with_filter},
+};
 
 /// A WebSocket server that answers each text with the same text.
 async fn websocket_echo() -> std::net::SocketAddr {
@@ -124,8 +129,26 @@ async fn websockets_pass_over_http2() {
         "b",
         |_| {},
     ));
+    let mut sender = http2(&proxy).await;
+    let (response, mut send) = sender.send_request(extended_connect(), false).unwrap();
+    let response = response.await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    // A masked text frame "hi", and the unmasked echo of it (RFC 6455 5.2).
+    let frame = [0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2];
+    send.send_data(bytes::Bytes::copy_from_slice(&frame), false)
+        .unwrap();
+    let mut echo = Vec::new();
+    while echo.len() < 4 {
+        echo.extend_from_slice(&body.data().await.unwrap().unwrap());
+    }
+    assert_eq!(echo, [0x81, 2, b'h', b'i']);
+}
+
+/// An HTTP/2 connection whose server has said that it speaks extended CONNECT.
+async fn http2(proxy: &Proxy) -> h2::client::SendRequest<bytes::Bytes> {
     let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
-    let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
+    let (sender, mut connection) = h2::client::handshake(stream).await.unwrap();
     // The proxy's SETTINGS say that extended CONNECT is spoken; they come before any answer.
     while !sender.is_extended_connect_protocol_enabled() {
         std::future::poll_fn(|cx| {
@@ -139,24 +162,117 @@ async fn websockets_pass_over_http2() {
         .await;
     }
     tokio::spawn(connection);
-    let request = http::Request::builder()
+    sender
+}
+
+fn extended_connect() -> http::Request<()> {
+    http::Request::builder()
         .method("CONNECT")
         .uri("http://a.example/chat")
         .header("sec-websocket-version", "13")
         .extension(h2::ext::Protocol::from_static("websocket"))
         .body(())
-        .unwrap();
-    let (response, mut send) = sender.send_request(request, false).unwrap();
-    let response = response.await.unwrap();
-    assert_eq!(response.status(), 200);
-    let mut body = response.into_body();
-    // A masked text frame "hi", and the unmasked echo of it (RFC 6455 5.2).
-    let frame = [0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1, b'i' ^ 2];
-    send.send_data(bytes::Bytes::copy_from_slice(&frame), false)
-        .unwrap();
-    let mut echo = Vec::new();
-    while echo.len() < 4 {
-        echo.extend_from_slice(&body.data().await.unwrap().unwrap());
+        .unwrap()
+}
+
+/// A length would make the backend take the next request on its connection for a body that the tunnel never sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_extended_connect_has_no_length() {
+    let backend = Backend::start("b").await;
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", |_| {}),
+    );
+    let mut sender = http2(&proxy).await;
+    let mut request = extended_connect();
+    let length = http::HeaderValue::from_static("5");
+    request.headers_mut().insert("content-length", length);
+    let (response, _send) = sender.send_request(request, false).unwrap();
+    let head = response.await.unwrap();
+    assert_eq!(head.status(), 400);
+    assert_eq!(proxy.get("a", "/next").await.status, 200);
+    assert_eq!(backend.only().target, "/next");
+}
+
+/// In HTTP/2 a 200 says that the tunnel is open; a backend that ignores the upgrade has not opened one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_the_backend_ignores_opens_no_tunnel() {
+    let backend = Backend::start("b").await;
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", |_| {}),
+    );
+    let mut sender = http2(&proxy).await;
+    let (response, _send) = sender.send_request(extended_connect(), false).unwrap();
+    let head = response.await.unwrap();
+    assert_eq!(head.status(), 502);
+    assert_eq!(head.headers()["x-portcullis-reason"], "upstream_protocol");
+}
+
+/// A tunnel cannot be copied, so its request is not either.
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrades_are_not_mirrored() {
+    let (backend, mirror) = (websocket_echo().await, Backend::start("m").await);
+    let copy = Filter::Mirror(Mirror {
+        cluster: cluster_key("m"),
+        numerator: 1,
+        denominator: 1,
+    });
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[backend])
+            .cluster("m", &[mirror.address])
+            .route("/", "b", with_filter(copy)),
+    );
+    let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let (mut socket, _) = client_async("ws://a.example/chat", stream).await.unwrap();
+    socket.send(Message::text("one")).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), Message::text("one"));
+    // What the backend makes of this one is of no interest.
+    proxy.get("a", "/after").await;
+    mirror.wait_seen(1).await;
+    assert_eq!(mirror.only().target, "/after");
+}
+
+/// One side has nothing more to say; the other may still have.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_side_of_a_tunnel_ends_by_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        let switch =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(switch).await.unwrap();
+        seen.clear();
+        stream.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"bye");
+        // Time for a proxy that takes the end of one side for the end of both.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"late").await.unwrap();
+    });
+    let proxy = Proxy::start(TableBuilder::default().cluster("b", &[address]).route(
+        "/",
+        "b",
+        |_| {},
+    ));
+    let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
+    client.write_all(UPGRADE).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
     }
-    assert_eq!(echo, [0x81, 2, b'h', b'i']);
+    client.write_all(b"bye").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"late");
 }

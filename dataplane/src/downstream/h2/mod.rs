@@ -89,10 +89,10 @@ pub(crate) async fn serve(
                     Ok(()) => {
                         let mut downstream = Downstream::H2(H2::new(request, respond, timer));
                         exchange(&mut downstream).await;
-                        let Downstream::H2(mut stream) = downstream else {
+                        let Downstream::H2(stream) = downstream else {
                             return false;
                         };
-                        stream.was_reset().await
+                        stream.was_reset()
                     }
                     Err(reason) => {
                         refused(reason);

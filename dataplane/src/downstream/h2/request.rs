@@ -38,7 +38,15 @@ pub(super) fn check(request: &Request<RecvStream>, limits: &Limits) -> Result<()
     if !is_target || !(target.starts_with('/') || is_asterisk) {
         return Err(Reason::BadRequest);
     }
+    check_length(request, is_extended_connect).ok_or(Reason::BadRequest)?;
     check_authority(request).ok_or(Reason::BadRequest)
+}
+
+/// At most one `Content-Length`, which the h2 crate compares with the data, and none for a tunnel: in HTTP/1.1 the backend
+/// would wait for a body and take the next request on the connection for it.
+fn check_length(request: &Request<RecvStream>, is_tunnel: bool) -> Option<()> {
+    let lengths = request.headers().get_all(header::CONTENT_LENGTH);
+    (lengths.iter().count() <= usize::from(!is_tunnel)).then_some(())
 }
 
 /// `:authority`, or `Host`, or both and equal (RFC 9113 8.3.1).

@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -37,6 +37,8 @@ pub struct H2 {
     expects_continue: bool,
     sender: Rc<RefCell<Sender>>,
     timer: Timer,
+    /// Once we have broken the response off: whether the client had reset the stream before.
+    broken_off: Option<bool>,
 }
 
 impl H2 {
@@ -66,6 +68,7 @@ impl H2 {
             expects_continue,
             sender: Rc::new(RefCell::new(sender)),
             timer,
+            broken_off: None,
         }
     }
 
@@ -175,6 +178,7 @@ impl H2 {
     }
 
     pub(in crate::downstream) fn reset(&mut self) {
+        self.broken_off = Some(self.was_reset());
         self.sender
             .borrow_mut()
             .respond
@@ -182,8 +186,11 @@ impl H2 {
     }
 
     /// Whether the client has reset the stream.
-    pub(super) async fn was_reset(&mut self) -> bool {
-        poll_fn(|cx| Poll::Ready(self.sender.borrow_mut().poll_reset(cx).is_ready())).await
+    pub(super) fn was_reset(&self) -> bool {
+        // Nobody waits for it any more.
+        let mut cx = Context::from_waker(Waker::noop());
+        self.broken_off
+            .unwrap_or_else(|| self.sender.borrow_mut().poll_reset(&mut cx).is_ready())
     }
 }
 

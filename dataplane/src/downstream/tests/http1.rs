@@ -1,5 +1,7 @@
 //! HTTP/1 towards the client.
 
+use futures::FutureExt as _;
+
 use super::*;
 
 const GET: &str = "GET /one HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -412,6 +414,41 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
         // Whoever comes now is served once.
         let answer = server.send(format!("{GET}{GET}")).await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 1, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn draining_cuts_no_response_that_the_client_is_still_reading() {
+    local(async {
+        let (told, answered) = tokio::sync::oneshot::channel();
+        let told = Rc::new(Cell::new(Some(told)));
+        let fill = async move |downstream: &mut Downstream| {
+            downstream.take_head();
+            downstream.send_head(ok(), false).await.unwrap();
+            let writer = downstream.writer();
+            // Until the kernel takes no more.
+            while writer.room().now_or_never().is_some() {
+                downstream
+                    .send_body(vec![b'x'; 20_000].into())
+                    .await
+                    .unwrap();
+                tokio::task::yield_now().await;
+            }
+            downstream.finish(None).await.unwrap();
+            told.take().unwrap().send(()).unwrap();
+        };
+        let server = Server::start(false, limits(), fill).await;
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        // What the kernel holds back stays with the server.
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(server.address).await.unwrap();
+        stream.write_all(GET.as_bytes()).await.unwrap();
+        answered.await.unwrap();
+        server.deadlines.drain(None);
+        tokio::task::yield_now().await;
+        let answer = rest(stream).await;
+        assert!(answer.ends_with("\r\n0\r\n\r\n"), "{}", answer.len());
     })
     .await;
 }

@@ -304,10 +304,13 @@ async fn a_broken_response_is_reset() {
         })
         .await;
         let (mut sender, _driver) = connect(&server).await;
-        let error = get(&mut sender, request(Method::GET, "http://a/"))
-            .await
-            .unwrap_err();
-        assert_eq!(error.reason(), Some(::h2::Reason::INTERNAL_ERROR));
+        // That backends fail is not the client's fault, however often it happens.
+        for _ in 0..150 {
+            let error = get(&mut sender, request(Method::GET, "http://a/"))
+                .await
+                .unwrap_err();
+            assert_eq!(error.reason(), Some(::h2::Reason::INTERNAL_ERROR));
+        }
     })
     .await;
 }

@@ -58,6 +58,14 @@ impl Proxy {
         self.handle.shutdown();
     }
 
+    /// The value of a metric without labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.handle.metrics().encode().unwrap();
+        let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
+        let value = values.find_map(|rest| rest.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
     /// Where the listener port `port` of the table is bound.
     pub(crate) fn address(&self, port: u16) -> SocketAddr {
         self.handle.addresses()[&port][0]
