@@ -97,7 +97,9 @@ impl<'s> Exchange<'s> {
         let upgrade = match (&head.method, downstream.extended_connect()) {
             (&Method::CONNECT, Some("websocket")) => Upgrade::ExtendedWebSocket,
             (&Method::CONNECT | &Method::TRACE, _) => return Err(Reason::MethodNotAllowed),
-            _ if downstream.is_http2() => Upgrade::None,
+            // An upgrade is ignored, as RFC 9110 7.8 allows, where HTTP/2 has none, and where a body comes first: a backend
+            // that did not switch would have to tell that body from the tunnel.
+            _ if downstream.is_http2() || !downstream.body_is_empty() => Upgrade::None,
             _ => Upgrade::of_http1(&head),
         };
 

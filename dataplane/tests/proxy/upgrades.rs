@@ -276,3 +276,28 @@ async fn each_side_of_a_tunnel_ends_by_itself() {
     client.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"late");
 }
+
+/// A backend that does not switch would wait for the body that was announced, and find it in the next request.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_body_is_forwarded_without_its_upgrade() {
+    for framing in [
+        "Content-Length: 3\r\n\r\nabc",
+        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+    ] {
+        let backend = Backend::start("b").await;
+        let proxy = Proxy::start(
+            TableBuilder::default()
+                .cluster("b", &[backend.address])
+                .route("/", "b", |_| {}),
+        );
+        let request = format!(
+            "GET /one HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n{framing}"
+        );
+        let answer = client::raw(proxy.address(80), request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        assert_eq!(proxy.get("a", "/two").await.status, 200);
+        let seen = backend.seen();
+        assert_eq!((seen.len(), &seen[0].body[..]), (2, b"abc".as_slice()));
+        assert!(!seen[0].headers.contains_key("upgrade"));
+    }
+}

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use pingora_http::{RequestHeader, ResponseHeader, header_value_from_raw};
 
 use crate::stream::guard::MAX_FIELDS;
@@ -32,20 +32,27 @@ pub(super) struct Unwritable(&'static str);
 
 /// How the body of a request with this head will be delimited. An upgrade has none before the backend agrees.
 pub(super) fn framing(head: &RequestHeader, end: bool) -> Result<BodyFraming, Unwritable> {
-    if end || head.headers.contains_key(header::UPGRADE) {
-        return Ok(BodyFraming::None);
+    let has_body = !end && !head.headers.contains_key(header::UPGRADE);
+    let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    match (lengths.next(), lengths.next()) {
+        (None, _) if has_body => Ok(BodyFraming::Chunked),
+        (None, _) => Ok(BodyFraming::None),
+        (Some(length), None) => match number(length) {
+            Some(length) if has_body => Ok(BodyFraming::Length(length)),
+            Some(0) => Ok(BodyFraming::None),
+            // The backend would take the next request on the connection for this body.
+            Some(_) => Err(Unwritable("a body is announced that will not come")),
+            None => Err(Unwritable("content-length is no number")),
+        },
+        (Some(_), Some(_)) => Err(Unwritable("content-length is repeated")),
     }
-    match head.headers.get(header::CONTENT_LENGTH) {
-        None => Ok(BodyFraming::Chunked),
-        Some(length) => length
-            .to_str()
-            .ok()
-            // `parse` alone would take a plus sign.
-            .filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()))
-            .and_then(|length| length.parse().ok())
-            .map(BodyFraming::Length)
-            .ok_or(Unwritable("content-length is no number")),
-    }
+}
+
+fn number(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok()?;
+    // `parse` alone would take a plus sign.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
 }
 
 /// Appends a request's head with the fields of its framing.
@@ -163,6 +170,17 @@ mod tests {
         assert!(!written(&sized, false).unwrap().contains("chunked"));
         let odd = request("PUT", b"/", &[("content-length", "+3")]);
         assert!(framing(&odd, false).is_err());
+        let twice = [("content-length", "3"), ("content-length", "3")];
+        assert!(framing(&request("PUT", b"/", &twice), false).is_err());
+    }
+
+    #[test]
+    fn no_body_is_announced_that_does_not_come() {
+        assert!(framing(&request("GET", b"/", &[("content-length", "3")]), true).is_err());
+        let upgrade = [("upgrade", "websocket"), ("content-length", "3")];
+        assert!(framing(&request("GET", b"/", &upgrade), false).is_err());
+        let empty = request("POST", b"/", &[("content-length", "0")]);
+        assert_eq!(framing(&empty, true), Ok(BodyFraming::None));
     }
 
     #[test]
