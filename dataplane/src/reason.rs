@@ -48,7 +48,7 @@ reasons! {
     BadRequest = 400 "bad_request" "the request is malformed or ambiguous";
     /// The path holds NUL, a backslash or a broken percent-encoding.
     BadPath = 400 "bad_path" "the path holds characters that are not accepted";
-    /// The head, or the body, did not arrive in time.
+    /// The head did not arrive in time. A body that stops is [`Reason::StreamIdle`].
     RequestTimeout = 408 "request_timeout" "the request did not arrive in time";
     /// No listener or route takes this request.
     NoRoute = 404 "no_route" "no route matches this host and path";

@@ -59,7 +59,7 @@ impl Proxy {
     }
 
     /// The value of a metric without labels.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.handle.metrics().encode().unwrap();
         let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
         let value = values.find_map(|rest| rest.trim().parse().ok());
