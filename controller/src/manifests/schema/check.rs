@@ -177,6 +177,10 @@ impl Schema {
         path: &str,
         problems: &mut Vec<Problem>,
     ) -> Option<String> {
+        // The API server prunes a null that is not allowed, and only then fills in defaults.
+        fields.retain(|name, value| {
+            !value.is_null() || self.property(name).is_none_or(|schema| schema.nullable)
+        });
         for (name, schema) in &self.properties {
             if let Some(default) = &schema.default {
                 fields.entry(name).or_insert_with(|| default.clone());

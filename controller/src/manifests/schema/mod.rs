@@ -260,6 +260,30 @@ mod tests {
         );
     }
 
+    /// Templates leave `hostnames:` without a value; the API server takes that for a field that is not there.
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let mut object = route(
+            &json!({"filters": null, "matches": null, "backendRefs": [{"name": "b", "port": 80, "weight": null}]}),
+        );
+        object["spec"]["hostnames"] = Value::Null;
+        assert_eq!(check("HTTPRoute", &mut object), []);
+        assert!(object["spec"].get("hostnames").is_none());
+        let rule = &object["spec"]["rules"][0];
+        assert_eq!(rule["backendRefs"][0]["weight"], 1);
+        assert_eq!(
+            rule["matches"][0]["path"],
+            json!({"type": "PathPrefix", "value": "/"})
+        );
+        let mut nameless = route(&json!({"backendRefs": [{"name": null, "port": 80}]}));
+        assert_eq!(
+            check("HTTPRoute", &mut nameless)[0].field,
+            "spec.rules[0].backendRefs[0].name"
+        );
+        let mut in_a_list = route(&json!({"backendRefs": [null]}));
+        assert_eq!(check("HTTPRoute", &mut in_a_list).len(), 1);
+    }
+
     #[test]
     fn problems_name_the_field() {
         let mut gateway = json!({
