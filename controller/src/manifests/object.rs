@@ -152,6 +152,11 @@ impl Reader<'_> {
             Ok(insert) if usable => insert(&mut self.loaded.resources, key),
             Ok(_) => {}
             Err((field, message)) => {
+                let message = if kind.name == "Secret" {
+                    without_value(&message)
+                } else {
+                    message
+                };
                 self.problem(Error, "Invalid", field, message, "correct the value");
             }
         }
@@ -185,6 +190,9 @@ impl Reader<'_> {
         key: ObjectKey,
         object: &mut Map<String, Value>,
     ) -> Option<ObjectKey> {
+        if self.name_is_no_text(object) {
+            return None;
+        }
         if !NAME.is_match(&key.name) || key.name.len() > 253 {
             let message = if key.name.is_empty() {
                 "is missing"
@@ -230,6 +238,22 @@ impl Reader<'_> {
         }
     }
 
+    /// Whether name or namespace is a number, say; taken for absent, it would put the object somewhere else.
+    fn name_is_no_text(&mut self, object: &Map<String, Value>) -> bool {
+        let metadata = object.get("metadata");
+        let wrong = ["name", "namespace"].into_iter().find_map(|field| {
+            let value = metadata?.get(field)?;
+            (!value.is_string() && !value.is_null()).then_some((field, value))
+        });
+        let Some((field, value)) = wrong else {
+            return false;
+        };
+        let message = format!("must be a string, not {value}");
+        let field = format!("metadata.{field}");
+        self.problem(Error, "Invalid", field, message, "put it in quotes");
+        true
+    }
+
     fn problem(
         &mut self,
         severity: Severity,
@@ -242,6 +266,14 @@ impl Reader<'_> {
         self.loaded
             .problems
             .push(problem.of(&self.kind, &self.name));
+    }
+}
+
+/// What is wrong with a field of a Secret: the message of the parser quotes the value that it has found.
+fn without_value(message: &str) -> String {
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("must be {expected}"),
+        None => "is not what this field holds".into(),
     }
 }
 
@@ -262,4 +294,58 @@ fn key(object: &Map<String, Value>) -> ObjectKey {
             .unwrap_or_default()
     };
     ObjectKey::new(part("namespace"), part("name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Loaded;
+
+    fn load(text: &str) -> Loaded {
+        let mut loaded = Loaded::default();
+        loaded.read_text("test.yaml", text);
+        loaded
+    }
+
+    fn told(loaded: &Loaded) -> Vec<String> {
+        let problems = loaded.problems.iter();
+        problems
+            .map(|problem| format!("{}: {}", problem.field, problem.message))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_secret_is_told_without_its_values() {
+        for (fields, expected) in [
+            (
+                "stringData: {tls.key: 31337}",
+                "stringData.tls.key: must be a string",
+            ),
+            ("data: 'a, expected 31337'", "data: must be a map"),
+            (
+                "data: {tls.key: '31337!'}",
+                "data.tls.key: is not what this field holds",
+            ),
+        ] {
+            let loaded = load(&format!(
+                "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, {fields}}}"
+            ));
+            assert_eq!(told(&loaded), [expected], "{fields}");
+            assert!(loaded.resources.is_empty(), "{fields}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_text_is_not_taken_for_none() {
+        for field in ["name", "namespace"] {
+            let metadata = format!("{{name: a, {field}: 1}}").replace("name: a, name", "name");
+            let loaded = load(&format!(
+                "{{apiVersion: v1, kind: Service, metadata: {metadata}}}"
+            ));
+            assert_eq!(
+                told(&loaded),
+                [format!("metadata.{field}: must be a string, not 1")]
+            );
+            assert!(loaded.resources.is_empty(), "{field}");
+        }
+    }
 }
