@@ -116,9 +116,9 @@ impl<'a> GatewayState<'a> {
         own.chain(listeners)
             .cloned()
             .for_each(|finding| ctx.report(finding));
-        unused_fields(&self.object, self.gateway)
-            .into_iter()
-            .for_each(|finding| ctx.report(finding));
+        for finding in unused_fields(&self.object, self.gateway) {
+            ctx.report(finding);
+        }
     }
 
     /// Its table: only its own listeners, routes, clusters, endpoints, certificates and settings. `None` if the Gateway

@@ -290,7 +290,7 @@ async fn slow_head(address: SocketAddr) -> std::io::Result<Option<u16>> {
             sleep(TRICKLE).await;
         }
         // What the proxy said before it closed can still be read.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         refusal = read_to_end(&mut reader) => Ok(refusal),
