@@ -32,12 +32,12 @@ pub(crate) struct ServerCertificate {
 }
 
 impl ServerCertificate {
-    /// Whether it is valid for every host of a listener (RFC 6125: its wildcards stand for one label, which is
-    /// enough for a wildcard listener that asks for the same).
+    /// Whether it is valid for the hostname of a listener. A wildcard of a certificate stands for one label (RFC 9525,
+    /// 6.3), which has to do for a wildcard listener that asks for the same.
     pub(crate) fn covers(&self, listener: &str) -> bool {
         self.names
             .iter()
-            .any(|name| name == listener || name == "*" || hostname::covers(name, listener))
+            .any(|name| name == listener || hostname::covers_one_label(name, listener))
     }
 }
 

@@ -18,14 +18,13 @@ pub(crate) fn intersects(a: &str, b: &str) -> bool {
     }
 }
 
-/// Whether every host that matches `b` matches `a` too.
-pub(crate) fn covers(a: &str, b: &str) -> bool {
-    match (wildcard_suffix(a), wildcard_suffix(b)) {
-        (Some(a), Some(b)) => ends_with(b, a),
-        (Some(suffix), None) => below(b, suffix),
-        (None, None) => a.eq_ignore_ascii_case(b),
-        (None, Some(_)) => false,
-    }
+/// Whether `host` is `pattern` with its wildcard replaced by a single label, as certificates mean wildcards.
+pub(crate) fn covers_one_label(pattern: &str, host: &str) -> bool {
+    let suffix = wildcard_suffix(pattern);
+    suffix.is_some_and(|suffix| {
+        host.split_once('.')
+            .is_some_and(|(label, rest)| label != "*" && rest.eq_ignore_ascii_case(&suffix[1..]))
+    })
 }
 
 /// `.example.com` of `*.example.com`.
@@ -46,7 +45,7 @@ fn ends_with(text: &str, suffix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{covers, intersects};
+    use super::{covers_one_label, intersects};
 
     #[test]
     fn intersection_is_symmetric_and_counts_any_number_of_labels() {
@@ -67,11 +66,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_covers_what_is_below_it_only() {
-        assert!(covers("*.example.com", "*.b.example.com"));
-        assert!(!covers("*.b.example.com", "*.example.com"));
-        assert!(covers("*.example.com", "a.example.com"));
-        assert!(!covers("a.example.com", "*.example.com"));
-        assert!(covers("a.example.com", "a.example.com"));
+    fn a_wildcard_of_a_certificate_stands_for_one_label() {
+        for (pattern, host, expected) in [
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "A.EXAMPLE.com", true),
+            ("*.example.com", "a.b.example.com", false),
+            ("*.example.com", "*.b.example.com", false),
+            ("*.example.com", "example.com", false),
+            ("a.example.com", "a.example.com", false),
+            ("*", "com", false),
+        ] {
+            assert_eq!(
+                covers_one_label(pattern, host),
+                expected,
+                "{pattern} and {host}"
+            );
+        }
     }
 }
