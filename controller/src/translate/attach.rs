@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteParentRefs};
+use gateway_api::apis::experimental::httproutes::{
+    HttpRoute, HttpRouteParentRefs, HttpRouteUseDefaultGateways,
+};
 
 use super::{
     Backends, Context, GATEWAY_GROUP,
@@ -47,6 +49,14 @@ pub(crate) fn attach_http_route<'a>(
             .map(parent_reference)
             .collect(),
     };
+    if route.spec.use_default_gateways == Some(HttpRouteUseDefaultGateways::All) {
+        ctx.report(attachment.object.warning(
+            reason::UNSUPPORTED_VALUE,
+            "spec.useDefaultGateways",
+            "default Gateways are not supported yet; this has no effect",
+            "name the Gateways in parentRefs",
+        ));
+    }
     let parents = attachment.own_parents(ctx, gateways);
     if parents.is_empty() {
         return None;
