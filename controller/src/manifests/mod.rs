@@ -25,27 +25,8 @@ pub struct Loaded {
     pub resources: Resources,
     /// What could not be read, or is probably not meant so; in the order of files and documents.
     pub problems: Vec<LoadProblem>,
-    /// The files that were read, in order.
-    pub files: Vec<PathBuf>,
     /// Whether the objects come from an API server, so that they are not checked against their schemas again.
     accepted: bool,
-}
-
-/// Reads the files that [`files`] finds.
-pub fn load<P: AsRef<Path>>(paths: &[P]) -> Loaded {
-    let (files, problems) = files(paths);
-    let mut loaded = Loaded {
-        problems,
-        ..Loaded::default()
-    };
-    for file in files {
-        match fs::read_to_string(&file) {
-            Ok(text) => loaded.read_text(&file.display().to_string(), &text),
-            Err(error) => loaded.problems.push(unreadable(&file, &error)),
-        }
-        loaded.files.push(file);
-    }
-    loaded
 }
 
 /// The files that `paths` mean: files themselves, and the `.yaml`, `.yml` and `.json` files below directories, in the

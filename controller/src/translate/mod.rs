@@ -40,8 +40,6 @@ pub struct Options {
     /// A GatewayClass of this name is taken to exist and to be ours, unless there is an object of that name. For files:
     /// a Gateway then needs no GatewayClass beside it.
     pub implied_class: Option<String>,
-    /// DNS domain of the cluster's Services.
-    pub cluster_domain: String,
     /// What is known of the running data planes.
     pub observed: Observed,
 }
@@ -51,7 +49,6 @@ impl Default for Options {
         Self {
             controller_name: CONTROLLER_NAME.into(),
             implied_class: None,
-            cluster_domain: "cluster.local".into(),
             observed: Observed::default(),
         }
     }
