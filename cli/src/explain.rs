@@ -3,11 +3,14 @@
 use std::{fmt::Write as _, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
-use http::{HeaderMap, uri::Scheme};
+use http::{
+    HeaderMap, header,
+    uri::{Authority, Scheme},
+};
 use portcullis_dataplane::exchange::path;
 use portcullis_routing::{
-    Backend, Explanation, RequestHead, Route, RouteAction, RouteKey, RoutingTable, compile,
-    explain as judge, explain::Candidate,
+    Backend, Explanation, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
+    RoutingTable, compile, explain as judge, explain::Candidate,
 };
 use serde::Serialize;
 
@@ -95,16 +98,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn answer(args: &ExplainArgs, table: RoutingTable) -> anyhow::Result<Answer> {
-    let host = args
-        .url
-        .host()
-        .context("the URL has no host; write it in full, such as http://shop.example/cart")?;
+    let host = host(args)?;
     let port = args.map_port.spec(port(args)?);
     let mut asked = Asked {
         method: args.method.to_string(),
         url: args.url.to_string(),
         port,
-        host: host.to_ascii_lowercase(),
+        host,
         path: None,
     };
     let Ok(path) = path::normalize(args.url.path().as_bytes()) else {
@@ -120,8 +120,11 @@ fn answer(args: &ExplainArgs, table: RoutingTable) -> anyhow::Result<Answer> {
         tell(&format!("{} {rejection}\n", styled(BAD, "not served:")));
     }
     let table = compiled.table();
-    if compiled.port(port).is_none() {
+    let Some(bound) = compiled.port(port) else {
         return Ok(unanswered(asked, &no_port(table, port), None));
+    };
+    if let Some(outcome) = other_scheme(args, port, bound.protocol()) {
+        return Ok(unanswered(asked, &outcome, None));
     }
     let headers: HeaderMap = args.headers.iter().cloned().collect();
     let head = RequestHead {
@@ -133,6 +136,31 @@ fn answer(args: &ExplainArgs, table: RoutingTable) -> anyhow::Result<Answer> {
     };
     let explanation = judge(&compiled, port, &head);
     Ok(judged(asked, explanation, table))
+}
+
+/// The host that the proxy is asked for: of the `Host` header, as with curl, or of the URL.
+fn host(args: &ExplainArgs) -> anyhow::Result<String> {
+    let url = args
+        .url
+        .host()
+        .context("the URL has no host; write it in full, such as http://shop.example/cart")?;
+    let header = args.headers.iter().find(|(name, _)| name == header::HOST);
+    let host = match header {
+        None => url.to_owned(),
+        Some((_, value)) => Authority::try_from(value.as_bytes())
+            .context("the Host header holds no host")?
+            .host()
+            .to_owned(),
+    };
+    Ok(host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase())
+}
+
+/// What comes of asking a port in the wrong scheme.
+fn other_scheme(args: &ExplainArgs, port: u16, protocol: ListenerProtocol) -> Option<String> {
+    let spoken = words::scheme(protocol);
+    let asked = args.url.scheme_str()?;
+    (asked != spoken)
+        .then(|| format!("no answer: port {port} speaks {spoken}, and the URL asks for {asked}"))
 }
 
 fn port(args: &ExplainArgs) -> anyhow::Result<u16> {

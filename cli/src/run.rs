@@ -158,7 +158,7 @@ impl Served {
             Some(addresses) => {
                 let urls = addresses
                     .iter()
-                    .map(|address| format!("{}://{address}", words::scheme(listener)));
+                    .map(|address| format!("{}://{address}", words::scheme(listener.protocol)));
                 urls.collect::<Vec<_>>().join(" ")
             }
             None => styled(BAD, "not bound"),

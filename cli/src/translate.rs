@@ -58,7 +58,11 @@ fn table(output: &Output) -> String {
     let mut text = String::new();
     for (key, table) in &output.tables {
         let listeners = serving::listeners(table, &|listener| {
-            format!("{} port {}", words::scheme(listener), listener.port)
+            format!(
+                "{} port {}",
+                words::scheme(listener.protocol),
+                listener.port
+            )
         });
         writeln!(
             text,

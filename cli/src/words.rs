@@ -22,8 +22,8 @@ pub(crate) fn source(route: &Route) -> String {
 }
 
 /// `http` or `https`.
-pub(crate) fn scheme(listener: &Listener) -> &'static str {
-    match listener.protocol {
+pub(crate) fn scheme(protocol: ListenerProtocol) -> &'static str {
+    match protocol {
         ListenerProtocol::Http => "http",
         ListenerProtocol::Https => "https",
     }

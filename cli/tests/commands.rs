@@ -253,6 +253,32 @@ fn explain_says_why_nobody_answers() {
     assert_eq!(mapped.status.code(), Some(0), "{}", stdout(&mapped));
 }
 
+/// As with curl, which connects to the URL and asks for the host of the header.
+#[test]
+fn explain_asks_for_the_host_of_the_header() {
+    let asked = |url: &str, host: &str| {
+        let output = explain("two-hosts.yaml", &["GET", url, "-H", host, "-o", "json"]);
+        let answer: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+        answer["request"]["host"].as_str().map(String::from)
+    };
+    let shop = Some("shop.example".to_owned());
+    assert_eq!(asked("http://127.0.0.1/", "host: Shop.example:80"), shop);
+    assert_eq!(asked("http://Shop.example./", "user: test"), shop);
+}
+
+#[test]
+fn explain_knows_what_a_port_speaks() {
+    for (url, expected) in [
+        ("http://shop.example:443/", "port 443 speaks https"),
+        ("https://shop.example:80/", "port 80 speaks http,"),
+    ] {
+        let output = explain("tls-redirect.yaml", &["GET", url]);
+        assert_eq!(output.status.code(), Some(1), "{url}");
+        let said = stdout(&output);
+        assert!(said.contains(expected), "{url}: {said}");
+    }
+}
+
 #[test]
 fn explain_asks_with_the_path_as_the_proxy_sees_it() {
     let output = explain(
