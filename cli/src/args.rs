@@ -209,7 +209,7 @@ Examples:
   portcullis analyze manifests/
   portcullis analyze gateway.yaml routes.yaml -o json | jq '.[].code'
   kubectl kustomize overlays/production | portcullis analyze -
-  kubectl get gtw,httproute,svc,endpointslice,referencegrant,ns -A -o yaml | portcullis analyze -";
+  kubectl get gc,gtw,httproute,referencegrant,svc,endpointslice,secret,ns -A -o yaml | portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
