@@ -74,12 +74,14 @@ impl Watch {
     /// Returns when something has changed since the last time, and the burst of changes is over. Cancel-safe up to
     /// the point where the first change of a burst is taken.
     pub(crate) async fn changed(&mut self) {
+        // Goes on however busy the neighbours are.
+        let mut compare = tokio::time::interval_at(Instant::now() + COMPARE_EVERY, COMPARE_EVERY);
         loop {
             tokio::select! {
                 Some(event) = self.events.recv() => if self.concerns_us(&event) {
                     break self.end_of_burst().await;
                 },
-                () = tokio::time::sleep(COMPARE_EVERY) => if fingerprint(&self.paths) != self.seen {
+                _ = compare.tick() => if fingerprint(&self.paths) != self.seen {
                     break;
                 },
             }
@@ -319,6 +321,31 @@ mod tests {
             fs::write(directory.join("a.yaml"), "x").unwrap();
         })
         .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn busy_neighbours_do_not_hold_back_the_comparison() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("manifests");
+        fs::create_dir(&directory).unwrap();
+        let mut watch = Watch::new(std::slice::from_ref(&directory)).unwrap();
+        // As on a file system that sends no events, beside one that does.
+        let (sender, events) = mpsc::channel(QUEUED);
+        watch.events = events;
+        fs::write(directory.join("a.yaml"), "x").unwrap();
+        let neighbours = async {
+            loop {
+                tokio::time::sleep(COMPARE_EVERY / 2).await;
+                let event = Event::new(EventKind::Any).add_path(root.path().join("other"));
+                sender.send(event).await.unwrap();
+            }
+        };
+        tokio::select! {
+            seen = tokio::time::timeout(PATIENCE, watch.changed()) => {
+                seen.expect("the change went unnoticed");
+            }
+            () = neighbours => {}
+        }
     }
 
     #[tokio::test]
