@@ -79,7 +79,8 @@ pub(crate) struct RunArgs {
     /// File or directory with manifests (YAML or JSON, several documents per file), or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
-    /// Only validate: print the findings and exit, 1 if something would not be served as asked, else 0.
+    /// Only validate: print the findings and exit, 1 if one of them is an error, else 0. `analyze` exits with 1 on
+    /// warnings too.
     #[arg(long)]
     pub(crate) check: bool,
     /// How the proxy is run.
@@ -202,7 +203,9 @@ Files are followed: save one, and the change is live without a request lost. A d
 while the others serve on; what it described before stays in force until it is mended or removed. A reload that finds \
 no object at all, or cannot read a path, is refused aloud and the last good state serves on.
 
-Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.";
+Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.
+
+Ctrl-C and SIGTERM stop it: requests under way may end first, for at most 25 s unless GatewayParameters say otherwise.";
 
 const ANALYZE_EXAMPLES: &str = "\
 Examples:
@@ -216,7 +219,9 @@ Examples:
   portcullis explain --config manifests/ GET http://shop.example/cart
   portcullis explain --config manifests/ GET https://shop.example/ -H 'user: test'
   portcullis explain --config manifests/ --map-port 80=8080 GET http://localhost:8080/
-  portcullis explain --config manifests/ POST http://shop.example/ -o json";
+  portcullis explain --config manifests/ POST http://shop.example/ -o json
+
+Exit codes: 0 a route takes the request, 1 none does, 2 the command could not be carried out.";
 
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:

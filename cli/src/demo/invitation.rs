@@ -42,10 +42,11 @@ pub(crate) fn text(places: &Places) -> String {
     writeln!(
         text,
         "{}\n\n  {command} {explain}\n",
-        styled(HEAD, "Ask why")
+        styled(HEAD, "Ask why, in the directory of the sources")
     )
     .ok();
-    text + "The manifests are in config/quickstart. Each request is logged below. Stop with Ctrl-C.\n\n"
+    text + "config/quickstart of the sources holds these manifests, with the ports 8080 and 8443. Each request is logged \
+            below.\nStop with Ctrl-C.\n\n"
 }
 
 fn tries(clear: &str, secure: &str) -> String {
