@@ -62,13 +62,12 @@ impl Target {
         };
         let host =
             host_of(authority.to_str().map_err(|_| Reason::BadRequest)?).to_ascii_lowercase();
-        let raw = match head.uri.path() {
-            // `OPTIONS *` asks about the server; absolute-form without a path means the root.
-            "*" | "" => "/",
-            path => path,
-        };
+        // `OPTIONS *` asks about the server; absolute-form without a path means the root. Both are matched, and so
+        // forwarded, as the root.
+        let is_root = matches!(head.uri.path(), "*" | "");
+        let raw = if is_root { "/" } else { head.uri.path() };
         let path = path::normalize(raw.as_bytes()).map_err(|BadPath| Reason::BadPath)?;
-        let path_changed = matches!(path, Cow::Owned(_));
+        let path_changed = is_root || matches!(path, Cow::Owned(_));
         Ok(Self {
             host: host.into(),
             authority,
@@ -403,6 +402,8 @@ mod tests {
     fn what_was_matched_is_what_is_forwarded() {
         let sent = forward(head("/a/../%62?q=%2e", &[("host", "a")]), 0).unwrap();
         assert_eq!(sent.raw_path(), b"/b?q=%2e");
+        let asterisk = forward(head("*", &[("host", "a")]), 0).unwrap();
+        assert_eq!(asterisk.raw_path(), b"/");
     }
 
     #[test]
