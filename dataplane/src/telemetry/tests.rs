@@ -289,9 +289,17 @@ fn a_new_owner_of_a_slot_starts_at_zero() {
     assert_eq!(count("httproute/shop/new"), Some(1.0));
 }
 
-/// The names in the first column of a page's tables.
-fn documented(page: &str) -> BTreeSet<&str> {
-    page.lines()
+/// The names in the first column of a page's tables, of one chapter if `heading` names it.
+fn documented<'a>(page: &'a str, heading: Option<&str>) -> BTreeSet<&'a str> {
+    let chapter = match heading {
+        Some(heading) => page
+            .split("\n## ")
+            .find(|chapter| chapter.lines().next() == Some(heading))
+            .unwrap_or_default(),
+        None => page,
+    };
+    chapter
+        .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
         .map(|(name, _)| name)
         .collect()
@@ -307,7 +315,10 @@ fn every_metric_is_documented() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
         .collect();
-    assert_eq!(documented(include_str!("../../../docs/metrics.md")), names);
+    assert_eq!(
+        documented(include_str!("../../../docs/metrics.md"), None),
+        names
+    );
 }
 
 #[test]
@@ -333,9 +344,20 @@ fn every_field_of_the_access_log_is_documented() {
         .map(String::as_str)
         .collect();
     assert_eq!(
-        documented(include_str!("../../../docs/access-log.md")),
+        documented(include_str!("../../../docs/access-log.md"), Some("Fields")),
         names
     );
+}
+
+#[test]
+fn every_reason_is_documented_with_its_status() {
+    let page = include_str!("../../../docs/access-log.md");
+    let codes = Reason::ALL.iter().map(|reason| reason.code()).collect();
+    assert_eq!(documented(page, Some("Reasons")), codes);
+    for reason in Reason::ALL {
+        let row = format!("| `{}` | {} |", reason.code(), reason.status().as_u16());
+        assert!(page.contains(&row), "no line starts with {row}");
+    }
 }
 
 /// Where the writer thread writes in tests.
