@@ -3,6 +3,7 @@
 mod arbitrary;
 mod compile;
 mod delta;
+mod frame;
 mod fuzz;
 mod lookup;
 mod reference;
