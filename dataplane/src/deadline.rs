@@ -7,7 +7,7 @@
 use std::{
     cell::{Cell, RefCell},
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -46,15 +46,6 @@ pub(crate) struct Deadline {
     watch: Rc<Watch>,
     key: usize,
     all: Rc<Deadlines>,
-}
-
-/// What ended a wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Due {
-    /// The deadline has passed.
-    Passed,
-    /// The connection is to finish what it has and close.
-    Drain,
 }
 
 impl Deadlines {
@@ -157,12 +148,24 @@ impl Deadline {
         Poll::Pending
     }
 
-    /// Waits for the deadline or for the signal to drain.
-    pub(crate) fn poll_due(&self, cx: &mut Context<'_>) -> Poll<Due> {
-        if self.is_draining() {
-            return Poll::Ready(Due::Drain);
+    /// Waits until nothing has moved for `span`, as told by a number that changes when something does. `seen` is the last
+    /// one that was looked at. The deadline must be set: it is looked at only when it passes.
+    pub(crate) fn poll_stalled(
+        &self,
+        cx: &mut Context<'_>,
+        span: Duration,
+        seen: &mut u64,
+        progress: impl Fn() -> u64,
+    ) -> Poll<()> {
+        loop {
+            ready!(self.poll_passed(cx));
+            let progress = progress();
+            if progress == *seen {
+                return Poll::Ready(());
+            }
+            *seen = progress;
+            self.set(span);
         }
-        self.poll_passed(cx).map(|()| Due::Passed)
     }
 }
 
@@ -182,8 +185,9 @@ mod tests {
 
     use super::*;
 
-    fn due(deadline: &Deadline) -> Poll<Due> {
-        deadline.poll_due(&mut Context::from_waker(Waker::noop()))
+    fn passed(deadline: &Deadline) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        deadline.poll_passed(&mut cx).is_ready()
     }
 
     #[test]
@@ -192,14 +196,33 @@ mod tests {
         let deadline = all.register(None);
         deadline.set(Duration::from_secs(1));
         all.sweep_at(Duration::from_secs(1));
-        assert_eq!(due(&deadline), Poll::Pending);
+        assert!(!passed(&deadline));
         all.sweep_at(Duration::from_millis(1500));
-        assert_eq!(due(&deadline), Poll::Ready(Due::Passed));
+        assert!(passed(&deadline));
         deadline.set(Duration::from_secs(1));
-        assert_eq!(due(&deadline), Poll::Pending);
+        assert!(!passed(&deadline));
         deadline.clear();
         all.sweep_at(Duration::from_secs(1_000_000));
-        assert_eq!(due(&deadline), Poll::Pending);
+        assert!(!passed(&deadline));
+    }
+
+    #[test]
+    fn whoever_makes_progress_is_not_stalled() {
+        let all = Deadlines::new();
+        let deadline = all.register(None);
+        let mut seen = 0;
+        let mut stalled = |seconds, progress| {
+            all.sweep_at(Duration::from_secs(seconds));
+            let mut cx = Context::from_waker(Waker::noop());
+            deadline
+                .poll_stalled(&mut cx, Duration::from_secs(10), &mut seen, || progress)
+                .is_ready()
+        };
+        deadline.set(Duration::from_secs(10));
+        assert!(!stalled(9, 0));
+        assert!(!stalled(11, 1));
+        assert!(!stalled(20, 1));
+        assert!(stalled(22, 1));
     }
 
     #[test]
@@ -207,13 +230,11 @@ mod tests {
         let all = Deadlines::new();
         let [first, second, stream] = [Some(80), Some(443), None].map(|port| all.register(port));
         all.drain(Some(80));
-        assert_eq!(due(&first), Poll::Ready(Due::Drain));
-        assert_eq!(due(&second), Poll::Pending);
+        assert!(first.is_draining() && !second.is_draining());
         all.drain(None);
-        assert_eq!(due(&second), Poll::Ready(Due::Drain));
-        assert_eq!(due(&stream), Poll::Pending);
+        assert!(second.is_draining() && !stream.is_draining());
         let late = all.register(Some(80));
-        assert_eq!(due(&late), Poll::Ready(Due::Drain));
+        assert!(late.is_draining());
         drop((first, second, stream, late));
         assert!(all.watches.borrow().is_empty());
     }

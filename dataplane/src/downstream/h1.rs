@@ -6,7 +6,7 @@
 use std::{
     future::poll_fn,
     rc::Rc,
-    task::{Poll, ready},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -18,7 +18,7 @@ use portcullis_routing::settings::Limits;
 
 use super::{Connection, Downstream, DownstreamError, refusal};
 use crate::{
-    deadline::{Deadline, Due},
+    deadline::Deadline,
     reason::Reason,
     stream::{
         BodyFrame, BufferedStream, ReadError, ReadHandle, WRITE_ROOM, WriteHandle,
@@ -113,6 +113,12 @@ struct Handles {
     idle: Duration,
 }
 
+/// How far the client had read its last answer when it was last looked at.
+struct LastAnswer {
+    seen: u64,
+    is_stuck: bool,
+}
+
 impl Handles {
     /// Waits for the next request, holding no buffer until it begins. `Ok(false)`: the connection is over.
     async fn wait_for_head(&self, limits: &Limits, is_first: bool) -> Result<bool, Reason> {
@@ -123,6 +129,10 @@ impl Handles {
             limits.idle_timeout
         };
         self.deadline.set(timeout.duration());
+        let mut last = LastAnswer {
+            seen: self.writer.progress(),
+            is_stuck: false,
+        };
         poll_fn(|cx| {
             match self.reader.poll_head(cx) {
                 Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
@@ -136,24 +146,49 @@ impl Handles {
                 begun = true;
                 self.deadline.set(limits.header_timeout.duration());
             }
-            match ready!(self.deadline.poll_due(cx)) {
-                Due::Passed if self.reader.has_unread() => Poll::Ready(Err(Reason::RequestTimeout)),
-                // A client that has only just connected, or begun a request, still gets its answer.
-                Due::Drain if begun => self.deadline.poll_passed(cx).map(|()| Ok(false)),
-                // And one that is still reading its last answer gets the rest of it.
-                Due::Drain if self.writer.poll_drained(cx, 0).is_pending() => {
-                    self.deadline.poll_passed(cx).map(|()| Ok(false))
+            // A client that has only just connected, or begun a request, still gets its answer; and one that is still
+            // reading its last answer gets the rest of it.
+            if self.deadline.is_draining() && !begun && self.writer.poll_drained(cx, 0).is_ready() {
+                return Poll::Ready(Ok(false));
+            }
+            loop {
+                ready!(self.deadline.poll_passed(cx));
+                match self.more_patience(cx, limits, &mut last).filter(|_| !begun) {
+                    Some(patience) => self.deadline.set(patience),
+                    None if self.reader.has_unread() => {
+                        return Poll::Ready(Err(Reason::RequestTimeout));
+                    }
+                    None => return Poll::Ready(Ok(false)),
                 }
-                Due::Passed | Due::Drain => Poll::Ready(Ok(false)),
             }
         })
         .await
     }
 
+    /// More time for a client that has not asked for anything since: it was still reading its last answer, or is. Without
+    /// progress it has the stream idle timeout for that, as within an exchange.
+    fn more_patience(
+        &self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+        last: &mut LastAnswer,
+    ) -> Option<Duration> {
+        let progress = self.writer.progress();
+        if progress != last.seen {
+            *last = LastAnswer {
+                seen: progress,
+                is_stuck: false,
+            };
+            return Some(limits.idle_timeout.duration());
+        }
+        let is_stuck = std::mem::replace(&mut last.is_stuck, true);
+        (!is_stuck && self.writer.poll_drained(cx, 0).is_pending()).then_some(self.idle)
+    }
+
     /// `poll`, given up after the stream idle timeout.
     async fn in_time<T, E: Into<DownstreamError>>(
         &self,
-        mut poll: impl FnMut(&Self, &mut std::task::Context<'_>) -> Poll<Result<T, E>>,
+        mut poll: impl FnMut(&Self, &mut Context<'_>) -> Poll<Result<T, E>>,
     ) -> Result<T, DownstreamError> {
         self.deadline.set(self.idle);
         poll_fn(|cx| {
@@ -383,7 +418,9 @@ impl H1 {
             refusal::close(
                 self.session.into_inner(),
                 &self.handles.reader,
+                || self.handles.writer.progress(),
                 &self.handles.deadline,
+                self.handles.idle,
                 still_sending,
             )
             .await;

@@ -19,7 +19,7 @@ use crate::{
 
 /// Bytes that are read and thrown away after the last response, so that the client gets to see it.
 const LINGER_BYTES: usize = 256 * 1024;
-/// Time for the last response to be taken, and for what the client still sends.
+/// Time for what the client still sends, and for a refusal to be taken.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers a request that cannot be served at all, and closes.
@@ -42,28 +42,35 @@ pub(super) async fn refuse(
     answer.extend_from_slice(&body);
     // If it cannot be sent there is nobody to read it.
     if stream.write_all(&answer).await.is_ok() {
-        close(stream, reader, deadline, true).await;
+        close(stream, reader, || 0, deadline, LINGER, true).await;
     }
 }
 
-/// Sends what is buffered and closes. A client that may be `still_sending` is listened to for a moment: closing over
+/// Sends what is buffered and closes. A client has `patience` for it, and as much again whenever `progress` has changed.
+/// One that may be `still_sending` is listened to for a moment: closing over
 /// unread bytes resets the connection, and the client might lose the response (RFC 9112 9.6).
 pub(super) async fn close(
     mut stream: Stream,
     reader: &ReadHandle,
+    progress: impl Fn() -> u64,
     deadline: &Deadline,
+    patience: Duration,
     still_sending: bool,
 ) {
-    deadline.set(LINGER);
+    let mut seen = progress();
+    deadline.set(patience);
     let ended = poll_fn(|cx| {
-        if deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        if let Poll::Ready(ended) = Pin::new(&mut stream).poll_shutdown(cx) {
+            return Poll::Ready(ended);
         }
-        Pin::new(&mut stream).poll_shutdown(cx)
+        deadline
+            .poll_stalled(cx, patience, &mut seen, &progress)
+            .map(|()| Err(io::ErrorKind::TimedOut.into()))
     });
     if ended.await.is_err() || !still_sending {
         return;
     }
+    deadline.set(LINGER);
     // Whatever comes now is no message any more.
     reader.begin_tunnel();
     let mut left = LINGER_BYTES;

@@ -55,6 +55,16 @@ impl WriteHandle {
         self.shared.lock().buffered()
     }
 
+    /// A number that changes whenever the peer, or the kernel for it, has taken something.
+    pub fn progress(&self) -> u64 {
+        self.shared.lock().progress()
+    }
+
+    /// Tells the peer, behind what is buffered, that nothing more will come. It is done by whatever flushes.
+    pub fn end(&self) {
+        self.shared.lock().end();
+    }
+
     /// Writes out until at most `watermark` bytes wait in the buffer. 0 means that the kernel has everything.
     pub fn poll_drained(&self, cx: &mut Context<'_>, watermark: usize) -> Poll<io::Result<()>> {
         self.shared.lock().poll_drain(cx, watermark)

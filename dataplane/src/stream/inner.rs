@@ -43,6 +43,17 @@ impl Shared {
     }
 }
 
+/// The end of the write side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// There will be more.
+    None,
+    /// The peer is to be told behind the last buffered byte.
+    Asked,
+    /// The peer was told.
+    Told,
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) transport: Transport,
@@ -52,6 +63,12 @@ pub(super) struct Inner {
     write: BytesMut,
     /// Whether the transport may still hold bytes that we gave it (TLS records).
     unflushed: bool,
+    /// The last flush had to wait for the peer.
+    is_stuck: bool,
+    /// Grows whenever the transport has taken something.
+    progress: u64,
+    /// What becomes of the write side once everything is written.
+    end: End,
     /// Why writing failed: nothing can be written after that.
     error: Option<io::ErrorKind>,
     pub(super) corked: bool,
@@ -65,6 +82,9 @@ impl Inner {
             read: prefix,
             write: BytesMut::new(),
             unflushed: false,
+            is_stuck: false,
+            progress: 0,
+            end: End::None,
             error: None,
             corked: false,
             guard: Guard::off(),
@@ -191,11 +211,39 @@ impl Inner {
             self.consume(written);
         }
         if self.write.is_empty() && self.unflushed {
-            let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
-            self.noted(flushed)?;
-            self.unflushed = false;
+            ready!(self.poll_flush(cx))?;
+        }
+        if self.end == End::Asked && self.write.is_empty() {
+            let told = ready!(Pin::new(&mut self.transport).poll_shutdown(cx));
+            self.end = End::Told;
+            self.noted(told)?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes out what the transport itself holds.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_stuck && self.transport.tcp().poll_write_ready(cx).is_ready() {
+            // The peer has made room, which this flush is going to use.
+            self.progress += 1;
+        }
+        self.is_stuck = true;
+        let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
+        self.is_stuck = false;
+        self.unflushed = false;
+        Poll::Ready(self.noted(flushed))
+    }
+
+    /// Ends the write side behind what is buffered: with the flush that writes the last of it.
+    pub(super) fn end(&mut self) {
+        if self.end == End::None {
+            self.end = End::Asked;
+        }
+    }
+
+    /// A number that changes whenever the transport has taken something.
+    pub(super) fn progress(&self) -> u64 {
+        self.progress
     }
 
     /// Writes out what the socket takes now; the rest is tried again when it is writable.
@@ -224,6 +272,7 @@ impl Inner {
     }
 
     fn consume(&mut self, n: usize) {
+        self.progress += 1;
         self.write.advance(n);
         if self.write.is_empty() {
             self.write = BytesMut::new();

@@ -5,6 +5,7 @@
 
 mod request;
 pub(super) mod stream;
+mod tail;
 
 use std::{
     future::poll_fn,
@@ -20,10 +21,13 @@ use h2::{Reason, RecvStream, server};
 use http::Request;
 use portcullis_routing::settings::Limits;
 
-use self::stream::{H2, Timer};
+use self::{
+    stream::{H2, Timer},
+    tail::Tails,
+};
 use super::Downstream;
 use crate::{
-    deadline::{Deadline, Deadlines, Due},
+    deadline::{Deadline, Deadlines},
     reason,
     stream::{BufferedStream, WriteHandle},
 };
@@ -40,7 +44,7 @@ const MAX_PENDING_RESETS: usize = 20;
 const MAX_PROVOKED_RESETS: usize = 100;
 /// Streams that a client may cancel beyond those that it lets finish.
 const MAX_CANCELLED: u32 = 100;
-/// Time for the client to follow a GOAWAY when no stream is left.
+/// Time for the client to follow a GOAWAY when it has nothing left to read.
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves the streams of a connection until it ends. A request that never becomes an exchange is answered here and told
@@ -74,20 +78,25 @@ pub(crate) async fn serve(
         writer,
         deadline,
         limits,
+        tails: Tails::default(),
         accepted: 0,
         cancelled: 0,
         finished: 0,
-        is_idle: true,
+        work: Work::None,
+        progress: 0,
         is_closing: false,
     };
+    let tails = connection.tails.clone();
     let timer = Timer::new(deadlines, limits.stream_idle_timeout.duration());
     connection
         .run(max_streams, |request, respond| {
-            let (exchange, refused, timer) = (&exchange, &refused, timer.fresh());
+            let (exchange, refused) = (&exchange, &refused);
+            let (timer, tails) = (timer.fresh(), tails.clone());
             async move {
                 match request::check(&request, limits) {
                     Ok(()) => {
-                        let mut downstream = Downstream::H2(H2::new(request, respond, timer));
+                        let mut downstream =
+                            Downstream::H2(H2::new(request, respond, timer, tails));
                         exchange(&mut downstream).await;
                         let Downstream::H2(stream) = downstream else {
                             return false;
@@ -120,18 +129,33 @@ fn options(limits: &Limits) -> server::Builder {
     options
 }
 
+/// What a connection has to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Exchanges are under way; each has its own deadlines.
+    Exchanges,
+    /// Answers are complete on our side, but the client has not taken all of them.
+    Answers,
+    /// Nothing.
+    None,
+}
+
 /// The state of a connection.
 struct H2Connection<'a> {
     connection: server::Connection<BufferedStream, Bytes>,
     writer: WriteHandle,
     deadline: Rc<Deadline>,
     limits: &'a Limits,
+    /// Answers that the client's windows hold back.
+    tails: Tails,
     accepted: u32,
     /// Streams that the client has reset, and those that it has not.
     cancelled: u32,
     finished: u32,
-    /// No stream is open; the deadline is that of an idle connection.
-    is_idle: bool,
+    /// What the deadline is set for.
+    work: Work,
+    /// How much the client had taken when the deadline last passed.
+    progress: u64,
     /// GOAWAY is sent.
     is_closing: bool,
 }
@@ -184,45 +208,59 @@ impl H2Connection<'_> {
         }
     }
 
-    /// Whether the connection is over: idle for too long, or draining and without streams.
+    /// Whether the connection is over: idle for too long, or draining and without anything left to send.
     fn poll_end(&mut self, without_streams: bool, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_idle != without_streams {
-            self.is_idle = without_streams;
-            if self.is_idle {
-                let patience = if self.is_closing {
-                    GOODBYE
-                } else {
-                    self.limits.idle_timeout.duration()
-                };
-                self.deadline.set(patience);
-            } else {
-                self.deadline.clear();
+        let work = match without_streams {
+            false => Work::Exchanges,
+            true if self.tails.are_held_back() || self.writer.buffered() > 0 => Work::Answers,
+            true => Work::None,
+        };
+        if self.work != work {
+            self.work = work;
+            self.set_deadline();
+        }
+        let is_over = match self.work {
+            Work::Answers => {
+                let (patience, writer) = (self.limits.stream_idle_timeout, &self.writer);
+                let patience = patience.duration();
+                self.deadline
+                    .poll_stalled(cx, patience, &mut self.progress, || writer.progress())
             }
+            Work::Exchanges | Work::None => self.deadline.poll_passed(cx),
+        };
+        if self.is_closing {
+            return is_over;
         }
         let is_used_up = self
             .limits
             .max_requests_per_connection
             .is_some_and(|most| self.accepted >= most);
-        if is_used_up && !self.is_closing {
+        if is_used_up || is_over.is_ready() || self.deadline.is_draining() {
             self.close(cx);
         }
-        match self.deadline.poll_due(cx) {
-            Poll::Ready(Due::Passed) if self.is_closing => Poll::Ready(()),
-            Poll::Ready(_) if !self.is_closing => {
-                self.close(cx);
-                Poll::Pending
+        Poll::Pending
+    }
+
+    /// Exchanges have deadlines of their own; a client that reads may take nothing for as long as within an exchange.
+    fn set_deadline(&mut self) {
+        match self.work {
+            Work::Exchanges => self.deadline.clear(),
+            Work::Answers => {
+                self.progress = self.writer.progress();
+                self.deadline
+                    .set(self.limits.stream_idle_timeout.duration());
             }
-            // Draining already: only the deadline is left to wait for.
-            _ => self.deadline.poll_passed(cx),
+            Work::None if self.is_closing => self.deadline.set(GOODBYE),
+            Work::None => self.deadline.set(self.limits.idle_timeout.duration()),
         }
     }
 
-    /// Sends GOAWAY; streams in flight finish.
+    /// Sends GOAWAY; streams in flight finish, and are read by the client as long as it goes on reading.
     fn close(&mut self, cx: &Context<'_>) {
         self.is_closing = true;
         self.connection.graceful_shutdown();
-        if self.is_idle {
-            self.deadline.set(GOODBYE);
+        if self.work == Work::None {
+            self.set_deadline();
         }
         // So that the connection gets its turn, and the deadline its waker.
         cx.waker().wake_by_ref();

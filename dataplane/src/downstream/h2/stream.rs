@@ -13,6 +13,7 @@ use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version, header};
 use pingora_http::{RequestHeader, ResponseHeader};
 
+use super::tail::Tails;
 use crate::{
     deadline::{Deadline, Deadlines},
     downstream::{BodyFrame, DownstreamError},
@@ -46,6 +47,7 @@ impl H2 {
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         timer: Timer,
+        tails: Tails,
     ) -> Self {
         let (mut parts, body) = request.into_parts();
         let protocol = parts.extensions.remove::<Protocol>();
@@ -57,6 +59,7 @@ impl H2 {
             respond,
             stream: None,
             pending: None,
+            tails,
             is_reserved: false,
             is_over: false,
         };
@@ -236,6 +239,8 @@ struct Sender {
     stream: Option<SendStream<Bytes>>,
     /// Held back for a moment, so that the last piece of a body can carry the end of the stream.
     pending: Option<Bytes>,
+    /// Told of an end that the client's windows hold back.
+    tails: Tails,
     /// Capacity was asked for.
     is_reserved: bool,
     /// The end of the stream is sent.
@@ -264,16 +269,24 @@ impl Sender {
         if self.is_over {
             return Ok(());
         }
-        if trailers.is_some() {
-            self.send_pending()?;
-        }
         self.is_over = true;
         let Some(stream) = &mut self.stream else {
             return Ok(());
         };
+        let mut last = self.pending.take().unwrap_or_default();
+        stream.reserve_capacity(last.len().max(1));
+        let is_held_back = stream.capacity() < last.len().max(1);
+        if is_held_back {
+            last = self.tails.count(last);
+        }
         match trailers {
-            Some(trailers) => stream.send_trailers(trailers)?,
-            None => stream.send_data(self.pending.take().unwrap_or_default(), true)?,
+            Some(trailers) => {
+                if is_held_back || !last.is_empty() {
+                    stream.send_data(last, false)?;
+                }
+                stream.send_trailers(trailers)?;
+            }
+            None => stream.send_data(last, true)?,
         }
         Ok(())
     }

@@ -418,37 +418,84 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
     .await;
 }
 
+/// A connection of a client that reads nothing of an answer, which is complete but for its bytes: the kernel takes no more.
+async fn unread_answer(fields: &str) -> (Server, TcpStream) {
+    let (told, answered) = tokio::sync::oneshot::channel();
+    let told = Rc::new(Cell::new(Some(told)));
+    let fill = async move |downstream: &mut Downstream| {
+        downstream.take_head();
+        downstream.send_head(ok(), false).await.unwrap();
+        let writer = downstream.writer();
+        // Until the kernel takes no more.
+        while writer.room().now_or_never().is_some() {
+            downstream
+                .send_body(vec![b'x'; 20_000].into())
+                .await
+                .unwrap();
+            tokio::task::yield_now().await;
+        }
+        downstream.finish(None).await.unwrap();
+        told.take().unwrap().send(()).unwrap();
+    };
+    let server = Server::start(false, limits(), fill).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    // What the kernel holds back stays with the server.
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    answered.await.unwrap();
+    (server, stream)
+}
+
 #[tokio::test]
 async fn draining_cuts_no_response_that_the_client_is_still_reading() {
     local(async {
-        let (told, answered) = tokio::sync::oneshot::channel();
-        let told = Rc::new(Cell::new(Some(told)));
-        let fill = async move |downstream: &mut Downstream| {
-            downstream.take_head();
-            downstream.send_head(ok(), false).await.unwrap();
-            let writer = downstream.writer();
-            // Until the kernel takes no more.
-            while writer.room().now_or_never().is_some() {
-                downstream
-                    .send_body(vec![b'x'; 20_000].into())
-                    .await
-                    .unwrap();
-                tokio::task::yield_now().await;
-            }
-            downstream.finish(None).await.unwrap();
-            told.take().unwrap().send(()).unwrap();
-        };
-        let server = Server::start(false, limits(), fill).await;
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        // What the kernel holds back stays with the server.
-        socket.set_recv_buffer_size(4096).unwrap();
-        let mut stream = socket.connect(server.address).await.unwrap();
-        stream.write_all(GET.as_bytes()).await.unwrap();
-        answered.await.unwrap();
+        let (server, stream) = unread_answer("").await;
         server.deadlines.drain(None);
         tokio::task::yield_now().await;
         let answer = rest(stream).await;
         assert!(answer.ends_with("\r\n0\r\n\r\n"), "{}", answer.len());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_still_reading_is_not_idle() {
+    local(async {
+        for fields in ["", "Connection: close\r\n"] {
+            let (server, mut stream) = unread_answer(fields).await;
+            server.pass(Duration::from_secs(65)).await;
+            let mut answer = vec![0; 1 << 16];
+            stream.read_exact(&mut answer).await.unwrap();
+            // Progress begins the wait anew, and so does the end of the answer.
+            server.pass(Duration::from_secs(290)).await;
+            while !answer.ends_with(b"\r\n0\r\n\r\n") {
+                assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+            }
+            for seconds in [400, 500] {
+                server.pass(Duration::from_secs(seconds)).await;
+            }
+            assert_eq!(rest(stream).await, "");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answer_is_given_up() {
+    local(async {
+        for fields in ["", "Connection: close\r\n"] {
+            let (server, stream) = unread_answer(fields).await;
+            for seconds in [65, 400] {
+                server.pass(Duration::from_secs(seconds)).await;
+            }
+            let mut answer = Vec::new();
+            let mut stream = stream;
+            // Cut, whether it looks like an end or not.
+            _ = stream.read_to_end(&mut answer).await;
+            assert!(!answer.ends_with(b"\r\n0\r\n\r\n"));
+        }
     })
     .await;
 }

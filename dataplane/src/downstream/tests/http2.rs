@@ -39,7 +39,7 @@ async fn get(
 }
 
 async fn collect(
-    response: client::ResponseFuture,
+    response: impl Future<Output = Result<http::Response<::h2::RecvStream>, ::h2::Error>>,
 ) -> Result<(StatusCode, Bytes, Option<HeaderMap>), ::h2::Error> {
     let (head, mut body) = response.await?.into_parts();
     let mut bytes = Vec::new();
@@ -272,6 +272,67 @@ async fn draining_lets_streams_finish() {
         assert_eq!(text(&collect(response).await.unwrap().1), "/slow");
         driver.await.unwrap().unwrap();
         assert!(sender.ready().await.is_err());
+    })
+    .await;
+}
+
+/// An exchange is over long before a slow client has read its answer.
+#[tokio::test]
+async fn draining_cuts_no_response_that_the_client_is_still_reading() {
+    local(async {
+        for with_trailers in [false, true] {
+            let (told, answered) = tokio::sync::oneshot::channel();
+            let told = Rc::new(Cell::new(Some(told)));
+            let server = Server::start(true, limits(), async move |downstream: &mut Downstream| {
+                downstream.send_head(ok(), false).await.unwrap();
+                // Twice the client's window.
+                for _ in 0..2 {
+                    let piece = vec![b'x'; 1 << 16].into();
+                    downstream.send_body(piece).await.unwrap();
+                }
+                let trailers = with_trailers.then(HeaderMap::new);
+                downstream.finish(trailers).await.unwrap();
+                told.take().unwrap().send(()).unwrap();
+            })
+            .await;
+            let (mut sender, driver) = connect(&server).await;
+            let (response, _) = sender
+                .send_request(request(Method::GET, "http://a/"), true)
+                .unwrap();
+            answered.await.unwrap();
+            let response = response.await.unwrap();
+            server.deadlines.drain(None);
+            for seconds in [6, 12, 60] {
+                server.pass(Duration::from_secs(seconds)).await;
+            }
+            let body = collect(async { Ok(response) }).await.unwrap().1;
+            assert_eq!(body.len(), 2 << 16);
+            driver.await.unwrap().unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_given_up() {
+    local(async {
+        let server = Server::start(true, limits(), async |downstream: &mut Downstream| {
+            downstream.send_head(ok(), false).await.unwrap();
+            let piece = vec![b'x'; 1 << 17].into();
+            downstream.send_body(piece).await.unwrap();
+            downstream.finish(None).await.unwrap();
+        })
+        .await;
+        let (mut sender, driver) = connect(&server).await;
+        let (response, _) = sender
+            .send_request(request(Method::GET, "http://a/"), true)
+            .unwrap();
+        let _unread = response.await.unwrap();
+        // What HTTP/2 itself has to say may count as progress once.
+        for seconds in [301, 602, 903] {
+            server.pass(Duration::from_secs(seconds)).await;
+        }
+        driver.await.unwrap().unwrap_err();
     })
     .await;
 }
