@@ -133,7 +133,8 @@ impl<'s> Exchange<'s> {
             }
             PreparedAction::Redirect(redirect) => {
                 let location =
-                    redirect::location(redirect, self.redirected(&head, target), matched);
+                    redirect::location(redirect, self.redirected(&head, target), matched)
+                        .ok_or(Reason::BadRequest)?;
                 let mut answer = reply::redirect(redirect.status, location)?;
                 respond_filters(&mut answer, plan, cors.as_ref().map(|(_, outcome)| outcome));
                 self.answer(downstream, answer).await

@@ -1,5 +1,7 @@
 //! RequestRedirect: the `Location` of the answer.
 
+use std::borrow::Cow;
+
 use portcullis_routing::{PathMatch, filter::Redirect};
 
 use super::rewrite::modify_path;
@@ -9,7 +11,7 @@ use super::rewrite::modify_path;
 pub struct RedirectedRequest<'a> {
     /// `http` or `https`, as the client spoke it.
     pub scheme: &'a str,
-    /// Host without port.
+    /// Host without port; empty if the client named none (HTTP/1.0).
     pub host: &'a str,
     /// Port of the listener, as the Gateway's spec has it.
     pub listener_port: u16,
@@ -20,11 +22,15 @@ pub struct RedirectedRequest<'a> {
 }
 
 /// The `Location` for `request`; `matched` is the path of the match that won.
+///
+/// Where neither the client nor the redirect names a host it is relative (RFC 9110 10.2.2): our own address is nothing that
+/// a client could use. `None` if that cannot say what the redirect asks for, such as another scheme: a request without a
+/// host may then be refused (RFC 9112 3.3).
 pub fn location(
     redirect: &Redirect,
     request: RedirectedRequest<'_>,
     matched: &PathMatch,
-) -> String {
+) -> Option<String> {
     use std::fmt::Write as _;
 
     let scheme = redirect.scheme.as_deref().unwrap_or(request.scheme);
@@ -36,20 +42,27 @@ pub fn location(
         (None, None) => request.listener_port,
     };
 
-    let mut location = format!("{scheme}://{host}");
-    if port != well_known {
-        // Writing to a String cannot fail.
-        _ = write!(location, ":{port}");
+    let path = match &redirect.path {
+        Some(modifier) => Cow::Owned(modify_path(request.path, modifier, matched)),
+        None => Cow::Borrowed(request.path),
+    };
+    let mut location = String::new();
+    if !host.is_empty() {
+        location = format!("{scheme}://{host}");
+        if port != well_known {
+            // Writing to a String cannot fail.
+            _ = write!(location, ":{port}");
+        }
+    } else if scheme != request.scheme || port != request.listener_port || path.starts_with("//") {
+        // The last one would be read as another host.
+        return None;
     }
-    match &redirect.path {
-        Some(modifier) => location.push_str(&modify_path(request.path, modifier, matched)),
-        None => location.push_str(request.path),
-    }
+    location.push_str(&path);
     if let Some(query) = request.query {
         location.push('?');
         location.push_str(query);
     }
-    location
+    Some(location)
 }
 
 #[cfg(test)]
@@ -76,7 +89,7 @@ mod tests {
             path: "/old/x",
             query: Some("q=1"),
         };
-        location(redirect, request, &PathMatch::Prefix("/old".into()))
+        location(redirect, request, &PathMatch::Prefix("/old".into())).unwrap()
     }
 
     #[test]
@@ -112,5 +125,35 @@ mod tests {
             ..redirect()
         };
         assert_eq!(to(&moved, 80), "http://b.example/new/x?q=1");
+    }
+
+    #[test]
+    fn names_no_host_that_nobody_named() {
+        let of = |redirect: &Redirect, path| {
+            let request = RedirectedRequest {
+                scheme: "http",
+                host: "",
+                listener_port: 8080,
+                path,
+                query: Some("q=1"),
+            };
+            location(redirect, request, &PathMatch::Prefix("/old".into()))
+        };
+        assert_eq!(of(&redirect(), "/old/x").unwrap(), "/old/x?q=1");
+        assert_eq!(of(&redirect(), "//evil.example/"), None);
+        let moved = Redirect {
+            hostname: Some("b.example".into()),
+            ..redirect()
+        };
+        assert_eq!(of(&moved, "/x").unwrap(), "http://b.example:8080/x?q=1");
+        let https = Redirect {
+            scheme: Some("https".into()),
+            ..redirect()
+        };
+        let port = Redirect {
+            port: Some(81),
+            ..redirect()
+        };
+        assert_eq!((of(&https, "/x"), of(&port, "/x")), (None, None));
     }
 }

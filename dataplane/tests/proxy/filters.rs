@@ -83,6 +83,31 @@ async fn redirects_without_asking_a_backend() {
     assert!(answer.body.is_empty());
 }
 
+/// HTTP/1.0 knows requests without a host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_never_names_an_empty_host() {
+    let moved = Redirect {
+        scheme: None,
+        hostname: None,
+        port: None,
+        path: Some(PathModifier::ReplaceFull("/there".into())),
+        status: 302,
+    };
+    let https = Redirect {
+        scheme: Some("https".into()),
+        ..moved.clone()
+    };
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .action("/", RouteAction::Redirect(moved), |_| {})
+            .action("/https", RouteAction::Redirect(https), |_| {}),
+    );
+    let answer = client::raw(proxy.address(80), b"GET /here?q=1 HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains("location: /there?q=1\r\n"), "{answer}");
+    let answer = client::raw(proxy.address(80), b"GET /https HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cors_answers_preflights_and_marks_responses() {
     let backend = Backend::start("b").await;
