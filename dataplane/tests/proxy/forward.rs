@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use portcullis_routing::{Backend as TableBackend, RouteAction, WeightedCluster};
 
+use tokio::net::TcpListener;
+
 use crate::support::{Backend, Proxy, TableBuilder, client, table};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,4 +180,44 @@ async fn a_client_that_leaves_takes_its_request_along() {
     backend.wait_seen(1).await;
     request.abort();
     backend.wait_cancelled().await;
+}
+
+/// What HTTP/2 delimits by itself may still be announced, and a client of HTTP/1 believes it (RFC 9113 8.1.1).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_is_repeated_or_wrong_is_malformed() {
+    for (lengths, body) in [
+        (&["5", "5"][..], "12345"),
+        (&["5, 5"], "12345"),
+        (&["6"], "12345"),
+        (&["4"], "12345"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut response = http::Response::new(());
+                for length in lengths {
+                    let length = http::HeaderValue::from_static(length);
+                    response.headers_mut().append("content-length", length);
+                }
+                let mut stream = respond.send_response(response, false).unwrap();
+                stream.send_data(body.into(), true).unwrap();
+            }
+        });
+        let proxy = Proxy::start(TableBuilder::default().h2c_cluster("b", &[address]).route(
+            "/",
+            "b",
+            |_| {},
+        ));
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let answer = client::raw(proxy.address(80), request).await;
+        // An answer that has begun before the data shows what is wrong with it is broken off.
+        let is_cut = matches!(lengths, ["4" | "6"]) && !answer.ends_with(body);
+        assert!(
+            answer.contains("upstream_protocol") || is_cut,
+            "{lengths:?}: {answer}"
+        );
+    }
 }

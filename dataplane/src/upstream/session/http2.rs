@@ -211,7 +211,13 @@ impl Http2 {
         ) {
             self.progress = Progress::Answered;
         }
-        event.map_err(|error| failure(&error, self.progress))
+        match event {
+            Ok(UpstreamEvent::Head(head, _)) if has_two_lengths(&head) => {
+                let malformed = "content-length is repeated";
+                Err(UpstreamError::new(UpstreamErrorKind::Protocol, malformed).after(self.progress))
+            }
+            event => event.map_err(|error| failure(&error, self.progress)),
+        }
     }
 }
 
@@ -258,6 +264,12 @@ fn ended_early(end: Result<(), h2::Error>) -> UpstreamError {
         Ok(()) => UpstreamError::new(UpstreamErrorKind::Closed, "closed before HTTP/2 began"),
         Err(error) => failure(&error, Progress::NothingSent),
     }
+}
+
+/// The h2 crate compares the first length with the data; a client might believe another one (RFC 9110 8.6).
+fn has_two_lengths(head: &ResponseHeader) -> bool {
+    let lengths = head.headers.get_all(header::CONTENT_LENGTH);
+    lengths.iter().nth(1).is_some()
 }
 
 fn to_head<B>(response: Response<B>) -> (ResponseHeader, B) {
