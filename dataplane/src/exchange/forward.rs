@@ -199,8 +199,13 @@ impl<'s> Exchange<'s> {
             .upstreams
             .open(attempt.request.cluster, open)
             .await;
-        let mut upstream = opened.map_err(|error| Failure::upstream(&error, false))?;
-        self.record.upstream(&upstream);
+        let mut upstream = opened.map_err(|error| {
+            if let Some(endpoint) = error.endpoint {
+                self.record.tried(endpoint, error.reused);
+            }
+            Failure::upstream(&error, false)
+        })?;
+        self.record.tried(upstream.endpoint(), upstream.reused());
         let timed_out = Failure {
             reason: Reason::BackendDeadline,
             repeat: Repeat::MayHaveActed,

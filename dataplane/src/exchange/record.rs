@@ -13,7 +13,7 @@ use portcullis_routing::{ClusterKey, ListenerKey, RouteKey};
 use super::head::Target;
 use crate::{
     downstream::Connection, reason::Reason, state::Snapshot, telemetry::RequestRecord,
-    upstream::Upstream, worker::Worker,
+    worker::Worker,
 };
 
 /// Facts of one exchange, gathered as they become known. Keys are borrowed from the table it began with.
@@ -84,16 +84,16 @@ impl Record<'_> {
         self.request_id = id.cloned();
     }
 
-    /// One more attempt begins.
+    /// One more attempt begins, if there is an endpoint for it.
     pub(super) fn attempt(&mut self) {
-        self.attempts += 1;
         self.first_attempt.get_or_insert_with(Instant::now);
     }
 
-    /// The session of the present attempt.
-    pub(super) fn upstream(&mut self, upstream: &Upstream) {
-        self.endpoint = Some(upstream.endpoint());
-        self.reused = upstream.reused();
+    /// An attempt was made at this endpoint, on a connection that had served a request before or not.
+    pub(super) fn tried(&mut self, endpoint: SocketAddr, reused: bool) {
+        self.attempts += 1;
+        self.endpoint = Some(endpoint);
+        self.reused = reused;
     }
 
     /// The final head came from the backend.

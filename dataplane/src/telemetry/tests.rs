@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{
     AccessLogWriter, Metrics, MetricsOptions, RequestRecord,
-    access_log::line::Line,
+    access_log::line::{Line, Millis},
     worker::{ConnectResult, HandshakeResult, MirrorResult, WorkerMetrics},
 };
 use crate::{
@@ -553,4 +553,14 @@ async fn a_line_does_not_stay_in_a_quiet_workers_buffer() {
     drop(log);
     writer.finish();
     assert_eq!(output.lines().len(), 1);
+}
+
+#[test]
+fn milliseconds_have_three_decimals_at_most() {
+    for micros in (0..5_000).chain([41, 1_234_567, 86_400_000_001]) {
+        let millis = Millis(Duration::from_micros(micros));
+        let written = serde_json::to_string(&millis).unwrap();
+        let decimals = written.split_once('.').map_or(0, |(_, rest)| rest.len());
+        assert!(decimals <= 3, "{written}");
+    }
 }

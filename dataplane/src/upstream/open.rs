@@ -172,7 +172,8 @@ async fn race(
             }
             () = &mut end => {
                 attempts.out_of_time();
-                return Err(out_of_time());
+                let last = attempts.tried.last();
+                return Err(last.map_or_else(out_of_time, |last| out_of_time().at(*last)));
             }
         }
     }

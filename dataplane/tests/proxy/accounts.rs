@@ -1,8 +1,12 @@
-//! Every request that began ends in the metrics, however it ends.
+//! Every request that began ends in the metrics and in the log, however it ends.
 
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Backend, Proxy, TableBuilder};
 
@@ -33,4 +37,65 @@ async fn a_connection_that_breaks_ends_its_requests() {
     tokio::time::timeout(Duration::from_secs(30), settled)
         .await
         .expect("no request is left");
+}
+
+/// An access log that a test can read.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Its lines, by path.
+    fn line(&self, path: &str) -> serde_json::Value {
+        let text = self.0.lock().unwrap();
+        let mut lines = text
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+        lines.find(|line| line["path"] == path).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_the_endpoints_that_were_tried() {
+    let gone = {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let table = TableBuilder::default()
+        .cluster("empty", &[])
+        .cluster("gone", &[gone])
+        .route("/empty", "empty", |_| {})
+        .route("/gone", "gone", |_| {});
+    let log = Log::default();
+    let proxy = Proxy::start_with_log(table, Box::new(log.clone()));
+    for path in ["/empty", "/gone"] {
+        proxy.get("a", path).await;
+    }
+    tokio::task::spawn_blocking(move || proxy.shutdown())
+        .await
+        .unwrap();
+    let empty = log.line("/empty");
+    assert_eq!(
+        (&empty["reason"], &empty["attempts"], &empty["endpoint"]),
+        (&"no_endpoint".into(), &0.into(), &serde_json::Value::Null)
+    );
+    let failed = log.line("/gone");
+    assert_eq!(
+        (&failed["reason"], &failed["attempts"], &failed["endpoint"]),
+        (
+            &"connect_failed".into(),
+            &1.into(),
+            &gone.to_string().into()
+        )
+    );
 }

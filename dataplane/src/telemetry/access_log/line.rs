@@ -156,6 +156,8 @@ pub struct Millis(pub Duration);
 
 impl Serialize for Millis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_f64(Duration::from_micros(micros(self.0)).as_secs_f64() * 1e3)
+        // One division, so that the nearest number of three decimals comes out and is written as such.
+        let micros = Duration::from_micros(micros(self.0));
+        serializer.serialize_f64(micros.div_duration_f64(Duration::from_millis(1)))
     }
 }

@@ -29,6 +29,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts with `table`, which must be taken whole.
     pub(crate) fn start(table: TableBuilder) -> Self {
+        Self::start_with_log(table, Box::new(io::sink()))
+    }
+
+    /// The same, with an access log.
+    pub(crate) fn start_with_log(
+        table: TableBuilder,
+        access_log: Box<dyn io::Write + Send>,
+    ) -> Self {
         let config = Config {
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
             ports: [(80, 0), (443, 0)].into_iter().collect(),
@@ -37,7 +45,7 @@ impl Proxy {
             overrides: Overrides::default(),
             metrics: MetricsOptions::default(),
             source: None,
-            access_log: Box::new(io::sink()),
+            access_log,
         };
         let handle = Dataplane::start(config).expect("the proxy starts");
         let proxy = Self { handle };
