@@ -206,6 +206,10 @@ impl<'s> Exchange<'s> {
             Failure::upstream(&error, false)
         })?;
         self.record.tried(upstream.endpoint(), upstream.reused());
+        if upstream.is_http2() {
+            // A stream may be refused unprocessed: any method may then be sent again (RFC 9113 8.7).
+            replay.keep();
+        }
         let timed_out = Failure {
             reason: Reason::BackendDeadline,
             repeat: Repeat::MayHaveActed,

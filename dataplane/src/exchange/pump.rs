@@ -154,6 +154,7 @@ impl Pump<'_, '_> {
             self.upstream.report(Outcome::Answered);
             return Err(Failure::retried_status(self.upstream.endpoint()));
         }
+        self.replay.release();
         self.exchange.record.upstream_answered();
         let request = self.attempt.request;
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;

@@ -81,9 +81,9 @@ impl<'a> Attempts<'a> {
         self.made += 1;
     }
 
-    /// Whether a body should be kept: only where it may be needed.
+    /// Whether a body should be kept whatever the backend speaks: only where it may be needed.
     pub fn keep_body(&self) -> bool {
-        self.policy.is_some()
+        self.policy.is_some() || self.idempotent
     }
 
     /// Whether an answer with this status is to be thrown away for another attempt.
@@ -134,7 +134,7 @@ pub struct BodyEnd {
     pub trailers: Option<HeaderMap>,
 }
 
-/// The request's body as far as it was read: kept for a repeat where the route retries.
+/// The request's body as far as it was read: kept for a repeat until an answer has begun, where there can be one.
 #[derive(Debug)]
 pub struct Replay {
     keep: bool,
@@ -156,15 +156,27 @@ impl Replay {
         }
     }
 
+    /// What is read from now on will be kept.
+    pub fn keep(&mut self) {
+        self.keep = true;
+    }
+
     /// Remembers a piece that was read from the client.
     pub fn push(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len();
-        if self.keep && self.bytes <= REPLAY_LIMIT {
+        if self.keep && !self.lost && self.bytes <= REPLAY_LIMIT {
             self.chunks.push(chunk.clone());
         } else {
             self.lost = true;
             self.chunks = Vec::new();
         }
+    }
+
+    /// There will be no repeat: what was kept is let go, and nothing more is kept.
+    pub fn release(&mut self) {
+        self.keep = false;
+        self.lost |= !self.chunks.is_empty();
+        self.chunks = Vec::new();
     }
 
     /// Remembers that the body is complete.
@@ -292,7 +304,13 @@ mod tests {
         assert!(!replay.can_replay() && replay.chunks().is_empty());
         let mut unkept = Replay::new(false);
         unkept.push(&Bytes::from_static(b"x"));
-        assert!(!unkept.can_replay());
+        unkept.keep();
+        unkept.push(&Bytes::from_static(b"y"));
+        assert!(!unkept.can_replay() && unkept.chunks().is_empty());
+        let mut released = Replay::new(true);
+        released.push(&Bytes::from_static(b"x"));
+        released.release();
+        assert!(!released.can_replay() && released.chunks().is_empty());
     }
 
     #[test]

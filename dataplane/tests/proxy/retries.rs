@@ -128,20 +128,40 @@ async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
 /// sent again, and no route has to ask for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_stream_is_sent_again_without_a_policy() {
+    refused_once("").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_stream_is_sent_again_with_its_body() {
+    refused_once("payload").await;
+}
+
+/// A backend that refuses the first stream after it has read the body.
+async fn refused_once(body: &'static str) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    let mut refused = false;
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut connection = h2::server::handshake(stream).await.unwrap();
-        let mut refused = false;
-        while let Some(Ok((_, mut respond))) = connection.accept().await {
-            if std::mem::replace(&mut refused, true) {
-                respond
-                    .send_response(http::Response::new(()), true)
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let is_first = !std::mem::replace(&mut refused, true);
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                let mut read = Vec::new();
+                while read.len() < 7
+                    && let Some(data) = body.data().await
+                {
+                    read.extend_from_slice(&data.unwrap());
+                }
+                if is_first {
+                    return respond.send_reset(h2::Reason::REFUSED_STREAM);
+                }
+                let mut stream = respond
+                    .send_response(http::Response::new(()), false)
                     .unwrap();
-            } else {
-                respond.send_reset(h2::Reason::REFUSED_STREAM);
-            }
+                stream.send_data(read.into(), true).unwrap();
+            });
         }
     });
     let proxy = Proxy::start(TableBuilder::default().h2c_cluster("b", &[address]).route(
@@ -149,6 +169,7 @@ async fn a_refused_stream_is_sent_again_without_a_policy() {
         "b",
         |_| {},
     ));
-    let answer = proxy.send(client::request("POST", "a", "/", "")).await;
-    assert_eq!(answer.status, 200);
+    let request = client::request("POST", "a", "/", body);
+    let answer = proxy.send(request).await;
+    assert_eq!((answer.status.as_u16(), answer.text()), (200, body));
 }
