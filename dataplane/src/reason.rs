@@ -48,7 +48,7 @@ reasons! {
     BadRequest = 400 "bad_request" "the request is malformed or ambiguous";
     /// The path holds NUL, a backslash or a broken percent-encoding.
     BadPath = 400 "bad_path" "the path holds characters that are not accepted";
-    /// The head did not arrive in time. A body that stops is [`Reason::StreamIdle`].
+    /// The head did not arrive in time, or the body stopped for the stream idle timeout before an answer had begun.
     RequestTimeout = 408 "request_timeout" "the request did not arrive in time";
     /// No listener or route takes this request.
     NoRoute = 404 "no_route" "no route matches this host and path";
@@ -88,7 +88,7 @@ reasons! {
     BackendDeadline = 504 "backend_deadline" "the backend did not answer within its timeout";
     /// Connecting took longer than the cluster's connect timeout.
     ConnectTimeout = 504 "connect_timeout" "no connection to the backend could be made in time";
-    /// No byte moved either way for the stream idle timeout.
+    /// No byte moved either way for the stream idle timeout, and it was not the request's body that was waited for.
     StreamIdle = 504 "stream_idle" "nothing was sent or received for too long";
     /// The HTTP version is not spoken here.
     VersionNotSupported = 505 "version_not_supported" "this HTTP version is not spoken here";

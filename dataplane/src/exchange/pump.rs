@@ -73,7 +73,7 @@ impl Pump<'_, '_> {
                     return Err(self.upstream_failed(&error));
                 }
                 Step::Body(Ok(frame)) => self.body(frame).await?,
-                Step::Body(Err(error)) => return Err(client_failed(&error)),
+                Step::Body(Err(error)) => return Err(self.body_failed(&error)),
                 Step::DownstreamRoom(Err(error)) | Step::Gone(error) => {
                     return Err(client_failed(&error));
                 }
@@ -218,6 +218,16 @@ impl Pump<'_, '_> {
             .finish_body(trailers)
             .await
             .map_err(|error| self.upstream_failed(&error))
+    }
+
+    /// A body that stops is the client's fault, unless an answer has begun: then perhaps it waits for more of that.
+    fn body_failed(&self, error: &DownstreamError) -> Failure {
+        match error {
+            DownstreamError::Idle if !self.exchange.record.answered() => {
+                Failure::last(Reason::RequestTimeout)
+            }
+            _ => client_failed(error),
+        }
     }
 
     fn upstream_failed(&self, error: &UpstreamError) -> Failure {
