@@ -384,7 +384,12 @@ impl H1 {
             return Ok(());
         }
         self.state = ResponseState::Broken;
-        self.session.finish_body().await?;
+        if self.after == After::Tunnel {
+            // The client may still have something to say.
+            self.handles.writer.end();
+        } else {
+            self.session.finish_body().await?;
+        }
         self.state = ResponseState::Complete;
         poll_fn(|cx| Poll::Ready(self.handles.writer.try_flush(cx))).await?;
         Ok(())

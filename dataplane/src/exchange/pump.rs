@@ -139,6 +139,13 @@ impl Pump<'_, '_> {
                     .map_err(|error| client_failed(&error))?;
                 Ok(true)
             }
+            UpstreamEvent::HalfClosed => {
+                self.downstream
+                    .finish(None)
+                    .await
+                    .map_err(|error| client_failed(&error))?;
+                Ok(false)
+            }
             UpstreamEvent::End => {
                 self.downstream
                     .finish(None)

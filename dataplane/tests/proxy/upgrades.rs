@@ -277,6 +277,41 @@ async fn each_side_of_a_tunnel_ends_by_itself() {
     assert_eq!(rest, b"late");
 }
 
+/// The same the other way round, and with the client's last words on their way while it ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_says_no_more_still_listens() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let backend = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        let switch =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye";
+        stream.write_all(switch).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        rest
+    });
+    let proxy = Proxy::start(TableBuilder::default().cluster("b", &[address]).route(
+        "/",
+        "b",
+        |_| {},
+    ));
+    let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
+    client.write_all(UPGRADE).await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.ends_with(b"\r\n\r\nbye"));
+    let late = vec![b'x'; 1 << 20];
+    client.write_all(&late).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert!(backend.await.unwrap() == late);
+}
+
 /// A backend that does not switch would wait for the body that was announced, and find it in the next request.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_with_a_body_is_forwarded_without_its_upgrade() {

@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards a backend: one request and its answer on a connection. The stream's guard decides where messages end
 //! and gives head and body out without a copy.
 
-use std::{fmt, future::poll_fn, io, time::Duration};
+use std::{fmt, future::poll_fn, io, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
@@ -47,8 +47,6 @@ enum Request {
     /// Head or body are not complete.
     Open,
     Complete,
-    /// Our side of a tunnel is over, which the backend has yet to be told.
-    Closing,
     /// The backend takes no more of it. What it had to say before is still read.
     Broken,
 }
@@ -58,6 +56,8 @@ enum Answer {
     Head,
     Body,
     Tunnel,
+    /// The backend's side of the tunnel is over.
+    TunnelEnded,
     Complete,
 }
 
@@ -149,10 +149,6 @@ impl Http1 {
         if self.request != Request::Open {
             return Ok(());
         }
-        if self.answer == Answer::Tunnel {
-            self.request = Request::Closing;
-            return Ok(());
-        }
         let ended = match self.framing {
             BodyFraming::Length(left) if left > 0 => {
                 return Err(
@@ -162,7 +158,11 @@ impl Http1 {
             BodyFraming::Chunked => self
                 .writer
                 .append(|buffer| buffer.extend_from_slice(b"0\r\n\r\n")),
-            _ => Ok(()),
+            BodyFraming::Raw => {
+                self.writer.end();
+                Ok(())
+            }
+            BodyFraming::Length(_) | BodyFraming::None => Ok(()),
         };
         let flushed = ended.is_ok() && self.flush().await.is_ok();
         self.request = if flushed {
@@ -182,6 +182,7 @@ impl Http1 {
             Answer::Head => self.read_head().await,
             Answer::Body => self.read_frame().await,
             Answer::Tunnel => self.read_tunnel().await,
+            Answer::TunnelEnded => self.finish_tunnel().await,
             Answer::Complete => Ok(UpstreamEvent::End),
         }
     }
@@ -241,30 +242,28 @@ impl Http1 {
         })
     }
 
-    /// Raw bytes; meanwhile the end of our side, if it has come, is passed on behind the last of its bytes.
+    /// Raw bytes. What we send, and the end of it, leaves with the wait for them.
     async fn read_tunnel(&mut self) -> Result<UpstreamEvent, UpstreamError> {
-        while self.request == Request::Closing {
-            tokio::select! {
-                biased;
-                frame = poll_fn(|cx| self.reader.poll_frame(cx)) => return self.tunnelled(frame),
-                _ = self.stream.shutdown() => self.request = Request::Complete,
-            }
-        }
         let frame = poll_fn(|cx| self.reader.poll_frame(cx)).await;
-        self.tunnelled(frame)
-    }
-
-    fn tunnelled(
-        &mut self,
-        frame: Result<BodyFrame, ReadError>,
-    ) -> Result<UpstreamEvent, UpstreamError> {
         match frame.map_err(|error| self.unreadable(&error))? {
             BodyFrame::Data(data) => Ok(UpstreamEvent::Data(data)),
             BodyFrame::Trailers(_) | BodyFrame::End => {
-                self.answer = Answer::Complete;
-                Ok(UpstreamEvent::End)
+                self.answer = Answer::TunnelEnded;
+                Ok(UpstreamEvent::HalfClosed)
             }
         }
+    }
+
+    /// Waits until our side of the tunnel is over as well. That the backend takes no more ends it too: it has said what it
+    /// had to say.
+    async fn finish_tunnel(&mut self) -> Result<UpstreamEvent, UpstreamError> {
+        poll_fn(|cx| match self.writer.poll_drained(cx, 0) {
+            Poll::Ready(Ok(())) if self.request == Request::Open => Poll::Pending,
+            drained => drained.map(drop),
+        })
+        .await;
+        self.answer = Answer::Complete;
+        Ok(UpstreamEvent::End)
     }
 
     /// The connection for the pool, if both messages are complete, nothing is left over and both sides keep it.

@@ -14,7 +14,8 @@ use self::{http1::Http1, http2::Http2};
 use super::{cluster::Lease, error::UpstreamError};
 use crate::stream::WriteHandle;
 
-/// What a backend sends, in order: any number of `Informational`, one `Head`, then `Data`, at most one `Trailers`, `End`.
+/// What a backend sends, in order: any number of `Informational`, one `Head`, then `Data`, and
+/// `Trailers` or `End`.
 #[derive(Debug)]
 pub enum UpstreamEvent {
     /// A 1xx head other than 101.
@@ -23,6 +24,8 @@ pub enum UpstreamEvent {
     Head(ResponseHeader, bool),
     /// A piece of the body, never empty.
     Data(Bytes),
+    /// In a tunnel: the backend says no more. `End` follows once our side has ended and left too.
+    HalfClosed,
     /// Trailers: the answer is complete.
     Trailers(HeaderMap),
     /// The answer is complete.

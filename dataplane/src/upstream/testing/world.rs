@@ -147,7 +147,9 @@ pub(crate) async fn body(upstream: &mut Upstream) -> Result<Vec<u8>, UpstreamErr
     loop {
         match upstream.read_event().await? {
             UpstreamEvent::Data(data) => body.extend_from_slice(&data),
-            UpstreamEvent::Trailers(_) | UpstreamEvent::End => return Ok(body),
+            UpstreamEvent::HalfClosed | UpstreamEvent::Trailers(_) | UpstreamEvent::End => {
+                return Ok(body);
+            }
             event => panic!("{event:?} in the body"),
         }
     }
