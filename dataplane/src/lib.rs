@@ -12,6 +12,7 @@ pub mod downstream;
 pub mod exchange;
 pub mod filter;
 mod listener;
+mod message;
 pub mod options;
 pub mod plan;
 pub mod ports;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, StatusCode, Version, header};
+use http::{HeaderValue, Method, StatusCode, Version, header, request, response};
 use pingora_core::protocols::{Stream, http::v1::server::HttpSession};
 use pingora_http::{RequestHeader, ResponseHeader};
 use portcullis_routing::settings::Limits;
@@ -19,6 +19,7 @@ use portcullis_routing::settings::Limits;
 use super::{Connection, Downstream, DownstreamError, refusal};
 use crate::{
     deadline::Deadline,
+    message::request_head,
     reason::Reason,
     stream::{
         BodyFrame, BufferedStream, ReadError, ReadHandle, WRITE_ROOM, WriteHandle,
@@ -260,20 +261,22 @@ impl H1 {
         })
     }
 
-    pub(super) fn head(&self) -> &RequestHeader {
+    pub(super) fn head(&self) -> &request::Parts {
         self.session.req_header()
     }
 
     /// Leaves behind what the session looks at when it writes the response: method, version, and whether an upgrade was
-    /// asked for.
-    pub(super) fn take_head(&mut self) -> RequestHeader {
+    /// asked for. Names lose the case the client wrote them in, as on HTTP/2: a map of it would have to be kept beside
+    /// the fields, and grows with each that is added on the way.
+    pub(super) fn take_head(&mut self) -> request::Parts {
         let method = self.session.req_header().method.clone();
-        let mut rest = RequestHeader::from(empty_parts(method));
+        let mut rest = RequestHeader::from(request_head(method));
         if self.asked_upgrade {
             // The value is of no interest; the name alone cannot be refused.
             _ = rest.insert_header(header::UPGRADE, "asked");
         }
-        std::mem::replace(self.session.req_header_mut(), rest)
+        let head = std::mem::replace(self.session.req_header_mut(), rest);
+        head.into()
     }
 
     pub(super) fn body_is_empty(&self) -> bool {
@@ -315,12 +318,12 @@ impl H1 {
 
     pub(super) async fn send_head(
         &mut self,
-        mut head: ResponseHeader,
+        mut head: response::Parts,
         end: bool,
     ) -> Result<(), DownstreamError> {
-        head.set_version(Version::HTTP_11);
+        head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            self.session.write_response_header(Box::new(head)).await?;
+            self.write_head(head).await?;
             self.handles.reader.begin_tunnel();
             (self.after, self.state) = (After::Tunnel, ResponseState::Body);
             return Ok(());
@@ -329,11 +332,11 @@ impl H1 {
             // HTTP/1.0 knows none (RFC 9110 15.2).
             if self.http_1_1 {
                 self.expects_continue &= head.status != StatusCode::CONTINUE;
-                self.session.write_response_header(Box::new(head)).await?;
+                self.write_head(head).await?;
             }
             return Ok(());
         }
-        self.delimit(&mut head, end)?;
+        self.delimit(&mut head, end);
         // A client that still waits for `100 Continue` may or may not send its body now.
         if self.handles.deadline.is_draining() || (self.expects_continue && !self.body_is_empty()) {
             self.after = After::Close;
@@ -341,14 +344,19 @@ impl H1 {
         if self.after == After::Close {
             self.session.set_server_keepalive(None);
         }
-        self.session.write_response_header(Box::new(head)).await?;
+        self.write_head(head).await?;
         self.state = ResponseState::Body;
         if end { self.finish().await } else { Ok(()) }
     }
 
+    async fn write_head(&mut self, head: response::Parts) -> Result<(), DownstreamError> {
+        let head = Box::new(ResponseHeader::from(head));
+        Ok(self.session.write_response_header(head).await?)
+    }
+
     /// Decides how the response's body is delimited (RFC 9112 6.3).
-    fn delimit(&mut self, head: &mut ResponseHeader, end: bool) -> Result<(), DownstreamError> {
-        head.remove_header(&header::TRANSFER_ENCODING);
+    fn delimit(&mut self, head: &mut response::Parts, end: bool) {
+        head.headers.remove(header::TRANSFER_ENCODING);
         let has_length = head.headers.contains_key(header::CONTENT_LENGTH);
         let is_bodyless = self.session.req_header().method == Method::HEAD
             || matches!(
@@ -356,20 +364,21 @@ impl H1 {
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
             );
         if head.status == StatusCode::NO_CONTENT {
-            head.remove_header(&header::CONTENT_LENGTH);
+            head.headers.remove(header::CONTENT_LENGTH);
         }
         if has_length || is_bodyless {
-            return Ok(());
+            return;
         }
         if end {
-            head.insert_header(header::CONTENT_LENGTH, "0")?;
+            head.headers
+                .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         } else if self.http_1_1 {
-            head.insert_header(header::TRANSFER_ENCODING, "chunked")?;
+            let chunked = HeaderValue::from_static("chunked");
+            head.headers.insert(header::TRANSFER_ENCODING, chunked);
         } else {
             // HTTP/1.0 only knows the end of the connection.
             self.after = After::Close;
         }
-        Ok(())
     }
 
     pub(super) async fn send_body(&mut self, data: Bytes) -> Result<(), DownstreamError> {
@@ -456,13 +465,6 @@ impl H1 {
         }
         self.handles.reader.message_is_complete()
     }
-}
-
-/// The parts of a request without any field.
-fn empty_parts(method: Method) -> http::request::Parts {
-    let mut request = http::Request::new(());
-    *request.method_mut() = method;
-    request.into_parts().0
 }
 
 /// Back-pressure of a response on HTTP/1.

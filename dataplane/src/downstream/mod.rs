@@ -12,8 +12,7 @@ mod refusal;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, request, response};
 use portcullis_routing::ListenerKey;
 
 pub use self::error::DownstreamError;
@@ -65,12 +64,12 @@ macro_rules! each {
 
 impl Downstream {
     /// The request's head. After [`take_head`](Self::take_head) only the method is meaningful.
-    pub fn head(&self) -> &RequestHeader {
+    pub fn head(&self) -> &request::Parts {
         each!(self, session => session.head())
     }
 
     /// Moves the head out.
-    pub fn take_head(&mut self) -> RequestHeader {
+    pub fn take_head(&mut self) -> request::Parts {
         each!(self, session => session.take_head())
     }
 
@@ -115,7 +114,7 @@ impl Downstream {
     /// delimited is decided here: `Content-Length` is kept, `Transfer-Encoding` and `Connection` are replaced.
     pub async fn send_head(
         &mut self,
-        head: ResponseHeader,
+        head: response::Parts,
         end: bool,
     ) -> Result<(), DownstreamError> {
         match self {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{request, response};
 use portcullis_routing::ClusterKey;
 
 use super::{
@@ -110,7 +110,7 @@ impl<'s> Exchange<'s> {
     pub(super) async fn forward(
         &mut self,
         downstream: &mut Downstream,
-        head: RequestHeader,
+        head: request::Parts,
         request: Request<'s>,
     ) -> Result<(), Reason> {
         self.record.cluster = Some(request.cluster);
@@ -126,7 +126,7 @@ impl<'s> Exchange<'s> {
     async fn attempts(
         &mut self,
         downstream: &mut Downstream,
-        mut head: RequestHeader,
+        mut head: request::Parts,
         request: &Request<'_>,
     ) -> Result<(), Reason> {
         let handshake =
@@ -189,7 +189,7 @@ impl<'s> Exchange<'s> {
     async fn attempt(
         &mut self,
         downstream: &mut Downstream,
-        head: &RequestHeader,
+        head: &request::Parts,
         attempt: &Attempt<'_>,
         open: OpenRequest<'_>,
         replay: &mut Replay,
@@ -256,7 +256,7 @@ impl<'s> Exchange<'s> {
     async fn send(
         &mut self,
         downstream: &mut Downstream,
-        head: &RequestHeader,
+        head: &request::Parts,
         attempt: &Attempt<'_>,
         replay: &mut Replay,
         upstream: &mut Upstream,
@@ -280,10 +280,10 @@ impl<'s> Exchange<'s> {
 }
 
 /// Turns the backend's head into the client's: the hop ends, filters of backend and rule apply.
-pub(super) fn response_head(head: &mut ResponseHeader, request: &Request<'_>) {
+pub(super) fn response_head(head: &mut response::Parts, request: &Request<'_>) {
     head::strip_response(head);
     for modifier in &request.backend.response {
-        modifier.apply_response(head);
+        modifier.apply(&mut head.headers);
     }
     super::respond_filters(head, request.plan, request.cors.as_ref());
 }

@@ -2,8 +2,11 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
+    uri::PathAndQuery,
+};
 use portcullis_routing::PathMatch;
 
 use super::path::{self, BadPath};
@@ -51,7 +54,7 @@ pub struct Target {
 impl Target {
     /// Reads host and path. The framing layer has checked that there is one host, and that it agrees with an
     /// absolute-form target.
-    pub fn of(head: &RequestHeader) -> Result<Self, Reason> {
+    pub fn of(head: &request::Parts) -> Result<Self, Reason> {
         let authority = match (head.uri.authority(), head.headers.get(header::HOST)) {
             (Some(authority), _) => {
                 HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::BadRequest)?
@@ -102,7 +105,7 @@ pub enum Upgrade {
 
 impl Upgrade {
     /// Reads the upgrade off an HTTP/1.1 head.
-    pub fn of_http1(head: &RequestHeader) -> Self {
+    pub fn of_http1(head: &request::Parts) -> Self {
         let websocket = head.version == Version::HTTP_11
             && head.method == Method::GET
             && list_has(&head.headers, &header::UPGRADE, "websocket")
@@ -142,7 +145,7 @@ pub struct Client {
 
 /// Turns the client's head into the one that is forwarded.
 pub fn to_upstream(
-    head: &mut RequestHeader,
+    head: &mut request::Parts,
     target: &Target,
     upgrade: Upgrade,
     client: Client,
@@ -150,47 +153,56 @@ pub fn to_upstream(
     let trailers = list_has(&head.headers, &header::TE, "trailers");
     strip_hop_by_hop(head)?;
     // 100 Continue is ours to send: once a backend is chosen.
-    head.remove_header(&header::EXPECT);
+    head.headers.remove(&header::EXPECT);
     if head.version == Version::HTTP_2 {
         join_cookies(head);
     }
     if trailers {
-        insert(head, header::TE, HeaderValue::from_static("trailers"));
+        head.headers
+            .insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if upgrade == Upgrade::WebSocket {
-        insert(
-            head,
-            header::CONNECTION,
-            HeaderValue::from_static("Upgrade"),
-        );
-        insert(head, header::UPGRADE, HeaderValue::from_static("websocket"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     }
-    if target.path_changed || head.uri.authority().is_some() {
+    if target.path_changed {
         set_path(head, &target.path)?;
+    } else if head.uri.authority().is_some() {
+        head.uri = origin_form(std::mem::take(&mut head.uri));
     }
-    head.set_version(Version::HTTP_11);
-    insert(head, header::HOST, target.authority.clone());
+    head.version = Version::HTTP_11;
+    head.headers.insert(header::HOST, target.authority.clone());
     forwarded(head, target, client);
     Ok(())
 }
 
+/// The target without scheme and authority.
+fn origin_form(target: Uri) -> Uri {
+    let target = target.into_parts().path_and_query;
+    target.map(Uri::from).unwrap_or_default()
+}
+
 /// Replaces the path and keeps the query.
-pub fn set_path(head: &mut RequestHeader, path: &str) -> Result<(), Reason> {
-    let result = match head.uri.query() {
-        Some(query) => head.set_raw_path(format!("{path}?{query}").as_bytes()),
-        None => head.set_raw_path(path.as_bytes()),
+pub fn set_path(head: &mut request::Parts, path: &str) -> Result<(), Reason> {
+    let target = match head.uri.query() {
+        Some(query) => Bytes::from(format!("{path}?{query}")),
+        None => Bytes::copy_from_slice(path.as_bytes()),
     };
-    result.map_err(|_| Reason::BadPath)
+    let target = PathAndQuery::from_maybe_shared(target).map_err(|_| Reason::BadPath)?;
+    head.uri = target.into();
+    Ok(())
 }
 
 /// Applies a URLRewrite; `matched` is the path of the match that won.
 pub fn rewrite(
-    head: &mut RequestHeader,
+    head: &mut request::Parts,
     rewrite: &PreparedRewrite,
     matched: &PathMatch,
 ) -> Result<(), Reason> {
     if let Some(host) = &rewrite.host {
-        insert(head, header::HOST, host.clone());
+        head.headers.insert(header::HOST, host.clone());
     }
     if let Some(modifier) = &rewrite.path {
         let path = modify_path(head.uri.path(), modifier, matched);
@@ -200,10 +212,10 @@ pub fn rewrite(
 }
 
 /// Removes what belongs to the hop from a response. A 101 keeps its `Upgrade`.
-pub fn strip_response(head: &mut ResponseHeader) {
+pub fn strip_response(head: &mut response::Parts) {
     if head.headers.contains_key(header::CONNECTION) {
         for name in nominated(&head.headers) {
-            head.remove_header(&name);
+            head.headers.remove(&name);
         }
     }
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
@@ -212,15 +224,16 @@ pub fn strip_response(head: &mut ResponseHeader) {
         .filter(|name| !(switching && *name == header::UPGRADE))
     {
         if head.headers.contains_key(name) {
-            head.remove_header(name);
+            head.headers.remove(name);
         }
     }
     if switching {
-        _ = head.insert_header(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     }
 }
 
-fn strip_hop_by_hop(head: &mut RequestHeader) -> Result<(), Reason> {
+fn strip_hop_by_hop(head: &mut request::Parts) -> Result<(), Reason> {
     if head.headers.contains_key(header::CONNECTION) {
         let names = nominated(&head.headers);
         let forbidden =
@@ -229,12 +242,12 @@ fn strip_hop_by_hop(head: &mut RequestHeader) -> Result<(), Reason> {
             return Err(Reason::BadRequest);
         }
         for name in names {
-            head.remove_header(&name);
+            head.headers.remove(&name);
         }
     }
     for name in &HOP_BY_HOP {
         if head.headers.contains_key(name) {
-            head.remove_header(name);
+            head.headers.remove(name);
         }
     }
     Ok(())
@@ -253,7 +266,7 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 }
 
 /// HTTP/2 may split `cookie` into several fields; HTTP/1 may not (RFC 9113 8.2.3).
-fn join_cookies(head: &mut RequestHeader) {
+fn join_cookies(head: &mut request::Parts) {
     let crumbs = head.headers.get_all(header::COOKIE);
     if crumbs.iter().nth(1).is_none() {
         return;
@@ -264,11 +277,11 @@ fn join_cookies(head: &mut RequestHeader) {
         .collect::<Vec<_>>()
         .join(b"; ".as_slice());
     if let Ok(cookie) = HeaderValue::from_bytes(&joined) {
-        insert(head, header::COOKIE, cookie);
+        head.headers.insert(header::COOKIE, cookie);
     }
 }
 
-fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
+fn forwarded(head: &mut request::Parts, target: &Target, client: Client) {
     let trusted = client.trusted_hops > 0;
     if !trusted {
         remove_claims(head);
@@ -280,33 +293,34 @@ fn forwarded(head: &mut RequestHeader, target: &Target, client: Client) {
             Some(_) => joined(&head.headers, &X_FORWARDED_FOR, &address),
             None => address,
         };
-        insert(head, X_FORWARDED_FOR, chain);
+        head.headers.insert(X_FORWARDED_FOR, chain);
     }
-    let keep = |name: &HeaderName, head: &RequestHeader| trusted && head.headers.contains_key(name);
+    let keep =
+        |name: &HeaderName, head: &request::Parts| trusted && head.headers.contains_key(name);
     if !keep(&X_FORWARDED_PROTO, head) {
-        insert(
-            head,
+        head.headers.insert(
             X_FORWARDED_PROTO,
             HeaderValue::from_static(if client.tls { "https" } else { "http" }),
         );
     }
     if !keep(&X_FORWARDED_HOST, head) {
-        insert(head, X_FORWARDED_HOST, target.authority.clone());
+        head.headers
+            .insert(X_FORWARDED_HOST, target.authority.clone());
     }
     if !keep(&X_REQUEST_ID, head) {
-        insert(head, X_REQUEST_ID, request_id());
+        head.headers.insert(X_REQUEST_ID, request_id());
     }
 }
 
 /// Removes what a client says about the way its request has taken. Backends believe it, so only proxies may say it.
-fn remove_claims(head: &mut RequestHeader) {
+fn remove_claims(head: &mut request::Parts) {
     let is_claim = |name: &&HeaderName| {
         **name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
     };
     // Nobody makes any, as a rule, so this allocates nothing.
     let claims: Vec<_> = head.headers.keys().filter(is_claim).cloned().collect();
     for name in claims {
-        head.remove_header(&name);
+        head.headers.remove(&name);
     }
 }
 
@@ -335,7 +349,7 @@ pub fn client_address(headers: &HeaderMap, peer: IpAddr, trusted_hops: u32) -> I
 }
 
 /// The id that log and backend share; `None` before [`to_upstream`] has set it.
-pub fn request_id_of(head: &RequestHeader) -> Option<&HeaderValue> {
+pub fn request_id_of(head: &request::Parts) -> Option<&HeaderValue> {
     head.headers.get(&X_REQUEST_ID)
 }
 
@@ -351,21 +365,13 @@ fn request_id() -> HeaderValue {
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
-fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
-    // Fails only for a map of more than 32,768 names, which the header limit forbids.
-    _ = head.insert_header(name, value);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{response_head, testing};
 
-    fn head(path: &str, fields: &[(&'static str, &str)]) -> RequestHeader {
-        let mut head = RequestHeader::build("GET", path.as_bytes(), None).unwrap();
-        for (name, value) in fields {
-            head.append_header(*name, *value).unwrap();
-        }
-        head
+    fn head(path: &str, fields: &[(&'static str, &str)]) -> request::Parts {
+        testing::request("GET", path, fields)
     }
 
     fn client(trusted_hops: u32) -> Client {
@@ -376,7 +382,7 @@ mod tests {
         }
     }
 
-    fn forward(mut head: RequestHeader, trusted_hops: u32) -> Result<RequestHeader, Reason> {
+    fn forward(mut head: request::Parts, trusted_hops: u32) -> Result<request::Parts, Reason> {
         let target = Target::of(&head)?;
         let upgrade = Upgrade::of_http1(&head);
         to_upstream(&mut head, &target, upgrade, client(trusted_hops))?;
@@ -401,9 +407,9 @@ mod tests {
     #[test]
     fn what_was_matched_is_what_is_forwarded() {
         let sent = forward(head("/a/../%62?q=%2e", &[("host", "a")]), 0).unwrap();
-        assert_eq!(sent.raw_path(), b"/b?q=%2e");
+        assert_eq!(sent.uri, "/b?q=%2e");
         let asterisk = forward(head("*", &[("host", "a")]), 0).unwrap();
-        assert_eq!(asterisk.raw_path(), b"/");
+        assert_eq!(asterisk.uri, "/");
     }
 
     #[test]
@@ -519,7 +525,7 @@ mod tests {
     #[test]
     fn joins_http2_cookies() {
         let mut split = head("/", &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")]);
-        split.set_version(Version::HTTP_2);
+        split.version = Version::HTTP_2;
         let sent = forward(split, 0).unwrap();
         assert_eq!(
             sent.headers.get_all("cookie").iter().collect::<Vec<_>>(),
@@ -529,14 +535,14 @@ mod tests {
 
     #[test]
     fn strips_a_response() {
-        let mut head = ResponseHeader::build(200, None).unwrap();
+        let mut head = response_head(http::StatusCode::OK);
         for (name, value) in [
             ("connection", "x-a, close"),
             ("x-a", "1"),
             ("keep-alive", "1"),
             ("x-b", "1"),
         ] {
-            head.append_header(name, value).unwrap();
+            head.headers.append(name, HeaderValue::from_static(value));
         }
         strip_response(&mut head);
         assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x-b"]);

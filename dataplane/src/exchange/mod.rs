@@ -14,8 +14,7 @@ mod upgrade;
 
 use std::rc::Rc;
 
-use http::{Method, StatusCode, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{Method, StatusCode, header, request, response};
 use portcullis_routing::{CompiledPort, Found, ListenerProtocol, PathMatch, RequestHead};
 
 use self::{
@@ -81,7 +80,7 @@ impl<'s> Exchange<'s> {
     async fn run(
         &mut self,
         downstream: &mut Downstream,
-        head: RequestHeader,
+        head: request::Parts,
     ) -> Result<(), Reason> {
         let target = Rc::new(Target::of(&head)?);
         self.record.target(&target);
@@ -91,7 +90,7 @@ impl<'s> Exchange<'s> {
     async fn routed(
         &mut self,
         downstream: &mut Downstream,
-        head: RequestHeader,
+        head: request::Parts,
         target: &Target,
     ) -> Result<(), Reason> {
         let upgrade = match (&head.method, downstream.extended_connect()) {
@@ -159,7 +158,7 @@ impl<'s> Exchange<'s> {
     fn route(
         &mut self,
         port: &'s CompiledPort<PreparedRoute>,
-        head: &RequestHeader,
+        head: &request::Parts,
         target: &Target,
     ) -> Result<Found<'s, PreparedRoute>, Reason> {
         // The connection may be older than the port's present listeners.
@@ -186,7 +185,11 @@ impl<'s> Exchange<'s> {
         listener.lookup(&request).ok_or(Reason::NoRoute)
     }
 
-    fn redirected<'r>(&self, head: &'r RequestHeader, target: &'r Target) -> RedirectedRequest<'r> {
+    fn redirected<'r>(
+        &self,
+        head: &'r request::Parts,
+        target: &'r Target,
+    ) -> RedirectedRequest<'r> {
         RedirectedRequest {
             scheme: if self.connection.tls { "https" } else { "http" },
             host: &target.host,
@@ -199,11 +202,11 @@ impl<'s> Exchange<'s> {
     /// Request filters, once per request: first the hop, then the rule's filters, then the backend's.
     fn forwarded_head(
         &mut self,
-        mut head: RequestHeader,
+        mut head: request::Parts,
         target: &Target,
         matched: &PathMatch,
         request: &forward::Request<'_>,
-    ) -> Result<RequestHeader, Reason> {
+    ) -> Result<request::Parts, Reason> {
         let trusted_hops = self.snapshot.settings().client_address.trusted_hops;
         let peer = self.connection.client.ip();
         self.record
@@ -220,13 +223,13 @@ impl<'s> Exchange<'s> {
                 head::rewrite(&mut head, rewrite, matched)?;
             }
             for modifier in &filters.headers {
-                modifier.apply_request(&mut head);
+                modifier.apply(&mut head.headers);
             }
         }
         Ok(head)
     }
 
-    fn limit_body(&self, head: &RequestHeader) -> Result<(), Reason> {
+    fn limit_body(&self, head: &request::Parts) -> Result<(), Reason> {
         let length = head
             .headers
             .get(header::CONTENT_LENGTH)
@@ -290,7 +293,7 @@ impl<'s> Exchange<'s> {
     async fn answer(
         &mut self,
         downstream: &mut Downstream,
-        head: ResponseHeader,
+        head: response::Parts,
     ) -> Result<(), Reason> {
         self.record.status(head.status);
         downstream
@@ -302,9 +305,9 @@ impl<'s> Exchange<'s> {
 }
 
 /// Response filters of the rule: they have the last word, after the backend's.
-fn respond_filters(head: &mut ResponseHeader, plan: &PreparedRoute, cors: Option<&CorsOutcome>) {
+fn respond_filters(head: &mut response::Parts, plan: &PreparedRoute, cors: Option<&CorsOutcome>) {
     for modifier in &plan.response {
-        modifier.apply_response(head);
+        modifier.apply(&mut head.headers);
     }
     if let (Some(policy), Some(outcome)) = (&plan.cors, cors) {
         policy.apply_response(outcome, head);

@@ -3,8 +3,7 @@
 use std::future::poll_fn;
 
 use bytes::Bytes;
-use http::StatusCode;
-use pingora_http::ResponseHeader;
+use http::{StatusCode, response};
 
 use super::{
     Exchange,
@@ -156,7 +155,7 @@ impl Pump<'_, '_> {
         }
     }
 
-    async fn head(&mut self, mut head: ResponseHeader, end: bool) -> Result<(), Failure> {
+    async fn head(&mut self, mut head: response::Parts, end: bool) -> Result<(), Failure> {
         if self.is_retried(head.status) {
             self.upstream.report(Outcome::Answered);
             return Err(Failure::retried_status(self.upstream.endpoint()));

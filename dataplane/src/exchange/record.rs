@@ -6,8 +6,7 @@ use std::{
     time::Instant,
 };
 
-use http::{HeaderValue, Method, StatusCode, header};
-use pingora_http::RequestHeader;
+use http::{HeaderValue, Method, StatusCode, header, request};
 use portcullis_routing::{ClusterKey, ListenerKey, RouteKey};
 
 use super::head::Target;
@@ -40,7 +39,7 @@ pub(super) struct Record<'s> {
 
 impl Record<'_> {
     /// Begins with the request's head.
-    pub(super) fn begin(worker: &Worker, connection: &Connection, head: &RequestHeader) -> Self {
+    pub(super) fn begin(worker: &Worker, connection: &Connection, head: &request::Parts) -> Self {
         worker.metrics.request_started();
         Self {
             started: Instant::now(),

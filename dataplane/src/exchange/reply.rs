@@ -1,58 +1,39 @@
 //! Answers that the proxy gives by itself.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
-use pingora_http::ResponseHeader;
+use http::{HeaderValue, StatusCode, header, response};
 
-use crate::reason::{REASON_HEADER, Reason};
+use crate::{
+    message::response_head,
+    reason::{REASON_HEADER, Reason},
+};
 
 /// The answer for `reason`, with another status than its own if a route asks for one.
-pub(super) fn local(reason: Reason, status: StatusCode) -> (ResponseHeader, Bytes) {
+pub(super) fn local(reason: Reason, status: StatusCode) -> (response::Parts, Bytes) {
     let body = reason.body();
-    let mut head = with_status(status);
-    set(
-        &mut head,
+    let mut head = response_head(status);
+    head.headers.insert(
         header::CONTENT_TYPE,
         HeaderValue::from_static("text/plain; charset=utf-8"),
     );
-    set(
-        &mut head,
-        header::CONTENT_LENGTH,
-        HeaderValue::from(body.len()),
-    );
-    set(
-        &mut head,
-        REASON_HEADER,
-        HeaderValue::from_static(reason.code()),
-    );
+    head.headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    head.headers
+        .insert(REASON_HEADER, HeaderValue::from_static(reason.code()));
     (head, body)
 }
 
 /// A redirect. A target that cannot stand in a header is the route's fault, not the client's.
-pub(super) fn redirect(status: u16, location: String) -> Result<ResponseHeader, Reason> {
+pub(super) fn redirect(status: u16, location: String) -> Result<response::Parts, Reason> {
     let status = StatusCode::from_u16(status).map_err(|_| Reason::InvalidRule)?;
-    let mut head = with_status(status);
-    set(
-        &mut head,
+    let mut head = response_head(status);
+    head.headers.insert(
         header::LOCATION,
         HeaderValue::try_from(location).map_err(|_| Reason::InvalidRule)?,
     );
-    set(
-        &mut head,
-        header::CONTENT_LENGTH,
-        HeaderValue::from_static("0"),
-    );
+    head.headers
+        .insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
     Ok(head)
-}
-
-fn with_status(status: StatusCode) -> ResponseHeader {
-    let mut parts = http::Response::new(()).into_parts().0;
-    parts.status = status;
-    ResponseHeader::from(parts)
-}
-
-fn set(head: &mut ResponseHeader, name: HeaderName, value: HeaderValue) {
-    _ = head.insert_header(name, value);
 }
 
 #[cfg(test)]

@@ -1,8 +1,7 @@
 //! WebSocket over HTTP/2 (RFC 8441) towards a backend that speaks HTTP/1.1 (RFC 6455).
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderValue, Method, StatusCode, header, request, response};
 use sha1::{Digest as _, Sha1};
 
 use crate::reason::Reason;
@@ -20,18 +19,15 @@ pub(super) struct Handshake {
 
 impl Handshake {
     /// Turns a forwarded extended CONNECT into an HTTP/1.1 upgrade.
-    pub(super) fn begin(head: &mut RequestHeader) -> Self {
+    pub(super) fn begin(head: &mut request::Parts) -> Self {
         let key = BASE64_STANDARD.encode(fastrand::u128(..).to_be_bytes());
         let digest = Sha1::new().chain_update(&key).chain_update(GUID).finalize();
-        head.set_method(Method::GET);
-        insert(
-            head,
-            header::CONNECTION,
-            HeaderValue::from_static("Upgrade"),
-        );
-        insert(head, header::UPGRADE, WEBSOCKET);
+        head.method = Method::GET;
+        head.headers
+            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers.insert(header::UPGRADE, WEBSOCKET);
         if let Ok(key) = HeaderValue::try_from(key) {
-            insert(head, header::SEC_WEBSOCKET_KEY, key);
+            head.headers.insert(header::SEC_WEBSOCKET_KEY, key);
         }
         Self {
             accept: BASE64_STANDARD.encode(digest),
@@ -40,7 +36,7 @@ impl Handshake {
 
     /// Turns the backend's 101 into the 200 that opens an HTTP/2 tunnel. A refusal passes as it is; a success of another
     /// kind would make the client believe in a tunnel that is not there.
-    pub(super) fn complete(&self, head: &mut ResponseHeader) -> Result<(), Reason> {
+    pub(super) fn complete(&self, head: &mut response::Parts) -> Result<(), Reason> {
         if head.status.is_success() {
             return Err(Reason::UpstreamProtocol);
         }
@@ -59,35 +55,34 @@ impl Handshake {
             header::UPGRADE,
             header::CONNECTION,
         ] {
-            head.remove_header(&name);
+            head.headers.remove(&name);
         }
-        head.set_status(StatusCode::OK)
-            .map_err(|_| Reason::UpstreamProtocol)
+        head.status = StatusCode::OK;
+        Ok(())
     }
-}
-
-fn insert(head: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
-    _ = head.insert_header(name, value);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{request_head, response_head, testing};
 
-    fn switching(accept: &str) -> ResponseHeader {
-        let mut head = ResponseHeader::build(101, None).unwrap();
-        head.insert_header("sec-websocket-accept", accept).unwrap();
-        head.insert_header("upgrade", "websocket").unwrap();
+    fn switching(accept: &str) -> response::Parts {
+        let mut head = response_head(StatusCode::SWITCHING_PROTOCOLS);
+        let accept = HeaderValue::from_str(accept).unwrap();
+        head.headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+        head.headers
+            .insert("upgrade", HeaderValue::from_static("websocket"));
         head
     }
 
     #[test]
     fn translates_both_ways() {
-        let mut request = RequestHeader::build("CONNECT", b"/chat", None).unwrap();
+        let mut request = testing::request("CONNECT", "/chat", &[]);
         let handshake = Handshake::begin(&mut request);
         assert_eq!(
-            (request.method.as_str(), request.raw_path()),
-            ("GET", b"/chat".as_slice())
+            (request.method.as_str(), request.uri.path()),
+            ("GET", "/chat")
         );
         assert_eq!(request.headers["sec-websocket-key"].len(), 24);
         let mut response = switching(&handshake.accept);
@@ -98,13 +93,13 @@ mod tests {
 
     #[test]
     fn refuses_a_wrong_accept_and_passes_a_refusal() {
-        let mut request = RequestHeader::build("CONNECT", b"/", None).unwrap();
+        let mut request = request_head(Method::CONNECT);
         let handshake = Handshake::begin(&mut request);
         assert_eq!(
             handshake.complete(&mut switching("wrong")),
             Err(Reason::UpstreamProtocol)
         );
-        let mut refusal = ResponseHeader::build(403, None).unwrap();
+        let mut refusal = response_head(StatusCode::FORBIDDEN);
         handshake.complete(&mut refusal).unwrap();
         assert_eq!(refusal.status, 403);
     }

@@ -1,7 +1,7 @@
 //! CORS (Fetch standard, section "CORS protocol"; GEP-1767).
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use pingora_http::ResponseHeader;
+use crate::message::response_head;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
 use portcullis_routing::filter::Cors;
 
 /// A CORS policy, ready to answer from.
@@ -85,8 +85,8 @@ impl PreparedCors {
     }
 
     /// The answer to a preflight. An origin that is not allowed gets an answer without any permission in it.
-    pub fn preflight(&self, outcome: &CorsOutcome, request: &HeaderMap) -> ResponseHeader {
-        let mut answer = ResponseHeader::from(empty_answer());
+    pub fn preflight(&self, outcome: &CorsOutcome, request: &HeaderMap) -> response::Parts {
+        let mut answer = response_head(StatusCode::NO_CONTENT);
         if outcome.allow_origin.is_none() {
             return answer;
         }
@@ -112,12 +112,13 @@ impl PreparedCors {
     }
 
     /// Puts the permissions on a response, replacing what the backend said: one policy decides, not two.
-    pub fn apply_response(&self, outcome: &CorsOutcome, head: &mut ResponseHeader) {
+    pub fn apply_response(&self, outcome: &CorsOutcome, head: &mut response::Parts) {
         for name in RESPONSE_HEADERS {
-            head.remove_header(&name);
+            head.headers.remove(&name);
         }
         // The answer depends on the origin even where it gives no permission: caches must know.
-        _ = head.append_header(header::VARY, HeaderValue::from_static("Origin"));
+        head.headers
+            .append(header::VARY, HeaderValue::from_static("Origin"));
         let Some(origin) = &outcome.allow_origin else {
             return;
         };
@@ -152,15 +153,9 @@ const RESPONSE_HEADERS: [HeaderName; 6] = [
     header::ACCESS_CONTROL_MAX_AGE,
 ];
 
-fn empty_answer() -> http::response::Parts {
-    let mut parts = http::Response::new(()).into_parts().0;
-    parts.status = StatusCode::NO_CONTENT;
-    parts
-}
-
-fn set(head: &mut ResponseHeader, name: HeaderName, value: Option<HeaderValue>) {
+fn set(head: &mut response::Parts, name: HeaderName, value: Option<HeaderValue>) {
     if let Some(value) = value {
-        _ = head.insert_header(name, value);
+        head.headers.insert(name, value);
     }
 }
 
@@ -294,9 +289,9 @@ mod tests {
     #[test]
     fn replaces_what_the_backend_said() {
         let outcome = cors(false).check(&Method::GET, &request("https://www.foo.com"));
-        let mut head = ResponseHeader::build(200, None).unwrap();
-        head.insert_header("access-control-allow-origin", "*")
-            .unwrap();
+        let mut head = response_head(StatusCode::OK);
+        head.headers
+            .insert("access-control-allow-origin", HeaderValue::from_static("*"));
         cors(false).apply_response(&outcome, &mut head);
         assert_eq!(
             head.headers["access-control-allow-origin"],

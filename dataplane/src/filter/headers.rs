@@ -1,7 +1,6 @@
 //! RequestHeaderModifier and ResponseHeaderModifier.
 
-use http::{HeaderName, HeaderValue, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use portcullis_routing::filter::{HeaderField, HeaderModifier};
 
 /// A modifier whose names and values are parsed. Changes apply in the order set, add, remove.
@@ -39,24 +38,13 @@ impl PreparedModifier {
         Ok(Self(changes.into()))
     }
 
-    /// Changes a request. Values were parsed before, so a header map at its limit is the only way for one to be lost.
-    pub fn apply_request(&self, head: &mut RequestHeader) {
+    /// Changes the fields of a head.
+    pub fn apply(&self, headers: &mut HeaderMap) {
         for change in &self.0 {
             match change {
-                Change::Set(name, value) => _ = head.insert_header(name.clone(), value.clone()),
-                Change::Add(name, value) => _ = head.append_header(name.clone(), value.clone()),
-                Change::Remove(name) => _ = head.remove_header(name),
-            }
-        }
-    }
-
-    /// Changes a response.
-    pub fn apply_response(&self, head: &mut ResponseHeader) {
-        for change in &self.0 {
-            match change {
-                Change::Set(name, value) => _ = head.insert_header(name.clone(), value.clone()),
-                Change::Add(name, value) => _ = head.append_header(name.clone(), value.clone()),
-                Change::Remove(name) => _ = head.remove_header(name),
+                Change::Set(name, value) => _ = headers.insert(name.clone(), value.clone()),
+                Change::Add(name, value) => _ = headers.append(name.clone(), value.clone()),
+                Change::Remove(name) => _ = headers.remove(name),
             }
         }
     }
@@ -113,21 +101,21 @@ mod tests {
             remove: vec!["x-gone".into()],
         })
         .unwrap();
-        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        let mut headers = HeaderMap::new();
         for (name, value) in [("x-set", "a"), ("x-add", "1"), ("X-Gone", "1")] {
-            head.append_header(name, value).unwrap();
+            headers.append(
+                HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                HeaderValue::from_static(value),
+            );
         }
-        head.append_header("x-set", "b").unwrap();
-        modifier.apply_request(&mut head);
+        headers.append("x-set", HeaderValue::from_static("b"));
+        modifier.apply(&mut headers);
+        assert_eq!(headers.get_all("x-set").iter().collect::<Vec<_>>(), ["new"]);
         assert_eq!(
-            head.headers.get_all("x-set").iter().collect::<Vec<_>>(),
-            ["new"]
-        );
-        assert_eq!(
-            head.headers.get_all("x-add").iter().collect::<Vec<_>>(),
+            headers.get_all("x-add").iter().collect::<Vec<_>>(),
             ["1", "2"]
         );
-        assert!(!head.headers.contains_key("x-gone"));
+        assert!(!headers.contains_key("x-gone"));
     }
 
     #[test]
@@ -137,13 +125,10 @@ mod tests {
             ..HeaderModifier::default()
         })
         .unwrap();
-        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
-        head.insert_header("host", "a").unwrap();
-        modifier.apply_request(&mut head);
-        assert_eq!(
-            head.headers.get_all("host").iter().collect::<Vec<_>>(),
-            ["b"]
-        );
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("a"));
+        modifier.apply(&mut headers);
+        assert_eq!(headers.get_all("host").iter().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]

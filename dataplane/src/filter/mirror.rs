@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use pingora_http::RequestHeader;
+use http::request;
 use portcullis_routing::{ClusterKey, filter::Mirror};
 use tokio::sync::mpsc;
 
@@ -42,7 +42,7 @@ pub struct Mirrors(RefCell<Vec<mpsc::Sender<Piece>>>);
 pub fn start(
     worker: &Rc<Worker>,
     mirrors: &[Mirror],
-    head: &RequestHeader,
+    head: &request::Parts,
     body_is_empty: bool,
 ) -> Mirrors {
     let mut senders = Vec::new();
@@ -113,7 +113,7 @@ struct Copy {
 }
 
 impl Copy {
-    async fn run(mut self, head: RequestHeader) {
+    async fn run(mut self, head: request::Parts) {
         let result = match pingora_timeout::timeout(DEADLINE, self.send(head)).await {
             Ok(Ok(true)) => MirrorResult::Sent,
             Ok(Ok(false)) => MirrorResult::Dropped,
@@ -123,7 +123,7 @@ impl Copy {
     }
 
     /// Sends the copy and throws the answer away. `false`: the copy was cut off.
-    async fn send(&mut self, head: RequestHeader) -> Result<bool, UpstreamError> {
+    async fn send(&mut self, head: request::Parts) -> Result<bool, UpstreamError> {
         let mut upstream = self
             .worker
             .upstreams

@@ -10,13 +10,15 @@ use std::{
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, Version, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{
+    HeaderMap, HeaderName, Request, Response, StatusCode, Version, header, request, response,
+};
 
 use super::tail::Tails;
 use crate::{
     deadline::{Deadline, Deadlines},
     downstream::{BodyFrame, DownstreamError},
+    message::request_head,
 };
 
 /// Fields that HTTP/2 does not have (RFC 9113 8.2.2).
@@ -30,7 +32,7 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
 
 /// A stream.
 pub struct H2 {
-    head: RequestHeader,
+    head: request::Parts,
     protocol: Option<Protocol>,
     body: RecvStream,
     /// The data is through, trailers may follow.
@@ -64,7 +66,7 @@ impl H2 {
             is_over: false,
         };
         Self {
-            head: parts.into(),
+            head: parts,
             protocol,
             body,
             data_is_over: false,
@@ -75,15 +77,14 @@ impl H2 {
         }
     }
 
-    pub(in crate::downstream) fn head(&self) -> &RequestHeader {
+    pub(in crate::downstream) fn head(&self) -> &request::Parts {
         &self.head
     }
 
-    pub(in crate::downstream) fn take_head(&mut self) -> RequestHeader {
-        let mut rest = Request::new(());
-        *rest.method_mut() = self.head.method.clone();
-        *rest.version_mut() = Version::HTTP_2;
-        std::mem::replace(&mut self.head, rest.into_parts().0.into())
+    pub(in crate::downstream) fn take_head(&mut self) -> request::Parts {
+        let mut rest = request_head(self.head.method.clone());
+        rest.version = Version::HTTP_2;
+        std::mem::replace(&mut self.head, rest)
     }
 
     pub(in crate::downstream) fn body_is_empty(&self) -> bool {
@@ -136,10 +137,9 @@ impl H2 {
 
     pub(in crate::downstream) fn send_head(
         &mut self,
-        head: ResponseHeader,
+        mut parts: response::Parts,
         end: bool,
     ) -> Result<(), DownstreamError> {
-        let mut parts: http::response::Parts = head.into();
         for field in CONNECTION_FIELDS {
             parts.headers.remove(field);
         }

@@ -1,6 +1,7 @@
 //! HTTP/1 towards the client.
 
 use futures::FutureExt as _;
+use http::{HeaderValue, StatusCode};
 
 use super::*;
 
@@ -220,7 +221,7 @@ async fn a_response_that_is_broken_off_does_not_look_complete() {
         assert!(answer.ends_with("4\r\npart\r\n"), "{answer}");
         let short = async |downstream: &mut Downstream| {
             let mut head = ok();
-            head.insert_header("content-length", 10).unwrap();
+            head.headers.insert("content-length", HeaderValue::from(10));
             downstream.send_head(head, false).await.unwrap();
             downstream.send_body("part".into()).await.unwrap();
             assert!(downstream.finish(None).await.is_err());
@@ -266,7 +267,8 @@ async fn large_bodies_stream_both_ways_at_once() {
         let exchange = async move |downstream: &mut Downstream| {
             downstream.take_head();
             let mut head = ok();
-            head.insert_header("content-length", count).unwrap();
+            head.headers
+                .insert("content-length", HeaderValue::from(count));
             downstream.send_head(head, false).await.unwrap();
             let writer = downstream.writer();
             loop {
@@ -296,8 +298,9 @@ async fn an_upgrade_becomes_a_tunnel() {
         let upgrade = async |downstream: &mut Downstream| {
             downstream.take_head();
             let mut head = ok();
-            head.set_status(101).unwrap();
-            head.insert_header("connection", "upgrade").unwrap();
+            head.status = StatusCode::SWITCHING_PROTOCOLS;
+            head.headers
+                .insert("connection", HeaderValue::from_static("upgrade"));
             downstream.send_head(head, false).await.unwrap();
             while let Ok(BodyFrame::Data(data)) = downstream.read_body().await {
                 downstream.send_body(data).await.unwrap();

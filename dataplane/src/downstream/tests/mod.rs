@@ -6,8 +6,7 @@ mod http2;
 use std::{cell::Cell, rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::Response;
-use pingora_http::ResponseHeader;
+use http::{HeaderValue, Response, response};
 use portcullis_routing::settings::Limits;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -121,8 +120,8 @@ async fn until(stream: &mut TcpStream, end: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-fn ok() -> ResponseHeader {
-    Response::new(()).into_parts().0.into()
+fn ok() -> response::Parts {
+    Response::new(()).into_parts().0
 }
 
 /// Answers with the path and the body, after the whole body.
@@ -140,7 +139,8 @@ async fn echo(downstream: &mut Downstream) {
     }
     let mut head = ok();
     if trailers.is_none() {
-        head.insert_header("content-length", text.len()).unwrap();
+        head.headers
+            .insert("content-length", HeaderValue::from(text.len()));
     }
     downstream.send_head(head, false).await.unwrap();
     downstream.send_body(text.into()).await.unwrap();
@@ -150,7 +150,7 @@ async fn echo(downstream: &mut Downstream) {
 /// Answers with the error's reason.
 async fn fail(downstream: &mut Downstream, error: &DownstreamError) {
     let mut head = ok();
-    head.set_status(error.reason().status()).unwrap();
+    head.status = error.reason().status();
     downstream.close_after();
     _ = downstream.send_head(head, true).await;
 }

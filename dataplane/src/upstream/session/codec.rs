@@ -4,13 +4,15 @@
 //! it, and allocates a body buffer per response. Here a head is written from a reference, straight into the stream's
 //! buffer, and read without copying its values.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, mem::MaybeUninit};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
-use pingora_http::{RequestHeader, ResponseHeader, header_value_from_raw};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response,
+};
+use pingora_http::header_value_from_raw;
 
-use crate::stream::guard::MAX_FIELDS;
+use crate::{message::response_head, stream::guard::MAX_FIELDS};
 
 /// How a request's body is delimited (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(super) enum BodyFraming {
 pub(super) struct Unwritable(&'static str);
 
 /// How the body of a request with this head will be delimited. An upgrade has none before the backend agrees.
-pub(super) fn framing(head: &RequestHeader, end: bool) -> Result<BodyFraming, Unwritable> {
+pub(super) fn framing(head: &request::Parts, end: bool) -> Result<BodyFraming, Unwritable> {
     let has_body = !end && !head.headers.contains_key(header::UPGRADE);
     let mut lengths = head.headers.get_all(header::CONTENT_LENGTH).iter();
     match (lengths.next(), lengths.next()) {
@@ -58,11 +60,16 @@ fn number(value: &HeaderValue) -> Option<u64> {
 /// Appends a request's head with the fields of its framing.
 pub(super) fn write_head(
     buffer: &mut BytesMut,
-    head: &RequestHeader,
+    head: &request::Parts,
     framing: BodyFraming,
 ) -> Result<(), Unwritable> {
-    let target = head.raw_path();
-    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+    let target = head
+        .uri
+        .path_and_query()
+        .ok_or(Unwritable("there is no target"))?
+        .as_str()
+        .as_bytes();
+    if target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
         return Err(Unwritable("the target holds a space or control character"));
     }
     buffer.reserve(512);
@@ -70,14 +77,19 @@ pub(super) fn write_head(
     buffer.put_u8(b' ');
     buffer.put_slice(target);
     buffer.put_slice(b" HTTP/1.1\r\n");
-    head.header_to_h1_wire(buffer);
+    for (name, value) in &head.headers {
+        buffer.put_slice(name.as_str().as_bytes());
+        buffer.put_slice(b": ");
+        buffer.put_slice(value.as_bytes());
+        buffer.put_slice(b"\r\n");
+    }
     let expects_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     match framing {
-        BodyFraming::Chunked => buffer.put_slice(b"Transfer-Encoding: chunked\r\n"),
+        BodyFraming::Chunked => buffer.put_slice(b"transfer-encoding: chunked\r\n"),
         BodyFraming::None
             if expects_length && !head.headers.contains_key(header::CONTENT_LENGTH) =>
         {
-            buffer.put_slice(b"Content-Length: 0\r\n");
+            buffer.put_slice(b"content-length: 0\r\n");
         }
         BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Raw => {}
     }
@@ -92,27 +104,29 @@ pub(super) fn chunk_line(buffer: &mut BytesMut, length: usize) {
 }
 
 /// Reads a head that the guard has checked. `None` would be a disagreement with the guard.
-pub(super) fn read_head(bytes: &Bytes) -> Option<ResponseHeader> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    response.parse(bytes).ok()?;
+pub(super) fn read_head(bytes: &Bytes) -> Option<response::Parts> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut response, bytes, &mut fields)
+        .ok()?;
     let status = StatusCode::from_u16(response.code?).ok()?;
-    let mut head = ResponseHeader::build(status, Some(response.headers.len())).ok()?;
-    head.set_version(match response.version? {
+    let mut head = response_head(status);
+    head.version = match response.version? {
         0 => Version::HTTP_10,
         _ => Version::HTTP_11,
-    });
+    };
     for field in response.headers.iter() {
         // The guard let no byte pass that a value may not hold.
         let value = header_value_from_raw(bytes.slice_ref(field.value));
-        let name = bytes.slice_ref(field.name.as_bytes());
-        head.append_header(name, value).ok()?;
+        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        head.headers.append(name, value);
     }
     Some(head)
 }
 
 /// Whether the connection can carry another request after this response (RFC 9112 9.3).
-pub(super) fn keeps_alive(head: &ResponseHeader) -> bool {
+pub(super) fn keeps_alive(head: &response::Parts) -> bool {
     let says = |token| connection_has(&head.headers, token);
     match head.version {
         Version::HTTP_11 => !says("close"),
@@ -132,62 +146,64 @@ fn connection_has(headers: &HeaderMap, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::testing;
 
-    fn written(head: &RequestHeader, end: bool) -> Result<String, Unwritable> {
+    fn written(head: &request::Parts, end: bool) -> Result<String, Unwritable> {
         let mut buffer = BytesMut::new();
         write_head(&mut buffer, head, framing(head, end)?)?;
         Ok(String::from_utf8(buffer.to_vec()).unwrap())
     }
 
-    fn request(method: &str, path: &[u8], fields: &[(&'static str, &str)]) -> RequestHeader {
-        let mut head = RequestHeader::build(method, path, None).unwrap();
-        for (name, value) in fields {
-            head.append_header(*name, *value).unwrap();
-        }
-        head
-    }
-
     #[test]
     fn a_body_is_always_delimited() {
-        let get = request("GET", b"/a?b", &[("Host", "h")]);
+        let get = testing::request("GET", "/a?b", &[("Host", "h")]);
         assert_eq!(
             written(&get, true).unwrap(),
-            "GET /a?b HTTP/1.1\r\nHost: h\r\n\r\n"
+            "GET /a?b HTTP/1.1\r\nhost: h\r\n\r\n"
         );
-        let post = request("POST", b"/", &[]);
+        let post = testing::request("POST", "/", &[]);
         assert!(
             written(&post, true)
                 .unwrap()
-                .contains("\r\nContent-Length: 0\r\n\r\n")
+                .contains("\r\ncontent-length: 0\r\n\r\n")
         );
         assert!(
             written(&post, false)
                 .unwrap()
-                .contains("\r\nTransfer-Encoding: chunked\r\n\r\n")
+                .contains("\r\ntransfer-encoding: chunked\r\n\r\n")
         );
-        let sized = request("PUT", b"/", &[("content-length", "3")]);
+        let sized = testing::request("PUT", "/", &[("content-length", "3")]);
         assert_eq!(framing(&sized, false), Ok(BodyFraming::Length(3)));
         assert!(!written(&sized, false).unwrap().contains("chunked"));
-        let odd = request("PUT", b"/", &[("content-length", "+3")]);
+        let odd = testing::request("PUT", "/", &[("content-length", "+3")]);
         assert!(framing(&odd, false).is_err());
         let twice = [("content-length", "3"), ("content-length", "3")];
-        assert!(framing(&request("PUT", b"/", &twice), false).is_err());
+        assert!(framing(&testing::request("PUT", "/", &twice), false).is_err());
     }
 
     #[test]
     fn no_body_is_announced_that_does_not_come() {
-        assert!(framing(&request("GET", b"/", &[("content-length", "3")]), true).is_err());
+        assert!(
+            framing(
+                &testing::request("GET", "/", &[("content-length", "3")]),
+                true
+            )
+            .is_err()
+        );
         let upgrade = [("upgrade", "websocket"), ("content-length", "3")];
-        assert!(framing(&request("GET", b"/", &upgrade), false).is_err());
-        let empty = request("POST", b"/", &[("content-length", "0")]);
+        assert!(framing(&testing::request("GET", "/", &upgrade), false).is_err());
+        let empty = testing::request("POST", "/", &[("content-length", "0")]);
         assert_eq!(framing(&empty, true), Ok(BodyFraming::None));
     }
 
     #[test]
     fn nothing_that_splits_a_request_is_written() {
-        for target in [b"/a b".as_slice(), b"/a\r\nx: y", b"/\0", b"/\x7f"] {
-            let is_written = RequestHeader::build("GET", target, None)
-                .is_ok_and(|head| written(&head, true).is_ok());
+        for target in ["/a b", "/a\r\nx: y", "/\0", "/\x7f"] {
+            let is_written = http::Uri::try_from(target).is_ok_and(|target| {
+                let mut head = testing::request("GET", "/", &[]);
+                head.uri = target;
+                written(&head, true).is_ok()
+            });
             assert!(!is_written, "{target:?}");
         }
     }

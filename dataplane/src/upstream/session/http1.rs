@@ -4,8 +4,7 @@
 use std::{fmt, future::poll_fn, io, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{Method, StatusCode, header, request, response};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
@@ -94,7 +93,7 @@ impl Http1 {
 
     pub(crate) fn send_head(
         &mut self,
-        head: &RequestHeader,
+        head: &request::Parts,
         end: bool,
     ) -> Result<(), UpstreamError> {
         let framing = codec::framing(head, end).map_err(misfit)?;
@@ -202,7 +201,7 @@ impl Http1 {
         }
     }
 
-    fn take_head(&mut self, head: ResponseHeader) -> Result<UpstreamEvent, UpstreamError> {
+    fn take_head(&mut self, head: response::Parts) -> Result<UpstreamEvent, UpstreamError> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             if !self.asked_upgrade {
                 let error = UpstreamError::new(
@@ -305,7 +304,7 @@ impl Http1 {
 }
 
 /// `Keep-Alive: timeout=5` (RFC 2068 19.7.1.1, which servers still send).
-fn promised_keep_alive(head: &ResponseHeader) -> Option<Duration> {
+fn promised_keep_alive(head: &response::Parts) -> Option<Duration> {
     let fields = head.headers.get("keep-alive")?.to_str().ok()?;
     let seconds = fields
         .split(',')

@@ -14,10 +14,9 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{
-    HeaderMap, Request, Response, Uri, Version, header,
+    HeaderMap, Request, Response, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use pingora_http::{RequestHeader, ResponseHeader};
 use tokio::time::Instant;
 
 use super::UpstreamEvent;
@@ -179,7 +178,7 @@ impl Http2 {
 
     pub(crate) fn send_head(
         &mut self,
-        head: RequestHeader,
+        head: request::Parts,
         end: bool,
     ) -> Result<(), UpstreamError> {
         let request = to_request(head, self.connection().tls)?;
@@ -267,20 +266,19 @@ fn ended_early(end: Result<(), h2::Error>) -> UpstreamError {
 }
 
 /// The h2 crate compares the first length with the data; a client might believe another one (RFC 9110 8.6).
-fn has_two_lengths(head: &ResponseHeader) -> bool {
+fn has_two_lengths(head: &response::Parts) -> bool {
     let lengths = head.headers.get_all(header::CONTENT_LENGTH);
     lengths.iter().nth(1).is_some()
 }
 
-fn to_head<B>(response: Response<B>) -> (ResponseHeader, B) {
+fn to_head<B>(response: Response<B>) -> (response::Parts, B) {
     let (parts, body) = response.into_parts();
-    (ResponseHeader::from(parts), body)
+    (parts, body)
 }
 
 /// A request in HTTP/1.1's shape as one of HTTP/2: the pseudo-fields come from target, `Host` and the connection.
-fn to_request(head: RequestHeader, tls: bool) -> Result<Request<()>, UpstreamError> {
-    let path = PathAndQuery::try_from(head.raw_path()).map_err(unfit)?;
-    let mut parts = http::request::Parts::from(head);
+fn to_request(mut parts: request::Parts, tls: bool) -> Result<Request<()>, UpstreamError> {
+    let path = parts.uri.path_and_query().cloned();
     let host = parts.headers.remove(header::HOST);
     let authority = match (parts.uri.authority(), &host) {
         (Some(authority), _) => authority.clone(),
@@ -291,7 +289,7 @@ fn to_request(head: RequestHeader, tls: bool) -> Result<Request<()>, UpstreamErr
     parts.uri = Uri::builder()
         .scheme(scheme)
         .authority(authority)
-        .path_and_query(path)
+        .path_and_query(path.unwrap_or(PathAndQuery::from_static("/")))
         .build()
         .map_err(unfit)?;
     parts.version = Version::HTTP_2;

@@ -7,8 +7,7 @@ pub(super) mod http2;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, request, response};
 
 use self::{http1::Http1, http2::Http2};
 use super::{cluster::Lease, error::UpstreamError};
@@ -19,9 +18,9 @@ use crate::stream::WriteHandle;
 #[derive(Debug)]
 pub enum UpstreamEvent {
     /// A 1xx head other than 101.
-    Informational(ResponseHeader),
+    Informational(response::Parts),
     /// The head, and whether the answer is complete with it. `101` opens the tunnel: `Data` then carries its raw bytes.
-    Head(ResponseHeader, bool),
+    Head(response::Parts, bool),
     /// A piece of the body, never empty.
     Data(Bytes),
     /// In a tunnel: the backend says no more. `End` follows once our side has ended and left too.
@@ -87,7 +86,7 @@ impl Upstream {
     ///
     /// The head is in HTTP/1.1's shape (`Host`, origin-form target) without connection-level fields, but for those of
     /// an upgrade. Version, framing and HTTP/2's pseudo-fields are set here.
-    pub fn send_head(&mut self, head: &RequestHeader, end: bool) -> Result<(), UpstreamError> {
+    pub fn send_head(&mut self, head: &request::Parts, end: bool) -> Result<(), UpstreamError> {
         let sent = match &mut self.session {
             Session::Http1(session) => session.send_head(head, end),
             Session::Http2(session) => session.send_head(head.clone(), end),

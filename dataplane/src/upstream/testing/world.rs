@@ -3,13 +3,14 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{request, response};
 use portcullis_routing::{
     Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState, GatewayKey,
     RoutingTable,
 };
 
 use crate::{
+    message,
     telemetry::{Metrics, MetricsOptions},
     upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamEvent, Upstreams, dns::Dns},
 };
@@ -112,17 +113,14 @@ pub(crate) fn draining(address: SocketAddr) -> Endpoint {
 }
 
 /// The head of a request without a body.
-pub(crate) fn request(method: &str) -> RequestHeader {
-    let mut head = RequestHeader::build(method, b"/path?query", None).expect("head");
-    head.insert_header("host", "app.example.com")
-        .expect("field");
-    head
+pub(crate) fn request(method: &str) -> request::Parts {
+    message::testing::request(method, "/path?query", &[("host", "app.example.com")])
 }
 
 /// A GET and its whole answer.
 pub(crate) async fn exchange(
     upstream: &mut Upstream,
-) -> Result<(ResponseHeader, Vec<u8>), UpstreamError> {
+) -> Result<(response::Parts, Vec<u8>), UpstreamError> {
     upstream.send_head(&request("GET"), true)?;
     answer(upstream).await
 }
@@ -130,7 +128,7 @@ pub(crate) async fn exchange(
 /// The head and the whole body of the answer.
 pub(crate) async fn answer(
     upstream: &mut Upstream,
-) -> Result<(ResponseHeader, Vec<u8>), UpstreamError> {
+) -> Result<(response::Parts, Vec<u8>), UpstreamError> {
     loop {
         match upstream.read_event().await? {
             UpstreamEvent::Informational(_) => {}

@@ -1,7 +1,7 @@
 //! HTTP/1.1 sessions.
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -28,7 +28,8 @@ async fn bodies_are_framed_by_length_or_in_chunks() {
 
     let mut upstream = world.open().await.expect("a session");
     let mut head = request("PUT");
-    head.insert_header("content-length", "10").expect("field");
+    head.headers
+        .insert("content-length", HeaderValue::from_static("10"));
     upstream.send_head(&head, false).expect("sent");
     send_body(&mut upstream, 2, &Bytes::from_static(b"hello"))
         .await
@@ -122,7 +123,8 @@ async fn an_answer_before_the_end_of_the_request_costs_the_connection() {
     let backend = Backend::start(|_| Reply::Send(EARLY));
     let (world, mut upstream) = session(&backend).await;
     let mut head = request("PUT");
-    head.insert_header("content-length", "4").expect("field");
+    head.headers
+        .insert("content-length", HeaderValue::from_static("4"));
     upstream.send_head(&head, false).expect("sent");
     // The test's backend waits for the body, so it gets a body; but the request is never said to be complete.
     upstream
@@ -152,8 +154,8 @@ async fn an_answer_is_read_although_the_backend_takes_no_more() {
     });
     let mut upstream = world.open().await.expect("a session");
     let mut head = request("PUT");
-    head.insert_header("content-length", "8388608")
-        .expect("field");
+    head.headers
+        .insert("content-length", HeaderValue::from_static("8388608"));
     upstream.send_head(&head, false).expect("sent");
     send_body(&mut upstream, 256, &Bytes::from(vec![7; 32 * 1024]))
         .await
@@ -173,7 +175,8 @@ async fn a_body_that_does_not_fit_its_length_is_told() {
     for pieces in [1, 3] {
         let mut upstream = world.open().await.expect("a session");
         let mut head = request("PUT");
-        head.insert_header("content-length", "10").expect("field");
+        head.headers
+            .insert("content-length", HeaderValue::from_static("10"));
         upstream.send_head(&head, false).expect("sent");
         let error = send_body(&mut upstream, pieces, &Bytes::from_static(b"hello")).await;
         assert_eq!(error.expect_err("told").kind, UpstreamErrorKind::Request);
@@ -198,8 +201,10 @@ async fn an_upgrade_opens_a_tunnel_that_either_side_may_end() {
         .await
         .expect("a session");
     let mut head = request("GET");
-    head.insert_header("connection", "upgrade").expect("field");
-    head.insert_header("upgrade", "websocket").expect("field");
+    head.headers
+        .insert("connection", HeaderValue::from_static("upgrade"));
+    head.headers
+        .insert("upgrade", HeaderValue::from_static("websocket"));
     upstream.send_head(&head, true).expect("sent");
     let event = upstream.read_event().await.expect("a head");
     assert!(
@@ -291,8 +296,10 @@ async fn a_body_larger_than_all_buffers_passes_both_ways_at_once() {
     let backend = Backend::start(|_| Reply::Tunnel(SWITCHING));
     let (_world, mut upstream) = session(&backend).await;
     let mut head = request("GET");
-    head.insert_header("connection", "upgrade").expect("field");
-    head.insert_header("upgrade", "echo").expect("field");
+    head.headers
+        .insert("connection", HeaderValue::from_static("upgrade"));
+    head.headers
+        .insert("upgrade", HeaderValue::from_static("echo"));
     upstream.send_head(&head, true).expect("sent");
     upstream.read_event().await.expect("a head");
 
