@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
+    ops::Deref,
     sync::Arc,
 };
 
@@ -41,7 +42,7 @@ pub struct Resources {
     /// EndpointSlices.
     pub endpoint_slices: Objects<EndpointSlice>,
     /// Secrets.
-    pub secrets: Objects<Secret>,
+    pub secrets: Objects<Redacted<Secret>>,
     /// ConfigMaps.
     pub config_maps: Objects<ConfigMap>,
     /// GatewayParameters.
@@ -110,6 +111,24 @@ impl Resources {
             };
         }
         for_each_kind!(retain);
+    }
+}
+
+/// Something that may hold keys: it is read as what it is, but never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Redacted<T>(pub T);
+
+impl<T> Deref for Redacted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> fmt::Debug for Redacted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 

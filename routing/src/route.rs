@@ -79,7 +79,8 @@ pub enum Backend {
 /// [`crate::MatchRank`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RouteOrder {
-    /// Creation time of the object, seconds since the epoch. An object without one sorts last.
+    /// Creation time of the object, seconds since the epoch. Absent for [`Self::NEVER`].
+    #[serde(default = "never", skip_serializing_if = "is_never")]
     pub created_at: i64,
     /// Namespace of the object.
     pub namespace: String,
@@ -87,6 +88,20 @@ pub struct RouteOrder {
     pub name: String,
     /// Index of the rule, from 0.
     pub rule: usize,
+}
+
+impl RouteOrder {
+    /// The creation time of an object without one: it sorts last.
+    pub const NEVER: i64 = i64::MAX;
+}
+
+const fn never() -> i64 {
+    RouteOrder::NEVER
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_never(created_at: &i64) -> bool {
+    *created_at == RouteOrder::NEVER
 }
 
 /// The object and rule a route came from, for logs, metrics and people.
@@ -103,4 +118,37 @@ pub struct RouteSource {
     /// `rules[].name`, if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule_name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_without_age_says_nothing_of_it() {
+        let order = |created_at| RouteOrder {
+            created_at,
+            namespace: "shop".into(),
+            name: "cart".into(),
+            rule: 0,
+        };
+        for (order, written) in [
+            (
+                order(RouteOrder::NEVER),
+                json!({"namespace": "shop", "name": "cart", "rule": 0}),
+            ),
+            (
+                order(0),
+                json!({"created_at": 0, "namespace": "shop", "name": "cart", "rule": 0}),
+            ),
+        ] {
+            assert_eq!(serde_json::to_value(&order).unwrap(), written);
+            assert_eq!(
+                serde_json::from_value::<RouteOrder>(written).unwrap(),
+                order
+            );
+        }
+    }
 }

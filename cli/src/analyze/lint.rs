@@ -42,7 +42,7 @@ fn orphans(resources: &Resources) -> impl Iterator<Item = Finding> {
         .iter()
         .filter(move |(_, route)| is_orphan(route.spec.parent_refs.as_ref().map(Vec::len)))
         .map(|(key, _)| {
-            ObjectRef::new("HTTPRoute", key.clone()).warning(
+            ObjectRef::new("HTTPRoute", key.clone()).error(
                 "NoParent",
                 "spec.parentRefs",
                 "the route names no Gateway, so nobody serves it",

@@ -1,9 +1,9 @@
 //! Splits a text into YAML documents, so that a broken one does not take the others with it.
 
 use serde_json::Value;
+use serde_saphyr::{MessageFormatter, UserMessageFormatter};
 
-/// One document of a text.
-#[derive(Debug, PartialEq, Eq)]
+/// One document of a text. It may hold a Secret, so it cannot be printed.
 pub(super) struct Document<'a> {
     /// From 1.
     pub(super) number: usize,
@@ -57,9 +57,12 @@ impl Document<'_> {
             let line = error
                 .location()
                 .and_then(|location| usize::try_from(location.line()).ok());
-            let message = error.to_string();
-            let message = message.lines().next().unwrap_or_default().to_owned();
-            (line.map_or(self.line, |line| self.skipped + line), message)
+            // Without the place, which is that in the document.
+            let message = UserMessageFormatter.format_message(error.without_snippet());
+            (
+                line.map_or(self.line, |line| self.skipped + line),
+                message.into_owned(),
+            )
         })
     }
 }
@@ -92,8 +95,9 @@ mod tests {
     fn a_syntax_error_names_its_line_and_spares_the_others() {
         let documents = split("a: 1\n---\nb: 2\nc: [\n---\nd: 4\n");
         assert!(documents[0].parse().is_ok());
-        let (line, _) = documents[1].parse().unwrap_err();
+        let (line, message) = documents[1].parse().unwrap_err();
         assert!((3..=5).contains(&line), "line {line}");
+        assert!(!message.contains("line"), "another line in {message:?}");
         assert!(documents[2].parse().is_ok());
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::Value;
 
 use super::field::{self, Read};
-use crate::resources::{ObjectKey, Resources};
+use crate::resources::{ObjectKey, Redacted, Resources};
 
 /// The group of the Gateway API.
 pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
@@ -59,6 +59,35 @@ const KINDS: &[Kind] = kinds! {
     "discovery.k8s.io", "EndpointSlice", ["v1"], true, endpoint_slices, identity;
 };
 
+/// Kinds of the Gateway API that are known, and not read yet.
+const NOT_YET: [&str; 10] = [
+    "BackendTLSPolicy",
+    "GRPCRoute",
+    "ListenerSet",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+    "XBackend",
+    "XBackendTrafficPolicy",
+    "XListenerSet",
+    "XMesh",
+];
+
+/// Kinds and groups this few edits apart may be a slip of the pen.
+const MAX_SLIP: usize = 2;
+
+/// Why an object is not read.
+pub(super) enum Unread {
+    /// Its kind is of a group that is ours to serve.
+    NotYet,
+    /// There is no such kind, but one of this name in the same group.
+    MisspeltKind(&'static str),
+    /// There is no such kind in its group, but this one.
+    WrongGroup(&'static Kind),
+    /// Somebody else's.
+    Foreign,
+}
+
 impl Kind {
     /// The kind `name` of `group`, if it is read.
     pub(super) fn find(group: &str, name: &str) -> Option<&'static Self> {
@@ -66,10 +95,51 @@ impl Kind {
             .iter()
             .find(|kind| (kind.group, kind.name) == (group, name))
     }
+
+    /// `group/version`, as it is to be written.
+    pub(super) fn api_version(&self) -> String {
+        match self.group {
+            "" => self.versions[0].into(),
+            group => format!("{group}/{}", self.versions[0]),
+        }
+    }
+}
+
+impl Unread {
+    /// Why the kind `name` of `group`, which [`Kind::find`] does not know, is not read.
+    pub(super) fn of(group: &str, name: &str) -> Self {
+        let served = [GATEWAY_API, OWN].contains(&group);
+        if group == GATEWAY_API && NOT_YET.contains(&name) {
+            return Self::NotYet;
+        }
+        let not_yet = NOT_YET.iter().filter(|_| group == GATEWAY_API);
+        let siblings = KINDS.iter().filter(|kind| kind.group == group);
+        let slip =
+            |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
+        let near = siblings
+            .map(|kind| kind.name)
+            .chain(not_yet.copied())
+            .map(|known| (slip(known), known))
+            .min();
+        if let Some((_, known)) = near.filter(|(slip, _)| *slip <= MAX_SLIP) {
+            return Self::MisspeltKind(known);
+        }
+        // Groups of Kubernetes itself have no kinds but their own; in any other there may be a kind of the same name.
+        let closed = served || group.is_empty() || group.ends_with("k8s.io");
+        let meant = KINDS.iter().find(|kind| {
+            kind.name == name
+                && (closed || strsim::damerau_levenshtein(kind.group, group) <= MAX_SLIP)
+        });
+        match meant {
+            Some(kind) => Self::WrongGroup(kind),
+            None if served => Self::NotYet,
+            None => Self::Foreign,
+        }
+    }
 }
 
 /// `stringData` is only a convenience of writing: the API server moves it into `data`.
-fn fold_string_data(mut secret: Secret) -> Secret {
+fn fold_string_data(mut secret: Secret) -> Redacted<Secret> {
     if let Some(text) = secret.string_data.take() {
         let data = secret.data.get_or_insert_with(BTreeMap::new);
         data.extend(
@@ -77,5 +147,5 @@ fn fold_string_data(mut secret: Secret) -> Secret {
                 .map(|(key, value)| (key, ByteString(value.into_bytes()))),
         );
     }
-    secret
+    Redacted(secret)
 }

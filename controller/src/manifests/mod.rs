@@ -98,7 +98,7 @@ impl Loaded {
     fn read_document(&mut self, place: &Place, document: &Document<'_>) {
         match document.parse() {
             Ok(None) => {}
-            Ok(Some(value)) => object::read(self, place, value),
+            Ok(Some(value)) => object::read(self, place, "", value),
             Err((line, message)) => {
                 let place = Place {
                     line,

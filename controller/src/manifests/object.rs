@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Loaded,
-    kind::{GATEWAY_API, Kind, OWN},
+    kind::{Kind, Unread},
     problem::Place,
     schema,
 };
@@ -22,23 +22,25 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
         .expect("a valid expression")
 });
 
-/// Reads one object, or the items of a List.
-pub(super) fn read(loaded: &mut Loaded, place: &Place, value: Value) {
+/// Reads one object, or the items of a List. `item` is its place in the List, such as `items[2].`, or empty.
+pub(super) fn read(loaded: &mut Loaded, place: &Place, item: &str, value: Value) {
     let Value::Object(mut object) = value else {
         let remedy = "start it with apiVersion and kind";
-        loaded.problems.push(place.problem(
-            Error,
-            "NotAnObject",
-            "",
-            "the document is no object",
-            remedy,
-        ));
+        let (field, message) = match item {
+            "" => ("", "the document is no object"),
+            item => (item.trim_end_matches('.'), "is no object"),
+        };
+        loaded
+            .problems
+            .push(place.problem(Error, "NotAnObject", field, message, remedy));
         return;
     };
     let (api_version, kind) = (text(&object, "apiVersion"), text(&object, "kind"));
     if let Some(Value::Array(items)) = object.get_mut("items").filter(|_| kind.ends_with("List")) {
-        for item in std::mem::take(items) {
-            read(loaded, place, item);
+        let items = std::mem::take(items).into_iter().enumerate();
+        for (index, mut value) in items {
+            name_item(&mut value, &api_version, &kind);
+            read(loaded, place, &format!("{item}items[{index}]."), value);
         }
         return;
     }
@@ -46,26 +48,36 @@ pub(super) fn read(loaded: &mut Loaded, place: &Place, value: Value) {
     let mut reader = Reader {
         loaded,
         place,
+        item,
         name: key.to_string(),
         kind,
     };
-    if reader.kind.is_empty() || api_version.is_empty() {
-        let missing = if reader.kind.is_empty() {
-            "kind"
-        } else {
-            "apiVersion"
-        };
+    let missing = [("kind", &reader.kind), ("apiVersion", &api_version)]
+        .into_iter()
+        .find_map(|(field, value)| value.is_empty().then_some(field));
+    if let Some(missing) = missing {
         reader.problem(
             Error,
             "NotAnObject",
-            missing,
+            format!("{item}{missing}"),
             "is missing",
             "every object names its apiVersion and kind",
         );
-        return;
-    }
-    if let Some(kind) = reader.known_kind(&api_version) {
+    } else if let Some(kind) = reader.known_kind(&api_version) {
         reader.read(kind, key, object);
+    }
+}
+
+/// Items of a typed list, such as a `SecretList`, need not say what they are.
+fn name_item(item: &mut Value, api_version: &str, list: &str) {
+    let kind = list.strip_suffix("List").unwrap_or_default();
+    if let Value::Object(item) = item
+        && !kind.is_empty()
+        && !item.contains_key("kind")
+        && !item.contains_key("apiVersion")
+    {
+        item.insert("kind".into(), kind.into());
+        item.insert("apiVersion".into(), api_version.into());
     }
 }
 
@@ -73,6 +85,8 @@ pub(super) fn read(loaded: &mut Loaded, place: &Place, value: Value) {
 struct Reader<'a> {
     loaded: &'a mut Loaded,
     place: &'a Place,
+    /// Its place in a List, or empty.
+    item: &'a str,
     kind: String,
     /// Namespace and name, as problems show them.
     name: String,
@@ -82,18 +96,7 @@ impl Reader<'_> {
     fn known_kind(&mut self, api_version: &str) -> Option<&'static Kind> {
         let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
         let Some(kind) = Kind::find(group, &self.kind) else {
-            let remedy =
-                "nothing to do if another program reads it; else check apiVersion and kind";
-            if [GATEWAY_API, OWN].contains(&group) {
-                let message = format!(
-                    "{} of {group} is not supported yet, so this has no effect",
-                    self.kind
-                );
-                self.problem(Warning, "UnknownKind", "", message, remedy);
-            } else {
-                let message = format!("{} of {api_version} plays no part here", self.kind);
-                self.problem(Note, "UnknownKind", "", message, remedy);
-            }
+            self.unread(group, api_version);
             return None;
         };
         if !kind.versions.contains(&version) {
@@ -103,6 +106,39 @@ impl Reader<'_> {
             return None;
         }
         Some(kind)
+    }
+
+    fn unread(&mut self, group: &str, api_version: &str) {
+        let kind = self.kind.clone();
+        let mut tell = |severity, field: &str, message: String, remedy: &str| {
+            self.problem(severity, "UnknownKind", field, message, remedy);
+        };
+        match Unread::of(group, &kind) {
+            Unread::NotYet => tell(
+                Error,
+                "",
+                format!("{kind} of {group} is not supported yet, so this has no effect"),
+                "serve it with another program, or remove it",
+            ),
+            Unread::MisspeltKind(meant) => tell(
+                Error,
+                "kind",
+                format!("there is no kind {kind} in {api_version}"),
+                &format!("did you mean {meant}?"),
+            ),
+            Unread::WrongGroup(meant) => tell(
+                Error,
+                "apiVersion",
+                format!("there is no kind {kind} in {api_version}"),
+                &format!("write apiVersion: {}", meant.api_version()),
+            ),
+            Unread::Foreign => tell(
+                Note,
+                "",
+                format!("{kind} of {api_version} plays no part here"),
+                "nothing to do if another program reads it; else check apiVersion and kind",
+            ),
+        }
     }
 
     fn read(&mut self, kind: &'static Kind, key: ObjectKey, mut object: Map<String, Value>) {
@@ -124,6 +160,7 @@ impl Reader<'_> {
         }
         // Whoever serves the object writes its status; one in a file is left over from a dump.
         object.remove("status");
+        join_base64(kind.name, &mut object);
         let mut value = Value::Object(object);
         let checked = !self.loaded.accepted && schema::has(kind.name);
         if checked && !self.check_schema(kind.name, &mut value) {
@@ -152,12 +189,15 @@ impl Reader<'_> {
             Ok(insert) if usable => insert(&mut self.loaded.resources, key),
             Ok(_) => {}
             Err((field, message)) => {
-                let message = if kind.name == "Secret" {
-                    without_value(&message)
-                } else {
-                    message
+                let (message, remedy) = match kind.name {
+                    "Secret" if field.starts_with("data.") => (
+                        "must be base64".into(),
+                        "encode the value, or write it as it is below stringData",
+                    ),
+                    "Secret" => (without_value(&message), "correct the value"),
+                    _ => (message, "correct the value"),
                 };
-                self.problem(Error, "Invalid", field, message, "correct the value");
+                self.problem(Error, "Invalid", field, message, remedy);
             }
         }
     }
@@ -200,7 +240,9 @@ impl Reader<'_> {
                 "is no valid name"
             };
             let remedy = "use lower-case letters, digits, '-' and '.', at most 253 characters";
-            self.problem(Error, "Invalid", "metadata.name", message, remedy);
+            let item = if key.name.is_empty() { self.item } else { "" };
+            let field = format!("{item}metadata.name");
+            self.problem(Error, "Invalid", field, message, remedy);
             return None;
         }
         let metadata = object.get_mut("metadata").and_then(Value::as_object_mut)?;
@@ -277,6 +319,21 @@ fn without_value(message: &str) -> String {
     }
 }
 
+/// Line breaks in base64 mean nothing, as for the API server (Go's `encoding/base64`): `base64` wraps what it writes.
+fn join_base64(kind: &str, object: &mut Map<String, Value>) {
+    let field = match kind {
+        "Secret" => "data",
+        "ConfigMap" => "binaryData",
+        _ => return,
+    };
+    let entries = object.get_mut(field).and_then(Value::as_object_mut);
+    for value in entries.into_iter().flat_map(Map::values_mut) {
+        if let Value::String(text) = value {
+            text.retain(|character| !matches!(character, '\r' | '\n'));
+        }
+    }
+}
+
 fn text(object: &Map<String, Value>, field: &str) -> String {
     object
         .get(field)
@@ -298,7 +355,7 @@ fn key(object: &Map<String, Value>) -> ObjectKey {
 
 #[cfg(test)]
 mod tests {
-    use super::Loaded;
+    use super::{Error, Loaded, Note};
 
     fn load(text: &str) -> Loaded {
         let mut loaded = Loaded::default();
@@ -321,10 +378,7 @@ mod tests {
                 "stringData.tls.key: must be a string",
             ),
             ("data: 'a, expected 31337'", "data: must be a map"),
-            (
-                "data: {tls.key: '31337!'}",
-                "data.tls.key: is not what this field holds",
-            ),
+            ("data: {tls.key: '31337!'}", "data.tls.key: must be base64"),
         ] {
             let loaded = load(&format!(
                 "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, {fields}}}"
@@ -332,6 +386,122 @@ mod tests {
             assert_eq!(told(&loaded), [expected], "{fields}");
             assert!(loaded.resources.is_empty(), "{fields}");
         }
+    }
+
+    #[test]
+    fn what_was_read_can_be_printed_without_keys() {
+        let secret =
+            "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {tls.key: hunter2}}";
+        let printed = format!("{:?}", load(secret));
+        assert!(printed.contains("[redacted]"), "{printed}");
+        let bytes = format!("{:?}", b"hunter2");
+        for key in ["hunter2", bytes.trim_matches(['[', ']']), "aHVudGVyMg"] {
+            assert!(!printed.contains(key), "{printed}");
+        }
+    }
+
+    #[test]
+    fn base64_may_be_wrapped_and_nothing_else() {
+        let secret = |value: &str| {
+            load(&format!(
+                "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, data: {{a: \"{value}\"}}}}"
+            ))
+        };
+        let wrapped = secret(r"aGVs\r\nbG8=\n");
+        assert_eq!(told(&wrapped), [""; 0]);
+        let read = wrapped.resources.secrets.values().next().unwrap();
+        assert_eq!(read.data.as_ref().unwrap()["a"].0, b"hello");
+        assert_eq!(told(&secret("aGVs bG8=")), ["data.a: must be base64"]);
+    }
+
+    #[test]
+    fn a_kind_that_is_not_read_is_told_by_what_it_may_be() {
+        for (api_version, kind, expected) in [
+            (
+                "gateway.networking.k8s.io/v1",
+                "HTTPRout",
+                "did you mean HTTPRoute?",
+            ),
+            ("gateway.networking.k8s.io/v1", "HttpRoute", "kind"),
+            (
+                "gateway.networking.k8s.io/v1",
+                "GRPCRout",
+                "did you mean GRPCRoute?",
+            ),
+            (
+                "gateway.networking.k8s.io/v1",
+                "TCPRoute",
+                "not supported yet",
+            ),
+            (
+                "gateway.networking.k8s.io/v1",
+                "Anything",
+                "not supported yet",
+            ),
+            ("v1", "Servise", "did you mean Service?"),
+            (
+                "v1",
+                "HTTPRoute",
+                "write apiVersion: gateway.networking.k8s.io/v1",
+            ),
+            (
+                "networking.k8s.io/v1",
+                "Gateway",
+                "write apiVersion: gateway.networking.k8s.io/v1",
+            ),
+            (
+                "gateway.networking.k8s.oi/v1",
+                "Gateway",
+                "write apiVersion: gateway.networking.k8s.io/v1",
+            ),
+            ("discovery.k8s.io/v1", "Service", "write apiVersion: v1"),
+        ] {
+            let loaded = load(&format!(
+                "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
+            ));
+            let problem = &loaded.problems[0];
+            let told = format!("{} {}; {}", problem.field, problem.message, problem.remedy);
+            assert!(told.contains(expected), "{kind} of {api_version}: {told}");
+            assert_eq!(problem.severity, Error, "{kind} of {api_version}");
+        }
+        for (api_version, kind) in [
+            ("v1", "Pod"),
+            ("v1", "ServiceAccount"),
+            ("v1", "Endpoints"),
+            ("apps/v1", "Deployment"),
+            ("networking.istio.io/v1", "Gateway"),
+            ("serving.knative.dev/v1", "Service"),
+        ] {
+            let loaded = load(&format!(
+                "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
+            ));
+            assert_eq!(loaded.problems[0].severity, Note, "{kind} of {api_version}");
+        }
+    }
+
+    #[test]
+    fn items_of_a_list_are_told_by_their_place() {
+        let route = "apiVersion: gateway.networking.k8s.io/v1, metadata: {name: r}";
+        let loaded = load(&format!(
+            "{{apiVersion: v1, kind: List, items: [{{{route}}}, 3, {{kind: Secret, apiVersion: v1}}, \
+             {{apiVersion: v1, kind: List, items: [{{kind: HTTPRoute}}]}}]}}"
+        ));
+        assert_eq!(
+            told(&loaded),
+            [
+                "items[0].kind: is missing",
+                "items[1]: is no object",
+                "items[2].metadata.name: is missing",
+                "items[3].items[0].apiVersion: is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn items_of_a_typed_list_are_what_the_list_says() {
+        let loaded = load("{apiVersion: v1, kind: SecretList, items: [{metadata: {name: s}}]}");
+        assert_eq!(told(&loaded), [""; 0]);
+        assert_eq!(loaded.resources.secrets.len(), 1);
     }
 
     #[test]

@@ -102,6 +102,7 @@ impl Attachment<'_> {
         let mut own = Vec::new();
         for (index, parent) in self.parents.iter().enumerate() {
             if (parent.group.as_str(), parent.kind.as_str()) != (GATEWAY_GROUP, "Gateway") {
+                ctx.report(self.parent_of_another_kind(index));
                 continue;
             }
             let namespace = parent
@@ -112,15 +113,41 @@ impl Attachment<'_> {
             if gateways.contains_key(&key) {
                 own.push((index, key));
             } else if !ctx.resources.gateways.contains_key(&key) {
-                ctx.report(self.object.warning(
+                ctx.report(self.object.error(
                     "GatewayNotFound",
                     format!("spec.parentRefs[{index}].name"),
                     format!("Gateway {key} does not exist, so the route is not served there"),
                     "create it, or correct the name and namespace",
                 ));
+            } else {
+                ctx.report(self.object.note(
+                    "ParentNotServed",
+                    format!("spec.parentRefs[{index}]"),
+                    format!("Gateway {key} is not served here, so the route is not either"),
+                    "the finding of the Gateway says why",
+                ));
             }
         }
         own
+    }
+
+    /// Other kinds of the Gateway API are ours to serve; a Service, say, is the parent of a mesh's routes.
+    fn parent_of_another_kind(&self, index: usize) -> Finding {
+        let ParentReference { group, kind, .. } = &self.parents[index];
+        let field = format!("spec.parentRefs[{index}].kind");
+        let code = "ParentNotServed";
+        if group == GATEWAY_GROUP {
+            let message = format!("parents of kind {kind:?} are not supported");
+            let remedy = "name a Gateway; without `kind` it is one";
+            self.object.error(code, field, message, remedy)
+        } else {
+            let message = format!(
+                "{kind} of group {group:?} is no Gateway, so the route is not served there"
+            );
+            let remedy =
+                "nothing to do if another program serves it, such as a mesh; else name a Gateway";
+            self.object.note(code, field, message, remedy)
+        }
     }
 
     /// The listeners that parentRef number `index` reaches.

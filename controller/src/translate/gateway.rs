@@ -18,6 +18,9 @@ use crate::{
     status::{ConditionSet, ConditionStatus, GatewayStatus, condition::kind, reason},
 };
 
+/// A controller's name this many edits away from ours is a slip of the pen.
+const MAX_SLIP: usize = 3;
+
 /// A Gateway of ours, while routes are attached to it.
 #[derive(Debug)]
 pub(crate) struct GatewayState<'a> {
@@ -46,26 +49,43 @@ pub(crate) fn collect<'a>(
                 key.clone(),
                 GatewayState::new(ctx, key, gateway, class, &mut certificates),
             );
-        } else if !ctx
-            .resources
-            .gateway_classes
-            .contains_key(&ObjectKey::cluster(&*gateway.spec.gateway_class_name))
-        {
-            ctx.report(ObjectRef::new("Gateway", key.clone()).warning(
-                "GatewayClassNotFound",
-                "spec.gatewayClassName",
-                format!(
-                    "GatewayClass {:?} does not exist, so nobody serves this Gateway",
-                    gateway.spec.gateway_class_name
-                ),
-                format!(
-                    "create it with controllerName {:?}, or name another class",
-                    ctx.options.controller_name
-                ),
-            ));
+        } else {
+            ctx.report(not_served(ctx, key, &gateway.spec.gateway_class_name));
         }
     }
     gateways
+}
+
+/// Why a Gateway of this class is not served.
+fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str) -> Finding {
+    let object = ObjectRef::new("Gateway", key.clone());
+    let field = "spec.gatewayClassName";
+    let own = &ctx.options.controller_name;
+    let Some(known) = ctx
+        .resources
+        .gateway_classes
+        .get(&ObjectKey::cluster(class))
+    else {
+        let message =
+            format!("GatewayClass {class:?} does not exist, so nobody serves this Gateway");
+        let create = format!("create the GatewayClass, with controllerName {own:?}");
+        let remedy = match &ctx.options.implied_class {
+            Some(implied) => format!("write gatewayClassName: {implied}, or {create}"),
+            None => format!("{create}, or name another class"),
+        };
+        return object.error("GatewayClassNotFound", field, message, remedy);
+    };
+    let theirs = &known.spec.controller_name;
+    let message = format!(
+        "GatewayClass {class:?} is of controller {theirs:?}, so this Gateway is not served here"
+    );
+    if strsim::damerau_levenshtein(theirs, own) <= MAX_SLIP {
+        let remedy = format!("did you mean controllerName {own:?} in the GatewayClass?");
+        object.error("ForeignGateway", field, message, remedy)
+    } else {
+        let remedy = "nothing to do if that controller serves it; else name another class";
+        object.note("ForeignGateway", field, message, remedy)
+    }
 }
 
 impl<'a> GatewayState<'a> {

@@ -48,8 +48,17 @@ static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
             }
             (kind, schema)
         })
+        .map(|(kind, mut schema)| {
+            for (_, path) in UNSUPPORTED.iter().filter(|(of, _)| *of == kind) {
+                schema.at(path).expect("a field of the schema").opaque = true;
+            }
+            (kind, schema)
+        })
         .collect()
 });
+
+/// Fields that are not supported at all, by kind: nobody looks into them.
+const UNSUPPORTED: &[(&str, &[&str])] = &[("HTTPRoute", &["spec", "rules", "sessionPersistence"])];
 
 /// What a check has found.
 #[derive(Debug, PartialEq, Eq)]
@@ -114,6 +123,23 @@ struct Schema {
     not: Option<Box<Schema>>,
     #[serde(rename = "x-kubernetes-validations")]
     rules: Vec<Rule>,
+    /// What it holds is not looked into, and counts as an empty object. Its fields differ from release to release of the
+    /// API; that the whole is not supported is the one thing to tell, and the translation does.
+    #[serde(skip)]
+    opaque: bool,
+}
+
+impl Schema {
+    /// The schema of a field below this one, through lists.
+    fn at(&mut self, path: &[&str]) -> Option<&mut Self> {
+        path.iter().try_fold(self, |schema, name| {
+            let next = schema.properties.get_mut(*name)?;
+            Some(match next.kind {
+                Some(Kind::Array) => next.items.as_mut()?,
+                _ => next,
+            })
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

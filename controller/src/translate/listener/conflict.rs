@@ -51,15 +51,18 @@ fn conflict(
         return Some(object.error(
             reason::PROTOCOL_CONFLICT,
             format!("{}.protocol", listener.field),
-            format!("port {port} is used with another protocol by {names}"),
-            "give the listeners different ports",
+            format!(
+                "port {port} cannot be {} for this listener and something else for {names}; none of them is served",
+                listener.spec.protocol
+            ),
+            "give the listeners different ports, or one protocol",
         ));
     }
     let names = names(others, |other| other.hostname == listener.hostname)?;
     Some(object.error(
         reason::HOSTNAME_CONFLICT,
         format!("{}.hostname", listener.field),
-        format!("port {port} is used with the same hostname by {names}"),
+        format!("port {port} is used with the same hostname by {names}; none of them is served"),
         "give the listeners different hostnames or ports",
     ))
 }

@@ -152,13 +152,13 @@ fn table_entry(
     }
 }
 
-/// Seconds since the epoch; an object without a creation time (from a file) sorts last.
+/// Seconds since the epoch. An object from a file may have no creation time.
 fn created_at(route: &HttpRoute) -> i64 {
     route
         .metadata
         .creation_timestamp
         .as_ref()
-        .map_or(i64::MAX, |time| time.0.as_second())
+        .map_or(RouteOrder::NEVER, |time| time.0.as_second())
 }
 
 /// The hostnames in lower case. Invalid ones are told and left out; if no other is left, there is nothing to serve, for
