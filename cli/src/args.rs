@@ -1,6 +1,6 @@
 //! The command line: every subcommand, option and its help.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -34,13 +34,20 @@ pub(crate) enum Command {
     #[command(after_long_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Serve the manifests in files and directories, and follow their changes
-    #[command(after_long_help = RUN_EXAMPLES)]
+    #[command(
+        after_long_help = RUN_EXAMPLES,
+        mut_arg("workers", |arg| arg.value_parser(workers)),
+        mut_arg("map_port", |arg| arg.value_parser(port_map))
+    )]
     Run(RunArgs),
     /// Find mistakes in manifests, each with its remedy
     #[command(after_long_help = ANALYZE_EXAMPLES)]
     Analyze(AnalyzeArgs),
     /// Say which route would serve a request, and why no other one
-    #[command(after_long_help = EXPLAIN_EXAMPLES)]
+    #[command(
+        after_long_help = EXPLAIN_EXAMPLES,
+        override_usage = "portcullis explain [OPTIONS] --config <PATH>... <METHOD> <URL>"
+    )]
     Explain(ExplainArgs),
     /// Print what manifests become: routing tables and statuses
     #[command(after_long_help = TRANSLATE_EXAMPLES)]
@@ -79,8 +86,9 @@ pub(crate) struct RunArgs {
     /// File or directory with manifests (YAML or JSON, several documents per file), or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
-    /// Only validate: print the findings and exit, 1 if one of them is an error, else 0. `analyze` exits with 1 on
-    /// warnings too.
+    /// Only validate: print the findings and exit, 1 if one of them is an error, that is, if something is not served
+    /// that was asked for; else 0. The findings are those of `analyze`, and what stands in the way of serving all Gateways
+    /// from one address. `analyze` exits with 1 on warnings too.
     #[arg(long)]
     pub(crate) check: bool,
     /// How the proxy is run.
@@ -135,19 +143,22 @@ pub(crate) struct AnalyzeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// File or directory with manifests, or `-` for standard input; may be repeated.
-    #[arg(short, long, required = true, value_name = "PATH")]
+    #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
-    /// Method of the request, such as GET.
-    pub(crate) method: http::Method,
-    /// URL of the request, as a client would ask for it.
-    pub(crate) url: http::Uri,
-    /// A header of the request; may be repeated.
+    /// Method and URL of the request, as a client would ask for it. Without a scheme it is http.
+    #[arg(value_names = ["METHOD", "URL"], num_args = 0..=2)]
+    pub(crate) request: Vec<String>,
+    /// A header of the request; may be repeated. `Host` counts, as with curl.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(crate) headers: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// The name that the client sends in the TLS handshake, if it is not the host of the URL.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) sni: Option<String>,
     /// The port map `run` was started with, if the URL has the bound port: `80=8080,443=8443`.
     #[arg(
         long,
         value_name = "SPEC=BIND,...",
+        value_parser = port_map,
         default_value = "",
         hide_default_value = true
     )]
@@ -170,6 +181,18 @@ fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), Str
         .parse()
         .map_err(|_| format!("the value of '{name}' holds bytes no header may hold"))?;
     Ok((name, value))
+}
+
+fn workers(text: &str) -> Result<NonZero<usize>, String> {
+    text.parse().map_err(|_| {
+        "write a number of threads from 1 on, or leave the option out: then it is one per core"
+            .to_owned()
+    })
+}
+
+fn port_map(text: &str) -> Result<PortMap, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; ports are numbers from 1 to 65535"))
 }
 
 const EXIT_CODES: &str = "\
@@ -218,8 +241,14 @@ const EXPLAIN_EXAMPLES: &str = "\
 Examples:
   portcullis explain --config manifests/ GET http://shop.example/cart
   portcullis explain --config manifests/ GET https://shop.example/ -H 'user: test'
+  portcullis explain --config gateway.yaml routes/ GET shop.example/cart
   portcullis explain --config manifests/ --map-port 80=8080 GET http://localhost:8080/
+  portcullis explain --config manifests/ --sni shop.example GET https://other.example/
   portcullis explain --config manifests/ POST http://shop.example/ -o json
+
+A client names the host twice over HTTPS: in the TLS handshake, for which a listener with a certificate must be \
+there, and in the request. If the two belong to different listeners, the answer is 421. `--sni` says what the \
+handshake names, a `Host` header what the request does.
 
 Exit codes: 0 a route takes the request, 1 none does, 2 the command could not be carried out.";
 

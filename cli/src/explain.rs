@@ -2,15 +2,17 @@
 
 use std::{fmt::Write as _, process::ExitCode, sync::Arc};
 
-use anyhow::{Context, bail};
-use http::{
-    HeaderMap, header,
-    uri::{Authority, Scheme},
+use http::{HeaderMap, Method};
+use portcullis_dataplane::{
+    exchange::path,
+    filter::redirect::{self, RedirectedRequest},
 };
-use portcullis_dataplane::exchange::path;
 use portcullis_routing::{
     Backend, Explanation, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
-    RoutingTable, compile, explain as judge, explain::Candidate,
+    RoutingTable,
+    compile::{CompiledPort, compile},
+    explain as judge,
+    explain::{Candidate, ListenerVerdict},
 };
 use serde::Serialize;
 
@@ -19,6 +21,7 @@ use crate::{
     args::ExplainArgs,
     merge::merge,
     output::{self, BAD, GOOD, HEAD, indented, styled, tell},
+    request::Request,
     source::Source,
     words,
 };
@@ -50,6 +53,9 @@ struct Asked {
     /// The port of the Gateway's spec.
     port: u16,
     host: String,
+    /// The name in the TLS handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<String>,
     /// In normal form, as it is matched and forwarded.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
@@ -61,6 +67,9 @@ struct Asked {
 struct Winner {
     rule: String,
     matched: String,
+    /// Where a redirect leads to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<String>,
     /// In the order in which they are applied.
     filters: Vec<String>,
     limits: Vec<String>,
@@ -78,9 +87,11 @@ struct Destination {
 
 /// Explains one request.
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let configuration = Source::new(&args.config)?.load()?;
+    let (request, paths) = Request::of(args)?;
+    let configuration = Source::new(&paths)?.load()?;
     let (table, conflicts) = merge(&configuration.translation.tables);
-    let answer = answer(args, table)?;
+    let headers = args.headers.iter().cloned().collect();
+    let answer = answer(&request, &headers, table);
     let found = answer.route.is_some();
     output::print(args.output.output, &answer, text)?;
     let findings = configuration.issues.len() + conflicts.len();
@@ -97,79 +108,81 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn answer(args: &ExplainArgs, table: RoutingTable) -> anyhow::Result<Answer> {
-    let host = host(args)?;
-    let port = args.map_port.spec(port(args)?);
-    let mut asked = Asked {
-        method: args.method.to_string(),
-        url: args.url.to_string(),
-        port,
-        host,
-        path: None,
+/// What comes of a request, in the order in which the proxy looks at it: connection, handshake, head, route.
+fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer {
+    let path = path::normalize(request.url.path().as_bytes());
+    let asked = Asked {
+        method: request.method.to_string(),
+        url: request.url.to_string(),
+        port: request.port,
+        host: request.host.clone(),
+        sni: request.sni.clone(),
+        path: path.as_deref().map(str::to_owned).ok(),
     };
-    let Ok(path) = path::normalize(args.url.path().as_bytes()) else {
-        return Ok(unanswered(
-            asked,
-            "400: the path holds characters that are not accepted",
-            None,
-        ));
-    };
-    asked.path = Some(path.clone().into_owned());
     let (compiled, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
     for rejection in rejections {
         tell(&format!("{} {rejection}\n", styled(BAD, "not served:")));
     }
     let table = compiled.table();
-    let Some(bound) = compiled.port(port) else {
-        return Ok(unanswered(asked, &no_port(table, port), None));
+    let Some(bound) = compiled.port(request.port) else {
+        return unanswered(asked, &no_port(table, request.port), None);
     };
-    if let Some(outcome) = other_scheme(args, port, bound.protocol()) {
-        return Ok(unanswered(asked, &outcome, None));
+    if let Some(outcome) = no_session(request, bound) {
+        return unanswered(asked, &outcome, None);
     }
-    let headers: HeaderMap = args.headers.iter().cloned().collect();
+    let Ok(path) = path else {
+        let outcome = "400: the path holds characters that are not accepted";
+        return unanswered(asked, outcome, None);
+    };
+    if [Method::CONNECT, Method::TRACE].contains(&request.method) {
+        let outcome = format!("405: the proxy serves no {}", request.method);
+        return unanswered(asked, &outcome, None);
+    }
     let head = RequestHead {
-        host: &asked.host,
+        host: &request.host,
         path: &path,
-        query: args.url.query(),
-        method: &args.method,
-        headers: &headers,
+        query: request.url.query(),
+        method: &request.method,
+        headers,
     };
-    let explanation = judge(&compiled, port, &head);
-    Ok(judged(asked, explanation, table))
-}
-
-/// The host that the proxy is asked for: of the `Host` header, as with curl, or of the URL.
-fn host(args: &ExplainArgs) -> anyhow::Result<String> {
-    let url = args
-        .url
-        .host()
-        .context("the URL has no host; write it in full, such as http://shop.example/cart")?;
-    let header = args.headers.iter().find(|(name, _)| name == header::HOST);
-    let host = match header {
-        None => url.to_owned(),
-        Some((_, value)) => Authority::try_from(value.as_bytes())
-            .context("the Host header holds no host")?
-            .host()
-            .to_owned(),
-    };
-    Ok(host.strip_suffix('.').unwrap_or(&host).to_ascii_lowercase())
-}
-
-/// What comes of asking a port in the wrong scheme.
-fn other_scheme(args: &ExplainArgs, port: u16, protocol: ListenerProtocol) -> Option<String> {
-    let spoken = words::scheme(protocol);
-    let asked = args.url.scheme_str()?;
-    (asked != spoken)
-        .then(|| format!("no answer: port {port} speaks {spoken}, and the URL asks for {asked}"))
-}
-
-fn port(args: &ExplainArgs) -> anyhow::Result<u16> {
-    match (args.url.port_u16(), args.url.scheme()) {
-        (Some(port), _) => Ok(port),
-        (None, Some(scheme)) if *scheme == Scheme::HTTP => Ok(80),
-        (None, Some(scheme)) if *scheme == Scheme::HTTPS => Ok(443),
-        _ => bail!("start the URL with http:// or https://"),
+    let explanation = judge(&compiled, request.port, &head);
+    if let Some(outcome) = misdirected(request, bound) {
+        return unanswered(asked, &outcome, Some(explanation));
     }
+    judged(asked, request, explanation, table)
+}
+
+/// Why the client does not get to make its request: the wrong scheme, or no certificate for its name.
+fn no_session<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
+    let (port, asked) = (request.port, request.url.scheme_str().unwrap_or_default());
+    let spoken = words::scheme(bound.protocol());
+    if asked != spoken {
+        return Some(format!(
+            "no answer: port {port} speaks {spoken}, and the URL asks for {asked}"
+        ));
+    }
+    let named = request.sni.as_deref();
+    let is_refused = bound.protocol() == ListenerProtocol::Https
+        && bound.listener_for(named.unwrap_or_default()).is_none();
+    is_refused.then(|| match named {
+        Some(name) => format!("no answer: the TLS handshake fails, for no listener of port {port} serves {name}"),
+        None => format!(
+            "no answer: the TLS handshake fails, for it names no host (clients name none for an IP address), and every \
+             listener of port {port} has a hostname; `--sni` says what a client names"
+        ),
+    })
+}
+
+/// A connection that was made for one listener does not serve requests for another (GEP-3567).
+fn misdirected<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
+    let name = request.sni.as_deref()?;
+    let key = |host| bound.listener_for(host).map(|listener| listener.key());
+    (key(name) != key(&request.host)).then(|| {
+        format!(
+            "421: the connection was made for {name}, which belongs to another listener than {}",
+            request.host
+        )
+    })
 }
 
 fn no_port(table: &RoutingTable, port: u16) -> String {
@@ -201,10 +214,15 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
     }
 }
 
-fn judged(request: Asked, explanation: Explanation, table: &RoutingTable) -> Answer {
+fn judged(
+    asked: Asked,
+    request: &Request,
+    explanation: Explanation,
+    table: &RoutingTable,
+) -> Answer {
     if explanation.listener().is_none() {
         return unanswered(
-            request,
+            asked,
             "404: no listener of this port serves this host",
             Some(explanation),
         );
@@ -218,9 +236,8 @@ fn judged(request: Asked, explanation: Explanation, table: &RoutingTable) -> Ans
         .winner()
         .and_then(|won| Some((won, table.routes.get(&won.route)?)));
     Answer {
-        request,
         outcome: won.map_or_else(
-            || "404: no route matches this request".into(),
+            || no_route(&explanation).into(),
             |(_, route)| match &route.action {
                 RouteAction::Forward(_) => format!("forwarded, {}", words::action(&route.action)),
                 RouteAction::Redirect(_) | RouteAction::Respond { .. } => {
@@ -228,10 +245,43 @@ fn judged(request: Asked, explanation: Explanation, table: &RoutingTable) -> Ans
                 }
             },
         ),
-        route: won.map(|(won, route)| winner(won, route, table)),
+        route: won.map(|(won, route)| Winner {
+            location: location(&asked, request, won, route),
+            ..winner(won, route, table)
+        }),
+        request: asked,
         candidates,
         explanation: Some(explanation),
     }
+}
+
+fn no_route(explanation: &Explanation) -> &'static str {
+    let passed_over = |verdict| verdict == ListenerVerdict::LessSpecific;
+    if explanation
+        .listeners
+        .iter()
+        .any(|listener| passed_over(listener.verdict))
+    {
+        "404: no route matches this request; only the listener with the most specific hostname is asked"
+    } else {
+        "404: no route matches this request"
+    }
+}
+
+/// Where a redirect sends this request.
+fn location(asked: &Asked, request: &Request, won: &Candidate, route: &Route) -> Option<String> {
+    let RouteAction::Redirect(to) = &route.action else {
+        return None;
+    };
+    let request = RedirectedRequest {
+        scheme: request.url.scheme_str()?,
+        host: &request.host,
+        listener_port: request.port,
+        path: asked.path.as_deref()?,
+        query: request.url.query(),
+    };
+    let matched = &route.matches.get(won.match_index)?.path;
+    redirect::location(to, request, matched)
 }
 
 fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
@@ -242,6 +292,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
     Winner {
         rule: words::source(route),
         matched: matched(&won.route, won.match_index, &won.hostname, table),
+        location: None,
         filters: route.filters.iter().map(words::filter).collect(),
         limits: words::policy(&route.policy),
         backends: backends
@@ -297,6 +348,7 @@ fn text(answer: &Answer) -> String {
         url,
         port,
         host,
+        sni,
         path,
     } = &answer.request;
     let mut text = format!("{}\n", styled(HEAD, format!("{method} {url}")));
@@ -304,7 +356,12 @@ fn text(answer: &Answer) -> String {
         .as_ref()
         .map(|path| format!(", path {path}"))
         .unwrap_or_default();
-    writeln!(text, "  port {port}, host {host}{path}\n").ok();
+    let sni = sni
+        .as_ref()
+        .filter(|sni| *sni != host)
+        .map(|sni| format!(", TLS name {sni}"))
+        .unwrap_or_default();
+    writeln!(text, "  port {port}, host {host}{sni}{path}\n").ok();
     let style = if answer.route.is_some() { GOOD } else { BAD };
     writeln!(
         text,
@@ -336,6 +393,9 @@ fn text(answer: &Answer) -> String {
 fn route(winner: &Winner) -> String {
     let mut text = format!("{} {}\n", styled(HEAD, "Route     "), winner.rule);
     text += &indented(&format!("asks for {}", winner.matched), 11);
+    if let Some(location) = &winner.location {
+        writeln!(text, "{} {location}", styled(HEAD, "Location  ")).ok();
+    }
     for (heading, lines) in [
         ("Filters   ", &winner.filters),
         ("Limits    ", &winner.limits),

@@ -8,6 +8,7 @@ mod explain;
 mod merge;
 mod output;
 mod report;
+mod request;
 mod run;
 mod serving;
 mod source;

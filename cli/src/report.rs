@@ -1,13 +1,17 @@
 //! What is wrong and what to do about it: problems of files and findings of objects in one form.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Write as _,
+    process::ExitCode,
+};
 
 use portcullis_controller::{Finding, Severity, manifests::LoadProblem};
 use serde::Serialize;
 
 use crate::{
     FINDINGS,
-    output::{BAD, DIM, HEAD, ODD, count, indented, styled},
+    output::{BAD, DIM, GOOD, HEAD, ODD, count, indented, styled},
 };
 
 /// One thing to mend.
@@ -20,6 +24,9 @@ pub(crate) struct Issue {
     /// File and line, where it is the file that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) place: Option<String>,
+    /// The file alone: lines move.
+    #[serde(skip)]
+    pub(crate) file: Option<String>,
     /// Kind, namespace and name, as far as known.
     pub(crate) object: String,
     /// Path of the field; empty for the object as a whole.
@@ -34,16 +41,52 @@ pub(crate) struct Issue {
 }
 
 impl Issue {
-    /// Whether a document, and not what it describes, is at fault.
-    pub(crate) fn is_of_file(&self) -> bool {
-        self.place.is_some() && self.severity == Severity::Error
+    /// Nothing of what was read is served.
+    pub(crate) fn nothing_served() -> Self {
+        Self {
+            severity: Severity::Error,
+            code: "NothingServed".into(),
+            place: None,
+            file: None,
+            object: "all manifests".into(),
+            field: String::new(),
+            message: "no listener of any Gateway is served".into(),
+            remedy: "mend the other findings; at least one Gateway of class portcullis is needed, with a valid listener"
+                .into(),
+            apply: None,
+        }
     }
 
-    /// Whether it is the same as another one, wherever in the file it stands now.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        (&self.code, &self.object, &self.field, &self.message)
-            == (&other.code, &other.object, &other.field, &other.message)
+    /// What is at fault: an object, or a file that cannot be told to describe any.
+    fn culprit(&self) -> &str {
+        match &self.file {
+            Some(file) if self.object.is_empty() => file,
+            _ => &self.object,
+        }
     }
+
+    /// What tells it from others, wherever in the file it stands.
+    fn identity(&self) -> [&str; 4] {
+        [self.culprit(), &self.code, &self.field, &self.message]
+    }
+}
+
+/// What is wrong now and was not before, and what is mended: of what was wrong with an object, nothing of that kind is
+/// wrong any more.
+pub(crate) fn news(before: &[Issue], now: &[Issue]) -> String {
+    let known: HashSet<_> = before.iter().map(Issue::identity).collect();
+    let mut text = text(
+        now.iter()
+            .filter(|issue| !known.contains(&issue.identity())),
+    );
+    let kinds = |issues: &'_ [Issue]| -> BTreeSet<(String, String)> {
+        let kind = |issue: &Issue| (issue.code.clone(), issue.culprit().to_owned());
+        issues.iter().map(kind).collect()
+    };
+    for (code, culprit) in kinds(before).difference(&kinds(now)) {
+        writeln!(text, "{}  {code}  {culprit}", styled(GOOD, "mended ")).ok();
+    }
+    text
 }
 
 impl From<Finding> for Issue {
@@ -52,6 +95,7 @@ impl From<Finding> for Issue {
             severity: finding.severity,
             code: finding.code.to_owned(),
             place: None,
+            file: None,
             object: finding.object.to_string(),
             field: finding.field,
             message: finding.message,
@@ -67,9 +111,10 @@ impl From<LoadProblem> for Issue {
             severity: problem.severity,
             code: problem.code.to_owned(),
             place: Some(match problem.line {
-                0 => problem.file,
+                0 => problem.file.clone(),
                 line => format!("{}:{line}", problem.file),
             }),
+            file: Some(problem.file),
             object: format!("{} {}", problem.kind, problem.name)
                 .trim()
                 .to_owned(),
@@ -133,6 +178,7 @@ fn one(issue: &Issue) -> String {
         severity,
         code,
         place,
+        file: _,
         object,
         field,
         message,
@@ -159,4 +205,57 @@ fn one(issue: &Issue) -> String {
         text += &indented(manifest, 14);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use portcullis_controller::{ObjectKey, ObjectRef};
+
+    use super::*;
+
+    fn issue(name: &str, code: &'static str, message: &str) -> Issue {
+        let object = ObjectRef::new("HTTPRoute", ObjectKey::new("shop", name));
+        Issue::from(object.error(code, "spec", message, "mend it"))
+    }
+
+    fn told(before: &[Issue], now: &[Issue]) -> Vec<String> {
+        let plain: String = anstream::adapter::strip_str(&news(before, now)).collect();
+        let first_words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        plain.lines().map(first_words).collect()
+    }
+
+    #[test]
+    fn what_is_new_is_told_once_and_what_is_mended_too() {
+        let (one, other) = (issue("a", "Invalid", "one"), issue("b", "Invalid", "one"));
+        assert_eq!(told(&[], std::slice::from_ref(&one)).len(), 3);
+        assert_eq!(
+            told(std::slice::from_ref(&one), std::slice::from_ref(&one)),
+            [""; 0]
+        );
+        let both = [one, other.clone()];
+        assert_eq!(told(&both, &[other]), ["mended Invalid HTTPRoute shop/a"]);
+    }
+
+    #[test]
+    fn what_is_broken_in_another_way_is_not_mended() {
+        let before = [issue("a", "Invalid", "one"), issue("a", "Invalid", "other")];
+        let now = [issue("a", "Invalid", "third")];
+        assert_eq!(
+            told(&before, &now),
+            ["error Invalid HTTPRoute shop/a spec", "third", "-> mend it"]
+        );
+        assert_eq!(told(&now, &[]), ["mended Invalid HTTPRoute shop/a"]);
+    }
+
+    #[test]
+    fn files_that_describe_no_object_are_told_apart() {
+        let broken = |file: &str| Issue {
+            place: Some(format!("{file}:3")),
+            file: Some(file.into()),
+            object: String::new(),
+            ..issue("", "Syntax", "unclosed")
+        };
+        let both = [broken("a.yaml"), broken("b.yaml")];
+        assert_eq!(told(&both, &both[1..]), ["mended Syntax a.yaml"]);
+    }
 }

@@ -12,17 +12,22 @@ use anyhow::{Context, anyhow};
 use portcullis_dataplane::{
     config::Config,
     options::ProxyOptions,
+    ports::PortMap,
     server::{Dataplane, DataplaneHandle},
-    telemetry::log::{self, LogFormat},
+    state::{TableError, TableState},
+    telemetry::{
+        Metrics,
+        log::{self, LogFormat},
+    },
 };
-use portcullis_routing::{Listener, RoutingTable};
+use portcullis_routing::{Listener, Report, RoutingTable};
 
 use crate::{
     FINDINGS,
     args::RunArgs,
     binding,
     merge::merge,
-    output::{BAD, GOOD, count, show, styled, tell},
+    output::{BAD, GOOD, ODD, count, show, styled, tell},
     report::{self, Issue},
     serving,
     source::{Configuration, Source},
@@ -47,26 +52,69 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (table, issues) = tables(Source::new(&args.config)?.load()?);
+    let (table, issues) = tables(&Source::new(&args.config)?.load()?);
     tell(&report::text(&issues));
+    tell(&unused_ports(&table, &args.proxy.map_port));
     show(&format!(
         "{}: {}\n",
         summary(&table),
         report::summary(&issues)
     ));
-    Ok(if report::has_errors(&issues) {
-        ExitCode::from(FINDINGS)
-    } else {
+    // What the proxy itself would say, for it has the last word.
+    let metrics = Arc::new(Metrics::new(args.proxy.metrics()));
+    let proxy = TableState::new(metrics, args.proxy.overrides());
+    let whole = table.listeners.is_empty() || tell_rejections(proxy.apply(Arc::new(table)));
+    Ok(if whole && !report::has_errors(&issues) {
         ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FINDINGS)
     })
 }
 
 /// One table for everything, and everything that is wrong.
-fn tables(configuration: Configuration) -> (RoutingTable, Vec<Issue>) {
+fn tables(configuration: &Configuration) -> (RoutingTable, Vec<Issue>) {
     let (table, conflicts) = merge(&configuration.translation.tables);
-    let mut issues = configuration.issues;
+    let mut issues = configuration.issues.clone();
     issues.extend(conflicts.into_iter().map(Issue::from));
+    if table.listeners.is_empty() {
+        issues.push(Issue::nothing_served());
+    }
     (table, issues)
+}
+
+/// Whether everything is served; what is not is told.
+fn tell_rejections(applied: Result<Report, TableError>) -> bool {
+    let refused: Vec<String> = match applied {
+        Ok(report) => report.rejected.iter().map(ToString::to_string).collect(),
+        Err(error) => vec![error.to_string()],
+    };
+    for what in &refused {
+        tell(&format!("{} {what}\n", styled(BAD, "not served:")));
+    }
+    refused.is_empty()
+}
+
+/// Ports that `--map-port` names and no listener has.
+fn unused_ports(table: &RoutingTable, map: &PortMap) -> String {
+    let listening: BTreeSet<u16> = table
+        .listeners
+        .values()
+        .map(|listener| listener.port)
+        .collect();
+    let unused =
+        (1..=u16::MAX).filter(|port| map.bound(*port) != *port && !listening.contains(port));
+    let mut text = String::new();
+    for port in unused {
+        writeln!(
+            text,
+            "{} --map-port {port}={}: no listener has port {port}, so this has no effect now; the left number is the \
+             port of the Gateway",
+            styled(ODD, "warning:"),
+            map.bound(port)
+        )
+        .ok();
+    }
+    text
 }
 
 fn summary(table: &RoutingTable) -> String {
@@ -89,8 +137,9 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before the first reading, so that no change falls between the two.
     let mut watch = Watch::new(&args.config)?;
     let mut source = Source::new(&args.config)?;
-    let (table, issues) = tables(source.load()?);
+    let (table, issues) = tables(&source.load()?);
     tell(&report::text(&issues));
+    tell(&unused_ports(&table, &args.proxy.map_port));
     ports_are_free(&table, &args.proxy)?;
 
     let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;
@@ -141,14 +190,7 @@ struct Served {
 
 impl Served {
     fn apply(&self, table: &RoutingTable) {
-        match self.dataplane.apply(Arc::new(table.clone())) {
-            Ok(report) => {
-                for rejection in report.rejected {
-                    tell(&format!("{} {rejection}\n", styled(BAD, "not served:")));
-                }
-            }
-            Err(error) => tell(&format!("{} {error}\n", styled(BAD, "not served:"))),
-        }
+        tell_rejections(self.dataplane.apply(Arc::new(table.clone())));
     }
 
     /// What is served, and where.
@@ -200,19 +242,16 @@ impl Served {
                 return;
             }
         };
-        let (table, issues) = tables(configuration);
-        tell(&news(&self.issues, &issues));
-        if issues.iter().any(Issue::is_of_file) {
-            tell("        Broken documents: what they described before stays in force.\n");
+        let (table, issues) = tables(&configuration);
+        tell(&report::news(&self.issues, &issues));
+        if configuration.kept > 0 {
+            tell(&format!(
+                "        {} of broken documents: what they described before stays in force.\n",
+                count(configuration.kept, "object")
+            ));
         }
         self.issues = issues;
         self.apply(&table);
-        if table.listeners.is_empty() {
-            tell(&format!(
-                "{} these manifests have no listener: nothing is served now\n",
-                styled(BAD, "warning:")
-            ));
-        }
         tell(&format!(
             "{} {}: {}\n",
             styled(GOOD, "Reloaded"),
@@ -220,21 +259,4 @@ impl Served {
             report::summary(&self.issues)
         ));
     }
-}
-
-/// What is wrong now and was not before, and what is mended.
-fn news(before: &[Issue], now: &[Issue]) -> String {
-    let known = |issues: &[Issue], one: &Issue| issues.iter().any(|other| other.is_same(one));
-    let mut text = report::text(now.iter().filter(|issue| !known(before, issue)));
-    for issue in before.iter().filter(|issue| !known(now, issue)) {
-        writeln!(
-            text,
-            "{}  {}  {}",
-            styled(GOOD, "mended "),
-            issue.code,
-            issue.object
-        )
-        .ok();
-    }
-    text
 }

@@ -16,6 +16,7 @@ use anyhow::{Context, bail};
 use portcullis_controller::{
     ObjectRef, Options, Resources, Severity, Translation,
     manifests::{self, LoadProblem, Loaded},
+    resources::Redacted,
     translate,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Configuration {
     pub(crate) issues: Vec<Issue>,
     /// Number of objects.
     pub(crate) objects: usize,
+    /// How many of them are of earlier versions, since their documents are broken now.
+    pub(crate) kept: usize,
 }
 
 impl Configuration {
@@ -39,10 +42,10 @@ impl Configuration {
         for (name, text) in texts {
             loaded.read_text(name, text);
         }
-        Self::new(&loaded.resources, loaded.problems)
+        Self::new(&loaded.resources, loaded.problems, 0)
     }
 
-    fn new(resources: &Resources, problems: Vec<LoadProblem>) -> Self {
+    fn new(resources: &Resources, problems: Vec<LoadProblem>, kept: usize) -> Self {
         let translation = translate(resources, &Options::standalone());
         let mut issues: Vec<Issue> = problems.into_iter().map(Issue::from).collect();
         issues.extend(analyze::issues(resources, &translation));
@@ -50,6 +53,7 @@ impl Configuration {
             translation,
             issues,
             objects: resources.len(),
+            kept,
         }
     }
 }
@@ -65,9 +69,12 @@ pub(crate) struct Source {
 /// What a file held when it was read last.
 #[derive(Debug)]
 struct File {
-    text: String,
+    /// With the values of Secrets.
+    text: Redacted<String>,
     /// With the objects of earlier versions whose documents are broken now.
     resources: Resources,
+    /// How many those are.
+    kept: usize,
     problems: Vec<LoadProblem>,
 }
 
@@ -111,15 +118,16 @@ impl Source {
         if resources.is_empty() {
             bail!("{}", nothing_found(&self.paths, &problems));
         }
+        let kept = files.values().map(|file| file.kept).sum();
         self.files = files;
-        Ok(Configuration::new(&resources, problems))
+        Ok(Configuration::new(&resources, problems, kept))
     }
 }
 
 impl File {
     fn read(path: &Path, known: Option<&Arc<Self>>) -> Arc<Self> {
         match (std::fs::read_to_string(path), known) {
-            (Ok(text), Some(known)) if text == known.text => Arc::clone(known),
+            (Ok(text), Some(known)) if text == *known.text => Arc::clone(known),
             (Ok(text), Some(known)) if text.trim().is_empty() && !known.resources.is_empty() => {
                 let problem = file_problem(
                     path,
@@ -127,25 +135,36 @@ impl File {
                     "the file is empty now; what it held stays in force",
                     "write its content, or remove the file if nothing of it is to be served",
                 );
-                Arc::new(Self {
-                    text,
-                    resources: known.resources.clone(),
-                    problems: vec![problem],
-                })
+                Arc::new(Self::keeping(text, known, problem))
             }
             (Ok(text), known) => Arc::new(Self::parse(path, text, known)),
-            (Err(error), known) => Arc::new(Self {
-                text: String::new(),
-                resources: known
-                    .map(|known| known.resources.clone())
-                    .unwrap_or_default(),
-                problems: vec![file_problem(
+            (Err(error), known) => {
+                let problem = file_problem(
                     path,
                     "Unreadable",
                     &error.to_string(),
                     "make the file readable, as UTF-8 text; what it held before stays in force until then",
-                )],
-            }),
+                );
+                match known {
+                    Some(known) => Arc::new(Self::keeping(String::new(), known, problem)),
+                    None => Arc::new(Self {
+                        text: Redacted::default(),
+                        resources: Resources::default(),
+                        kept: 0,
+                        problems: vec![problem],
+                    }),
+                }
+            }
+        }
+    }
+
+    /// All that was known before stays in force.
+    fn keeping(text: String, known: &Self, problem: LoadProblem) -> Self {
+        Self {
+            text: Redacted(text),
+            resources: known.resources.clone(),
+            kept: known.resources.len(),
+            problems: vec![problem],
         }
     }
 
@@ -157,13 +176,15 @@ impl File {
             problems,
             ..
         } = loaded;
+        let read = resources.len();
         if let Some(known) = known {
             let mut still_meant = known.resources.clone();
             still_meant.retain(|object| problems.iter().any(|problem| spoils(problem, object)));
             resources.merge(still_meant);
         }
         Self {
-            text,
+            text: Redacted(text),
+            kept: resources.len() - read,
             resources,
             problems,
         }
@@ -171,11 +192,11 @@ impl File {
 }
 
 /// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object, and
-/// one without `kind` any object of its name.
+/// one without `kind`, or of a misspelt one, any object of its name.
 fn spoils(problem: &LoadProblem, object: &ObjectRef) -> bool {
     let (kind, name) = (&problem.kind, &problem.name);
     problem.severity == Severity::Error
-        && (kind.is_empty() || *kind == object.kind)
+        && (kind.is_empty() || problem.field == "kind" || *kind == object.kind)
         && (name.is_empty() || *name == object.key.name || *name == object.key.to_string())
 }
 
@@ -343,6 +364,35 @@ spec:
         let configuration = source.load().unwrap();
         assert_eq!(routes(&configuration), [r#"a Exact("/1")"#]);
         assert_eq!(codes(&configuration), ["NotAnObject"]);
+    }
+
+    #[test]
+    fn an_object_of_a_misspelt_kind_keeps_its_earlier_form() {
+        let (root, mut source) =
+            directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
+        assert_eq!(source.load().unwrap().kept, 0);
+        let misspelt = route("a", "/2").replace("kind: HTTPRoute", "kind: HTTPRout");
+        fs::write(root.path().join("a.yaml"), misspelt).unwrap();
+        for again in 1..3 {
+            let configuration = source.load().unwrap();
+            assert_eq!(routes(&configuration), [r#"a Exact("/1")"#], "{again}");
+            assert_eq!(codes(&configuration), ["UnknownKind"], "{again}");
+            assert_eq!(configuration.kept, 1, "{again}");
+        }
+    }
+
+    #[test]
+    fn a_source_can_be_printed_without_keys() {
+        let secret =
+            "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {a: hunter2}}";
+        let (_root, mut source) = directory(&[("gateway.yaml", GATEWAY), ("s.yaml", secret)]);
+        let configuration = source.load().unwrap();
+        let printed = format!("{source:?} {configuration:?}");
+        assert!(printed.contains("[redacted]"), "{printed}");
+        let bytes = format!("{:?}", b"hunter2");
+        for key in ["hunter2", bytes.trim_matches(['[', ']'])] {
+            assert!(!printed.contains(key), "{printed}");
+        }
     }
 
     #[test]

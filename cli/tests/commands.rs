@@ -50,13 +50,7 @@ fn an_error_says_what_to_do_next() {
         error.contains("put manifests there, in files named .yaml, .yml or .json"),
         "{error}"
     );
-    let error = stderr(&run(&[
-        "explain",
-        "--config",
-        &sample("mirror.yaml"),
-        "GET",
-        "/cart",
-    ]));
+    let error = stderr(&explain("mirror.yaml", &["GET", "/cart"]));
     assert!(
         error.contains("write it in full, such as http://shop.example/cart"),
         "{error}"
@@ -66,6 +60,95 @@ fn an_error_says_what_to_do_next() {
         &["GET", "http://a/", "-H", "no colon"],
     ));
     assert!(error.contains("write a header as 'name: value'"), "{error}");
+}
+
+#[test]
+fn an_option_that_cannot_be_meant_is_told_with_its_remedy() {
+    for (option, value, expected) in [
+        ("--workers", "0", "write a number of threads from 1 on"),
+        (
+            "--map-port",
+            "80=99999",
+            "ports are numbers from 1 to 65535",
+        ),
+        ("--map-port", "8080", "write SPEC=BIND, such as 80=8080"),
+    ] {
+        let output = run(&["run", "--config", &sample("mirror.yaml"), option, value]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{option} {value}");
+        assert!(
+            error.contains(option) && error.contains(expected),
+            "{error}"
+        );
+    }
+}
+
+/// `run --check` of a text.
+fn check(text: &str, options: &[&str]) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::write(directory.path().join("a.yaml"), text).expect("written");
+    let path = directory.path().to_str().expect("UTF-8");
+    let output = run(&[&["run", "--check", "--config", path], options].concat());
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[test]
+fn a_check_fails_where_something_is_not_served() {
+    let good = fs::read_to_string(sample("mirror.yaml")).expect("readable");
+    assert_eq!(check(&good, &[]).0, Some(0));
+    for (from, to, code) in [
+        (
+            "    - name: shop\n  hostnames",
+            "    - name: shopp\n  hostnames",
+            "GatewayNotFound",
+        ),
+        (
+            "    - name: shop\n  hostnames",
+            "    - name: shop\n      kind: Gatway\n  hostnames",
+            "ParentNotServed",
+        ),
+        (
+            "gatewayClassName: portcullis",
+            "gatewayClassName: portculis",
+            "GatewayClassNotFound",
+        ),
+        ("kind: HTTPRoute", "kind: HTTPRout", "UnknownKind"),
+        ("kind: Gateway\n", "kind: Gatewy\n", "NothingServed"),
+    ] {
+        let bad = good.replace(from, to);
+        assert_ne!(bad, good, "{from} is not in the sample");
+        let (status, told) = check(&bad, &[]);
+        assert_eq!(status, Some(1), "{code}: {told}");
+        assert!(told.contains(code), "{code}: {told}");
+    }
+}
+
+#[test]
+fn a_check_fails_where_all_is_somebody_elses() {
+    let class = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: portcullis}\n\
+        spec: {controllerName: example.com/controller}\n";
+    let good = fs::read_to_string(sample("mirror.yaml")).expect("readable");
+    let (status, told) = check(&(good + class), &[]);
+    assert_eq!(status, Some(1), "{told}");
+    for code in [
+        "note    ForeignGateway",
+        "note    ParentNotServed",
+        "error   NothingServed",
+    ] {
+        assert!(told.contains(code), "{code}: {told}");
+    }
+}
+
+#[test]
+fn a_mapped_port_that_no_listener_has_is_told() {
+    let good = fs::read_to_string(sample("mirror.yaml")).expect("readable");
+    let (status, told) = check(&good, &["--map-port", "80=8080,81=8081"]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(
+        told.contains("--map-port 81=8081: no listener has port 81"),
+        "{told}"
+    );
+    assert!(!told.contains("80=8080"), "{told}");
 }
 
 #[test]
@@ -277,6 +360,99 @@ fn explain_knows_what_a_port_speaks() {
         let said = stdout(&output);
         assert!(said.contains(expected), "{url}: {said}");
     }
+}
+
+#[test]
+fn explain_foretells_what_happens_before_a_route_is_asked() {
+    let cases: [(&[&str], &str); 8] = [
+        (
+            &["GET", "https://other.example/"],
+            "the TLS handshake fails, for no listener of port 443 serves other.example",
+        ),
+        (
+            &["GET", "https://127.0.0.1/"],
+            "the TLS handshake fails, for it names no host",
+        ),
+        (
+            &["--sni", "shop.example", "GET", "https://127.0.0.1/"],
+            "421: the connection was made for shop.example",
+        ),
+        (
+            &["--sni", "shop.example", "GET", "https://other.example/"],
+            "421: the connection was made for shop.example",
+        ),
+        (
+            &["-H", "Host: other.example", "GET", "https://shop.example/"],
+            "421: the connection was made for",
+        ),
+        (
+            &["TRACE", "https://shop.example/"],
+            "405: the proxy serves no TRACE",
+        ),
+        (
+            &["CONNECT", "http://shop.example/"],
+            "405: the proxy serves no CONNECT",
+        ),
+        (&["TRACE", "http://shop.example/%00"], "400: the path"),
+    ];
+    for (arguments, expected) in cases {
+        let output = explain("tls-redirect.yaml", arguments);
+        let said = stdout(&output);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(said.contains(expected), "{arguments:?}: {said}");
+    }
+    let named = [
+        "--sni",
+        "shop.example",
+        "-H",
+        "Host: shop.example",
+        "GET",
+        "https://127.0.0.1/",
+    ];
+    let output = explain("tls-redirect.yaml", &named);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}
+
+#[test]
+fn explain_says_where_a_redirect_leads() {
+    let said = stdout(&explain(
+        "tls-redirect.yaml",
+        &["GET", "shop.example/cart?a=1"],
+    ));
+    assert!(
+        said.contains("Location   https://shop.example/cart?a=1"),
+        "{said}"
+    );
+}
+
+#[test]
+fn explain_says_that_only_one_listener_is_asked() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = fs::read_to_string(sample("mirror.yaml")).expect("readable");
+    let listener = "      port: 80\n";
+    let narrow = "      port: 80\n    - name: narrow\n      protocol: HTTP\n      port: 80\n      hostname: '*.example'\n";
+    let two = text.replace(listener, narrow).replace(
+        "    - name: shop\n  hostnames",
+        "    - name: shop\n      sectionName: http\n  hostnames",
+    );
+    assert!(
+        two.contains("narrow") && two.contains("sectionName"),
+        "{two}"
+    );
+    let path = directory.path().join("a.yaml");
+    fs::write(&path, two).expect("written");
+    let output = run(&[
+        "explain",
+        "--config",
+        path.to_str().expect("UTF-8"),
+        "GET",
+        "shop.example",
+    ]);
+    let said = stdout(&output);
+    assert!(
+        said.contains("only the listener with the most specific hostname is asked"),
+        "{said}"
+    );
 }
 
 #[test]
