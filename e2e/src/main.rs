@@ -1,10 +1,13 @@
-//! `cargo e2e`: end-to-end checks and benchmarks against the real binaries, on loopback only.
+//! `cargo e2e`: end-to-end checks and benchmarks against the real binaries, on loopback or in a cluster of their own.
 
 mod attack;
 mod bench;
 mod bodies;
 mod churn;
+mod cluster;
+mod conformance;
 mod failover;
+mod images;
 mod support;
 
 use std::process::ExitCode;
@@ -30,6 +33,13 @@ enum Command {
     Bodies(bodies::Bodies),
     Churn(churn::Churn),
     Failover(failover::Failover),
+    #[command(subcommand)]
+    Cluster(cluster::Action),
+    Conformance(conformance::Conformance),
+    #[command(subcommand)]
+    Images(images::Images),
+    #[command(subcommand, hide = true)]
+    Node(cluster::node::Inside),
 }
 
 fn main() -> ExitCode {
@@ -72,6 +82,11 @@ impl Command {
             Self::Bodies(bodies) => Box::pin(bodies.run()).await,
             Self::Churn(churn) => churn.run().await,
             Self::Failover(failover) => failover.run().await,
+            Self::Cluster(action) => Box::pin(action.run()).await,
+            Self::Conformance(conformance) => conformance.run().await,
+            Self::Images(images) => images.run().await,
+            // Its own runtime has nothing else to do: what is inside waits for one thing only.
+            Self::Node(inside) => inside.run(),
         }
     }
 }

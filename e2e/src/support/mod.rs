@@ -4,6 +4,7 @@ pub(crate) mod backend;
 pub(crate) mod binaries;
 pub(crate) mod certificate;
 pub(crate) mod client;
+pub(crate) mod digest;
 pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod proxy;

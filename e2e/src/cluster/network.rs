@@ -1,0 +1,35 @@
+//! The link between machine and node: a pair of virtual Ethernet devices, and the machine's routes through it.
+
+use anyhow::{Context, Result};
+use tokio::process::Command;
+
+use super::layout::{HOST_ADDRESS, LINK, NODE_ADDRESS, NODE_PREFIX, ROUTED};
+use crate::support::process::output_of;
+
+/// Connects the machine with the network namespace of process `pid`. Everything goes away with that namespace.
+pub(super) async fn connect(pid: u32) -> Result<()> {
+    let inside = format!("nsenter --target {pid} --net ip");
+    let mut commands = vec![
+        format!("ip link add {LINK} type veth peer name eth0 netns {pid}"),
+        format!("ip address add {HOST_ADDRESS}/{NODE_PREFIX} dev {LINK}"),
+        format!("ip link set {LINK} up"),
+        format!("{inside} link set lo up"),
+        format!("{inside} address add {NODE_ADDRESS}/{NODE_PREFIX} dev eth0"),
+        format!("{inside} link set eth0 up"),
+        format!("{inside} route add default via {HOST_ADDRESS}"),
+    ];
+    commands.extend(
+        ROUTED
+            .iter()
+            .map(|network| format!("ip route add {network} via {NODE_ADDRESS} dev {LINK}")),
+    );
+    for line in commands {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().context("a command has a name")?);
+        command.args(words);
+        output_of(command)
+            .await
+            .context("cannot connect the node")?;
+    }
+    Ok(())
+}
