@@ -82,7 +82,7 @@ pub(crate) async fn serve(
         if left == 0 {
             session.close_after();
         }
-        let mut downstream = Downstream::H1(Box::new(session));
+        let mut downstream = Downstream::H1(session);
         exchange(&mut downstream).await;
         let Downstream::H1(session) = downstream else {
             return;
@@ -206,7 +206,8 @@ impl Handles {
 
 /// One request of a connection, and its response.
 pub struct H1 {
-    session: HttpSession,
+    /// Boxed: it is large, and we are moved a few times.
+    session: Box<HttpSession>,
     handles: Handles,
     http_1_1: bool,
     /// The client waits for `100 Continue`.
@@ -238,7 +239,7 @@ enum ResponseState {
 impl H1 {
     /// Lets Pingora parse the head that the guard has approved. An error gives the stream back.
     async fn begin(stream: Stream, handles: &Handles) -> Result<Self, Stream> {
-        let mut session = HttpSession::new(stream);
+        let mut session = Box::new(HttpSession::new(stream));
         session.set_read_timeout(None);
         // What an unread body means for the connection is decided here.
         session.set_close_on_response_before_downstream_finish(false);

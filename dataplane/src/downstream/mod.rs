@@ -12,7 +12,7 @@ mod refusal;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderMap, request, response};
+use http::{HeaderMap, HeaderValue, request, response};
 use portcullis_routing::ListenerKey;
 
 pub use self::error::DownstreamError;
@@ -35,6 +35,8 @@ pub struct Connection {
     pub sni_listener: Option<ListenerKey>,
     /// Address of the client, as the PROXY protocol says it if it is used.
     pub client: SocketAddr,
+    /// The client's IP address as it is told to backends.
+    pub client_text: HeaderValue,
     /// Address that the client connected to.
     pub local: SocketAddr,
     /// Whether HTTP/2 is spoken.
@@ -47,8 +49,8 @@ pub struct Connection {
     reason = "it is not moved, and a box per stream would be an allocation more"
 )]
 pub enum Downstream {
-    /// HTTP/1.0 or HTTP/1.1. Boxed: one per connection, and much larger.
-    H1(Box<H1>),
+    /// HTTP/1.0 or HTTP/1.1.
+    H1(H1),
     /// A stream of HTTP/2.
     H2(H2),
 }

@@ -24,7 +24,7 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// Fields that belong to one hop (RFC 9110 7.6.1), whether `Connection` names them or not.
-const HOP_BY_HOP: [HeaderName; 8] = [
+static HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     KEEP_ALIVE,
     PROXY_CONNECTION,
@@ -34,6 +34,9 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     HTTP2_SETTINGS,
     header::PROXY_AUTHORIZATION,
 ];
+
+/// Fields that a request gains on the way, as a rule.
+const ADDED_FIELDS: usize = 6;
 
 /// More names than this in `Connection` are an attempt to strip something.
 const MAX_NOMINATED: usize = 10;
@@ -134,9 +137,9 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 
 /// The client as it is told to the backend.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct Client<'a> {
     /// Peer address, after the PROXY protocol.
-    pub address: IpAddr,
+    pub address: &'a HeaderValue,
     /// Whether the client spoke TLS with us.
     pub tls: bool,
     /// How many proxies in front of us are believed.
@@ -148,8 +151,9 @@ pub fn to_upstream(
     head: &mut request::Parts,
     target: &Target,
     upgrade: Upgrade,
-    client: Client,
+    client: Client<'_>,
 ) -> Result<(), Reason> {
+    head.headers.reserve(ADDED_FIELDS);
     let trailers = list_has(&head.headers, &header::TE, "trailers");
     strip_hop_by_hop(head)?;
     // 100 Continue is ours to send: once a backend is chosen.
@@ -219,17 +223,15 @@ pub fn strip_response(head: &mut response::Parts) {
         }
     }
     let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    for name in HOP_BY_HOP
-        .iter()
-        .filter(|name| !(switching && *name == header::UPGRADE))
-    {
-        if head.headers.contains_key(name) {
-            head.headers.remove(name);
-        }
+    if !switching {
+        return remove_hop_by_hop(&mut head.headers);
     }
-    if switching {
-        head.headers
-            .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    let upgrade = head.headers.remove(header::UPGRADE);
+    remove_hop_by_hop(&mut head.headers);
+    head.headers
+        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Some(upgrade) = upgrade {
+        head.headers.insert(header::UPGRADE, upgrade);
     }
 }
 
@@ -245,12 +247,19 @@ fn strip_hop_by_hop(head: &mut request::Parts) -> Result<(), Reason> {
             head.headers.remove(&name);
         }
     }
-    for name in &HOP_BY_HOP {
-        if head.headers.contains_key(name) {
-            head.headers.remove(name);
-        }
-    }
+    remove_hop_by_hop(&mut head.headers);
     Ok(())
+}
+
+/// There is one such field, or none, as a rule: looking at each name is cheaper than eight searches.
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let find = |headers: &HeaderMap| {
+        let mut all = HOP_BY_HOP.iter();
+        all.find(|hop| headers.keys().any(|name| name == *hop))
+    };
+    while let Some(name) = find(headers) {
+        headers.remove(name);
+    }
 }
 
 /// The field names in `Connection`. The usual `keep-alive`, `close` and `upgrade` are dealt with anyway.
@@ -281,20 +290,16 @@ fn join_cookies(head: &mut request::Parts) {
     }
 }
 
-fn forwarded(head: &mut request::Parts, target: &Target, client: Client) {
+fn forwarded(head: &mut request::Parts, target: &Target, client: Client<'_>) {
     let trusted = client.trusted_hops > 0;
     if !trusted {
         remove_claims(head);
     }
-    let address = HeaderValue::from_str(&client.address.to_string());
-    if let Ok(address) = address {
-        let earlier = head.headers.get(&X_FORWARDED_FOR).filter(|_| trusted);
-        let chain = match earlier {
-            Some(_) => joined(&head.headers, &X_FORWARDED_FOR, &address),
-            None => address,
-        };
-        head.headers.insert(X_FORWARDED_FOR, chain);
-    }
+    let chain = match head.headers.get(&X_FORWARDED_FOR) {
+        Some(_) if trusted => joined(&head.headers, &X_FORWARDED_FOR, client.address),
+        _ => client.address.clone(),
+    };
+    head.headers.insert(X_FORWARDED_FOR, chain);
     let keep =
         |name: &HeaderName, head: &request::Parts| trusted && head.headers.contains_key(name);
     if !keep(&X_FORWARDED_PROTO, head) {
@@ -374,9 +379,11 @@ mod tests {
         testing::request("GET", path, fields)
     }
 
-    fn client(trusted_hops: u32) -> Client {
+    static ADDRESS: HeaderValue = HeaderValue::from_static("192.0.2.7");
+
+    fn client(trusted_hops: u32) -> Client<'static> {
         Client {
-            address: "192.0.2.7".parse().unwrap(),
+            address: &ADDRESS,
             tls: true,
             trusted_hops,
         }

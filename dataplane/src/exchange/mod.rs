@@ -212,7 +212,7 @@ impl<'s> Exchange<'s> {
         self.record
             .client(head::client_address(&head.headers, peer, trusted_hops));
         let client = Client {
-            address: peer,
+            address: &self.connection.client_text,
             tls: self.connection.tls,
             trusted_hops,
         };

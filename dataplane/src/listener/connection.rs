@@ -2,6 +2,7 @@
 
 use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
 
+use http::HeaderValue;
 use portcullis_routing::{ListenerKey, compile::CompiledPort, listener::ListenerProtocol};
 use tokio::net::TcpStream;
 
@@ -115,6 +116,7 @@ async fn establish(
         client = address;
     }
     let local = tcp.local_addr()?;
+    let client_text = HeaderValue::try_from(client.ip().to_string()).map_err(io::Error::other)?;
     let connection = |tls: Option<(Option<Box<str>>, ListenerKey)>, http2| {
         let is_tls = tls.is_some();
         let (sni, sni_listener) = tls
@@ -126,6 +128,7 @@ async fn establish(
             sni,
             sni_listener,
             client,
+            client_text: client_text.clone(),
             local,
             http2,
         }

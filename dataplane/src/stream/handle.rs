@@ -6,7 +6,8 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
+use http::response::Parts;
 
 use super::{
     WRITE_ROOM,
@@ -87,7 +88,7 @@ impl ReadHandle {
         Self { shared }
     }
 
-    /// Waits for the next message's whole head and checks it: the session's next read then gives exactly that head.
+    /// Waits for the next request's whole head and checks it: the session's next read then gives exactly that head.
     /// `Ok(false)` is an orderly end of the connection. While nothing has arrived no read buffer is held.
     pub fn poll_head(&self, cx: &mut Context<'_>) -> Poll<Result<bool, ReadError>> {
         let inner = &mut *self.shared.lock();
@@ -111,10 +112,19 @@ impl ReadHandle {
         }
     }
 
-    /// Takes the head that [`poll_head`](Self::poll_head) found.
-    pub fn take_head(&self) -> Option<Bytes> {
+    /// Waits for the head of the response that was [expected](Self::expect_response).
+    pub fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Result<Parts, ReadError>> {
         let inner = &mut *self.shared.lock();
-        inner.guard.take_head(&mut inner.read)
+        // A peer that takes nothing more may have said why: what it sent counts.
+        let _ = inner.try_flush(cx);
+        loop {
+            if let Some(head) = inner.guard.response(&mut inner.read)? {
+                return Poll::Ready(Ok(head));
+            }
+            if ready!(inner.poll_fill(cx, inner.guard.want()))? == 0 {
+                return Poll::Ready(Err(ReadError::Closed));
+            }
+        }
     }
 
     /// The next piece of the current message's body, or of the tunnel.

@@ -110,9 +110,8 @@ async fn a_session_sees_one_head_and_the_handle_its_body() {
 #[tokio::test]
 async fn a_violation_reaches_the_session_as_an_error() {
     let (mut ours, mut theirs) = pair().await;
-    ours.set_guard(Guard::responses());
-    ours.read_handle().expect_response(false);
-    theirs.write_all(b"HTTP/1.1 200 OK\n\n").await.unwrap();
+    ours.set_guard(Guard::requests(guard::HeadLimits::RESPONSE));
+    theirs.write_all(b"GET / HTTP/1.1\n\n").await.unwrap();
     let error = in_time(ours.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }

@@ -88,6 +88,7 @@ fn connection(client: std::net::SocketAddr, local: std::net::SocketAddr) -> Conn
         sni: None,
         sni_listener: None,
         client,
+        client_text: HeaderValue::from_static("192.0.2.7"),
         local,
         http2: false,
     }

@@ -13,7 +13,7 @@ mod response;
 mod violation;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, response::Parts};
 
 pub(crate) use self::authority::is_valid as is_authority;
 use self::{
@@ -86,8 +86,8 @@ enum State {
         scanner: HeadScanner,
         empty_lines: u8,
     },
-    /// A checked head of which so many bytes have not been handed over.
-    Checked { left: usize, then: Then },
+    /// A checked head of a request, of which so many bytes have not been handed over, and what follows.
+    Checked { left: usize, framing: Framing },
     /// So many bytes of the body are to come.
     Length(u64),
     /// A chunked body.
@@ -96,14 +96,6 @@ enum State {
     UntilClose,
     /// The message is complete.
     Complete,
-}
-
-/// What comes after a head.
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Head,
-    Tunnel,
-    Body(Framing),
 }
 
 impl Guard {
@@ -157,7 +149,7 @@ impl Guard {
     pub(super) fn is_complete(&self) -> bool {
         match &self.state {
             State::Complete => true,
-            State::Checked { then, .. } => matches!(then, Then::Body(Framing::Length(0))),
+            State::Checked { framing, .. } => matches!(framing, Framing::Length(0)),
             _ => false,
         }
     }
@@ -206,13 +198,24 @@ impl Guard {
         })
     }
 
-    /// The checked head at the front of `buffer`, taken out whole; `None` if there is none.
-    pub(super) fn take_head(&mut self, buffer: &mut BytesMut) -> Option<Bytes> {
-        let State::Checked { left, then } = self.state else {
-            return None;
+    /// The next response's head, taken out of `buffer`; `None` if more has to arrive.
+    pub(super) fn response(&mut self, buffer: &mut BytesMut) -> Result<Option<Parts>, Violation> {
+        let (Side::Responses { to_head }, State::Head { scanner, .. }) =
+            (self.side, &mut self.state)
+        else {
+            return Ok(None);
         };
-        self.state = State::after(then);
-        Some(buffer.split_to(left.min(buffer.len())).freeze())
+        let Some(length) = scanner.scan(buffer, &HeadLimits::RESPONSE)? else {
+            return Ok(None);
+        };
+        let head = buffer.split_to(length.min(buffer.len())).freeze();
+        let (head, follows) = response::read(&head, to_head)?;
+        self.state = match follows {
+            Follows::AnotherHead => State::head(),
+            Follows::Tunnel => State::Open,
+            Follows::Body(framing) => State::body(framing, buffer)?,
+        };
+        Ok(Some(head))
     }
 
     /// The next piece of the body, taken out of `buffer`; `None` if more has to arrive.
@@ -255,10 +258,11 @@ impl Guard {
     /// These approved bytes were handed over.
     pub(super) fn passed(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         match &mut self.state {
-            State::Checked { left, then } => {
+            State::Checked { left, framing } => {
                 *left = left.saturating_sub(bytes.len());
                 if *left == 0 {
-                    self.state = State::after(*then);
+                    // Its first bytes were looked at with the head.
+                    self.state = State::body(*framing, &[])?;
                 }
             }
             State::Length(left) => {
@@ -287,50 +291,37 @@ impl Guard {
         else {
             return Ok(false);
         };
-        let limits = match self.side {
-            Side::Requests(limits) => limits,
-            Side::Off | Side::Responses { .. } => HeadLimits::RESPONSE,
+        let Side::Requests(limits) = self.side else {
+            return Ok(false);
         };
-        if matches!(self.side, Side::Requests(_)) {
-            while buffer.starts_with(b"\r\n") && *empty_lines < MAX_EMPTY_LINES {
-                buffer.advance(2);
-                *empty_lines += 1;
+        while buffer.starts_with(b"\r\n") && *empty_lines < MAX_EMPTY_LINES {
+            buffer.advance(2);
+            *empty_lines += 1;
+        }
+        match buffer.first() {
+            // Perhaps an empty line.
+            Some(b'\r') if buffer.len() == 1 && *empty_lines < MAX_EMPTY_LINES => {
+                return Ok(false);
             }
-            match buffer.first() {
-                // Perhaps an empty line.
-                Some(b'\r') if buffer.len() == 1 && *empty_lines < MAX_EMPTY_LINES => {
-                    return Ok(false);
-                }
-                Some(&byte) if !request::can_begin_with(byte) => {
-                    return Err(Violation::Syntax("request line"));
-                }
-                _ => {}
+            Some(&byte) if !request::can_begin_with(byte) => {
+                return Err(Violation::Syntax("request line"));
             }
+            _ => {}
         }
         let Some(length) = scanner.scan(buffer, &limits)? else {
             return Ok(false);
         };
         let (head, behind) = buffer.split_at_checked(length).unwrap_or((buffer, &[]));
-        let then = match self.side {
-            Side::Requests(limits) => {
-                let head = request::check(head, limits.target)?;
-                if head.upgrade && head.framing == Framing::Length(0) && !behind.is_empty() {
-                    return Err(Violation::EarlyUpgrade);
-                }
-                Then::Body(head.framing)
-            }
-            Side::Responses { to_head } => match response::check(head, to_head)? {
-                Follows::AnotherHead => Then::Head,
-                Follows::Tunnel => Then::Tunnel,
-                Follows::Body(framing) => Then::Body(framing),
-            },
-            Side::Off => Then::Tunnel,
-        };
-        if matches!(then, Then::Body(Framing::Chunked)) {
-            // A fault already in sight is found before anything of the message is used.
-            ChunkDecoder::default().advance(behind)?;
+        let checked = request::check(head, limits.target)?;
+        if checked.upgrade && checked.framing == Framing::Length(0) && !behind.is_empty() {
+            return Err(Violation::EarlyUpgrade);
         }
-        self.state = State::Checked { left: length, then };
+        State::body(checked.framing, behind)?;
+        let framing = checked.framing;
+        self.state = State::Checked {
+            left: length,
+            framing,
+        };
         Ok(true)
     }
 }
@@ -343,15 +334,18 @@ impl State {
         }
     }
 
-    fn after(then: Then) -> Self {
-        match then {
-            Then::Head => Self::head(),
-            Then::Tunnel => Self::Open,
-            Then::Body(Framing::Length(0)) => Self::Complete,
-            Then::Body(Framing::Length(length)) => Self::Length(length),
-            Then::Body(Framing::Chunked) => Self::Chunked(Box::default()),
-            Then::Body(Framing::UntilClose) => Self::UntilClose,
-        }
+    /// A body, which begins with `behind` if more than the head has arrived.
+    fn body(framing: Framing, behind: &[u8]) -> Result<Self, Violation> {
+        Ok(match framing {
+            Framing::Length(0) => Self::Complete,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => {
+                // A fault already in sight is found before anything of the message is used.
+                ChunkDecoder::default().advance(behind)?;
+                Self::Chunked(Box::default())
+            }
+            Framing::UntilClose => Self::UntilClose,
+        })
     }
 }
 

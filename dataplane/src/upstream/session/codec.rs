@@ -1,18 +1,13 @@
-//! The bytes of HTTP/1.1 towards a backend: requests written, response heads read.
+//! The bytes of HTTP/1.1 towards a backend: requests are written, and connections judged by their responses.
 //!
 //! Pingora's client session does the same and more; it parses the head that the guard has checked a second time, clones
 //! it, and allocates a body buffer per response. Here a head is written from a reference, straight into the stream's
-//! buffer, and read without copying its values.
+//! buffer, and the guard reads it without copying its values.
 
-use std::{fmt::Write as _, mem::MaybeUninit};
+use std::fmt::Write as _;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header, request, response,
-};
-use pingora_http::header_value_from_raw;
-
-use crate::{message::response_head, stream::guard::MAX_FIELDS};
+use bytes::{BufMut, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Version, header, request, response};
 
 /// How a request's body is delimited (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,28 +98,6 @@ pub(super) fn chunk_line(buffer: &mut BytesMut, length: usize) {
     _ = write!(buffer, "{length:x}\r\n");
 }
 
-/// Reads a head that the guard has checked. `None` would be a disagreement with the guard.
-pub(super) fn read_head(bytes: &Bytes) -> Option<response::Parts> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut []);
-    httparse::ParserConfig::default()
-        .parse_response_with_uninit_headers(&mut response, bytes, &mut fields)
-        .ok()?;
-    let status = StatusCode::from_u16(response.code?).ok()?;
-    let mut head = response_head(status);
-    head.version = match response.version? {
-        0 => Version::HTTP_10,
-        _ => Version::HTTP_11,
-    };
-    for field in response.headers.iter() {
-        // The guard let no byte pass that a value may not hold.
-        let value = header_value_from_raw(bytes.slice_ref(field.value));
-        let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-        head.headers.append(name, value);
-    }
-    Some(head)
-}
-
 /// Whether the connection can carry another request after this response (RFC 9112 9.3).
 pub(super) fn keeps_alive(head: &response::Parts) -> bool {
     let says = |token| connection_has(&head.headers, token);
@@ -146,7 +119,7 @@ fn connection_has(headers: &HeaderMap, token: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::testing;
+    use crate::message::{response_head, testing};
 
     fn written(head: &request::Parts, end: bool) -> Result<String, Unwritable> {
         let mut buffer = BytesMut::new();
@@ -209,17 +182,19 @@ mod tests {
     }
 
     #[test]
-    fn reads_heads_and_keep_alive() {
-        let bytes = Bytes::from_static(
-            b"HTTP/1.1 204 None\r\nX-A: 1\r\nx-a: 2\r\nConnection: a, Close\r\n\r\n",
-        );
-        let head = read_head(&bytes).unwrap();
-        assert_eq!(head.status, 204);
-        assert_eq!(head.headers.get_all("x-a").iter().count(), 2);
-        assert!(!keeps_alive(&head));
-        let old = read_head(&Bytes::from_static(b"HTTP/1.0 200 OK\r\n\r\n")).unwrap();
-        assert!(!keeps_alive(&old));
-        let kept = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n\r\n";
-        assert!(keeps_alive(&read_head(&Bytes::from_static(kept)).unwrap()));
+    fn says_whether_the_connection_is_kept() {
+        for (version, connection, kept) in [
+            (Version::HTTP_11, "a", true),
+            (Version::HTTP_11, "a, Close", false),
+            (Version::HTTP_10, "a", false),
+            (Version::HTTP_10, "keep-alive", true),
+            (Version::HTTP_10, "keep-alive, close", false),
+        ] {
+            let mut head = response_head(http::StatusCode::OK);
+            head.version = version;
+            head.headers
+                .insert(header::CONNECTION, HeaderValue::from_static(connection));
+            assert_eq!(keeps_alive(&head), kept, "{version:?} {connection}");
+        }
     }
 }

@@ -187,18 +187,12 @@ impl Http1 {
     }
 
     async fn read_head(&mut self) -> Result<UpstreamEvent, UpstreamError> {
-        let arrived = poll_fn(|cx| self.reader.poll_head(cx)).await;
-        if self.reader.has_unread() {
+        let head = poll_fn(|cx| self.reader.poll_response(cx)).await;
+        if !matches!(head, Err(ReadError::Io(_) | ReadError::Closed)) || self.reader.has_unread() {
             self.progress = Progress::Answered;
         }
-        if !arrived.map_err(|error| self.unreadable(&error))? {
-            return Err(self.unreadable(&ReadError::Closed));
-        }
-        let head = self.reader.take_head().as_ref().and_then(codec::read_head);
-        match head {
-            Some(head) => self.take_head(head),
-            None => Err(self.unreadable(&ReadError::Closed)),
-        }
+        let head = head.map_err(|error| self.unreadable(&error))?;
+        self.take_head(head)
     }
 
     fn take_head(&mut self, head: response::Parts) -> Result<UpstreamEvent, UpstreamError> {

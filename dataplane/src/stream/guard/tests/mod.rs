@@ -40,7 +40,11 @@ fn observe(mut guard: Guard, pieces: &[&[u8]]) -> Seen {
 
 fn drain(guard: &mut Guard, buffer: &mut BytesMut, seen: &mut Seen) -> Result<(), Violation> {
     loop {
-        if matches!(guard.state, State::Head { .. } | State::Checked { .. }) {
+        if matches!(guard.side, Side::Responses { .. }) {
+            while let Some(head) = guard.response(buffer)? {
+                seen.heads.push(head.status.as_str().into());
+            }
+        } else if matches!(guard.state, State::Head { .. } | State::Checked { .. }) {
             match guard.pass(buffer)? {
                 Pass::Bytes(n) => {
                     let head = buffer.split_to(n);
@@ -60,7 +64,8 @@ fn drain(guard: &mut Guard, buffer: &mut BytesMut, seen: &mut Seen) -> Result<()
                     return Ok(());
                 }
             }
-            None if matches!(guard.state, State::Head { .. }) => {}
+            None if matches!(guard.side, Side::Requests(_))
+                && matches!(guard.state, State::Head { .. }) => {}
             None => return Ok(()),
         }
     }

@@ -542,3 +542,33 @@ fn good_requests_pass() {
     assert_eq!((pipelined.heads.len(), pipelined.complete), (3, 3));
     assert_eq!(pipelined.body, b"abc");
 }
+
+#[test]
+fn the_wire_form_of_a_body_passes_unchanged() {
+    let wire = "3;x\r\nabc\r\n0\r\nX: y\r\n\r\n";
+    let mut guard = Guard::requests(LIMITS);
+    let mut buffer = BytesMut::from(
+        format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{wire}next")
+            .as_bytes(),
+    );
+    let Ok(Pass::Bytes(head)) = guard.pass(&mut buffer) else {
+        panic!("no head")
+    };
+    guard.passed(&buffer.split_to(head)).unwrap();
+    let mut passed = Vec::new();
+    while !guard.is_complete() {
+        let Ok(Pass::Bytes(n)) = guard.pass(&mut buffer) else {
+            panic!("no body")
+        };
+        // A reader with a small buffer.
+        let bytes = buffer.split_to(n.min(4));
+        guard.passed(&bytes).unwrap();
+        passed.extend_from_slice(&bytes);
+    }
+    assert_eq!(passed, wire.as_bytes());
+    assert_eq!(
+        guard.pass(&mut buffer),
+        Ok(Pass::Nothing),
+        "what lies behind is nobody's yet"
+    );
+}

@@ -96,33 +96,3 @@ fn ambiguous_responses_are_refused() {
         );
     }
 }
-
-#[test]
-fn the_wire_form_of_a_body_passes_unchanged() {
-    let wire = "3;x\r\nabc\r\n0\r\nX: y\r\n\r\n";
-    let mut guard = Guard::responses();
-    guard.expect_response(false);
-    let mut buffer = BytesMut::from(
-        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{wire}next").as_bytes(),
-    );
-    let Ok(Pass::Bytes(head)) = guard.pass(&mut buffer) else {
-        panic!("no head")
-    };
-    guard.passed(&buffer.split_to(head)).unwrap();
-    let mut passed = Vec::new();
-    while !guard.is_complete() {
-        let Ok(Pass::Bytes(n)) = guard.pass(&mut buffer) else {
-            panic!("no body")
-        };
-        // A reader with a small buffer.
-        let bytes = buffer.split_to(n.min(4));
-        guard.passed(&bytes).unwrap();
-        passed.extend_from_slice(&bytes);
-    }
-    assert_eq!(passed, wire.as_bytes());
-    assert_eq!(
-        guard.pass(&mut buffer),
-        Ok(Pass::Any),
-        "what lies behind is shown to the owner"
-    );
-}
