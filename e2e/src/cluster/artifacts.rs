@@ -274,7 +274,8 @@ fn version_in<'a>(text: &'a str, dependency: &str) -> Option<&'a str> {
 /// The module that holds the definitions of Gateway API.
 const GATEWAY_API: &str = "sigs.k8s.io/gateway-api";
 
-/// The definitions of Gateway API as released: a folder with `experimental/` and `standard/`, and the version.
+/// The definitions of Gateway API as released, and their version: the standard channel is the folder itself, below it is
+/// `experimental/`.
 pub(crate) async fn gateway_api() -> Result<(PathBuf, String)> {
     let (folder, version) = gateway_api_folder()?;
     if !folder.is_dir() {

@@ -93,6 +93,11 @@ pub(crate) fn pid_file() -> PathBuf {
     run().join("pid")
 }
 
+/// Is there once `up` has come to its end.
+pub(crate) fn complete_file() -> PathBuf {
+    run().join("complete")
+}
+
 /// Holds the node's namespaces (`net:[...]`), one a line.
 pub(crate) fn namespaces_file() -> PathBuf {
     run().join("namespaces")

@@ -71,9 +71,7 @@ impl Action {
         let cluster = Cluster::chosen();
         match (self, &cluster) {
             (Self::Up { crds }, Cluster::Own) => up::up(crds).await,
-            (Self::Up { crds }, Cluster::Foreign(_)) => {
-                up::prepare(&cluster.kubectl().await?, crds).await
-            }
+            (Self::Up { crds }, Cluster::Foreign(_)) => up::prepare(&cluster, crds).await,
             (Self::Down, Cluster::Own) => teardown::down().await,
             (Self::Down, Cluster::Foreign(path)) => {
                 println!(
@@ -94,12 +92,7 @@ impl Action {
                     "SKIPPED: what a node of our own needs, because KUBECONFIG is set ({})",
                     path.display()
                 );
-                cluster
-                    .kubectl()
-                    .await?
-                    .run(&["get", "--raw", "/readyz"])
-                    .await
-                    .context("the cluster does not answer")?;
+                cluster.kubectl().await?;
                 println!("the cluster answers");
                 Ok(())
             }
@@ -128,21 +121,34 @@ impl Cluster {
                 }
                 Ok(Kubectl::own())
             }
-            Self::Foreign(path) => Ok(Kubectl {
-                program: installed("kubectl")?,
-                kubeconfig: path.clone(),
-                cache: None,
-            }),
+            Self::Foreign(path) => {
+                let kubectl = Kubectl {
+                    program: installed("kubectl")?,
+                    kubeconfig: path.clone(),
+                    cache: None,
+                };
+                kubectl
+                    .run(&["get", "--raw", "/readyz"])
+                    .await
+                    .with_context(|| {
+                        format!(
+                            "the cluster of KUBECONFIG={} does not answer",
+                            path.display()
+                        )
+                    })?;
+                Ok(kubectl)
+            }
         }
     }
 
-    /// Whether our own cluster answers. Another one is taken as it is.
+    /// Whether our own cluster is complete and answers. Another one is taken as it is.
     async fn is_up(&self) -> bool {
         *self != Self::Own
-            || Kubectl::own()
-                .run(&["get", "--raw", "/readyz"])
-                .await
-                .is_ok()
+            || layout::complete_file().exists()
+                && Kubectl::own()
+                    .run(&["get", "--raw", "/readyz"])
+                    .await
+                    .is_ok()
     }
 
     async fn print_environment(&self) -> Result<()> {

@@ -1,6 +1,7 @@
 //! `cargo e2e cluster up`: builds what is missing, starts the node, and waits until it is ready.
 
 use std::{
+    env,
     fs::{self, DirBuilder, File},
     os::unix::fs::{DirBuilderExt, symlink},
     path::PathBuf,
@@ -17,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Cluster,
+    Cluster, LOADER,
     artifacts::{HELM, KUBERNETES, KUBERNETES_PROGRAMS, gateway_api},
     certificates, cgroups, config, doctor,
     kubectl::Kubectl,
@@ -99,6 +100,7 @@ pub(super) async fn up(crds: Crds) -> Result<()> {
             layout::logs().display()
         );
     }
+    fs::write(layout::complete_file(), "")?;
     println!(
         "\nThe cluster is up. KUBECONFIG={}\n  eval \"$(cargo e2e cluster env)\"   sets it, and PATH to kubectl and helm\n  cargo e2e cluster down            ends it",
         layout::kubeconfig("admin").display()
@@ -107,32 +109,36 @@ pub(super) async fn up(crds: Crds) -> Result<()> {
 }
 
 /// Prepares a cluster that `KUBECONFIG` names.
-pub(super) async fn prepare(kubectl: &Kubectl, crds: Crds) -> Result<()> {
+pub(super) async fn prepare(cluster: &Cluster, crds: Crds) -> Result<()> {
+    let kubectl = &cluster.kubectl().await?;
     println!(
         "KUBECONFIG is set: using the cluster of {}",
         kubectl.kubeconfig.display()
     );
     println!("SKIPPED: booting a node, because the cluster is there");
     println!("SKIPPED: the load-balancer allocator, because that is up to the cluster");
-    println!(
-        "SKIPPED: importing images, because that needs the nodes; `cargo e2e cluster load` says how"
-    );
-    kubectl
-        .run(&["get", "--raw", "/readyz"])
-        .await
-        .context("the cluster does not answer")?;
+    if env::var_os(LOADER).is_some() {
+        for image in images::bed().await? {
+            cluster.load(&image).await?;
+        }
+    } else {
+        println!(
+            "SKIPPED: importing images, because {LOADER} does not say how; `cargo e2e images bed` makes them"
+        );
+    }
     install(kubectl, crds, &Progress(Instant::now())).await
 }
 
 /// Installs the definitions of Gateway API.
 async fn install(kubectl: &Kubectl, crds: Crds, progress: &Progress) -> Result<()> {
-    let channel = match crds {
-        Crds::Experimental => "experimental",
-        Crds::Standard => "standard",
+    let (folder, version) = gateway_api().await?;
+    // The release's own folder is the standard channel.
+    let (channel, folder) = match crds {
+        Crds::Experimental => ("experimental", folder.join("experimental")),
+        Crds::Standard => ("standard", folder),
         Crds::None => return Ok(()),
     };
-    let (folder, version) = gateway_api().await?;
-    let objects = kubectl.apply_kustomization(&folder.join(channel)).await?;
+    let objects = kubectl.apply_kustomization(&folder).await?;
     kubectl
         .wait(&["crd", "--all"], "condition=Established", PATIENCE)
         .await?;
@@ -183,10 +189,7 @@ fn write_files(kubernetes: &PathBuf, helm: &PathBuf) -> Result<()> {
     }
     symlink(helm, layout::bin().join("helm"))?;
     // A copy: cargo may build another one while the node runs.
-    fs::copy(
-        std::env::current_exe()?,
-        layout::bin().join("portcullis-e2e"),
-    )?;
+    fs::copy(env::current_exe()?, layout::bin().join("portcullis-e2e"))?;
     certificates::issue(&layout::pki())?;
     config::write(&doctor::plugins().context("the CNI plugins were there a moment ago")?)?;
     cgroups::create()
