@@ -8,10 +8,15 @@
 )]
 
 pub mod finding;
+pub mod leader;
 pub mod manifests;
+pub mod metrics;
 pub mod resources;
+pub mod run;
 pub mod status;
 pub mod translate;
+pub mod watch;
+mod writer;
 
 pub use finding::{Finding, ObjectRef, Severity};
 pub use resources::{ObjectKey, Resources};

@@ -17,7 +17,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 use portcullis_crds::GatewayParameters;
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::finding::ObjectRef;
 
@@ -68,14 +68,19 @@ macro_rules! for_each_kind {
 impl Resources {
     /// Number of objects.
     pub fn len(&self) -> usize {
-        let mut number = 0;
+        self.counts().iter().map(|(_, number)| number).sum()
+    }
+
+    /// Number of objects of each kind.
+    pub fn counts(&self) -> Vec<(&'static str, usize)> {
+        let mut counts = Vec::new();
         macro_rules! count {
             ($kind:literal, $field:ident) => {
-                number += self.$field.len();
+                counts.push(($kind, self.$field.len()));
             };
         }
         for_each_kind!(count);
-        number
+        counts
     }
 
     /// Whether there is no object at all.
@@ -115,7 +120,8 @@ impl Resources {
 }
 
 /// Something that may hold keys: it is read as what it is, but never printed.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
 pub struct Redacted<T>(pub T);
 
 impl<T> Deref for Redacted<T> {

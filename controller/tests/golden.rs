@@ -10,7 +10,8 @@
 //! - `accepted`: the objects are taken as if from an API server, without a check against their schemas;
 //! - `cluster`: nothing is known of data planes, and no GatewayClass is implied;
 //! - `acknowledged`: as `cluster`, but data planes have acknowledged everything and wait for an address;
-//! - `address 192.0.2.1`: the proxy is bound to that address.
+//! - `address 192.0.2.1`: the proxy is bound to that address;
+//! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,8 @@ use portcullis_controller::{
     Finding, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
     status::{GatewayAddress, Observation, Observed, reason},
-    translate,
+    translate::{InstalledApi, translate},
+    watch::References,
 };
 use portcullis_routing::{GatewayKey, RoutingTable};
 use serde::Serialize;
@@ -97,6 +99,36 @@ fn order_of_documents_does_not_matter() {
         assert_eq!(forward.statuses, backward.statuses, "{}", path.display());
         assert_eq!(forward.findings, backward.findings, "{}", path.display());
     }
+}
+
+/// In a cluster only those Secrets and ConfigMaps are read that are known to be referred to.
+#[test]
+fn nothing_that_is_not_referred_to_is_looked_into() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let defaults = fs::read_to_string(root.join("_defaults.yaml")).unwrap();
+    let mut dropped = 0;
+    for path in cases(&root) {
+        let text = fs::read_to_string(&path).unwrap();
+        let input = text.split_once(MARKER).map_or(&*text, |(input, _)| input);
+        let mut words = words(input);
+        words.push("cluster");
+        let mut loaded = load(input, &words);
+        loaded.read_text("_defaults.yaml", &defaults);
+        let whole = run(&loaded.resources, &words);
+        let references = References::of(&loaded.resources, &Options::default().controller_name);
+        let before = loaded.resources.len();
+        loaded.resources.retain(|object| match &*object.kind {
+            "Secret" => references.secrets.contains(&object.key),
+            "ConfigMap" => references.config_maps.contains(&object.key),
+            _ => true,
+        });
+        dropped += before - loaded.resources.len();
+        let cut = run(&loaded.resources, &words);
+        assert_eq!(whole.tables, cut.tables, "{}", path.display());
+        assert_eq!(whole.statuses, cut.statuses, "{}", path.display());
+        assert_eq!(whole.findings, cut.findings, "{}", path.display());
+    }
+    assert!(dropped > 0, "no case has a Secret that nobody refers to");
 }
 
 #[test]
@@ -189,6 +221,12 @@ fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translat
                     value: value.into(),
                 }];
                 options.observed = Observed::Standalone { addresses };
+            }
+            ("installed", release) => {
+                options.installed = Some(InstalledApi {
+                    release: Some(release.into()),
+                    missing: ["ReferenceGrant"].into(),
+                });
             }
             other => panic!("unknown option {other:?}"),
         }

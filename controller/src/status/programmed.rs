@@ -1,6 +1,7 @@
 //! `Programmed` and the addresses of Gateways: what the data planes say, laid over what the translation wants.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -46,7 +47,7 @@ pub struct Observation {
 pub fn observe(
     statuses: &mut Statuses,
     resources: &Resources,
-    tables: &BTreeMap<GatewayKey, RoutingTable>,
+    tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
     observed: &Observed,
 ) {
     let nothing = Observation::default();
@@ -54,6 +55,7 @@ pub fn observe(
         let Some(table) = tables.get(&GatewayKey::of(&key.namespace, &key.name)) else {
             continue;
         };
+        let table = table.borrow();
         let requested = requested_addresses(resources, key);
         match observed {
             Observed::Standalone { addresses } => {

@@ -66,4 +66,6 @@ reasons! {
     UNSUPPORTED_PROTOCOL = "UnsupportedProtocol";
     /// A value that is not supported.
     UNSUPPORTED_VALUE = "UnsupportedValue";
+    /// `SupportedVersion` is False: the installed CRDs are of another version.
+    UNSUPPORTED_VERSION = "UnsupportedVersion";
 }

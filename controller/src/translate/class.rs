@@ -1,6 +1,6 @@
 //! GatewayClasses: which ones are ours, and the settings that their Gateways start from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
 use portcullis_crds::gateway_parameters::ProxyParameters;
@@ -52,6 +52,15 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "ReferenceGrant",
 ];
 
+/// What of the Gateway API, and of our own kinds, is installed in a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InstalledApi {
+    /// The release that the CRDs say they are of, such as `v1.7.0`.
+    pub release: Option<String>,
+    /// Kinds that we serve and that are not installed.
+    pub missing: BTreeSet<&'static str>,
+}
+
 /// A class of ours.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Class<'a> {
@@ -79,7 +88,11 @@ impl<'a> Classes<'a> {
                 continue;
             }
             let parameters = parameters(ctx, key, class);
-            statuses.insert(key.clone(), status(class, parameters.as_ref().err()));
+            let version = supported_version(ctx.options.installed.as_ref());
+            statuses.insert(
+                key.clone(),
+                status(class, parameters.as_ref().err(), version),
+            );
             let parameters = parameters.unwrap_or_else(|finding| {
                 ctx.report(finding);
                 None
@@ -122,7 +135,11 @@ fn parameters<'a>(
     )
 }
 
-fn status(class: &GatewayClass, broken: Option<&Finding>) -> GatewayClassStatus {
+fn status(
+    class: &GatewayClass,
+    broken: Option<&Finding>,
+    (supported, reason, message): (ConditionStatus, &'static str, String),
+) -> GatewayClassStatus {
     let mut conditions = ConditionSet::new(class.metadata.generation);
     match broken {
         None => conditions.set(
@@ -133,15 +150,67 @@ fn status(class: &GatewayClass, broken: Option<&Finding>) -> GatewayClassStatus 
         ),
         Some(finding) => conditions.set_finding(kind::ACCEPTED, ConditionStatus::False, finding),
     }
-    // Objects are read with the schemas of this release, wherever they come from.
-    conditions.set(
-        kind::SUPPORTED_VERSION,
-        ConditionStatus::True,
-        reason::SUPPORTED_VERSION,
-        format!("Gateway API {BUNDLE_VERSION}"),
-    );
+    conditions.set(kind::SUPPORTED_VERSION, supported, reason, message);
     GatewayClassStatus {
         conditions,
         supported_features: SUPPORTED_FEATURES.to_vec(),
+    }
+}
+
+/// Whether the release that is installed can be served: any of v1, since fields are only ever added there. Objects from
+/// files are read with the schemas of our own release.
+fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'static str, String) {
+    let Some(installed) = installed else {
+        let message = format!("Gateway API {BUNDLE_VERSION}");
+        return (ConditionStatus::True, reason::SUPPORTED_VERSION, message);
+    };
+    let release = installed.release.as_deref().unwrap_or("of unknown release");
+    let (status, reason, mut message) = if release.starts_with("v1.") {
+        let message = format!("Gateway API {release}");
+        (ConditionStatus::True, reason::SUPPORTED_VERSION, message)
+    } else {
+        let message = format!(
+            "The installed Gateway API is {release}; what it has in common with {BUNDLE_VERSION} is served. Install \
+             {BUNDLE_VERSION}"
+        );
+        (ConditionStatus::False, reason::UNSUPPORTED_VERSION, message)
+    };
+    if !installed.missing.is_empty() {
+        let missing: Vec<_> = installed.missing.iter().copied().collect();
+        message.push_str(". Not installed, so not served: ");
+        message.push_str(&missing.join(", "));
+    }
+    (status, reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_sorted_by_name_and_fit_into_a_status() {
+        assert!(SUPPORTED_FEATURES.is_sorted());
+        assert!(SUPPORTED_FEATURES.len() <= 64);
+    }
+
+    #[test]
+    fn what_is_installed_decides_over_the_version() {
+        let told = |release: Option<&str>, missing: &[&'static str]| {
+            let installed = InstalledApi {
+                release: release.map(Into::into),
+                missing: missing.iter().copied().collect(),
+            };
+            let (status, reason, message) = supported_version(Some(&installed));
+            (status == ConditionStatus::True, reason, message)
+        };
+        assert_eq!(
+            told(Some("v1.6.1"), &[]),
+            (true, "SupportedVersion", "Gateway API v1.6.1".into())
+        );
+        let (supported, reason, message) = told(Some("v0.8.1"), &[]);
+        assert!(!supported && reason == "UnsupportedVersion" && message.contains("v0.8.1"));
+        let (supported, _, message) = told(None, &["GatewayParameters", "HTTPRoute"]);
+        assert!(!supported, "{message}");
+        assert!(message.ends_with("Not installed, so not served: GatewayParameters, HTTPRoute"));
     }
 }

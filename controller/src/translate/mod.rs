@@ -17,7 +17,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use portcullis_routing::{GatewayKey, RoutingTable};
 
-pub use self::class::{BUNDLE_VERSION, SUPPORTED_FEATURES};
+pub use self::class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES};
 pub(crate) use self::{
     backend::Backends,
     grant::{GrantSubject, GrantTarget, Grants},
@@ -40,6 +40,8 @@ pub struct Options {
     /// A GatewayClass of this name is taken to exist and to be ours, unless there is an object of that name. For files:
     /// a Gateway then needs no GatewayClass beside it.
     pub implied_class: Option<String>,
+    /// What of the Gateway API is installed in the cluster; `None` for files, which are read as this release has them.
+    pub installed: Option<InstalledApi>,
     /// What is known of the running data planes.
     pub observed: Observed,
 }
@@ -49,6 +51,7 @@ impl Default for Options {
         Self {
             controller_name: CONTROLLER_NAME.into(),
             implied_class: None,
+            installed: None,
             observed: Observed::default(),
         }
     }

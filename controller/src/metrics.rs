@@ -1,0 +1,103 @@
+//! What the controller counts, for `/metrics`.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::resources::Resources;
+
+/// Bounds of the buckets for the time of a translation, in seconds.
+const TRANSLATION_BUCKETS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+
+/// The outcome of writing a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// It was written.
+    Written,
+    /// Somebody else was faster; it is tried again on what they wrote.
+    Conflict,
+    /// The API server refused it or could not be reached.
+    Failed,
+}
+
+/// The controller's metrics. Their number does not depend on the number of objects.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    watch_failures: IntCounterVec,
+    objects: IntGaugeVec,
+    translation: Histogram,
+    tables: IntGauge,
+    status_writes: IntCounterVec,
+    leader: IntGauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("portcullis_controller".into()), None)?;
+        let metrics = Self {
+            watch_failures: IntCounterVec::new(
+                Opts::new("watch_failures_total", "Failed lists, watches and reads"),
+                &["kind"],
+            )?,
+            objects: IntGaugeVec::new(Opts::new("objects", "Objects known"), &["kind"])?,
+            translation: Histogram::with_opts(
+                HistogramOpts::new("translation_seconds", "Time of a translation")
+                    .buckets(TRANSLATION_BUCKETS.to_vec()),
+            )?,
+            tables: IntGauge::new("tables", "Routing tables published")?,
+            status_writes: IntCounterVec::new(
+                Opts::new("status_writes_total", "Statuses written"),
+                &["kind", "result"],
+            )?,
+            leader: IntGauge::new("leader", "Whether this replica writes statuses")?,
+            registry,
+        };
+        let registry = &metrics.registry;
+        registry.register(Box::new(metrics.watch_failures.clone()))?;
+        registry.register(Box::new(metrics.objects.clone()))?;
+        registry.register(Box::new(metrics.translation.clone()))?;
+        registry.register(Box::new(metrics.tables.clone()))?;
+        registry.register(Box::new(metrics.status_writes.clone()))?;
+        registry.register(Box::new(metrics.leader.clone()))?;
+        Ok(metrics)
+    }
+
+    /// In the Prometheus text format.
+    pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    pub(crate) fn watch_failed(&self, kind: &str) {
+        self.watch_failures.with_label_values(&[kind]).inc();
+    }
+
+    pub(crate) fn translated(&self, resources: &Resources, tables: usize, time: Duration) {
+        for (kind, number) in resources.counts() {
+            self.objects
+                .with_label_values(&[kind])
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+        self.tables.set(i64::try_from(tables).unwrap_or(i64::MAX));
+        self.translation.observe(time.as_secs_f64());
+    }
+
+    pub(crate) fn wrote_status(&self, kind: &str, write: Write) {
+        let result = match write {
+            Write::Written => "written",
+            Write::Conflict => "conflict",
+            Write::Failed => "failed",
+        };
+        self.status_writes.with_label_values(&[kind, result]).inc();
+    }
+
+    pub(crate) fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+}

@@ -1,0 +1,247 @@
+//! The running controller: watches, translation, publication and statuses, each in a task of its own.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::Client;
+use portcullis_routing::{GatewayKey, RoutingTable};
+use tokio::{
+    sync::{oneshot, watch},
+    task::{JoinHandle, JoinSet},
+};
+
+use crate::{
+    leader::{Elector, LeaseOptions},
+    metrics::Metrics,
+    resources::Resources,
+    status::{Observed, Statuses, programmed},
+    translate::{Options, Translation, translate},
+    watch::{self as watches, ResourceStore, Snapshot},
+    writer::StatusWriter,
+};
+
+/// Changes that arrive within this time of the first one are translated together.
+const COALESCE: Duration = Duration::from_millis(5);
+
+/// The routing tables of all Gateways. One that has not changed is the same allocation as before.
+pub type Tables = Arc<BTreeMap<GatewayKey, Arc<RoutingTable>>>;
+
+/// How the controller is run.
+#[derive(Clone, Debug)]
+pub struct ControllerOptions {
+    /// GatewayClasses with this `controllerName` are ours.
+    pub controller_name: String,
+    /// The Lease that decides which replica writes statuses.
+    pub lease: LeaseOptions,
+}
+
+/// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
+#[derive(Debug)]
+pub struct Controller {
+    tasks: JoinSet<()>,
+    election: JoinHandle<()>,
+    stop_election: Option<oneshot::Sender<()>>,
+    store: Arc<ResourceStore>,
+    tables: watch::Receiver<Option<Tables>>,
+    leads: watch::Receiver<bool>,
+}
+
+impl Controller {
+    /// Starts it on the present runtime. `observed` is what is known of the data planes: which tables they have
+    /// acknowledged, and the addresses that they are reached at.
+    pub fn start(
+        client: &Client,
+        options: ControllerOptions,
+        observed: watch::Receiver<Observed>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
+        let mut tasks = JoinSet::new();
+        let store = watches::watch(client, &options.controller_name, metrics, &mut tasks);
+        let elector = Elector::new(client.clone(), options.lease);
+        let leads = elector.leads();
+        let (stop_election, stop) = oneshot::channel::<()>();
+        // The controller being dropped is no wish to give the Lease back in peace; its task is aborted then.
+        let election = tokio::spawn(elector.run(async move {
+            stop.await.ok();
+        }));
+        let (published, tables) = watch::channel(None);
+        let (stated, desired) = watch::channel(None);
+        tasks.spawn(
+            StatusWriter {
+                client: client.clone(),
+                controller_name: options.controller_name.clone(),
+                store: Arc::clone(&store),
+                desired,
+                leads: leads.clone(),
+                metrics: Arc::clone(metrics),
+            }
+            .run(),
+        );
+        let reconciler = Reconciler {
+            controller_name: options.controller_name,
+            store: Arc::clone(&store),
+            observed,
+            published,
+            stated,
+            metrics: Arc::clone(metrics),
+        };
+        tasks.spawn(reconciler.run());
+        Self {
+            tasks,
+            election,
+            stop_election: Some(stop_election),
+            store,
+            tables,
+            leads,
+        }
+    }
+
+    /// The routing tables, as they change. `None` until everything in the cluster is known.
+    pub fn tables(&self) -> watch::Receiver<Option<Tables>> {
+        self.tables.clone()
+    }
+
+    /// Whether this replica writes statuses, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
+    }
+
+    /// What is known of the cluster.
+    pub fn store(&self) -> Arc<ResourceStore> {
+        Arc::clone(&self.store)
+    }
+
+    /// Returns when a part of it has failed, which is a bug.
+    pub async fn failed(&mut self) {
+        self.tasks.join_next().await;
+    }
+
+    /// Stops in peace: nothing is written any more, and the Lease is given back.
+    pub async fn shutdown(mut self) {
+        self.tasks.shutdown().await;
+        if let Some(stop) = self.stop_election.take()
+            && stop.send(()).is_ok()
+        {
+            (&mut self.election).await.ok();
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.election.abort();
+    }
+}
+
+/// Makes tables and statuses of what is known, whenever that changes.
+struct Reconciler {
+    controller_name: String,
+    store: Arc<ResourceStore>,
+    observed: watch::Receiver<Observed>,
+    published: watch::Sender<Option<Tables>>,
+    stated: watch::Sender<Option<Arc<Statuses>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// What the last translation gave.
+struct Pass {
+    resources: Resources,
+    statuses: Statuses,
+    tables: Tables,
+}
+
+impl Reconciler {
+    async fn run(mut self) {
+        let mut pass = None;
+        loop {
+            tokio::select! {
+                () = self.store.changed() => {
+                    tokio::time::sleep(COALESCE).await;
+                    // What is not known in full says nothing: a route that has not been listed yet is not a deleted one.
+                    let Some(snapshot) = self.store.snapshot() else {
+                        continue;
+                    };
+                    match self.translate(snapshot).await {
+                        Some(translated) => pass = Some(translated),
+                        None => return,
+                    }
+                }
+                Ok(()) = self.observed.changed() => {}
+            }
+            if let Some(pass) = &mut pass {
+                self.publish(pass);
+            }
+        }
+    }
+
+    /// Translates on a thread where it holds nobody up. `None` if that has failed.
+    async fn translate(&self, snapshot: Snapshot) -> Option<Pass> {
+        let options = Options {
+            controller_name: self.controller_name.clone(),
+            installed: Some(snapshot.installed),
+            ..Options::default()
+        };
+        let start = Instant::now();
+        let translating = tokio::task::spawn_blocking(move || {
+            let translation = translate(&snapshot.resources, &options);
+            (snapshot.resources, translation)
+        });
+        let (resources, translation) = translating.await.ok()?;
+        let Translation {
+            tables, statuses, ..
+        } = translation;
+        self.metrics
+            .translated(&resources, tables.len(), start.elapsed());
+        let before = self.published.borrow().clone();
+        Some(Pass {
+            resources,
+            statuses,
+            tables: shared(tables, before.as_ref()),
+        })
+    }
+
+    /// Tables first: a status never speaks of a table that nobody can have yet.
+    fn publish(&mut self, pass: &mut Pass) {
+        self.published.send_if_modified(|published| {
+            let before = published.replace(Arc::clone(&pass.tables));
+            before.is_none_or(|before| !Arc::ptr_eq(&before, &pass.tables))
+        });
+        let observed = self.observed.borrow_and_update();
+        programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
+        self.stated.send_if_modified(|stated| {
+            let changed = stated.as_deref() != Some(&pass.statuses);
+            if changed {
+                *stated = Some(Arc::new(pass.statuses.clone()));
+            }
+            changed
+        });
+    }
+}
+
+/// The tables, what is as it was before in the same allocation.
+fn shared(tables: BTreeMap<GatewayKey, RoutingTable>, before: Option<&Tables>) -> Tables {
+    let same = |key: &GatewayKey, table: &RoutingTable| {
+        let before = before?.get(key)?;
+        (before.version == table.version).then(|| Arc::clone(before))
+    };
+    let tables: BTreeMap<_, _> = tables
+        .into_iter()
+        .map(|(key, table)| {
+            let table = same(&key, &table).unwrap_or_else(|| Arc::new(table));
+            (key, table)
+        })
+        .collect();
+    let unchanged = |before: &&Tables| {
+        before.len() == tables.len()
+            && before
+                .iter()
+                .all(|(key, before)| tables.get(key).is_some_and(|it| Arc::ptr_eq(it, before)))
+    };
+    match before.filter(unchanged) {
+        Some(before) => Arc::clone(before),
+        None => Arc::new(tables),
+    }
+}

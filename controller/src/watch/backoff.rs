@@ -1,0 +1,78 @@
+//! How long to wait after a failure: longer each time, and never in step with other replicas.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+/// The first wait is between this and twice as long.
+const FIRST: Duration = Duration::from_millis(100);
+/// No wait is longer than about this.
+const LONGEST: Duration = Duration::from_secs(30);
+/// After so long without a failure the next one counts as the first.
+const FORGIVEN: Duration = Duration::from_mins(2);
+
+/// Waits after failures in a row.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    waits: ExponentialBackoff,
+    failed: Option<Instant>,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            waits: waits(),
+            failed: None,
+        }
+    }
+}
+
+impl Backoff {
+    /// How long to wait after a failure now.
+    pub(crate) fn wait(&mut self) -> Duration {
+        if self
+            .failed
+            .is_some_and(|failed| failed.elapsed() > FORGIVEN)
+        {
+            self.reset();
+        }
+        self.failed = Some(Instant::now());
+        self.waits.next().unwrap_or(LONGEST)
+    }
+
+    /// It works again.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(FIRST)
+        .with_max_delay(LONGEST)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_grow_to_a_bound_and_begin_anew_once_it_works() {
+        let mut backoff = Backoff::default();
+        let first = backoff.wait();
+        assert!(first >= FIRST && first < 3 * FIRST, "{first:?}");
+        let later = (0..20).map(|_| backoff.wait()).last().unwrap();
+        assert!(later >= LONGEST && later < 3 * LONGEST, "{later:?}");
+        backoff.reset();
+        assert!(backoff.wait() < 3 * FIRST);
+        for _ in 0..5 {
+            backoff.wait();
+        }
+        tokio::time::advance(FORGIVEN + Duration::from_secs(1)).await;
+        assert!(backoff.wait() < 3 * FIRST);
+    }
+}

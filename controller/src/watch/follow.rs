@@ -1,0 +1,96 @@
+//! One watch that never ends: pages, bookmarks, expiry and failures are its business; what it hears goes to a sink.
+
+use std::{collections::BTreeMap, fmt};
+
+use futures::{StreamExt, pin_mut};
+use kube::{
+    Api, Resource,
+    runtime::watcher::{self, Event, watcher},
+};
+use serde::de::DeserializeOwned;
+
+use super::backoff::Backoff;
+use crate::{metrics::Metrics, resources::ObjectKey};
+
+/// Where a watch puts what it hears.
+pub(super) trait Sink<T> {
+    /// Everything there is.
+    fn replace(&self, all: BTreeMap<ObjectKey, T>);
+    /// Something new or changed.
+    fn apply(&self, key: ObjectKey, object: T);
+    /// Something gone.
+    fn delete(&self, key: &ObjectKey);
+}
+
+/// Why a watch has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The API server says that there is no such resource.
+    NotFound,
+    /// What was heard last is too long ago: everything has to be listed again.
+    Expired,
+}
+
+/// Watches everything of one kind. Failures are told and tried again after a while; until then the sink keeps what it has.
+pub(super) async fn follow<T>(
+    api: Api<T>,
+    kind: &'static str,
+    sink: &impl Sink<T>,
+    metrics: &Metrics,
+    backoff: &mut Backoff,
+) -> Ended
+where
+    T: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    let stream = watcher(api, watcher::Config::default());
+    pin_mut!(stream);
+    let mut listed = BTreeMap::new();
+    loop {
+        match stream.next().await {
+            Some(Ok(Event::Init)) => listed.clear(),
+            Some(Ok(Event::InitApply(object))) => {
+                listed.insert(ObjectKey::of(&object), object);
+            }
+            Some(Ok(Event::InitDone)) => {
+                backoff.reset();
+                sink.replace(std::mem::take(&mut listed));
+            }
+            Some(Ok(Event::Apply(object))) => {
+                backoff.reset();
+                sink.apply(ObjectKey::of(&object), object);
+            }
+            Some(Ok(Event::Delete(object))) => sink.delete(&ObjectKey::of(&object)),
+            Some(Err(error)) => {
+                metrics.watch_failed(kind);
+                match (status_code(&error), &error) {
+                    (Some(404), _) => return Ended::NotFound,
+                    // The watcher lists again by itself.
+                    (Some(410), watcher::Error::WatchError(_)) => {
+                        tracing::debug!(kind, "a watch has expired; listing again");
+                        continue;
+                    }
+                    // It would try the same again for ever.
+                    (Some(410), watcher::Error::WatchStartFailed(_)) => return Ended::Expired,
+                    _ => {}
+                }
+                let wait = backoff.wait();
+                tracing::warn!(kind, %error, ?wait, "cannot watch; what is known stays in force");
+                tokio::time::sleep(wait).await;
+            }
+            None => return Ended::Expired,
+        }
+    }
+}
+
+/// The HTTP status that the API server answered with.
+fn status_code(error: &watcher::Error) -> Option<u16> {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error) | WatchStartFailed(error) | WatchFailed(error) => match error {
+            kube::Error::Api(status) => Some(status.code),
+            _ => None,
+        },
+        WatchError(status) => Some(status.code),
+        watcher::Error::NoResourceVersion => None,
+    }
+}

@@ -1,0 +1,143 @@
+//! The kinds that are watched, one line each.
+
+use std::{borrow::Cow, fmt};
+
+use gateway_api::apis::experimental::{
+    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+    referencegrants::ReferenceGrant,
+};
+use k8s_openapi::api::{
+    core::v1::{ConfigMap, Namespace, Secret, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Resource,
+    core::{NamespaceResourceScope, ObjectMeta},
+};
+use portcullis_crds::GatewayParameters;
+use serde::de::DeserializeOwned;
+
+use super::Watches;
+use crate::resources::{Objects, Redacted, Resources};
+
+/// A kind that is watched.
+pub(super) trait Kind:
+    Resource<DynamicType = ()>
+    + Clone
+    + fmt::Debug
+    + DeserializeOwned
+    + PartialEq
+    + Send
+    + Sync
+    + 'static
+{
+    /// Its name.
+    const NAME: &'static str;
+    /// Whether its status is ours to write.
+    const HAS_STATUS: bool;
+
+    /// Where its objects are kept.
+    fn objects(resources: &mut Resources) -> &mut Objects<Self>;
+}
+
+/// A kind whose objects are read only if another object refers to them.
+pub(super) trait Referenced: Kind + Resource<Scope = NamespaceResourceScope> {}
+
+impl<K: Resource> Resource for Redacted<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
+    }
+
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
+    }
+
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
+    }
+
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.0.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.0.meta_mut()
+    }
+}
+
+/// How a kind is watched.
+macro_rules! watch {
+    ($watches:ident, $type:ty, built_in) => {
+        $watches.built_in::<$type>()
+    };
+    ($watches:ident, $type:ty, custom) => {
+        $watches.custom::<$type>()
+    };
+    ($watches:ident, $type:ty, custom_with_status) => {
+        $watches.custom::<$type>()
+    };
+    ($watches:ident, $type:ty, by_reference) => {
+        $watches.by_reference::<$type>()
+    };
+}
+
+macro_rules! has_status {
+    (custom_with_status) => {
+        true
+    };
+    ($how:ident) => {
+        false
+    };
+}
+
+macro_rules! referenced {
+    ($type:ty, by_reference) => {
+        impl Referenced for $type {}
+    };
+    ($type:ty, $how:ident) => {};
+}
+
+macro_rules! kinds {
+    ($($name:literal: $type:ty => $field:ident, $how:ident;)*) => {
+        $(
+            impl Kind for $type {
+                const NAME: &'static str = $name;
+                const HAS_STATUS: bool = has_status!($how);
+
+                fn objects(resources: &mut Resources) -> &mut Objects<Self> {
+                    &mut resources.$field
+                }
+            }
+
+            referenced!($type, $how);
+        )*
+
+        /// The names of all kinds.
+        pub(super) const NAMES: &[&str] = &[$($name),*];
+
+        /// Watches all kinds.
+        pub(super) fn watch_all(watches: &mut Watches) {
+            $(watch!(watches, $type, $how);)*
+        }
+    };
+}
+
+kinds! {
+    "GatewayClass": GatewayClass => gateway_classes, custom_with_status;
+    "Gateway": Gateway => gateways, custom_with_status;
+    "HTTPRoute": HttpRoute => http_routes, custom_with_status;
+    "ReferenceGrant": ReferenceGrant => reference_grants, custom;
+    "GatewayParameters": GatewayParameters => gateway_parameters, custom;
+    "Namespace": Namespace => namespaces, built_in;
+    "Service": Service => services, built_in;
+    "EndpointSlice": EndpointSlice => endpoint_slices, built_in;
+    "Secret": Redacted<Secret> => secrets, by_reference;
+    "ConfigMap": ConfigMap => config_maps, by_reference;
+}

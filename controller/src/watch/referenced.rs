@@ -1,0 +1,229 @@
+//! Secrets and ConfigMaps: only those that an object of ours names are read; of the others nothing but the version is
+//! known.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gateway_api::apis::experimental::gateways::Gateway;
+
+use super::object::Version;
+use crate::resources::{ObjectKey, Resources};
+
+/// The objects that a translation may look into.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct References {
+    /// Secrets, by the certificateRefs of our Gateways.
+    pub secrets: BTreeSet<ObjectKey>,
+    /// ConfigMaps. No object refers to one yet.
+    pub config_maps: BTreeSet<ObjectKey>,
+}
+
+impl References {
+    /// What the Gateways of `controller_name` refer to, whether or not a ReferenceGrant permits it.
+    pub fn of(resources: &Resources, controller_name: &str) -> Self {
+        let mut references = Self::default();
+        for (key, gateway) in &resources.gateways {
+            let class = ObjectKey::cluster(gateway.spec.gateway_class_name.as_str());
+            let class = resources.gateway_classes.get(&class);
+            if class.is_some_and(|class| class.spec.controller_name == controller_name) {
+                references.secrets.extend(certificates(key, gateway));
+            }
+        }
+        references
+    }
+}
+
+fn certificates<'a>(
+    key: &'a ObjectKey,
+    gateway: &'a Gateway,
+) -> impl Iterator<Item = ObjectKey> + 'a {
+    let listeners = gateway.spec.listeners.iter();
+    let references = listeners
+        .filter_map(|listener| listener.tls.as_ref()?.certificate_refs.as_ref())
+        .flatten();
+    references
+        .filter(|reference| {
+            reference
+                .kind
+                .as_deref()
+                .is_none_or(|kind| kind == "Secret")
+        })
+        .map(|reference| {
+            let namespace = reference.namespace.as_ref().unwrap_or(&key.namespace);
+            ObjectKey::new(namespace, &reference.name)
+        })
+}
+
+/// How far the objects of one kind are read.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    /// Every object there is.
+    versions: BTreeMap<ObjectKey, Version>,
+    /// Those that are referred to.
+    wanted: BTreeSet<ObjectKey>,
+    /// The version that was read last.
+    read: BTreeMap<ObjectKey, Version>,
+    /// Those whose last reading failed.
+    failed: BTreeSet<ObjectKey>,
+    /// Those that are being read.
+    reading: BTreeSet<ObjectKey>,
+}
+
+impl Contents {
+    /// Every object there is, as a list said. Returns those that are gone.
+    pub(super) fn replace(&mut self, versions: BTreeMap<ObjectKey, Version>) -> Vec<ObjectKey> {
+        self.versions = versions;
+        let gone = self
+            .read
+            .keys()
+            .filter(|key| !self.versions.contains_key(key));
+        let gone: Vec<_> = gone.cloned().collect();
+        for key in &gone {
+            self.forget(key);
+        }
+        gone
+    }
+
+    /// An object that is new or has changed.
+    pub(super) fn exists(&mut self, key: ObjectKey, version: Version) {
+        self.versions.insert(key, version);
+    }
+
+    /// An object is gone.
+    pub(super) fn gone(&mut self, key: &ObjectKey) {
+        self.versions.remove(key);
+        self.forget(key);
+    }
+
+    /// From now on these are wanted. Returns those that are not any more.
+    pub(super) fn want(&mut self, wanted: &BTreeSet<ObjectKey>) -> Vec<ObjectKey> {
+        if self.wanted == *wanted {
+            return Vec::new();
+        }
+        self.wanted.clone_from(wanted);
+        let unwanted = self.read.keys().filter(|key| !wanted.contains(key));
+        let unwanted: Vec<_> = unwanted.cloned().collect();
+        for key in &unwanted {
+            self.forget(key);
+        }
+        unwanted
+    }
+
+    fn forget(&mut self, key: &ObjectKey) {
+        self.read.remove(key);
+        self.failed.remove(key);
+    }
+
+    /// Wanted objects whose present version is not read.
+    fn unread(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.wanted.iter().filter(|key| {
+            let there = self.versions.get(key);
+            there.is_some_and(|version| self.read.get(key).is_none_or(|read| read < version))
+        })
+    }
+
+    /// Whether everything that is wanted has been read or has failed to be.
+    pub(super) fn settled(&self) -> bool {
+        self.unread().all(|key| self.failed.contains(key))
+    }
+
+    /// Takes the objects that have to be read now.
+    pub(super) fn take_unread(&mut self) -> Vec<ObjectKey> {
+        let due = self.unread().filter(|key| !self.reading.contains(key));
+        let due: Vec<_> = due.cloned().collect();
+        self.reading.extend(due.iter().cloned());
+        due
+    }
+
+    /// An object was read at this version; `None` if it is not there any more. Returns whether it is still wanted.
+    pub(super) fn read(&mut self, key: &ObjectKey, version: Option<Version>) -> bool {
+        self.reading.remove(key);
+        self.failed.remove(key);
+        let listed = self.versions.get(key).copied();
+        let wanted = self.wanted.contains(key) && listed.is_some();
+        if let (true, Some(version)) = (wanted, version.or(listed)) {
+            self.read.insert(key.clone(), version);
+        }
+        wanted
+    }
+
+    /// An object could not be read; what was read of it before stays. Returns whether to try again.
+    pub(super) fn failed(&mut self, key: &ObjectKey) -> bool {
+        let again = self.unread().any(|unread| unread == key);
+        if again {
+            self.failed.insert(key.clone());
+        } else {
+            self.reading.remove(key);
+        }
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::api::ObjectMeta;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new("apps", name)
+    }
+
+    fn version(number: u64) -> Version {
+        Version::of(&ObjectMeta {
+            resource_version: Some(number.to_string()),
+            ..ObjectMeta::default()
+        })
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_read_and_again_when_it_changes() {
+        let mut contents = Contents::default();
+        contents.replace([(key("a"), version(1)), (key("b"), version(2))].into());
+        assert!(contents.settled());
+        contents.want(&[key("a"), key("missing")].into());
+        assert!(!contents.settled());
+        assert_eq!(contents.take_unread(), [key("a")]);
+        assert!(contents.take_unread().is_empty(), "once is enough");
+        assert!(contents.read(&key("a"), Some(version(1))));
+        assert!(contents.settled());
+
+        contents.exists(key("a"), version(3));
+        assert!(!contents.settled());
+        assert_eq!(contents.take_unread(), [key("a")]);
+        // What is read may be newer than what was heard of.
+        assert!(contents.read(&key("a"), Some(version(5))));
+        contents.exists(key("a"), version(5));
+        assert!(contents.settled() && contents.take_unread().is_empty());
+    }
+
+    #[test]
+    fn a_failure_holds_nothing_up_and_is_tried_again_while_it_is_wanted() {
+        let mut contents = Contents::default();
+        contents.replace([(key("a"), version(1))].into());
+        contents.want(&[key("a")].into());
+        assert_eq!(contents.take_unread(), [key("a")]);
+        assert!(contents.failed(&key("a")));
+        assert!(contents.settled());
+        assert!(
+            contents.take_unread().is_empty(),
+            "whoever failed tries again"
+        );
+        contents.want(&BTreeSet::new());
+        assert!(!contents.failed(&key("a")));
+    }
+
+    #[test]
+    fn what_is_gone_or_not_wanted_any_more_is_dropped() {
+        let mut contents = Contents::default();
+        contents.replace([(key("a"), version(1)), (key("b"), version(1))].into());
+        contents.want(&[key("a"), key("b")].into());
+        for key in contents.take_unread() {
+            contents.read(&key, Some(version(1)));
+        }
+        assert_eq!(contents.want(&[key("b")].into()), [key("a")]);
+        assert_eq!(
+            contents.replace([(key("a"), version(1))].into()),
+            [key("b")]
+        );
+        assert!(contents.settled());
+    }
+}

@@ -1,0 +1,329 @@
+//! Everything that is known of the cluster: one consistent snapshot at a time, and only once all of it is known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    kind::{Kind, Referenced},
+    object::{Version, Watched},
+    referenced::{Contents, References},
+};
+use crate::{
+    resources::{ObjectKey, Redacted, Resources},
+    translate::InstalledApi,
+};
+
+/// An object with a status of the Gateway API.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StatusTarget {
+    /// Kind, such as `HTTPRoute`.
+    pub(crate) kind: &'static str,
+    /// Namespace and name.
+    pub(crate) key: ObjectKey,
+}
+
+/// The status that an object has at the API server.
+#[derive(Clone, Debug)]
+pub(crate) struct SeenStatus {
+    /// The object's version.
+    pub(crate) version: Version,
+    /// JSON.
+    pub(crate) status: Arc<str>,
+}
+
+/// Everything that a translation reads, at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The objects.
+    pub resources: Resources,
+    /// What of the Gateway API is installed.
+    pub installed: InstalledApi,
+}
+
+/// The objects of the cluster, kept up to date by watches.
+#[derive(Debug)]
+pub struct ResourceStore {
+    controller_name: String,
+    state: Mutex<State>,
+    /// Something that a translation reads has changed.
+    changed: Notify,
+    /// The status of some object has changed.
+    statuses_changed: Notify,
+    /// There are objects to be read by reference.
+    unread: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    resources: Resources,
+    installed: InstalledApi,
+    /// Kinds, and whether they are known by now.
+    kinds: BTreeMap<&'static str, bool>,
+    contents: BTreeMap<&'static str, Contents>,
+    statuses: BTreeMap<StatusTarget, SeenStatus>,
+    /// Statuses that have changed since the writer last asked.
+    touched: BTreeSet<StatusTarget>,
+}
+
+impl ResourceStore {
+    /// A store that waits for all of these kinds.
+    pub(super) fn new(controller_name: String, kinds: impl Iterator<Item = &'static str>) -> Self {
+        let state = State {
+            kinds: kinds.map(|kind| (kind, false)).collect(),
+            ..State::default()
+        };
+        Self {
+            controller_name,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            statuses_changed: Notify::new(),
+            unread: watch::channel(()).0,
+        }
+    }
+
+    /// Waits until something that a translation reads has changed since the last call. For one caller.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// A consistent snapshot; `None` while a kind has not been listed yet, or a Secret that is referred to has not been
+    /// read yet.
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let mut state = self.lock();
+        if !state.kinds.values().all(|known| *known) {
+            return None;
+        }
+        let references = References::of(&state.resources, &self.controller_name);
+        state.want::<Redacted<Secret>>(&references.secrets);
+        state.want::<ConfigMap>(&references.config_maps);
+        if !state.contents.values().all(Contents::settled) {
+            self.unread.send_replace(());
+            return None;
+        }
+        Some(Snapshot {
+            resources: state.resources.clone(),
+            installed: state.installed.clone(),
+        })
+    }
+
+    /// The kinds that have not been listed yet.
+    pub fn unknown_kinds(&self) -> Vec<&'static str> {
+        let state = self.lock();
+        let unknown = state.kinds.iter().filter(|(_, known)| !**known);
+        unknown.map(|(kind, _)| *kind).collect()
+    }
+
+    /// Waits until the status of some object has changed since the last call. For one caller.
+    pub(crate) async fn statuses_changed(&self) {
+        self.statuses_changed.notified().await;
+    }
+
+    /// The statuses that have changed since the last call.
+    pub(crate) fn take_touched(&self) -> BTreeSet<StatusTarget> {
+        mem::take(&mut self.lock().touched)
+    }
+
+    /// Every object with a status.
+    pub(crate) fn status_targets(&self) -> Vec<StatusTarget> {
+        self.lock().statuses.keys().cloned().collect()
+    }
+
+    /// The status of an object, as far as it is known.
+    pub(crate) fn status(&self, target: &StatusTarget) -> Option<SeenStatus> {
+        self.lock().statuses.get(target).cloned()
+    }
+
+    /// An object's status as a write or a read gave it: sooner than the watch does.
+    pub(crate) fn record_status(&self, target: &StatusTarget, seen: SeenStatus) {
+        if let Some(status) = self.lock().statuses.get_mut(target)
+            && status.version < seen.version
+        {
+            *status = seen;
+        }
+    }
+
+    /// What of the Gateway API is installed.
+    pub(super) fn set_installed(&self, installed: InstalledApi) {
+        let mut state = self.lock();
+        if state.installed != installed {
+            state.installed = installed;
+            self.changed.notify_one();
+        }
+    }
+
+    /// A kind whose CRD is not installed: it has no objects, and that is known.
+    pub(super) fn not_installed<K: Kind>(&self) {
+        self.replace::<K>(BTreeMap::new());
+    }
+
+    /// All objects of a kind, as a list gave them.
+    pub(super) fn replace<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>) {
+        let mut state = self.lock();
+        let gone = |key: &ObjectKey| !objects.contains_key(key);
+        let gone: Vec<_> = K::objects(&mut state.resources)
+            .keys()
+            .filter(|key| gone(key))
+            .cloned()
+            .collect();
+        for key in &gone {
+            self.remove::<K>(&mut state, key);
+        }
+        for (key, object) in objects {
+            self.put(&mut state, key, object);
+        }
+        self.known(&mut state, K::NAME);
+    }
+
+    /// An object that is new or has changed.
+    pub(super) fn apply<K: Kind>(&self, key: ObjectKey, object: Watched<K>) {
+        self.put(&mut self.lock(), key, object);
+    }
+
+    /// An object that is gone.
+    pub(super) fn delete<K: Kind>(&self, key: &ObjectKey) {
+        self.remove::<K>(&mut self.lock(), key);
+    }
+
+    /// Every object of a kind that is read by reference.
+    pub(super) fn replace_versions<K: Referenced>(&self, versions: BTreeMap<ObjectKey, Version>) {
+        let mut state = self.lock();
+        for key in state.contents::<K>().replace(versions) {
+            K::objects(&mut state.resources).remove(&key);
+        }
+        self.known(&mut state, K::NAME);
+        self.changed.notify_one();
+        self.unread.send_replace(());
+    }
+
+    /// An object of such a kind that is new or has changed.
+    pub(super) fn apply_version<K: Referenced>(&self, key: ObjectKey, version: Version) {
+        let mut state = self.lock();
+        state.contents::<K>().exists(key, version);
+        if !state.contents::<K>().settled() {
+            self.unread.send_replace(());
+        }
+    }
+
+    /// An object of such a kind that is gone.
+    pub(super) fn delete_version<K: Referenced>(&self, key: &ObjectKey) {
+        let mut state = self.lock();
+        state.contents::<K>().gone(key);
+        if K::objects(&mut state.resources).remove(key).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Changes whenever there may be objects to read.
+    pub(super) fn unread(&self) -> watch::Receiver<()> {
+        self.unread.subscribe()
+    }
+
+    /// Takes the objects of such a kind that have to be read now.
+    pub(super) fn take_unread<K: Referenced>(&self) -> Vec<ObjectKey> {
+        self.lock().contents::<K>().take_unread()
+    }
+
+    /// An object of such a kind was read; `None` if it is not there any more.
+    pub(super) fn read<K: Referenced>(&self, key: &ObjectKey, object: Option<Watched<K>>) {
+        let mut state = self.lock();
+        let version = object.as_ref().map(Watched::version);
+        if state.contents::<K>().read(key, version) {
+            match object {
+                Some(object) => self.put(&mut state, key.clone(), object),
+                None => drop(K::objects(&mut state.resources).remove(key)),
+            }
+        }
+        self.changed.notify_one();
+    }
+
+    /// An object of such a kind could not be read. Returns whether to try again.
+    pub(super) fn unreadable<K: Referenced>(&self, key: &ObjectKey) -> bool {
+        let again = self.lock().contents::<K>().failed(key);
+        self.changed.notify_one();
+        again
+    }
+
+    fn known(&self, state: &mut State, kind: &'static str) {
+        if !mem::replace(state.kinds.entry(kind).or_default(), true) {
+            self.changed.notify_one();
+        }
+    }
+
+    fn put<K: Kind>(&self, state: &mut State, key: ObjectKey, watched: Watched<K>) {
+        if K::HAS_STATUS {
+            self.see(state, K::NAME, &key, &watched);
+        }
+        let objects = K::objects(&mut state.resources);
+        match watched.object {
+            Ok(object) => {
+                if objects.get(&key) != Some(&object) {
+                    objects.insert(key, object);
+                    self.changed.notify_one();
+                }
+            }
+            // What it was before stays in force.
+            Err(error) => {
+                tracing::warn!(kind = K::NAME, object = %key, %error, "an object cannot be read");
+            }
+        }
+    }
+
+    fn remove<K: Kind>(&self, state: &mut State, key: &ObjectKey) {
+        let target = StatusTarget {
+            kind: K::NAME,
+            key: key.clone(),
+        };
+        state.statuses.remove(&target);
+        if K::objects(&mut state.resources).remove(key).is_some() {
+            self.changed.notify_one();
+        }
+    }
+
+    fn see<K: Kind>(
+        &self,
+        state: &mut State,
+        kind: &'static str,
+        key: &ObjectKey,
+        watched: &Watched<K>,
+    ) {
+        let target = StatusTarget {
+            kind,
+            key: key.clone(),
+        };
+        let version = watched.version();
+        let known = state.statuses.get(&target);
+        // The answer to a write is known before the watch tells of it.
+        if known.is_some_and(|known| known.version >= version) {
+            return;
+        }
+        let seen = SeenStatus {
+            version,
+            status: Arc::clone(&watched.status),
+        };
+        state.statuses.insert(target.clone(), seen);
+        state.touched.insert(target);
+        self.statuses_changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn contents<K: Referenced>(&mut self) -> &mut Contents {
+        self.contents.entry(K::NAME).or_default()
+    }
+
+    fn want<K: Referenced>(&mut self, wanted: &BTreeSet<ObjectKey>) {
+        for key in self.contents::<K>().want(wanted) {
+            K::objects(&mut self.resources).remove(&key);
+        }
+    }
+}

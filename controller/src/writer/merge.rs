@@ -1,0 +1,366 @@
+//! What an object's status becomes: our own entries and conditions as they should be, everybody else's as they are.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    resources::ObjectKey,
+    status::{
+        Condition, ConditionSet, GatewayClassStatus, GatewayStatus, ListenerStatus, RouteStatus,
+        condition::kind,
+    },
+    translate::GATEWAY_GROUP,
+};
+
+/// The most parents that a route's status may name (`maxItems` of the CRDs).
+const MAX_PARENTS: usize = 32;
+
+/// Conditions of ours that go when they are not stated any more.
+const OURS: &[&str] = &[
+    kind::ACCEPTED,
+    kind::CONFLICTED,
+    kind::OVERLAPPING_TLS_CONFIG,
+    kind::PARTIALLY_INVALID,
+    kind::PROGRAMMED,
+    kind::RESOLVED_REFS,
+    kind::SUPPORTED_VERSION,
+];
+
+/// What an object's status should say.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Desired<'a> {
+    /// Of a GatewayClass of ours.
+    GatewayClass(&'a GatewayClassStatus),
+    /// Of a Gateway of ours.
+    Gateway(&'a GatewayStatus),
+    /// Of a route; `None` if it has no parent of ours.
+    Route(Option<&'a RouteStatus>),
+}
+
+/// Who writes, what, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merge<'a> {
+    /// The name that our entries in the status of a route carry.
+    pub(super) controller_name: &'a str,
+    /// The object.
+    pub(super) key: &'a ObjectKey,
+    /// RFC 3339.
+    pub(super) now: &'a str,
+}
+
+impl Merge<'_> {
+    /// The fields of the status that have to change, each with its new value; `None` if there are none.
+    pub(super) fn changes(&self, current: &Value, desired: Desired<'_>) -> Option<Value> {
+        let mut fields = Map::new();
+        match desired {
+            Desired::GatewayClass(status) => {
+                let names = status.supported_features.iter();
+                let features: Vec<_> = names.map(|name| json!({ "name": name })).collect();
+                fields.insert(
+                    "conditions".into(),
+                    self.conditions(current, &status.conditions),
+                );
+                fields.insert("supportedFeatures".into(), features.into());
+            }
+            Desired::Gateway(status) => {
+                fields.insert("addresses".into(), to_json(&status.addresses));
+                fields.insert(
+                    "conditions".into(),
+                    self.conditions(current, &status.conditions),
+                );
+                fields.insert("listeners".into(), self.listeners(current, status));
+            }
+            Desired::Route(status) => {
+                fields.insert("parents".into(), self.parents(current, status));
+            }
+        }
+        fields.retain(|name, value| match current.get(name) {
+            Some(current) => current != value,
+            // A list that is not there yet need not be made to hold nothing.
+            None => value.as_array().is_none_or(|list| !list.is_empty()),
+        });
+        (!fields.is_empty()).then_some(Value::Object(fields))
+    }
+
+    /// The `conditions` of `entry`.
+    fn conditions(&self, entry: &Value, desired: &ConditionSet) -> Value {
+        let mut missing: Vec<_> = desired.iter().collect();
+        let mut conditions = Vec::new();
+        for current in list(entry, "conditions") {
+            let kind = text(current, "type");
+            if let Some(index) = missing.iter().position(|it| it.kind == kind) {
+                conditions.push(self.condition(Some(current), missing.remove(index)));
+            } else if !OURS.contains(&kind) {
+                conditions.push(current.clone());
+            }
+        }
+        let added = missing.into_iter().map(|it| self.condition(None, it));
+        conditions.extend(added);
+        conditions.into()
+    }
+
+    fn condition(&self, current: Option<&Value>, desired: &Condition) -> Value {
+        let generation = |current: &&Value| current.get("observedGeneration")?.as_i64();
+        let newer = current.filter(|current| generation(current) > desired.observed_generation);
+        if let Some(newer) = newer {
+            // It was stated by somebody who knows a newer spec than we do.
+            return newer.clone();
+        }
+        let mut condition = to_json(desired);
+        let since = current
+            .filter(|current| current.get("status") == condition.get("status"))
+            .and_then(|current| current.get("lastTransitionTime"))
+            .cloned();
+        condition["lastTransitionTime"] = since.unwrap_or_else(|| self.now.into());
+        condition
+    }
+
+    fn listeners(&self, current: &Value, desired: &GatewayStatus) -> Value {
+        let listener = |desired: &ListenerStatus| {
+            let current = list(current, "listeners")
+                .find(|current| text(current, "name") == desired.name)
+                .cloned();
+            let mut listener = current.unwrap_or_else(|| json!({}));
+            listener["conditions"] = self.conditions(&listener, &desired.conditions);
+            listener["name"] = to_json(&desired.name);
+            listener["attachedRoutes"] = to_json(&desired.attached_routes);
+            listener["supportedKinds"] = to_json(&desired.supported_kinds);
+            listener
+        };
+        desired.listeners.iter().map(listener).collect()
+    }
+
+    fn parents(&self, current: &Value, desired: Option<&RouteStatus>) -> Value {
+        let mut missing: Vec<_> = desired.iter().flat_map(|status| &status.parents).collect();
+        let mut parents = Vec::new();
+        for current in list(current, "parents") {
+            if text(current, "controllerName") != self.controller_name {
+                parents.push(current.clone());
+                continue;
+            }
+            let reference = self.parent(current.get("parentRef").unwrap_or(&Value::Null));
+            let wanted = missing
+                .iter()
+                .position(|it| self.parent(&to_json(&it.parent_ref)) == reference);
+            if let Some(index) = wanted {
+                let desired = missing.remove(index);
+                let mut entry = current.clone();
+                entry["parentRef"] = to_json(&desired.parent_ref);
+                entry["conditions"] = self.conditions(current, &desired.conditions);
+                parents.push(entry);
+            }
+        }
+        let room = MAX_PARENTS.saturating_sub(parents.len());
+        if missing.len() > room {
+            tracing::warn!(route = %self.key, "the status has no room for all parents");
+        }
+        parents.extend(missing.into_iter().take(room).map(|desired| {
+            json!({
+                "parentRef": desired.parent_ref,
+                "controllerName": self.controller_name,
+                "conditions": self.conditions(&Value::Null, &desired.conditions),
+            })
+        }));
+        parents.into()
+    }
+
+    /// What a parentRef refers to, with the defaults that it leaves out.
+    fn parent<'a>(&'a self, reference: &'a Value) -> (Vec<String>, Option<i64>) {
+        let text = |name: &str, default: &str| {
+            let value = reference.get(name).and_then(Value::as_str);
+            value.unwrap_or(default).to_owned()
+        };
+        let names = vec![
+            text("group", GATEWAY_GROUP),
+            text("kind", "Gateway"),
+            text("namespace", &self.key.namespace),
+            text("name", ""),
+            text("sectionName", ""),
+        ];
+        (names, reference.get("port").and_then(Value::as_i64))
+    }
+}
+
+fn list<'a>(object: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    object
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn to_json(value: &impl Serialize) -> Value {
+    // These are plain structs with text for keys.
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ConditionStatus, ParentReference, RouteParentStatus};
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+    const BEFORE: &str = "2020-01-01T00:00:00Z";
+
+    fn changes(current: &Value, desired: Desired<'_>) -> Option<Value> {
+        let merge = Merge {
+            controller_name: "ours",
+            key: &ObjectKey::new("apps", "shop"),
+            now: NOW,
+        };
+        merge.changes(current, desired)
+    }
+
+    fn accepted(status: ConditionStatus, generation: i64) -> ConditionSet {
+        let mut conditions = ConditionSet::new(Some(generation));
+        conditions.set(kind::ACCEPTED, status, "Accepted", "");
+        conditions
+    }
+
+    fn condition(kind: &str, status: &str, generation: i64, since: &str) -> Value {
+        json!({
+            "type": kind, "status": status, "reason": "Accepted", "message": "",
+            "observedGeneration": generation, "lastTransitionTime": since,
+        })
+    }
+
+    fn route(parents: &[(&str, Option<&str>)]) -> RouteStatus {
+        let parent = |(name, section): &(&str, Option<&str>)| RouteParentStatus {
+            parent_ref: ParentReference {
+                group: GATEWAY_GROUP.into(),
+                kind: "Gateway".into(),
+                namespace: None,
+                name: (*name).into(),
+                section_name: section.map(Into::into),
+                port: None,
+            },
+            controller_name: "ours".into(),
+            conditions: accepted(ConditionStatus::True, 2),
+        };
+        RouteStatus {
+            parents: parents.iter().map(parent).collect(),
+        }
+    }
+
+    /// What becomes of one list of conditions, `None` if it stays.
+    fn merged(current: &[Value], desired: ConditionSet) -> Option<Value> {
+        let status = GatewayClassStatus {
+            conditions: desired,
+            supported_features: Vec::new(),
+        };
+        let current = json!({ "conditions": current });
+        Some(changes(&current, Desired::GatewayClass(&status))?["conditions"].take())
+    }
+
+    #[test]
+    fn a_condition_moves_its_time_only_with_its_status() {
+        let before = [condition("Accepted", "True", 1, BEFORE)];
+        let same = merged(&before, accepted(ConditionStatus::True, 1));
+        assert_eq!(same, None);
+        let newer = merged(&before, accepted(ConditionStatus::True, 2));
+        assert_eq!(
+            newer,
+            Some(json!([condition("Accepted", "True", 2, BEFORE)]))
+        );
+        let flipped = merged(&before, accepted(ConditionStatus::False, 2));
+        assert_eq!(
+            flipped,
+            Some(json!([condition("Accepted", "False", 2, NOW)]))
+        );
+    }
+
+    #[test]
+    fn who_knows_a_newer_generation_is_believed() {
+        let before = [condition("Accepted", "True", 3, BEFORE)];
+        assert_eq!(merged(&before, accepted(ConditionStatus::False, 2)), None);
+    }
+
+    #[test]
+    fn only_our_own_conditions_go() {
+        let foreign = condition("example.com/Audited", "True", 1, BEFORE);
+        let before = [
+            condition("Programmed", "True", 1, BEFORE),
+            foreign.clone(),
+            condition("Accepted", "True", 2, BEFORE),
+        ];
+        let after = merged(&before, accepted(ConditionStatus::True, 2));
+        assert_eq!(
+            after,
+            Some(json!([foreign, condition("Accepted", "True", 2, BEFORE)]))
+        );
+    }
+
+    #[test]
+    fn parents_are_told_apart_by_everything_that_they_name() {
+        let written = changes(
+            &json!({}),
+            Desired::Route(Some(&route(&[("edge", None), ("edge", Some("http"))]))),
+        );
+        let before = written.unwrap();
+        assert_eq!(before["parents"].as_array().unwrap().len(), 2);
+        let one = changes(
+            &before,
+            Desired::Route(Some(&route(&[("edge", Some("http"))]))),
+        )
+        .unwrap();
+        assert_eq!(one["parents"], json!([before["parents"][1]]));
+        // Defaults may be left out, or not.
+        let mut spelt = before.clone();
+        spelt["parents"][0]["parentRef"] = json!({ "name": "edge", "namespace": "apps" });
+        let after = changes(
+            &spelt,
+            Desired::Route(Some(&route(&[("edge", None), ("edge", Some("http"))]))),
+        )
+        .unwrap();
+        assert_eq!(after, before);
+        assert_eq!(
+            changes(&before, Desired::Route(None)),
+            Some(json!({ "parents": [] }))
+        );
+        assert_eq!(changes(&json!({}), Desired::Route(None)), None);
+    }
+
+    #[test]
+    fn foreign_parents_are_never_pushed_out() {
+        let foreign: Vec<_> = (0..32)
+            .map(|number| json!({ "controllerName": "other", "n": number }))
+            .collect();
+        let current = json!({ "parents": foreign });
+        assert_eq!(
+            changes(&current, Desired::Route(Some(&route(&[("edge", None)])))),
+            None
+        );
+    }
+
+    #[test]
+    fn what_a_listener_says_besides_stays() {
+        let current = json!({ "listeners": [
+            { "name": "gone", "attachedRoutes": 1, "supportedKinds": [], "conditions": [] },
+            { "name": "http", "attachedRoutes": 1, "supportedKinds": [], "future": 1,
+              "conditions": [condition("example.com/Audited", "True", 1, BEFORE)] },
+        ] });
+        let status = GatewayStatus {
+            addresses: Vec::new(),
+            conditions: ConditionSet::default(),
+            listeners: vec![ListenerStatus {
+                name: "http".into(),
+                attached_routes: 2,
+                supported_kinds: Vec::new(),
+                conditions: accepted(ConditionStatus::True, 1),
+            }],
+        };
+        let after = changes(&current, Desired::Gateway(&status));
+        let listener = json!({
+            "name": "http", "attachedRoutes": 2, "supportedKinds": [], "future": 1,
+            "conditions": [
+                condition("example.com/Audited", "True", 1, BEFORE),
+                condition("Accepted", "True", 1, NOW),
+            ],
+        });
+        assert_eq!(after, Some(json!({ "listeners": [listener] })));
+    }
+}

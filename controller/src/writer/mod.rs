@@ -1,0 +1,301 @@
+//! The status writer: makes the statuses at the API server what the translation wants, on the one replica that leads.
+//!
+//! What is there is compared first, so that nothing is written without need. A write names the version that it was made
+//! of: if somebody else was faster it is refused, the object is read again, and what they wrote is kept. This matters
+//! where entries of several controllers share a list that the API server only knows as a whole (`status.parents`).
+
+mod merge;
+mod pace;
+mod target;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::{StreamExt, future, stream::FuturesUnordered};
+use kube::{
+    Client,
+    api::{GetParams, Patch, PatchParams},
+    core::Request,
+};
+use serde_json::{Value, json};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
+
+use self::{merge::Merge, pace::Pace};
+use crate::{
+    metrics::{Metrics, Write},
+    status::Statuses,
+    watch::{ResourceStore, SeenStatus, StatusTarget, Watched},
+};
+
+/// Writes under way at once.
+const MAX_WRITES: usize = 16;
+
+/// Time for one request.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who the API server notes as the writer.
+const FIELD_MANAGER: &str = "portcullis-controller";
+
+/// Writes statuses.
+pub(crate) struct StatusWriter {
+    pub(crate) client: Client,
+    pub(crate) controller_name: String,
+    pub(crate) store: Arc<ResourceStore>,
+    /// What should be written; `None` before the first translation.
+    pub(crate) desired: watch::Receiver<Option<Arc<Statuses>>>,
+    /// Whether it is for us to write.
+    pub(crate) leads: watch::Receiver<bool>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// What is to be done.
+#[derive(Default)]
+struct Work {
+    desired: Option<Arc<Statuses>>,
+    /// Objects to look at.
+    dirty: BTreeSet<StatusTarget>,
+    writing: BTreeSet<StatusTarget>,
+    /// When an object may be written again.
+    paces: BTreeMap<StatusTarget, Pace>,
+}
+
+/// How a write went.
+#[derive(Debug)]
+enum Outcome {
+    Written,
+    /// Somebody else was faster; the object has been read again.
+    Conflict,
+    /// The object is gone.
+    Gone,
+    /// The API server will not have it, however often it is tried.
+    Refused(kube::Error),
+    /// Something is in the way.
+    Failed(String),
+}
+
+impl StatusWriter {
+    /// Writes for ever.
+    pub(crate) async fn run(mut self) {
+        let mut work = Work::default();
+        let mut writes = FuturesUnordered::new();
+        loop {
+            let leads = *self.leads.borrow_and_update();
+            self.metrics.leads(leads);
+            if leads {
+                while writes.len() < MAX_WRITES
+                    && let Some((target, body)) = self.next(&mut work)
+                {
+                    writes.push(write(&self.client, &self.store, target, body));
+                }
+            }
+            let due = work.due().filter(|_| leads && writes.len() < MAX_WRITES);
+            let (desired, leading) = (&mut self.desired, &mut self.leads);
+            tokio::select! {
+                Some((target, outcome)) = writes.next() => {
+                    work.done(target, outcome, &self.metrics);
+                }
+                changed = desired.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    work.want(desired.borrow_and_update().clone(), &self.store);
+                }
+                () = self.store.statuses_changed() => {
+                    work.dirty.extend(self.store.take_touched());
+                }
+                changed = leading.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Whoever led before may have left anything.
+                    work.dirty.extend(self.store.status_targets());
+                }
+                () = wait_until(due) => {}
+            }
+        }
+    }
+
+    /// The next object that has to be written, with the body of the request.
+    fn next(&self, work: &mut Work) -> Option<(StatusTarget, Value)> {
+        let desired = work.desired.clone()?;
+        while let Some(target) = work.take_due() {
+            if let Some(body) = self.body(&target, &desired) {
+                work.writing.insert(target.clone());
+                return Some((target, body));
+            }
+        }
+        None
+    }
+
+    /// The merge patch that makes an object's status what it should be; `None` if it is.
+    fn body(&self, target: &StatusTarget, desired: &Statuses) -> Option<Value> {
+        let desired = target::desired(target, desired)?;
+        let seen = self.store.status(target)?;
+        let current = serde_json::from_str(&seen.status).unwrap_or_default();
+        let merge = Merge {
+            controller_name: &self.controller_name,
+            key: &target.key,
+            now: &now(),
+        };
+        let status = merge.changes(&current, desired)?;
+        let version = seen.version.to_string();
+        Some(json!({ "metadata": { "resourceVersion": version }, "status": status }))
+    }
+}
+
+impl Work {
+    /// Something else is desired now.
+    fn want(&mut self, desired: Option<Arc<Statuses>>, store: &ResourceStore) {
+        match (&self.desired, &desired) {
+            (Some(before), Some(now)) => self.dirty.extend(target::differences(before, now)),
+            _ => self.dirty.extend(store.status_targets()),
+        }
+        self.desired = desired;
+    }
+
+    /// Takes the next object that may be looked at now.
+    fn take_due(&mut self) -> Option<StatusTarget> {
+        let now = Instant::now();
+        let free = |target: &&StatusTarget| {
+            !self.writing.contains(target)
+                && self.paces.get(target).is_none_or(|pace| pace.due() <= now)
+        };
+        let target = self.dirty.iter().find(free)?.clone();
+        self.dirty.remove(&target);
+        Some(target)
+    }
+
+    /// When the next object may be looked at.
+    fn due(&self) -> Option<Instant> {
+        let waiting = self.dirty.iter().filter(|it| !self.writing.contains(it));
+        waiting
+            .filter_map(|it| Some(self.paces.get(it)?.due()))
+            .min()
+    }
+
+    fn done(&mut self, target: StatusTarget, outcome: Outcome, metrics: &Metrics) {
+        self.writing.remove(&target);
+        self.paces.retain(|_, pace| !pace.forgotten());
+        let pace = self.paces.entry(target.clone()).or_default();
+        let StatusTarget { kind, key } = &target;
+        match outcome {
+            Outcome::Written => {
+                tracing::debug!(kind, object = %key, "status written");
+                metrics.wrote_status(kind, Write::Written);
+                pace.written();
+            }
+            Outcome::Conflict => {
+                metrics.wrote_status(kind, Write::Conflict);
+                pace.failed();
+                self.dirty.insert(target);
+            }
+            Outcome::Failed(error) => {
+                tracing::warn!(kind, object = %key, error, "cannot write a status; trying again");
+                metrics.wrote_status(kind, Write::Failed);
+                pace.failed();
+                self.dirty.insert(target);
+            }
+            Outcome::Refused(error) => {
+                tracing::error!(kind, object = %key, %error, "the API server refuses a status");
+                metrics.wrote_status(kind, Write::Failed);
+                pace.written();
+            }
+            Outcome::Gone => {}
+        }
+    }
+}
+
+async fn wait_until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
+        None => future::pending().await,
+    }
+}
+
+/// Writes one status, and records what became of it.
+async fn write(
+    client: &Client,
+    store: &ResourceStore,
+    target: StatusTarget,
+    body: Value,
+) -> (StatusTarget, Outcome) {
+    let outcome = timeout(TIMEOUT, try_write(client, store, &target, &body))
+        .await
+        .unwrap_or_else(|_| Outcome::Failed("the API server does not answer".into()));
+    (target, outcome)
+}
+
+async fn try_write(
+    client: &Client,
+    store: &ResourceStore,
+    target: &StatusTarget,
+    body: &Value,
+) -> Outcome {
+    let parameters = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    let request = Request::new(target::path(target));
+    let patch = Patch::Merge(body);
+    let name = &target.key.name;
+    let written = request.patch_subresource("status", name, &parameters, &patch);
+    match send(client, store, target, written).await {
+        Ok(()) => Outcome::Written,
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            match send(
+                client,
+                store,
+                target,
+                request.get(name, &GetParams::default()),
+            )
+            .await
+            {
+                Ok(()) => Outcome::Conflict,
+                Err(error) => outcome(error),
+            }
+        }
+        Err(error) => outcome(error),
+    }
+}
+
+fn outcome(error: kube::Error) -> Outcome {
+    match &error {
+        kube::Error::Api(status) => match status.code {
+            404 => Outcome::Gone,
+            400 | 413 | 422 => Outcome::Refused(error),
+            _ => Outcome::Failed(error.to_string()),
+        },
+        _ => Outcome::Failed(error.to_string()),
+    }
+}
+
+/// Sends a request for an object, and records the status that the answer holds.
+async fn send(
+    client: &Client,
+    store: &ResourceStore,
+    target: &StatusTarget,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+) -> kube::Result<()> {
+    let request = request.map_err(kube::Error::BuildRequest)?;
+    let object: Watched<Value> = client.request(request).await?;
+    let seen = SeenStatus {
+        version: object.version(),
+        status: object.status,
+    };
+    store.record_status(target, seen);
+    Ok(())
+}
+
+/// The present time, RFC 3339, whole seconds.
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::fmt::temporal::DateTimePrinter::new()
+        .precision(Some(0))
+        .timestamp_to_string(&now)
+}

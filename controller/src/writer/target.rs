@@ -1,0 +1,70 @@
+//! The kinds whose statuses are written: which desired status is whose, and where it goes.
+
+use std::collections::BTreeMap;
+
+use gateway_api::apis::experimental::{
+    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+};
+use kube::Resource;
+
+use super::merge::Desired;
+use crate::{resources::ObjectKey, status::Statuses, watch::StatusTarget};
+
+const GATEWAY_CLASS: &str = "GatewayClass";
+const GATEWAY: &str = "Gateway";
+const HTTP_ROUTE: &str = "HTTPRoute";
+
+/// What the status of an object should say; `None` if it is not ours to write.
+pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Option<Desired<'a>> {
+    let key = &target.key;
+    match target.kind {
+        GATEWAY_CLASS => statuses.gateway_classes.get(key).map(Desired::GatewayClass),
+        GATEWAY => statuses.gateways.get(key).map(Desired::Gateway),
+        // A route that is not ours any more may still carry entries of ours.
+        HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
+        _ => None,
+    }
+}
+
+/// The objects that two sets of statuses differ in.
+pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget> {
+    let mut targets = Vec::new();
+    differ(
+        &mut targets,
+        GATEWAY_CLASS,
+        &before.gateway_classes,
+        &now.gateway_classes,
+    );
+    differ(&mut targets, GATEWAY, &before.gateways, &now.gateways);
+    differ(
+        &mut targets,
+        HTTP_ROUTE,
+        &before.http_routes,
+        &now.http_routes,
+    );
+    targets
+}
+
+fn differ<T: PartialEq>(
+    targets: &mut Vec<StatusTarget>,
+    kind: &'static str,
+    before: &BTreeMap<ObjectKey, T>,
+    now: &BTreeMap<ObjectKey, T>,
+) {
+    let gone = before.keys().filter(|key| !now.contains_key(key));
+    let changed = now
+        .iter()
+        .filter(|(key, status)| before.get(key) != Some(status));
+    let keys = gone.chain(changed.map(|(key, _)| key));
+    targets.extend(keys.cloned().map(|key| StatusTarget { kind, key }));
+}
+
+/// The path of the kind and namespace of an object.
+pub(super) fn path(target: &StatusTarget) -> String {
+    let namespace = Some(target.key.namespace.as_str()).filter(|name| !name.is_empty());
+    match target.kind {
+        GATEWAY_CLASS => GatewayClass::url_path(&(), None),
+        GATEWAY => Gateway::url_path(&(), namespace),
+        _ => HttpRoute::url_path(&(), namespace),
+    }
+}

@@ -1,0 +1,366 @@
+//! The HTTP side of the fake API server.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Collected, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, task::JoinSet};
+
+use super::{
+    Logged, Shared,
+    state::{Id, KINDS, Kind, Refusal, State},
+};
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let shared = Arc::clone(&shared);
+        connections.spawn(async move {
+            let service = service_fn(|request| answer(Arc::clone(&shared), request));
+            let connection = http1::Builder::new();
+            // A client that goes away is part of the game.
+            drop(
+                connection
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await,
+            );
+        });
+    }
+}
+
+/// What a path names.
+struct Target {
+    kind: &'static Kind,
+    namespace: String,
+    name: String,
+    status: bool,
+}
+
+/// `/api/v1/...` or `/apis/{group}/{version}/...`, then `[namespaces/{namespace}/]{plural}[/{name}[/status]]`.
+fn target(path: &str) -> Option<Target> {
+    let mut parts = path.trim_matches('/').split('/');
+    let group = match parts.next()? {
+        "api" => "",
+        _ => parts.next()?,
+    };
+    parts.next()?;
+    let mut rest: Vec<_> = parts.collect();
+    let mut namespace = "";
+    if rest.len() > 2 && rest[0] == "namespaces" {
+        namespace = rest[1];
+        rest.drain(..2);
+    }
+    let part = |index: usize| rest.get(index).copied().unwrap_or_default();
+    let kind = KINDS
+        .iter()
+        .find(|kind| (kind.group, kind.plural) == (group, part(0)))?;
+    Some(Target {
+        kind,
+        namespace: namespace.into(),
+        name: part(1).into(),
+        status: part(2) == "status",
+    })
+}
+
+async fn answer(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let Some(target) = target(request.uri().path()) else {
+        return Ok(not_served());
+    };
+    let header = |name| {
+        let value = request.headers().get(name);
+        value
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let mut logged = Logged {
+        method: request.method().to_string(),
+        kind: target.kind.name,
+        name: target.name.clone(),
+        status: target.status,
+        code: 200,
+        from: None,
+        client: header(header::AUTHORIZATION).replace("Bearer ", ""),
+    };
+    let metadata_only = header(header::ACCEPT).contains("PartialObjectMetadata");
+    let query: BTreeMap<String, String> = request
+        .uri()
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| {
+            (
+                name.to_owned(),
+                value.replace("%3D", "=").replace("%2F", "/"),
+            )
+        })
+        .collect();
+    if query.contains_key("watch") {
+        logged.from = query.get("resourceVersion").and_then(|it| it.parse().ok());
+    }
+    let list = request.method() == Method::GET && target.name.is_empty();
+    if list && !query.contains_key("watch") {
+        released(&shared, target.kind).await;
+    }
+    let method = request.method().clone();
+    let body = request.into_body().collect().await.map(Collected::to_bytes);
+    let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
+    let answer = shared.change(|state| {
+        if !state.installed(target.kind) {
+            logged.code = 404;
+            state.log.push(logged.clone());
+            return Ok(None);
+        }
+        let result = refused(state, target.kind).and_then(|()| {
+            if list && query.contains_key("watch") {
+                Ok(json!(logged.from.unwrap_or(state.version)))
+            } else if list {
+                list_page(state, &target, &query, metadata_only)
+            } else {
+                object(state, &method, &target, body)
+            }
+        });
+        if let Err((code, _)) = result {
+            logged.code = code;
+        }
+        state.log.push(logged.clone());
+        result.map(Some)
+    });
+    Ok(match answer {
+        Ok(None) => not_served(),
+        Ok(Some(from)) if list && query.contains_key("watch") => {
+            let from = from.as_u64().unwrap_or_default();
+            let selected = query.get("fieldSelector").cloned().unwrap_or_default();
+            let selected = selected.strip_prefix("metadata.name=").unwrap_or_default();
+            watch(
+                shared,
+                target.kind,
+                selected.to_owned(),
+                from,
+                metadata_only,
+            )
+        }
+        Ok(Some(object)) => {
+            let object = if metadata_only && !list {
+                partial(&object)
+            } else {
+                object
+            };
+            respond(200, object.to_string())
+        }
+        Err((code, reason)) => respond(code, failure(code, reason).to_string()),
+    })
+}
+
+/// Waits while lists of this kind are held.
+async fn released(shared: &Shared, kind: &Kind) {
+    let mut changes = shared.changes.subscribe();
+    while shared.state.lock().unwrap().held.contains(kind.name) {
+        changes.changed().await.unwrap();
+    }
+}
+
+fn refused(state: &mut State, kind: &Kind) -> Result<(), Refusal> {
+    match state.refused.get_mut(kind.name) {
+        Some((times, refusal)) if *times > 0 => {
+            *times -= 1;
+            Err(*refusal)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn list_page(
+    state: &State,
+    target: &Target,
+    query: &BTreeMap<String, String>,
+    metadata_only: bool,
+) -> Result<Value, Refusal> {
+    let limit = query
+        .get("limit")
+        .and_then(|limit| limit.parse().ok())
+        .unwrap_or(usize::MAX);
+    // A token says which version the first page was of, and how many objects came before.
+    let (version, skip) = match query
+        .get("continue")
+        .and_then(|token| token.split_once('.'))
+    {
+        Some((version, skip)) => (version.parse().unwrap(), skip.parse().unwrap()),
+        None => (state.version, 0),
+    };
+    if version < state.oldest {
+        return Err((410, "Expired"));
+    }
+    let name = query
+        .get("fieldSelector")
+        .and_then(|it| it.strip_prefix("metadata.name="));
+    let all: Vec<_> = state
+        .objects
+        .iter()
+        .filter(|((kind, namespace, _), _)| {
+            *kind == target.kind.name
+                && (target.namespace.is_empty() || *namespace == target.namespace)
+        })
+        .filter(|((_, _, object), _)| name.is_none_or(|name| name == object))
+        .map(|(_, object)| {
+            if metadata_only {
+                partial(object)
+            } else {
+                object.clone()
+            }
+        })
+        .collect();
+    let items: Vec<_> = all.iter().skip(skip).take(limit).cloned().collect();
+    let end = skip + items.len();
+    let token = if end < all.len() {
+        format!("{version}.{end}")
+    } else {
+        String::new()
+    };
+    Ok(json!({
+        "kind": format!("{}List", target.kind.name),
+        "apiVersion": "v1",
+        "metadata": { "resourceVersion": version.to_string(), "continue": token },
+        "items": items,
+    }))
+}
+
+fn object(
+    state: &mut State,
+    method: &Method,
+    target: &Target,
+    mut body: Value,
+) -> Result<Value, Refusal> {
+    let id = |name: &str| -> Id { (target.kind.name, target.namespace.clone(), name.into()) };
+    match *method {
+        Method::GET => state.get(&id(&target.name)),
+        Method::POST => {
+            let name = body["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            body["metadata"]["namespace"] = target.namespace.clone().into();
+            state.create(id(&name), body)
+        }
+        Method::PUT => state.replace(id(&target.name), target.status, body),
+        Method::PATCH => {
+            let mut object = state.get(&id(&target.name))?;
+            json_patch::merge(&mut object, &body);
+            state.replace(id(&target.name), target.status, object)
+        }
+        _ => Err((405, "MethodNotAllowed")),
+    }
+}
+
+/// A watch from a version on: events, and a bookmark whenever only others have changed.
+fn watch(
+    shared: Arc<Shared>,
+    kind: &'static Kind,
+    name: String,
+    from: u64,
+    metadata_only: bool,
+) -> Response<Body> {
+    let cuts = shared.state.lock().unwrap().cuts;
+    let mut changes = shared.changes.subscribe();
+    changes.mark_changed();
+    let lines = stream::unfold(Some((shared, changes, from)), move |watch| {
+        let name = name.clone();
+        async move {
+            let (shared, mut changes, from) = watch?;
+            changes.changed().await.ok()?;
+            let (lines, version, over) = {
+                let state = shared.state.lock().unwrap();
+                // Whatever there is to tell is told before the end.
+                let over = state.cuts != cuts;
+                if from < state.oldest {
+                    let error = json!({ "type": "ERROR", "object": failure(410, "Expired") });
+                    (format!("{error}\n"), u64::MAX, over)
+                } else if state.muted.contains(kind.name) {
+                    (String::new(), from, over)
+                } else {
+                    let lines = lines(&state, kind, &name, from, metadata_only);
+                    (lines, state.version, over)
+                }
+            };
+            Some((lines, (!over).then_some((shared, changes, version))))
+        }
+    });
+    let frames = lines.map(|lines| Ok(Frame::data(Bytes::from(lines))));
+    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(frames)));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, "application/json".parse().unwrap());
+    response
+}
+
+fn lines(state: &State, kind: &Kind, name: &str, from: u64, metadata_only: bool) -> String {
+    let events = state
+        .events
+        .iter()
+        .filter(|event| event.version > from && event.kind == kind.name)
+        .filter(|event| name.is_empty() || event.object["metadata"]["name"] == name);
+    let mut lines = String::new();
+    for event in events {
+        let object = if metadata_only {
+            partial(&event.object)
+        } else {
+            event.object.clone()
+        };
+        lines += &json!({ "type": event.what, "object": object }).to_string();
+        lines.push('\n');
+    }
+    if lines.is_empty() && state.version > from {
+        let version = state.version.to_string();
+        let bookmark = json!({
+            "type": "BOOKMARK",
+            "object": {
+                "kind": kind.name, "apiVersion": "v1",
+                "metadata": { "resourceVersion": version },
+            },
+        });
+        lines = format!("{bookmark}\n");
+    }
+    lines
+}
+
+fn partial(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object["metadata"],
+    })
+}
+
+fn failure(code: u16, reason: &str) -> Value {
+    json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "code": code, "reason": reason, "message": reason,
+    })
+}
+
+fn not_served() -> Response<Body> {
+    respond(404, "404 page not found\n".into())
+}
+
+fn respond(code: u16, body: String) -> Response<Body> {
+    let body = http_body_util::Full::new(Bytes::from(body));
+    let mut response = Response::new(BodyExt::boxed_unsync(body));
+    *response.status_mut() = code.try_into().unwrap();
+    response
+}

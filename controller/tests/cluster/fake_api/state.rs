@@ -1,0 +1,196 @@
+//! The objects of the fake API server and their history: versions, conflicts, generations, expiry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+/// A kind that is served.
+#[derive(Debug)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    pub(super) group: &'static str,
+    pub(super) plural: &'static str,
+    /// Whether it takes a CRD to be served.
+    pub(super) custom: bool,
+}
+
+const fn kind(name: &'static str, group: &'static str, plural: &'static str, custom: bool) -> Kind {
+    Kind {
+        name,
+        group,
+        plural,
+        custom,
+    }
+}
+
+pub(super) const KINDS: &[Kind] = &[
+    kind(
+        "GatewayClass",
+        "gateway.networking.k8s.io",
+        "gatewayclasses",
+        true,
+    ),
+    kind("Gateway", "gateway.networking.k8s.io", "gateways", true),
+    kind("HTTPRoute", "gateway.networking.k8s.io", "httproutes", true),
+    kind(
+        "ReferenceGrant",
+        "gateway.networking.k8s.io",
+        "referencegrants",
+        true,
+    ),
+    kind(
+        "GatewayParameters",
+        "portcullis.dev",
+        "gatewayparameters",
+        true,
+    ),
+    kind("Namespace", "", "namespaces", false),
+    kind("Service", "", "services", false),
+    kind("Secret", "", "secrets", false),
+    kind("ConfigMap", "", "configmaps", false),
+    kind("EndpointSlice", "discovery.k8s.io", "endpointslices", false),
+    kind("Lease", "coordination.k8s.io", "leases", false),
+    kind(
+        CRD,
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        false,
+    ),
+];
+
+const CRD: &str = "CustomResourceDefinition";
+
+impl Kind {
+    pub(super) fn named(name: &str) -> &'static Self {
+        let kind = KINDS.iter().find(|kind| kind.name == name);
+        kind.unwrap_or_else(|| panic!("the fake API server knows no {name}"))
+    }
+
+    pub(super) fn crd(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+}
+
+/// Kind, namespace and name.
+pub(super) type Id = (&'static str, String, String);
+
+/// Something that happened to an object.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) version: u64,
+    pub(super) kind: &'static str,
+    pub(super) what: &'static str,
+    pub(super) object: Value,
+}
+
+/// An error of the API: HTTP status and reason.
+pub(super) type Refusal = (u16, &'static str);
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) version: u64,
+    pub(super) objects: BTreeMap<Id, Value>,
+    pub(super) events: Vec<Event>,
+    /// Versions before this one are forgotten.
+    pub(super) oldest: u64,
+    /// Kinds whose lists are not answered for now.
+    pub(super) held: BTreeSet<&'static str>,
+    /// Kinds whose watches say nothing for now.
+    pub(super) muted: BTreeSet<&'static str>,
+    /// How often requests for a kind are still refused, and how.
+    pub(super) refused: BTreeMap<&'static str, (u32, Refusal)>,
+    /// Counts up whenever all watches are to be cut.
+    pub(super) cuts: u64,
+    /// Requests that were answered, in order.
+    pub(super) log: Vec<super::Logged>,
+}
+
+impl State {
+    pub(super) fn installed(&self, kind: &Kind) -> bool {
+        !kind.custom || self.objects.contains_key(&(CRD, String::new(), kind.crd()))
+    }
+
+    pub(super) fn get(&self, id: &Id) -> Result<Value, Refusal> {
+        self.objects.get(id).cloned().ok_or((404, "NotFound"))
+    }
+
+    pub(super) fn create(&mut self, id: Id, mut object: Value) -> Result<Value, Refusal> {
+        if self.objects.contains_key(&id) {
+            return Err((409, "AlreadyExists"));
+        }
+        let metadata = metadata(&mut object);
+        let defaults = [
+            ("generation", json!(1)),
+            ("creationTimestamp", json!("2026-01-01T00:00:00Z")),
+            ("managedFields", json!([{ "manager": "test" }])),
+        ];
+        for (name, value) in defaults {
+            metadata.entry(name).or_insert(value);
+        }
+        Ok(self.store(id, object, "ADDED"))
+    }
+
+    /// PUT or the result of a PATCH, of the object or of its status.
+    pub(super) fn replace(
+        &mut self,
+        id: Id,
+        status_only: bool,
+        mut object: Value,
+    ) -> Result<Value, Refusal> {
+        let current = self.get(&id)?;
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        let named = version(&object);
+        if !named.is_null() && named != version(&current) {
+            return Err((409, "Conflict"));
+        }
+        if status_only {
+            let status = object["status"].take();
+            object = current.clone();
+            object["status"] = status;
+        } else {
+            let known = current["metadata"].as_object().cloned().unwrap_or_default();
+            let mut generation = current["metadata"]["generation"].as_i64().unwrap_or(1);
+            generation += i64::from(object["spec"] != current["spec"]);
+            let metadata = metadata(&mut object);
+            for (name, value) in known {
+                metadata.entry(name).or_insert(value);
+            }
+            metadata.insert("generation".into(), generation.into());
+        }
+        metadata(&mut object).insert("resourceVersion".into(), version(&current));
+        if object == current {
+            return Ok(current);
+        }
+        Ok(self.store(id, object, "MODIFIED"))
+    }
+
+    pub(super) fn delete(&mut self, id: &Id) -> Result<(), Refusal> {
+        let object = self.objects.remove(id).ok_or((404, "NotFound"))?;
+        self.record(id.0, "DELETED", object);
+        Ok(())
+    }
+
+    fn store(&mut self, id: Id, object: Value, what: &'static str) -> Value {
+        let object = self.record(id.0, what, object);
+        self.objects.insert(id, object.clone());
+        object
+    }
+
+    fn record(&mut self, kind: &'static str, what: &'static str, mut object: Value) -> Value {
+        self.version += 1;
+        metadata(&mut object).insert("resourceVersion".into(), self.version.to_string().into());
+        self.events.push(Event {
+            version: self.version,
+            kind,
+            what,
+            object: object.clone(),
+        });
+        object
+    }
+}
+
+fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    let object = object.as_object_mut().expect("an object");
+    let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+    metadata.as_object_mut().expect("metadata is an object")
+}

@@ -1,0 +1,7 @@
+//! The controller against an API server: watches, statuses, leadership.
+
+mod fake_api;
+mod leader;
+mod status;
+mod support;
+mod watch;

@@ -1,0 +1,139 @@
+//! A controller beside a fake API server, and objects for it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use portcullis_controller::{
+    CONTROLLER_NAME, ObjectKey,
+    leader::LeaseOptions,
+    metrics::Metrics,
+    run::{Controller, ControllerOptions},
+    status::{GatewayAddress, Observation, Observed},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+pub(crate) use portcullis_controller::run::Tables;
+
+use crate::fake_api::FakeApi;
+
+/// A GatewayClass, a Gateway with one HTTP listener, a Service and a route.
+pub(crate) const SHOP: &str = r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+status:
+  conditions:
+  - {type: Accepted, status: Unknown, reason: Pending, message: Waiting for controller, lastTransitionTime: '1970-01-01T00:00:00Z'}
+  - {type: Programmed, status: Unknown, reason: Pending, message: Waiting for controller, lastTransitionTime: '1970-01-01T00:00:00Z'}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {ports: [{port: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 3000}]
+endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules: [{backendRefs: [{name: web, port: 8080}]}]";
+
+pub(crate) const EDGE: (&str, &str) = ("Gateway", "shop/edge");
+pub(crate) const WEB: (&str, &str) = ("HTTPRoute", "shop/web");
+pub(crate) const CLASS: (&str, &str) = ("GatewayClass", "portcullis");
+
+/// A controller under test.
+pub(crate) struct Replica {
+    pub(crate) controller: Controller,
+    pub(crate) tables: watch::Receiver<Option<Tables>>,
+    pub(crate) observed: watch::Sender<Observed>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Replica {
+    /// Starts a controller with this name.
+    pub(crate) fn start(api: &FakeApi, name: &str) -> Self {
+        let options = ControllerOptions {
+            controller_name: CONTROLLER_NAME.into(),
+            lease: LeaseOptions {
+                namespace: "portcullis-system".into(),
+                name: "portcullis-controller".into(),
+                identity: name.into(),
+                duration: Duration::from_secs(2),
+            },
+        };
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let (sender, observed) = watch::channel(Observed::default());
+        let controller = Controller::start(&api.client(name), options, observed, &metrics);
+        Self {
+            tables: controller.tables(),
+            controller,
+            observed: sender,
+            metrics,
+        }
+    }
+
+    /// Waits for tables of which this holds. Every test also sees that no table comes before its time.
+    pub(crate) async fn tables(
+        &mut self,
+        what: &str,
+        mut holds: impl FnMut(&Tables) -> bool,
+    ) -> Tables {
+        let wait = self
+            .tables
+            .wait_for(|tables| tables.as_ref().is_some_and(&mut holds));
+        let found = tokio::time::timeout(Duration::from_mins(1), wait).await;
+        let found = found.unwrap_or_else(|_| panic!("waited in vain for tables: {what}"));
+        found.unwrap().clone().unwrap()
+    }
+
+    /// The data planes acknowledge all tables, and are reached at an address.
+    pub(crate) fn acknowledge(&self) {
+        let tables = self.tables.borrow().clone().unwrap();
+        let observation = |table: &portcullis_routing::RoutingTable| Observation {
+            addresses: vec![GatewayAddress {
+                kind: "IPAddress".into(),
+                value: "192.0.2.1".into(),
+            }],
+            acknowledged: table.listeners.clone(),
+            rejected: BTreeMap::new(),
+        };
+        let gateways = tables.iter().map(|(key, table)| {
+            let (namespace, name) = key.as_str().split_once('/').unwrap();
+            (ObjectKey::new(namespace, name), observation(table))
+        });
+        self.observed
+            .send_replace(Observed::Cluster(gateways.collect()));
+    }
+}
+
+/// How many routes the tables have.
+pub(crate) fn routes(tables: &Tables) -> usize {
+    tables.values().map(|table| table.routes.len()).sum()
+}
+
+/// The condition of a type in a list of conditions.
+pub(crate) fn condition<'a>(conditions: &'a Value, kind: &str) -> &'a Value {
+    let mut all = conditions.as_array().into_iter().flatten();
+    all.find(|condition| condition["type"] == kind)
+        .unwrap_or(&Value::Null)
+}
