@@ -114,6 +114,14 @@ impl Controller {
         Arc::clone(&self.store)
     }
 
+    /// How far it has come.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            store: Arc::clone(&self.store),
+            tables: self.tables.clone(),
+        }
+    }
+
     /// Returns when a part of it has failed, which is a bug.
     pub async fn failed(&mut self) {
         self.tasks.join_next().await;
@@ -133,6 +141,25 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         self.election.abort();
+    }
+}
+
+/// How far a controller has come.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    store: Arc<ResourceStore>,
+    tables: watch::Receiver<Option<Tables>>,
+}
+
+impl Progress {
+    /// Whether everything in the cluster has been known and translated at least once.
+    pub fn translated(&self) -> bool {
+        self.tables.borrow().is_some()
+    }
+
+    /// The kinds that have not been listed yet.
+    pub fn unknown_kinds(&self) -> Vec<&'static str> {
+        self.store.unknown_kinds()
     }
 }
 

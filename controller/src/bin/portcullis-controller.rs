@@ -1,0 +1,205 @@
+//! `portcullis-controller`: the Gateway API controller in a cluster.
+
+use std::{
+    env, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow, bail};
+use clap::{Parser, ValueEnum};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use portcullis_controller::{
+    CONTROLLER_NAME,
+    admin::Admin,
+    leader::LeaseOptions,
+    metrics::Metrics,
+    run::{Controller, ControllerOptions},
+    status::Observed,
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The Portcullis controller: translates the Gateway API objects of a cluster, and writes their statuses.
+///
+/// It watches GatewayClasses, Gateways, HTTPRoutes, ReferenceGrants, GatewayParameters, Namespaces, Services,
+/// EndpointSlices, and those Secrets that a Gateway refers to; a kind whose CRD is not installed is named in the status of
+/// the GatewayClass and watched once it is there. Of several replicas one writes statuses, the one that holds the Lease;
+/// all of them translate, so that any can take over at once.
+///
+/// It reaches the API server by the kubeconfig (KUBECONFIG, or ~/.kube/config) or, within a pod, by the pod's service
+/// account.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis-controller", version, after_long_help = EXAMPLES)]
+struct Arguments {
+    /// GatewayClasses with this controllerName are served.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME)]
+    controller_name: String,
+    /// Context of the kubeconfig. Without it: the kubeconfig's current one, or the pod's service account.
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
+    /// Namespace of the Lease: the controller's own.
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "POD_NAMESPACE",
+        default_value = "portcullis-system"
+    )]
+    lease_namespace: String,
+    /// Name of the Lease. Controllers with different controller names need different ones.
+    #[arg(long, value_name = "NAME", default_value = "portcullis-controller")]
+    lease_name: String,
+    /// Seconds after which a replica that has died is replaced; one that ends in peace is replaced at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(2..=3600))]
+    lease_duration: u32,
+    /// Name of this replica in the Lease, different for each one. Without it: the host's name, which is the pod's.
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+    /// Address of the admin port: /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9902")]
+    admin: SocketAddr,
+    /// Form of the log on standard error. `PORTCULLIS_LOG` filters it, such as `PORTCULLIS_LOG=debug`.
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+/// What is logged unless `PORTCULLIS_LOG` says otherwise. The libraries' warnings are about failures that are told here
+/// with their object.
+const DEFAULT_FILTER: &str = "info,kube_client=error,kube_runtime=error";
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  portcullis-controller --context kind-test --admin 127.0.0.1:9902
+      Run it beside a cluster, with your own rights.
+  curl http://127.0.0.1:9902/readyz
+      Is everything in the cluster known, and if not, what is missing?
+  kubectl get lease -n portcullis-system portcullis-controller
+      Which replica writes statuses?
+
+SIGTERM (or Ctrl-C) ends it: it is not ready any more, gives the Lease back, and exits with 0.";
+
+fn main() -> anyhow::Result<()> {
+    // The first provider that is installed wins, and libraries install theirs.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("there is a crypto provider already"))?;
+    let arguments = Arguments::parse();
+    log(arguments.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(arguments))
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let client = client(arguments.context.clone()).await?;
+    let metrics = Arc::new(Metrics::new()?);
+    let listener = TcpListener::bind(arguments.admin).await.with_context(|| {
+        format!(
+            "cannot bind the admin port {}; choose another with --admin",
+            arguments.admin
+        )
+    })?;
+    let options = ControllerOptions {
+        controller_name: arguments.controller_name,
+        lease: LeaseOptions {
+            namespace: arguments.lease_namespace,
+            name: arguments.lease_name,
+            identity: identity(arguments.identity)?,
+            duration: Duration::from_secs(arguments.lease_duration.into()),
+        },
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        identity = options.lease.identity,
+        admin = %listener.local_addr()?,
+        "the controller starts"
+    );
+    // Nothing tells of data planes here, so every Gateway waits for one.
+    let (_observed, observed) = watch::channel(Observed::default());
+    let mut controller = Controller::start(&client, options, observed, &metrics);
+    let stopping = Arc::new(AtomicBool::new(false));
+    let admin = Admin {
+        progress: controller.progress(),
+        metrics,
+        stopping: Arc::clone(&stopping),
+    };
+    tokio::spawn(admin.serve(listener));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = controller.failed() => bail!("a part of the controller has failed; the log says which"),
+    }
+    stopping.store(true, Ordering::Relaxed);
+    tracing::info!("the controller ends");
+    controller.shutdown().await;
+    Ok(())
+}
+
+async fn client(context: Option<String>) -> anyhow::Result<Client> {
+    let config = match context {
+        None => Config::infer()
+            .await
+            .context("there is neither a usable kubeconfig (KUBECONFIG) nor a service account")?,
+        Some(context) => {
+            let options = KubeConfigOptions {
+                context: Some(context),
+                ..KubeConfigOptions::default()
+            };
+            Config::from_custom_kubeconfig(Kubeconfig::read()?, &options).await?
+        }
+    };
+    let server = config.cluster_url.to_string();
+    Client::try_from(config).with_context(|| format!("cannot speak to the API server {server}"))
+}
+
+fn identity(given: Option<String>) -> anyhow::Result<String> {
+    if let Some(identity) = given {
+        return Ok(identity);
+    }
+    let name = rustix::system::uname().nodename().to_owned();
+    name.into_string()
+        .context("the host's name is no text; give --identity")
+}
+
+fn log(format: LogFormat) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("PORTCULLIS_LOG")
+        .unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let coloured = io::IsTerminal::is_terminal(&io::stderr())
+        && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(coloured)
+        .with_writer(io::stderr);
+    match format {
+        LogFormat::Text => log.finish().try_init()?,
+        LogFormat::Json => log.json().flatten_event(true).finish().try_init()?,
+    }
+    Ok(())
+}
