@@ -93,6 +93,16 @@ pub(crate) const HELM: GoProgram = GoProgram {
         &["helm.sh/helm/v4/internal/version.version"],
     )),
 };
+/// `CoreDNS`.
+pub(crate) const DNS: GoProgram = GoProgram {
+    name: "dns",
+    module: "cluster/dns",
+    package: ".",
+    sources: &["main.go"],
+    toolchain: &toolchain::KUBERNETES,
+    test: false,
+    version: None,
+};
 /// The conformance suite of Gateway API.
 pub(crate) const CONFORMANCE: GoProgram = GoProgram {
     name: "conformance.test",

@@ -35,7 +35,7 @@ pub(super) enum Need {
 }
 
 /// All programs in the order in which they start.
-pub(super) fn all() -> [Component; 8] {
+pub(super) fn all() -> [Component; 9] {
     [
         containerd(),
         etcd(),
@@ -44,6 +44,7 @@ pub(super) fn all() -> [Component; 8] {
         controller_manager(),
         scheduler(),
         kube_proxy(),
+        dns(),
         allocator(),
     ]
 }
@@ -227,6 +228,16 @@ fn kube_proxy() -> Component {
     Component::new("kube-proxy", bin().join("kube-proxy"))
         .needs(Need::ReadyApi)
         .path("config", config().join("kube-proxy.json"))
+}
+
+/// It runs beside the pods, not in one: there it would need an image and a Service, and would be no more real.
+fn dns() -> Component {
+    let mut component = Component::new("dns", bin().join("dns")).needs(Need::ReadyApi);
+    component.arguments = vec![
+        "-conf".to_owned(),
+        config().join("Corefile").to_string_lossy().into_owned(),
+    ];
+    component
 }
 
 fn allocator() -> Component {

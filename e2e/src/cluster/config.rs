@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::layout::{
-    API_PORT, CGROUP, NODE_ADDRESS, NODE_NAME, NODE_PODS, PAUSE_IMAGE, PODS, config,
-    containerd_socket, kubeconfig, pki, state,
+    API_PORT, CGROUP, CLUSTER_DOMAIN, NODE_ADDRESS, NODE_NAME, NODE_PODS, PAUSE_IMAGE, PODS,
+    config, containerd_socket, kubeconfig, pki, state,
 };
 
 /// Kubeconfigs by name, with the certificate that each uses.
@@ -35,6 +35,8 @@ pub(super) fn write(cni: &Path) -> Result<()> {
         folder.join("resolv.conf"),
         format!("nameserver {NODE_ADDRESS}\n"),
     )?;
+    fs::write(folder.join("Corefile"), corefile())?;
+    fs::write(folder.join("hosts"), "")?;
     Ok(())
 }
 
@@ -92,7 +94,7 @@ fn kubelet() -> Value {
         "failSwapOn": false,
         // A lower score needs CAP_SYS_RESOURCE, which root in a sandbox may lack.
         "oomScoreAdj": 0,
-        "clusterDomain": "cluster.local",
+        "clusterDomain": CLUSTER_DOMAIN,
         "clusterDNS": [NODE_ADDRESS],
         "resolvConf": config().join("resolv.conf"),
         "podLogsDir": state.join("pod-logs"),
@@ -175,6 +177,33 @@ state = "{runtime}"
         opt = state.join("containerd-opt").display(),
         cni = cni.display(),
         conf = config().join("cni").display(),
+    )
+}
+
+/// Services by their names, and whatever a test writes into `hosts`; every other name does not exist.
+fn corefile() -> String {
+    format!(
+        ".:53 {{
+    bind {NODE_ADDRESS}
+    errors
+    hosts {hosts} {{
+        ttl 1
+        reload 1s
+        fallthrough
+    }}
+    kubernetes {CLUSTER_DOMAIN} in-addr.arpa {{
+        kubeconfig {kubeconfig}
+        pods insecure
+        ttl 1
+        fallthrough in-addr.arpa
+    }}
+    template ANY ANY {{
+        rcode NXDOMAIN
+    }}
+}}
+",
+        hosts = config().join("hosts").display(),
+        kubeconfig = kubeconfig("admin").display(),
     )
 }
 

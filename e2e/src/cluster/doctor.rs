@@ -12,7 +12,9 @@ use rustix::process::geteuid;
 use tokio::{process::Command, time::timeout};
 
 use super::{
-    artifacts::{CONFORMANCE, ECHO, GoProgram, HELM, KUBERNETES, PAUSE, gateway_api_is_cached},
+    artifacts::{
+        CONFORMANCE, DNS, ECHO, GoProgram, HELM, KUBERNETES, PAUSE, gateway_api_is_cached,
+    },
     cgroups,
     layout::{LINK, NODES, ROUTED},
     toolchain::{self, Toolchain},
@@ -45,7 +47,7 @@ const PROXY_PATIENCE: Duration = Duration::from_mins(1);
 /// Ends with an error that holds everything that is missing for a cluster of our own.
 pub(super) async fn check() -> Result<()> {
     let mut missing = missing_on_node().await;
-    missing.extend(missing_for_builds(&[&KUBERNETES, &PAUSE, &ECHO, &HELM]).await?);
+    missing.extend(missing_for_builds(&[&KUBERNETES, &DNS, &HELM, &PAUSE, &ECHO]).await?);
     report(&missing)
 }
 

@@ -32,6 +32,9 @@ pub(crate) const UNUSABLE_ADDRESS: &str = "198.51.100.1";
 /// Where the API server listens.
 pub(crate) const API_PORT: u16 = 6443;
 
+/// Services are `<name>.<namespace>.svc.` and this.
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
+
 /// The machine's end of the link to the node.
 pub(crate) const LINK: &str = "portcullis0";
 /// The cgroup of all pods, in every hierarchy.

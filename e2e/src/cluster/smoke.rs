@@ -8,10 +8,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use hickory_resolver::{
+    Resolver,
+    config::{NameServerConfig, ResolverConfig},
+    net::runtime::TokioRuntimeProvider,
+};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Cluster, kubectl::Kubectl};
+use super::{Cluster, kubectl::Kubectl, layout};
 use crate::{
     images::ECHO_IMAGES,
     support::{
@@ -67,7 +72,10 @@ impl Smoke {
             };
             let answer = answer.await;
             self.check("ClusterIP answers from outside", &answer);
+            let resolved = self.resolve_service().await;
+            self.check("the cluster's DNS knows its Service", &resolved);
         } else {
+            println!("SKIPPED: the cluster's DNS, because the node is not ours to ask");
             println!(
                 "SKIPPED: ClusterIP from outside, because the node is not ours to route through"
             );
@@ -193,6 +201,31 @@ impl Smoke {
             }
         }
         Ok(())
+    }
+
+    /// Asks the cluster's DNS for a Service until it answers with the ClusterIP.
+    async fn resolve_service(&self) -> Result<()> {
+        let expected: IpAddr = self.field("ClusterIP", "/spec/clusterIP").await?.parse()?;
+        let server = NameServerConfig::udp(layout::NODE_ADDRESS.parse()?);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let resolver =
+            Resolver::builder_with_config(config, TokioRuntimeProvider::default()).build()?;
+        let name = format!(
+            "{}.{NAMESPACE}.svc.{}.",
+            object_name("ClusterIP"),
+            layout::CLUSTER_DOMAIN
+        );
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = resolver.lookup_ip(name.as_str()).await;
+            let told = match answer {
+                Ok(answer) if answer.iter().any(|address| address == expected) => return Ok(()),
+                Ok(answer) => format!("{answer:?}"),
+                Err(error) => error.to_string(),
+            };
+            ensure!(Instant::now() < deadline, "{name}: {told}");
+            sleep(POLL).await;
+        }
     }
 
     async fn delete_namespace(&mut self) -> Result<()> {

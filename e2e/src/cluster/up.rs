@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Cluster, LOADER,
-    artifacts::{HELM, KUBERNETES, KUBERNETES_PROGRAMS, gateway_api},
+    artifacts::{DNS, HELM, KUBERNETES, KUBERNETES_PROGRAMS, gateway_api},
     certificates, cgroups, config, doctor,
     kubectl::Kubectl,
     layout::{self, MARK, NODE_NAME},
@@ -48,6 +48,13 @@ pub(crate) enum Crds {
     None,
 }
 
+/// Where the programs that the cluster needs are in the cache.
+struct Programs {
+    kubernetes: PathBuf,
+    dns: PathBuf,
+    helm: PathBuf,
+}
+
 /// Says what is done, and when since the start.
 struct Progress(Instant);
 
@@ -61,8 +68,11 @@ impl Progress {
 pub(super) async fn up(crds: Crds) -> Result<()> {
     refuse_a_second().await?;
     doctor::check().await?;
-    let kubernetes = KUBERNETES.get().await?;
-    let helm = HELM.get().await?;
+    let programs = Programs {
+        kubernetes: KUBERNETES.get().await?,
+        dns: DNS.get().await?,
+        helm: HELM.get().await?,
+    };
     let images = images::bed().await?;
     if crds != Crds::None {
         gateway_api().await?;
@@ -70,7 +80,7 @@ pub(super) async fn up(crds: Crds) -> Result<()> {
     println!("every program and image is in the cache; starting the cluster");
 
     let progress = Progress(Instant::now());
-    write_files(&kubernetes, &helm)?;
+    write_files(&programs)?;
     progress.done("certificates and configuration written");
     let mut node = start_node().await?;
     progress.done("node connected");
@@ -168,7 +178,7 @@ async fn refuse_a_second() -> Result<()> {
 }
 
 /// Writes everything that the programs read, and makes their cgroup.
-fn write_files(kubernetes: &PathBuf, helm: &PathBuf) -> Result<()> {
+fn write_files(programs: &Programs) -> Result<()> {
     let mut private = DirBuilder::new();
     private.mode(0o700);
     // Fails if it is there: of two at once, one wins.
@@ -185,9 +195,10 @@ fn write_files(kubernetes: &PathBuf, helm: &PathBuf) -> Result<()> {
         private.create(folder)?;
     }
     for name in KUBERNETES_PROGRAMS {
-        symlink(kubernetes, layout::bin().join(name))?;
+        symlink(&programs.kubernetes, layout::bin().join(name))?;
     }
-    symlink(helm, layout::bin().join("helm"))?;
+    symlink(&programs.dns, layout::bin().join("dns"))?;
+    symlink(&programs.helm, layout::bin().join("helm"))?;
     // A copy: cargo may build another one while the node runs.
     fs::copy(env::current_exe()?, layout::bin().join("portcullis-e2e"))?;
     certificates::issue(&layout::pki())?;
