@@ -68,8 +68,7 @@ impl Outcome {
 
 impl Failover {
     pub(crate) async fn run(self) -> Result<()> {
-        let binary =
-            binaries::build("portcullis-dataplane", "portcullis-proxy", &self.profile).await?;
+        let binary = binaries::build("portcullis-proxy", &self.profile).await?;
         let (duration, phase) = if self.quick {
             (3 * QUICK_PHASE, QUICK_PHASE)
         } else {

@@ -34,8 +34,7 @@ pub(crate) struct Attack {
 
 impl Attack {
     pub(crate) async fn run(self) -> Result<()> {
-        let binary =
-            binaries::build("portcullis-dataplane", "portcullis-proxy", &self.profile).await?;
+        let binary = binaries::build("portcullis-proxy", &self.profile).await?;
         let folder = tempfile::tempdir()?;
         let identity = Authority::new()?.issue(&["a.example"])?;
         let table = |backend| {

@@ -103,9 +103,7 @@ impl Arena {
         let mut programs = BTreeMap::new();
         for contender in contenders {
             let program = match contender {
-                Contender::Portcullis => {
-                    binaries::build("portcullis-dataplane", "portcullis-proxy", profile).await?
-                }
+                Contender::Portcullis => binaries::build("portcullis-proxy", profile).await?,
                 Contender::Nginx => binaries::installed("nginx")?,
                 Contender::Haproxy => binaries::installed("haproxy")?,
                 Contender::Envoy => binaries::python_tool("envoy").await?,

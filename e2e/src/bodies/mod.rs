@@ -50,8 +50,7 @@ pub(crate) struct Bodies {
 impl Bodies {
     pub(crate) async fn run(self) -> Result<()> {
         let size = if self.quick { 64 } else { self.mebibytes } << 20;
-        let binary =
-            binaries::build("portcullis-dataplane", "portcullis-proxy", &self.profile).await?;
+        let binary = binaries::build("portcullis-proxy", &self.profile).await?;
         let python = binaries::python_tool("python").await?;
         let folder = tempfile::tempdir()?;
         let authority = Authority::new()?;

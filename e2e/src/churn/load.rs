@@ -46,10 +46,11 @@ impl Counts {
     }
 }
 
-/// Loads `target` on one connection at a time until `over`.
-pub(crate) async fn load(target: &Target, counts: &Counts, over: &Cell<bool>) {
+/// Loads `target` on one connection at a time until `over`. Returns the number of requests.
+pub(crate) async fn load(target: &Target, counts: &Counts, over: &Cell<bool>) -> u64 {
     let mut clock = interval(PACE);
     clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut requests = 0;
     while !over.get() {
         let connection = async {
             let mut client = Client::connect(target).await?;
@@ -60,6 +61,7 @@ pub(crate) async fn load(target: &Target, counts: &Counts, over: &Cell<bool>) {
                 if over.get() || client.is_closed() {
                     break;
                 }
+                requests += 1;
                 counts.requests.set(counts.requests.get() + 1);
                 one(&mut client).await?;
             }
@@ -69,6 +71,7 @@ pub(crate) async fn load(target: &Target, counts: &Counts, over: &Cell<bool>) {
             counts.fail(&error);
         }
     }
+    requests
 }
 
 async fn one(client: &mut Client) -> Result<()> {

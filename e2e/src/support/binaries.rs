@@ -6,8 +6,11 @@ use anyhow::{Context, Result, bail};
 use cargo_metadata::Message;
 use tokio::process::Command;
 
-/// Builds `binary` of `package` with cargo's `profile` and returns where it is.
-pub(crate) async fn build(package: &str, binary: &str, profile: &str) -> Result<PathBuf> {
+/// Builds `binary` with cargo's `profile` and returns where it is.
+///
+/// The whole workspace is selected, though only one binary of it is built: dependencies get the features that all of its
+/// packages together ask for, so that every binary, and `.ci/run`, share them.
+pub(crate) async fn build(binary: &str, profile: &str) -> Result<PathBuf> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     println!("building {binary} (profile {profile})");
     let output = Command::new(cargo)
@@ -15,8 +18,7 @@ pub(crate) async fn build(package: &str, binary: &str, profile: &str) -> Result<
             "build",
             "--quiet",
             "--locked",
-            "--package",
-            package,
+            "--workspace",
             "--bin",
             binary,
             "--profile",
