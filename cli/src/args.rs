@@ -145,9 +145,10 @@ pub(crate) struct ExplainArgs {
     /// File or directory with manifests, or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
-    /// Method and URL of the request, as a client would ask for it. Without a scheme it is http.
-    #[arg(value_names = ["METHOD", "URL"], num_args = 0..=2)]
-    pub(crate) request: Vec<String>,
+    /// Method of the request, such as GET.
+    pub(crate) method: Option<String>,
+    /// URL of the request, as a client would ask for it. Without a scheme it is http.
+    pub(crate) url: Option<String>,
     /// A header of the request; may be repeated. `Host` counts, as with curl.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(crate) headers: Vec<(http::HeaderName, http::HeaderValue)>,
@@ -211,9 +212,9 @@ Colours appear on terminals only and never with NO_COLOR set.";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:
-  portcullis demo                                     serve on http://localhost:8080 and https://localhost:8443
-  portcullis demo --http-port 9080 --https-port 9443  the same, when those ports are taken
-  portcullis demo --self-test                         call every use case over real sockets and report";
+  portcullis demo                                     serve on localhost
+  portcullis demo --http-port 9080 --https-port 9443  the same, when ports are taken
+  portcullis demo --self-test                         call every use case and report";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -235,7 +236,8 @@ Examples:
   portcullis analyze manifests/
   portcullis analyze gateway.yaml routes.yaml -o json | jq '.[].code'
   kubectl kustomize overlays/production | portcullis analyze -
-  kubectl get gc,gtw,httproute,referencegrant,svc,endpointslice,secret,ns -A -o yaml | portcullis analyze -";
+  kubectl get gc,gtw,httproute,referencegrant,svc,endpointslice,secret,ns -A -o yaml |
+    portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:
@@ -255,8 +257,9 @@ Exit codes: 0 a route takes the request, 1 none does, 2 the command could not be
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:
   portcullis translate manifests/                     a summary
-  portcullis translate manifests/ -o yaml             everything; private keys are replaced by [redacted]
-  portcullis translate manifests/ --table shop/edge > table.json; portcullis-proxy --table table.json";
+  portcullis translate manifests/ -o yaml             everything, without private keys
+  portcullis translate manifests/ --table shop/edge > table.json
+  portcullis-proxy --table table.json";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:

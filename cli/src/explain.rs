@@ -9,7 +9,7 @@ use portcullis_dataplane::{
 };
 use portcullis_routing::{
     Backend, Explanation, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
-    RoutingTable,
+    RoutingTable, WeightedCluster,
     compile::{CompiledPort, compile},
     explain as judge,
     explain::{Candidate, ListenerVerdict},
@@ -239,7 +239,8 @@ fn judged(
         outcome: won.map_or_else(
             || no_route(&explanation).into(),
             |(_, route)| match &route.action {
-                RouteAction::Forward(_) => format!("forwarded, {}", words::action(&route.action)),
+                RouteAction::Forward(backends) => forwarded(backends, table)
+                    .unwrap_or_else(|| format!("forwarded, {}", words::action(&route.action))),
                 RouteAction::Redirect(_) | RouteAction::Respond { .. } => {
                     words::action(&route.action)
                 }
@@ -252,6 +253,29 @@ fn judged(
         request: asked,
         candidates,
         explanation: Some(explanation),
+    }
+}
+
+/// The answer, if no backend gives it: whichever is picked, there is none to ask.
+fn forwarded(backends: &[WeightedCluster], table: &RoutingTable) -> Option<String> {
+    let mut picked = backends.iter().filter(|backend| backend.weight > 0);
+    let Some(first) = picked.next() else {
+        return Some("500: no backend has a weight above 0".into());
+    };
+    let answer = failure(first, table)?;
+    picked
+        .all(|other| failure(other, table).as_ref() == Some(&answer))
+        .then_some(answer)
+}
+
+fn failure(backend: &WeightedCluster, table: &RoutingTable) -> Option<String> {
+    match &backend.backend {
+        Backend::Invalid { reason } => Some(format!("500: the backendRef is invalid ({reason})")),
+        Backend::Cluster(key) => {
+            let known = table.endpoints.get(key);
+            let is_empty = known.is_none_or(|known| known.endpoints.is_empty());
+            is_empty.then(|| format!("503: {} has no endpoints", words::cluster(key)))
+        }
     }
 }
 

@@ -27,7 +27,10 @@ impl Request {
     /// Reads the command line. Also, the paths of the manifests: `--config` takes as many words as it can get, and so may
     /// have got method and URL, too.
     pub(crate) fn of(args: &ExplainArgs) -> anyhow::Result<(Self, Vec<PathBuf>)> {
-        let (paths, words) = split(&args.config, &args.request)?;
+        let (paths, words) = split(
+            &args.config,
+            args.method.iter().chain(&args.url).cloned().collect(),
+        )?;
         let [method, url] = &words;
         let method = method
             .parse()
@@ -53,12 +56,12 @@ impl Request {
 }
 
 /// Paths, then method and URL.
-fn split(config: &[PathBuf], words: &[String]) -> anyhow::Result<(Vec<PathBuf>, [String; 2])> {
+fn split(config: &[PathBuf], words: Vec<String>) -> anyhow::Result<(Vec<PathBuf>, [String; 2])> {
     let missing = 2_usize.saturating_sub(words.len());
     let paths = config.len().checked_sub(missing).filter(|paths| *paths > 0);
     let (paths, taken) = config.split_at(paths.context(WANTED)?);
     let taken = taken.iter().map(|path| path.display().to_string());
-    let mut words: Vec<String> = taken.chain(words.iter().cloned()).collect();
+    let mut words: Vec<String> = taken.chain(words).collect();
     // `GET --config a.yaml http://shop.example/`
     words.sort_by_key(|word| !is_method(word));
     match <[String; 2]>::try_from(words) {

@@ -94,8 +94,11 @@ fn tell_rejections(applied: Result<Report, TableError>) -> bool {
     refused.is_empty()
 }
 
-/// Ports that `--map-port` names and no listener has.
+/// Ports that `--map-port` names and no listener has. Without any listener that is not what is wrong.
 fn unused_ports(table: &RoutingTable, map: &PortMap) -> String {
+    if table.listeners.is_empty() {
+        return String::new();
+    }
     let listening: BTreeSet<u16> = table
         .listeners
         .values()
@@ -144,8 +147,16 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
 
     let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;
     let mut served = Served { dataplane, issues };
-    served.apply(&table);
-    tell(&served.introduction(&table, args));
+    if table.listeners.is_empty() {
+        tell(&format!(
+            "{} until the manifests have a listener that can be served\n",
+            styled(ODD, "Waiting")
+        ));
+    } else {
+        served.apply(&table);
+        tell(&served.listing(&table));
+    }
+    tell(&served.introduction(args));
 
     let mut stop = StopSignal::new()?;
     loop {
@@ -194,7 +205,7 @@ impl Served {
     }
 
     /// What is served, and where.
-    fn introduction(&self, table: &RoutingTable, args: &RunArgs) -> String {
+    fn listing(&self, table: &RoutingTable) -> String {
         let bound = self.dataplane.addresses();
         let place = |listener: &Listener| match bound.get(&listener.port) {
             Some(addresses) => {
@@ -210,6 +221,12 @@ impl Served {
         if table.routes.len() <= RULES_SHOWN {
             writeln!(text, "{}", serving::routes(table)).ok();
         }
+        text
+    }
+
+    /// Where to ask, and what is followed.
+    fn introduction(&self, args: &RunArgs) -> String {
+        let mut text = String::new();
         if let Some(admin) = self.dataplane.admin_address() {
             writeln!(
                 text,

@@ -208,7 +208,12 @@ fn redirect(to: &Redirect) -> String {
     let port = to.port.iter().map(|port| format!("port {port}"));
     let path = to.path.iter().map(path_change);
     let parts: Vec<_> = scheme.chain(host).chain(port).chain(path).collect();
-    format!("redirect {} to {}", to.status, parts.join(", "))
+    let place = if parts.is_empty() {
+        "the same place".into()
+    } else {
+        parts.join(", ")
+    };
+    format!("redirect {} to {place}", to.status)
 }
 
 /// Deadlines and retries, if there are any.

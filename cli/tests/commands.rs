@@ -426,6 +426,34 @@ fn explain_says_where_a_redirect_leads() {
 }
 
 #[test]
+fn explain_says_when_no_backend_answers() {
+    for (sample, expected) in [
+        (
+            "missing-grant",
+            "500: the backendRef is invalid (RefNotPermitted)",
+        ),
+        ("zero-weights", "500: no backend has a weight above 0"),
+        (
+            "no-endpoints",
+            "503: Service no-endpoints/shop:80 has no endpoints",
+        ),
+        (
+            "missing-service",
+            "forwarded, 90 % to Service missing-service/shop:80, 10 % answer 500",
+        ),
+    ] {
+        let said = stdout(&explain(
+            &format!("faults/{sample}.yaml"),
+            &["GET", "shop.example/"],
+        ));
+        assert!(
+            said.contains(&format!("Answer     {expected}")),
+            "{sample}: {said}"
+        );
+    }
+}
+
+#[test]
 fn explain_says_that_only_one_listener_is_asked() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = fs::read_to_string(sample("mirror.yaml")).expect("readable");

@@ -215,6 +215,7 @@ fn run_serves_follows_changes_survives_mistakes_and_stops_in_peace() {
 
     save(&route, "kind: [\n");
     running.wait_for("Syntax");
+    running.wait_for("1 object of broken documents");
     assert!(
         get(address, "/").expect("an answer").ends_with("two"),
         "what the file held stays in force"
@@ -245,6 +246,36 @@ fn run_serves_follows_changes_survives_mistakes_and_stops_in_peace() {
     let ready = get(admin.parse().expect("an address"), "/readyz").expect("an answer");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
     assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
+fn run_waits_for_something_to_serve() {
+    let root = tempfile::tempdir().expect("a directory");
+    let gateway = root.path().join("gateway.yaml");
+    save(&gateway, &GATEWAY.replace("portcullis", "nobody"));
+    let rest = route_to("one") + &service("one", backend("one"));
+    save(&root.path().join("rest.yaml"), &rest);
+    let port = free_port();
+    let map = format!("80={port}");
+    let path = root.path().to_str().expect("UTF-8");
+    let admin = ["--admin", "127.0.0.1:0", "--workers", "1"];
+    let serve = [
+        "run",
+        "--config",
+        path,
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &map,
+    ];
+    let mut running = Running::start(&[&serve[..], &admin[..]].concat());
+    running.wait_for("NothingServed");
+    running.wait_for("Waiting");
+    running.wait_for("Following");
+    save(&gateway, GATEWAY);
+    running.wait_for("mended   NothingServed");
+    wait_for_body(SocketAddr::from(([127, 0, 0, 1], port)), "one");
+    assert!(!running.heard.contains("refused"), "{}", running.heard);
 }
 
 #[test]

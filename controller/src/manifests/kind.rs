@@ -84,8 +84,8 @@ pub(super) enum Unread {
     MisspeltKind(&'static str),
     /// There is no such kind in its group, but this one.
     WrongGroup(&'static Kind),
-    /// Somebody else's.
-    Foreign,
+    /// Somebody else's; a kind of ours may have the same name.
+    Foreign(Option<&'static Kind>),
 }
 
 impl Kind {
@@ -126,14 +126,11 @@ impl Unread {
         }
         // Groups of Kubernetes itself have no kinds but their own; in any other there may be a kind of the same name.
         let closed = served || group.is_empty() || group.ends_with("k8s.io");
-        let meant = KINDS.iter().find(|kind| {
-            kind.name == name
-                && (closed || strsim::damerau_levenshtein(kind.group, group) <= MAX_SLIP)
-        });
-        match meant {
-            Some(kind) => Self::WrongGroup(kind),
+        let is_slip = |kind: &Kind| strsim::damerau_levenshtein(kind.group, group) <= MAX_SLIP;
+        match KINDS.iter().find(|kind| kind.name == name) {
+            Some(kind) if closed || is_slip(kind) => Self::WrongGroup(kind),
             None if served => Self::NotYet,
-            None => Self::Foreign,
+            namesake => Self::Foreign(namesake),
         }
     }
 }

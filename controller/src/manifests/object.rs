@@ -132,12 +132,18 @@ impl Reader<'_> {
                 format!("there is no kind {kind} in {api_version}"),
                 &format!("write apiVersion: {}", meant.api_version()),
             ),
-            Unread::Foreign => tell(
-                Note,
-                "",
-                format!("{kind} of {api_version} plays no part here"),
-                "nothing to do if another program reads it; else check apiVersion and kind",
-            ),
+            Unread::Foreign(namesake) => {
+                let instead = match namesake {
+                    Some(kind) => format!("write apiVersion: {}", kind.api_version()),
+                    None => "check apiVersion and kind".into(),
+                };
+                tell(
+                    Note,
+                    "",
+                    format!("{kind} of {api_version} plays no part here"),
+                    &format!("nothing to do if another program reads it; else {instead}"),
+                );
+            }
         }
     }
 
