@@ -36,7 +36,7 @@ pub(crate) struct Conformance {
     #[arg(long)]
     all_features: bool,
     /// Write the report into e2e/conformance/reports/, as it is handed in upstream.
-    #[arg(long, requires_all = ["organization", "url", "contact"])]
+    #[arg(long, requires_all = ["organization", "url", "contact"], conflicts_with = "run_test")]
     report: bool,
     /// For the report: who makes Portcullis.
     #[arg(long)]
@@ -85,7 +85,7 @@ impl Conformance {
         command.args(&self.suite);
         println!("{:?}", command.as_std());
         let status = command.status().await.context("cannot start the suite")?;
-        if let Some(report) = report {
+        if let Some(report) = report.filter(|report| report.exists()) {
             println!("report: {}", report.display());
         }
         ensure!(status.success(), "the suite ended with {status}");
@@ -100,6 +100,10 @@ impl Conformance {
         let version = concat!("v", env!("CARGO_PKG_VERSION"));
         let path = Path::new(REPORTS).join(format!("experimental-{version}-default-report.yaml"));
         fs::create_dir_all(REPORTS)?;
+        // What is there afterwards is of this run.
+        if path.exists() {
+            fs::remove_file(&path)?;
+        }
         for (name, value) in [
             ("organization", self.organization.as_deref()),
             ("project", Some("portcullis")),

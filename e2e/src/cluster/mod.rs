@@ -117,6 +117,12 @@ impl Cluster {
         match self {
             Self::Own => {
                 if !self.is_up().await {
+                    if layout::complete_file().exists() {
+                        bail!(
+                            "the cluster does not answer; its logs are in {}, and `cargo e2e cluster down` ends it",
+                            layout::logs().display()
+                        );
+                    }
                     bail!("no cluster is up: `cargo e2e cluster up`, or set KUBECONFIG");
                 }
                 Ok(Kubectl::own())

@@ -28,7 +28,9 @@ use crate::support::process::POLL;
 const PATIENCE: Duration = Duration::from_mins(3);
 /// Pause before a program that has ended is started again.
 const RESTART: Duration = Duration::from_millis(500);
-/// A program that has ended so often is broken.
+/// A program that has run for so long has started well.
+const STARTED: Duration = Duration::from_secs(10);
+/// A program that has ended so often in a row without having started well is broken.
 const MAX_ENDS: u32 = 20;
 
 /// Kernel settings that the kubelet wants for the whole machine. It is shown files that hold them, and the machine stays
@@ -114,7 +116,8 @@ fn set_kernel() -> Result<()> {
 /// The programs that run, by process id.
 #[derive(Default)]
 struct Supervisor {
-    running: BTreeMap<i32, Component>,
+    running: BTreeMap<i32, (Component, Instant)>,
+    /// Ends in a row that came too soon, by program.
     ends: BTreeMap<&'static str, u32>,
 }
 
@@ -143,7 +146,8 @@ impl Supervisor {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", component.name))?;
-        self.running.insert(child.id().cast_signed(), component);
+        self.running
+            .insert(child.id().cast_signed(), (component, Instant::now()));
         Ok(())
     }
 
@@ -166,15 +170,19 @@ impl Supervisor {
         let Some((pid, status)) = wait(options)? else {
             return Ok(());
         };
-        let Some(component) = self.running.remove(&Pid::as_raw(Some(pid))) else {
+        let Some((component, start)) = self.running.remove(&Pid::as_raw(Some(pid))) else {
             return Ok(());
         };
         let name = component.name;
         println!("{name} ended: {status:?}");
         let ends = self.ends.entry(name).or_default();
-        *ends += 1;
+        *ends = if start.elapsed() < STARTED {
+            *ends + 1
+        } else {
+            0
+        };
         if *ends >= MAX_ENDS {
-            bail!("{name} has ended {MAX_ENDS} times");
+            bail!("{name} has ended {MAX_ENDS} times in a row");
         }
         pause(RESTART);
         self.start(component)
