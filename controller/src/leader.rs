@@ -25,7 +25,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use crate::watch::Backoff;
+use crate::watch::{Backoff, Version};
 
 /// Which Lease, who asks for it, and how long it holds.
 #[derive(Clone, Debug)]
@@ -129,12 +129,10 @@ impl Elector {
 
     /// The Lease is this now. Returns when to act on it, if somebody else wrote it.
     fn see(&mut self, lease: Lease) -> Option<Instant> {
-        let version = |lease: &Lease| lease.metadata.resource_version.clone();
-        if self
-            .seen
-            .as_ref()
-            .is_some_and(|(seen, _)| version(seen) == version(&lease))
-        {
+        let version = Version::of(&lease.metadata);
+        // The answer to a write is known before the watch tells of it, and of what was before.
+        let known = self.seen.as_ref();
+        if known.is_some_and(|(seen, _)| Version::of(&seen.metadata) >= version) {
             return None;
         }
         let now = Instant::now();
@@ -254,21 +252,32 @@ impl Elector {
     /// Gives the Lease back, if it is ours.
     async fn release(&mut self) {
         self.lead(false);
-        let Some((mut lease, _)) = self.seen.take().filter(|(lease, _)| self.is_own(lease)) else {
-            return;
+        match timeout(self.options.deadline(), self.try_release()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot give the Lease back; it will run out"),
+            Err(_) => tracing::warn!("cannot give the Lease back; it will run out"),
+        }
+    }
+
+    async fn try_release(&self) -> kube::Result<()> {
+        // What was seen last may be old by now.
+        let Some(mut lease) = self.api.get_opt(&self.options.name).await? else {
+            return Ok(());
         };
+        if !self.is_own(&lease) {
+            return Ok(());
+        }
         if let Some(spec) = &mut lease.spec {
             spec.holder_identity = None;
             spec.renew_time = None;
             spec.acquire_time = None;
         }
         let parameters = PostParams::default();
-        let released = self.api.replace(&self.options.name, &parameters, &lease);
-        match timeout(self.options.deadline(), released).await {
-            Ok(Ok(_)) => tracing::info!("the Lease is given back"),
-            Ok(Err(error)) => tracing::warn!(%error, "cannot give the Lease back; it will run out"),
-            Err(_) => tracing::warn!("cannot give the Lease back; it will run out"),
-        }
+        self.api
+            .replace(&self.options.name, &parameters, &lease)
+            .await?;
+        tracing::info!("the Lease is given back");
+        Ok(())
     }
 
     fn is_own(&self, lease: &Lease) -> bool {

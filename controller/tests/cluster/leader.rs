@@ -11,6 +11,9 @@ use crate::{
 
 const LEASE: (&str, &str) = ("Lease", "portcullis-system/portcullis-controller");
 
+/// Of a Lease that a test waits for.
+const SHORT: Duration = Duration::from_secs(4);
+
 fn holder(api: &FakeApi) -> String {
     let holder = &api.get(LEASE)["spec"]["holderIdentity"];
     holder.as_str().unwrap_or_default().to_owned()
@@ -74,10 +77,10 @@ async fn one_of_two_replicas_writes_and_the_other_takes_over_in_peace() {
 async fn a_replica_that_dies_is_replaced_once_its_lease_has_run_out() {
     let api = FakeApi::start().await;
     api.apply(SHOP);
-    let one = Replica::start(&api, "one");
+    let one = Replica::with_lease(&api, "one", SHORT);
     api.until("one leads", |api| holder(api) == "one" && up_to_date(api))
         .await;
-    let two = Replica::start(&api, "two");
+    let two = Replica::with_lease(&api, "two", SHORT);
     api.until("two knows of the Lease", |api| {
         api.count(|it| it.kind == "Lease" && it.client == "two") > 0
     })
@@ -107,7 +110,7 @@ async fn a_replica_that_dies_is_replaced_once_its_lease_has_run_out() {
 async fn a_replica_that_cannot_renew_leads_no_more() {
     let api = FakeApi::start().await;
     api.apply(SHOP);
-    let one = Replica::start(&api, "one");
+    let one = Replica::with_lease(&api, "one", SHORT);
     let mut leads = one.controller.leads();
     leads.wait_for(|leads| *leads).await.unwrap();
     api.refuse("Lease", u32::MAX, 500);

@@ -2,6 +2,7 @@
 
 mod fake_api;
 mod leader;
+mod process;
 mod status;
 mod support;
 mod watch;

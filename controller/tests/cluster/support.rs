@@ -70,15 +70,20 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// Starts a controller with this name.
+    /// Starts a controller with this name, whose Lease outlasts any pause of a busy machine.
     pub(crate) fn start(api: &FakeApi, name: &str) -> Self {
+        Self::with_lease(api, name, Duration::from_secs(30))
+    }
+
+    /// Starts a controller with this name and duration of its Lease.
+    pub(crate) fn with_lease(api: &FakeApi, name: &str, duration: Duration) -> Self {
         let options = ControllerOptions {
             controller_name: CONTROLLER_NAME.into(),
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),
                 identity: name.into(),
-                duration: Duration::from_secs(2),
+                duration,
             },
         };
         let metrics = Arc::new(Metrics::new().unwrap());

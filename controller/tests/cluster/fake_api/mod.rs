@@ -100,6 +100,17 @@ impl FakeApi {
         Client::try_from(config).unwrap()
     }
 
+    /// A kubeconfig for a client of its own.
+    pub(crate) fn kubeconfig(&self, name: &str) -> String {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+            "clusters": [{ "name": "fake", "cluster": { "server": format!("http://{}", self.address) } }],
+            "users": [{ "name": name, "user": { "token": name } }],
+            "contexts": [{ "name": "fake", "context": { "cluster": "fake", "user": name } }],
+        })
+        .to_string()
+    }
+
     /// Installs the CRD of a kind.
     pub(crate) fn install(&self, kind: &str) {
         self.create(&json!({
