@@ -9,10 +9,12 @@
 )]
 
 pub mod admin;
+pub mod ca;
 pub mod finding;
 pub mod leader;
 pub mod manifests;
 pub mod metrics;
+pub mod publish;
 pub mod resources;
 pub mod run;
 pub mod status;
