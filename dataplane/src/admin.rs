@@ -197,6 +197,10 @@ impl Admin {
                 .and_then(|time| jiff::Timestamp::try_from(time).ok())
                 .map(|t| t.to_string()),
             last_error: status.last_error,
+            controller: self.metrics.controller().map(|controller| ControllerPage {
+                connected: controller.connected,
+                stale: controller.stale,
+            }),
             table: snapshot.compiled.table().redacted(),
         };
         match serde_json::to_vec_pretty(&page) {
@@ -215,8 +219,20 @@ struct TablePage {
     applied_at: Option<String>,
     /// Why the last table was refused as a whole.
     last_error: Option<String>,
+    /// Where tables come from a controller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<ControllerPage>,
     /// What is being served. Private keys are replaced.
     table: portcullis_routing::RoutingTable,
+}
+
+/// What `/table` shows of the controller.
+#[derive(Serialize)]
+struct ControllerPage {
+    /// Whether there is a stream of tables.
+    connected: bool,
+    /// Whether the table is the last known good one, and the controller has not been heard of since the start.
+    stale: bool,
 }
 
 const INDEX: &str = "\

@@ -10,6 +10,7 @@ use std::{
 use crate::{
     options::ProxyOptions,
     ports::PortMap,
+    source::Controller,
     state::{Overrides, TableSource},
     telemetry::MetricsOptions,
 };
@@ -30,6 +31,8 @@ pub struct Config {
     pub metrics: MetricsOptions,
     /// Where tables come from, besides [`super::server::DataplaneHandle::apply`].
     pub source: Option<TableSource>,
+    /// The controller that tables come from, instead of `source`.
+    pub controller: Option<Controller>,
     /// Where the access log goes.
     pub access_log: Box<dyn Write + Send>,
 }
@@ -45,6 +48,7 @@ impl Config {
             overrides: options.overrides(),
             metrics: options.metrics(),
             source: None,
+            controller: None,
             access_log: Box::new(io::stdout()),
         }
     }

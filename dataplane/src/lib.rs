@@ -19,6 +19,7 @@ pub mod ports;
 mod proxy_protocol;
 pub mod reason;
 pub mod server;
+pub mod source;
 pub mod state;
 pub mod stream;
 pub mod telemetry;

@@ -3,12 +3,95 @@
 use std::{
     net::{IpAddr, SocketAddr},
     num::NonZero,
+    path::PathBuf,
     thread,
 };
 
-use portcullis_routing::settings::AccessLog;
+use anyhow::Context as _;
 
-use crate::{ports::PortMap, state::Overrides, telemetry::MetricsOptions};
+use portcullis_routing::{GatewayKey, settings::AccessLog};
+
+use crate::{
+    ports::PortMap,
+    source::{Controller, Endpoint, Timing},
+    state::{Overrides, TableSource},
+    telemetry::MetricsOptions,
+};
+
+/// Where the tables of a proxy by itself come from: a file, or a controller.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TableOptions {
+    /// Routing table, JSON. It may appear later.
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_TABLE")]
+    #[arg(required_unless_present = "controller", conflicts_with = "controller")]
+    table: Option<PathBuf>,
+    /// The controller to follow.
+    #[arg(long, value_name = "https://HOST:PORT", env = "PORTCULLIS_CONTROLLER")]
+    #[arg(requires = "gateway", requires = "identity")]
+    controller: Option<Endpoint>,
+    /// The Gateway to serve.
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        env = "PORTCULLIS_GATEWAY",
+        value_parser = gateway,
+        requires = "controller"
+    )]
+    gateway: Option<GatewayKey>,
+    /// Directory with tls.crt and tls.key, which name the Gateway (`spiffe://DOMAIN/ns/NAMESPACE/gateway/NAME`), and ca.crt,
+    /// which the controller is checked against. Read anew for each connection, so they may be replaced at any time.
+    #[arg(
+        long,
+        value_name = "DIRECTORY",
+        env = "PORTCULLIS_IDENTITY",
+        requires = "controller"
+    )]
+    identity: Option<PathBuf>,
+    /// Where to keep the last known good table for a restart without a controller. It holds private keys; best in memory,
+    /// such as in an emptyDir with medium Memory. Default: none is kept.
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "PORTCULLIS_TABLE_CACHE",
+        requires = "controller"
+    )]
+    table_cache: Option<PathBuf>,
+}
+
+impl TableOptions {
+    /// The file, if it is one. Fails if its directory cannot be watched.
+    pub fn file(&self) -> anyhow::Result<Option<TableSource>> {
+        let watch = |path: &PathBuf| {
+            TableSource::file(path)
+                .with_context(|| format!("cannot watch the directory of {}", path.display()))
+        };
+        self.table.as_ref().map(watch).transpose()
+    }
+
+    /// The controller, if it is one.
+    pub fn controller(&self) -> Option<Controller> {
+        Some(Controller {
+            endpoint: self.controller.clone()?,
+            gateway: self.gateway.clone()?,
+            identity: self.identity.clone()?,
+            cache: self.table_cache.clone(),
+            timing: Timing::default(),
+        })
+    }
+}
+
+fn gateway(text: &str) -> Result<GatewayKey, String> {
+    let is_name = |name: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+        !name.is_empty() && name.bytes().all(is_part)
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if is_name(namespace) && is_name(name) => {
+            Ok(GatewayKey::of(namespace, name))
+        }
+        _ => Err("write NAMESPACE/NAME, such as infra/edge".to_owned()),
+    }
+}
 
 /// Options of the proxy itself, whatever its tables come from.
 #[derive(Clone, Debug, clap::Args)]
@@ -84,6 +167,57 @@ mod tests {
     struct Command {
         #[command(flatten)]
         options: ProxyOptions,
+    }
+
+    #[derive(Debug, Parser)]
+    struct Proxy {
+        #[command(flatten)]
+        tables: TableOptions,
+    }
+
+    fn tables(arguments: &[&str]) -> Result<TableOptions, String> {
+        let proxy = Proxy::try_parse_from([&["proxy"], arguments].concat());
+        proxy
+            .map(|proxy| proxy.tables)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tables_come_from_a_file_or_from_a_controller() {
+        let file = tables(&["--table", "t"]).unwrap();
+        assert!(file.controller().is_none() && file.table.is_some());
+        let controller = [
+            "--controller",
+            "https://c:1",
+            "--gateway",
+            "a/b",
+            "--identity",
+            "d",
+        ];
+        let followed = tables(&controller).unwrap().controller().unwrap();
+        assert_eq!(followed.gateway.as_str(), "a/b");
+        assert_eq!(followed.cache, None);
+        let cached = tables(&[&controller[..], &["--table-cache", "f"]].concat()).unwrap();
+        assert_eq!(cached.controller().unwrap().cache, Some("f".into()));
+
+        let told = |arguments: &[&str], words: &str| {
+            let error = tables(arguments).unwrap_err();
+            assert!(error.contains(words), "{arguments:?}: {error}");
+        };
+        told(&[], "--table");
+        told(&controller[..2], "--gateway");
+        told(&controller[..4], "--identity");
+        told(&controller[2..], "--controller");
+        told(
+            &[&controller[..], &["--table", "t"]].concat(),
+            "cannot be used with",
+        );
+        told(&["--controller", "c:1"], "https://HOST:PORT");
+        for wrong in ["b", "a/", "/b", "a/b/c", "a/b?c"] {
+            let mut arguments = controller;
+            arguments[3] = wrong;
+            told(&arguments, "NAMESPACE/NAME");
+        }
     }
 
     fn parse(arguments: &[&str]) -> Result<ProxyOptions, clap::Error> {

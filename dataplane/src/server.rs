@@ -18,13 +18,14 @@ use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{SignalKind, signal},
-    sync::{mpsc::unbounded_channel, oneshot},
+    sync::{mpsc::unbounded_channel, oneshot, watch},
 };
 
 use crate::{
     admin::{Admin, Health, Phase},
     config::Config,
     listener::ListenerManager,
+    source::Controller,
     state::{TableError, TableSource, TableState},
     telemetry::{AccessLogWriter, Metrics},
     worker::{Command, Start},
@@ -57,6 +58,8 @@ struct Shared {
     tables: Arc<TableState>,
     listeners: Mutex<ListenerManager>,
     health: Arc<Health>,
+    /// What is served of the present table, its ports included.
+    reports: watch::Sender<Option<Report>>,
 }
 
 impl Dataplane {
@@ -102,6 +105,7 @@ impl Dataplane {
             tables: Arc::clone(&tables),
             listeners,
             health: Arc::clone(&health),
+            reports: watch::Sender::new(None),
         });
         let (stop_control, stopped) = oneshot::channel();
         let control = Control {
@@ -112,6 +116,7 @@ impl Dataplane {
             },
             admin_socket: admin,
             source: config.source,
+            controller: config.controller,
             shared: Arc::clone(&shared),
         };
         let control = spawn("control".to_owned(), move || control.run(stopped))?;
@@ -251,7 +256,19 @@ impl Shared {
                     message,
                 })
             });
-        unbound.collect()
+        let unbound: Vec<_> = unbound.collect();
+        let report = Report {
+            version: snapshot.compiled.table().version.clone(),
+            rejected: [snapshot.rejected(), &unbound].concat(),
+        };
+        self.reports.send_if_modified(|last| {
+            let news = last.as_ref() != Some(&report);
+            if news {
+                *last = Some(report);
+            }
+            news
+        });
+        unbound
     }
 
     fn listeners(&self) -> MutexGuard<'_, ListenerManager> {
@@ -266,6 +283,7 @@ struct Control {
     admin: Admin,
     admin_socket: Option<net::TcpListener>,
     source: Option<TableSource>,
+    controller: Option<Controller>,
     shared: Arc<Shared>,
 }
 
@@ -277,22 +295,26 @@ impl Control {
             .build()?;
         runtime.block_on(async {
             let tables = Arc::clone(&self.shared.tables);
-            let source = async {
-                let (feed, nothing) = TableSource::channel();
-                tables.follow(self.source.unwrap_or(nothing)).await;
-                drop(feed);
+            let (feed, channel) = TableSource::channel();
+            let source = tables.follow(self.source.unwrap_or(channel));
+            let controller = async {
+                if let Some(controller) = &self.controller {
+                    let reports = self.shared.reports.subscribe();
+                    let follow = controller.follow(&feed, reports, &self.admin.metrics);
+                    tokio::join!(follow, controller.keep_last_known_good(&tables));
+                }
             };
             let admin = async {
                 if let Some(socket) = self.admin_socket {
                     socket.set_nonblocking(true)?;
-                    self.admin.serve(TcpListener::from_std(socket)?).await;
+                    self.admin.clone().serve(TcpListener::from_std(socket)?).await;
                 }
                 std::future::pending::<io::Result<()>>().await
             };
             tokio::select! {
                 _ = stopped => Ok(()),
                 failed = admin => failed,
-                () = async { tokio::join!(source, keep_ports(&self.shared)); } => Ok(()),
+                () = async { tokio::join!(source, controller, keep_ports(&self.shared)); } => Ok(()),
             }
         })
     }

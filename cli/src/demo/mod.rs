@@ -143,6 +143,7 @@ fn start(args: &DemoArgs, table: &Arc<RoutingTable>) -> anyhow::Result<Dataplane
         },
         metrics: MetricsOptions::default(),
         source: None,
+        controller: None,
         access_log: Box::new(io::stdout()),
     })
     .context("the proxy cannot start")?;

@@ -1,33 +1,32 @@
-//! `portcullis-proxy`: the edge proxy by itself, with a routing table from a file.
-
-use std::path::PathBuf;
+//! `portcullis-proxy`: the edge proxy by itself, with routing tables from a controller or from a file.
 
 use anyhow::{Context, anyhow};
 use clap::Parser;
 use portcullis_dataplane::{
     config::Config,
-    options::ProxyOptions,
+    options::{ProxyOptions, TableOptions},
     server::Dataplane,
-    state::TableSource,
     telemetry::log::{self, LogFormat},
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The Portcullis edge proxy, serving a routing table from a file.
+/// The Portcullis edge proxy, serving routing tables from a controller or from a file.
 ///
 /// A routing table is what the controller makes of a Gateway and its routes; `portcullis translate` prints the one that
-/// your manifests make. The proxy takes traffic once it has read a table and bound its ports (`/readyz` on the admin
-/// port says so), and follows the file: replace it, best by renaming, and the new table is served without losing a
-/// request. A table that cannot be read changes nothing, and a resource that cannot be served leaves the one before in
-/// place; `/table` on the admin port names both.
+/// your manifests make. The proxy takes traffic once it has a table and has bound its ports (`/readyz` on the admin port
+/// says so).
+///
+/// With `--controller` it follows the controller, and serves on for as long as there is none; after a restart without a
+/// controller it serves the last known good table of `--table-cache`. With `--table` it follows a file: replace it, best
+/// by renaming, and the new table is served without losing a request. A table that cannot be read changes nothing, and a
+/// resource that cannot be served leaves the one before in place; `/table` on the admin port names both.
 #[derive(Debug, Parser)]
 #[command(name = "portcullis-proxy", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// Routing table, JSON. It may appear later.
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_TABLE")]
-    table: PathBuf,
+    #[command(flatten)]
+    tables: TableOptions,
     #[command(flatten)]
     proxy: ProxyOptions,
     /// Form of the proxy's own log on standard error. `PORTCULLIS_LOG` filters it, such as `PORTCULLIS_LOG=debug`.
@@ -37,6 +36,9 @@ struct Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
+  portcullis-proxy --controller https://portcullis.portcullis-system.svc:9443 --gateway infra/edge \
+      --identity /etc/portcullis/identity --table-cache /var/lib/portcullis/table
+      Serve the Gateway edge of the namespace infra, as the controller has it.
   portcullis-proxy --table table.json --map-port 80=8080,443=8443
       Serve a Gateway's ports 80 and 443 without the right to bind them.
   portcullis-proxy --table table.json --address 127.0.0.1 --workers 1 --access-log off
@@ -53,14 +55,9 @@ fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow!("there is a crypto provider already"))?;
     let arguments = Arguments::parse();
     log::init(arguments.log_format)?;
-    let source = TableSource::file(&arguments.table).with_context(|| {
-        format!(
-            "cannot watch the directory of {}",
-            arguments.table.display()
-        )
-    })?;
     let config = Config {
-        source: Some(source),
+        source: arguments.tables.file()?,
+        controller: arguments.tables.controller(),
         ..Config::new(&arguments.proxy)
     };
     let dataplane = Dataplane::start(config).with_context(|| {

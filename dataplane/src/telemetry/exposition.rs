@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use portcullis_routing::Frame;
+
 use super::{
     cells::{Counter, Histogram, HistogramSum},
     families::{Families, count, float, seconds},
     labels::{Kind, Owner},
-    metrics::{TableMetrics, TableOutcome},
+    metrics::{ControllerMetrics, TableMetrics, TableOutcome},
     worker::{CODES, ConnectResult, HandshakeResult, MirrorResult, SlotSum, WorkerMetrics},
 };
 use crate::reason::Reason;
@@ -66,6 +68,28 @@ pub fn table(families: &mut Families, table: &TableMetrics) {
         "portcullis_table_apply_seconds",
         "Time to validate and compile the last table.",
         table.apply_seconds,
+    );
+    if let Some(link) = &table.controller {
+        controller(families, link);
+    }
+}
+
+/// The controller that tables come from.
+fn controller(families: &mut Families, link: &ControllerMetrics) {
+    families.gauge(
+        "portcullis_controller_connected",
+        "1 while there is a stream of tables from the controller, else 0.",
+        float(link.connected.into()),
+    );
+    families.counters(
+        "portcullis_controller_frames_total",
+        "Frames received from the controller, by kind.",
+        named("kind", &Frame::KINDS, &link.frames),
+    );
+    families.gauge(
+        "portcullis_table_stale",
+        "1 while the last known good table is served and the controller has not been heard of, else 0.",
+        float(link.stale.into()),
     );
 }
 

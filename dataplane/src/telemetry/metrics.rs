@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use portcullis_routing::{GatewayKey, RoutingTable, TableVersion};
+use portcullis_routing::{Frame, GatewayKey, RoutingTable, TableVersion};
 use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::{
@@ -63,6 +63,19 @@ pub struct TableMetrics {
     pub rejected: u64,
     /// Seconds it took to validate and compile the last table.
     pub apply_seconds: f64,
+    /// The controller that tables come from; `None` if they come from elsewhere.
+    pub controller: Option<ControllerMetrics>,
+}
+
+/// What the metrics say about the controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ControllerMetrics {
+    /// Whether there is a stream of tables.
+    pub connected: bool,
+    /// Whether the table being served is the last known good one, without a word from the controller since the start.
+    pub stale: bool,
+    /// Frames received, by [`Frame::KINDS`].
+    pub frames: [u64; Frame::KINDS.len()],
 }
 
 impl TableMetrics {
@@ -137,6 +150,7 @@ impl Metrics {
         };
         metrics.update_table(|table| {
             table.serving(&RoutingTable::new(GatewayKey::new("")));
+            table.controller = Some(ControllerMetrics::default());
         });
         let fixed = families::series(&metrics.gather());
         let slots = options.max_series.saturating_sub(fixed) / SlotSum::SERIES;
@@ -170,6 +184,11 @@ impl Metrics {
     /// Changes what is said about the table.
     pub fn update_table(&self, change: impl FnOnce(&mut TableMetrics)) {
         change(&mut lock(&self.table));
+    }
+
+    /// What is known of the controller; `None` if tables do not come from one.
+    pub fn controller(&self) -> Option<ControllerMetrics> {
+        lock(&self.table).controller
     }
 
     /// Everything in the Prometheus text format.

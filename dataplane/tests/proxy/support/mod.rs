@@ -45,6 +45,7 @@ impl Proxy {
             overrides: Overrides::default(),
             metrics: MetricsOptions::default(),
             source: None,
+            controller: None,
             access_log,
         };
         let handle = Dataplane::start(config).expect("the proxy starts");
