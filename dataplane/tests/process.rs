@@ -12,8 +12,8 @@ use std::{
 };
 
 use portcullis_routing::{
-    GatewayKey, Listener, ListenerKey, ListenerProtocol, PathMatch, Route, RouteAction, RouteKey,
-    RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
+    Frame, GatewayKey, Listener, ListenerKey, ListenerProtocol, PathMatch, Route, RouteAction,
+    RouteKey, RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
 };
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -27,8 +27,25 @@ struct Proxy {
 
 impl Proxy {
     fn start(table: &Path) -> Self {
+        Self::with(|command| command.arg("--table").arg(table))
+    }
+
+    /// Follows a controller that is not there.
+    fn without_controller(cache: &Path) -> Self {
+        Self::with(|command| {
+            command
+                .args(["--controller", "https://127.0.0.1:1"])
+                .args(["--gateway", "infra/edge", "--identity", "/no/such/identity"])
+                .arg("--table-cache")
+                .arg(cache)
+                .stderr(Stdio::piped())
+        })
+    }
+
+    fn with(arguments: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let [http, admin] = [free_address(), free_address()];
-        let process = Command::new(env!("CARGO_BIN_EXE_portcullis-proxy"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-proxy"));
+        command
             .args([
                 "--address",
                 "127.0.0.1",
@@ -39,11 +56,8 @@ impl Proxy {
             ])
             .args(["--map-port", &format!("80={}", http.port())])
             .args(["--admin", &admin.to_string()])
-            .arg("--table")
-            .arg(table)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        let process = arguments(&mut command).spawn().unwrap();
         Self {
             process,
             http,
@@ -205,6 +219,48 @@ fn serves_a_file_follows_it_and_ends_with_0() {
     assert_eq!(of("/third")["host"], "a.example");
 }
 
+/// A restart while there is no controller: the last known good table is served if it is whole, and nothing if it is not.
+#[test]
+fn without_controller_the_last_known_good_table_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("table");
+    let mut table: RoutingTable = serde_json::from_slice(&table(501)).unwrap();
+    table.seal();
+    let line = Frame::Snapshot(Arc::new(table)).to_line().unwrap();
+    fs::write(&path, &line).unwrap();
+    let proxy = Proxy::without_controller(&path);
+    proxy.until_ready_is(200);
+    assert_eq!(get(proxy.http, "/").unwrap().0, 501);
+    let metrics = get(proxy.admin, "/metrics").unwrap().1;
+    assert!(metrics.contains("\nportcullis_controller_connected 0\n"));
+    assert!(metrics.contains("\nportcullis_table_stale 1\n"));
+    drop(proxy);
+
+    fs::write(&path, &line[..line.len() / 2]).unwrap();
+    let mut proxy = Proxy::without_controller(&path);
+    let mut log = BufReader::new(proxy.process.stderr.take().unwrap());
+    let told = loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "no error was told");
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        if line["level"] == "ERROR" {
+            break line;
+        }
+    };
+    let error = told["error"].as_str().unwrap();
+    assert!(
+        error.contains(path.to_str().unwrap()) && error.contains("holds no routing table"),
+        "{told}"
+    );
+    assert_eq!(
+        proxy.until_ready_is(503),
+        "not ready: no routing table yet\n"
+    );
+    assert_eq!(get(proxy.http, "/"), None);
+    proxy.terminate();
+    assert_eq!(proxy.process.wait().unwrap().code(), Some(0));
+}
+
 fn until(condition: impl Fn() -> bool) {
     let started = Instant::now();
     while !condition() {
@@ -234,10 +290,24 @@ fn a_wrong_command_line_is_explained() {
         code == Some(1) && text.contains("/no/such/directory"),
         "{text}"
     );
+    let (code, text) = run(&["--controller", "http://c:1"]);
+    assert!(
+        code == Some(2) && text.contains("https://HOST:PORT"),
+        "{text}"
+    );
+    let (code, text) = run(&["--controller", "https://c:1"]);
+    assert!(
+        code == Some(2) && text.contains("--gateway") && text.contains("--identity"),
+        "{text}"
+    );
     let (code, text) = run(&["--help"]);
     assert_eq!(code, Some(0));
     for told in [
         "--table",
+        "--controller",
+        "--gateway",
+        "--identity",
+        "--table-cache",
         "--map-port",
         "--admin",
         "--access-log",

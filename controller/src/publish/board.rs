@@ -10,7 +10,7 @@ use portcullis_routing::{
     Frame, FrameError, GatewayKey, RoutingTable, TableVersion, delta, frame::MAX_FRAME,
 };
 
-use super::Tables;
+use crate::run::Tables;
 
 /// Tables of one Gateway that are kept: a data plane that has one of them gets a delta, and its report is understood.
 /// They share what did not change.

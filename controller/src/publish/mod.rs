@@ -12,9 +12,8 @@ mod service;
 mod stream;
 mod tls;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
-use portcullis_routing::{GatewayKey, RoutingTable};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
@@ -28,14 +27,12 @@ pub use self::{
     limits::{Limits, MAX_REPORT},
     tls::PublisherTls,
 };
-
-/// The present table of every Gateway, sealed.
-pub type Tables = BTreeMap<GatewayKey, Arc<RoutingTable>>;
+use crate::run::Tables;
 
 /// Serves tables to data planes.
 #[derive(Debug)]
 pub struct Publisher {
-    tables: watch::Receiver<Option<Arc<Tables>>>,
+    tables: watch::Receiver<Option<Tables>>,
     shared: Arc<Shared>,
 }
 
@@ -52,7 +49,7 @@ impl Publisher {
     /// Publishes `tables`, which are `None` until every watch has synced and the first translation is done.
     pub fn new(
         tls: Arc<PublisherTls>,
-        tables: watch::Receiver<Option<Arc<Tables>>>,
+        tables: watch::Receiver<Option<Tables>>,
         limits: Limits,
     ) -> Self {
         let shared = Shared {
@@ -83,7 +80,7 @@ impl Publisher {
 }
 
 /// Takes in new tables.
-async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Arc<Tables>>>) {
+async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Tables>>) {
     loop {
         let latest = tables.borrow_and_update().clone();
         if let Some(latest) = latest {

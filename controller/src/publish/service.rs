@@ -64,7 +64,7 @@ pub(super) async fn serve(
         .max_header_list_size(MAX_HEADERS)
         .max_send_buf_size(MAX_SEND_BUFFER)
         .keep_alive_interval(limits.heartbeat)
-        .keep_alive_timeout(limits.heartbeat * 2)
+        .keep_alive_timeout(limits.silence())
         .serve_connection(TokioIo::new(stream), service);
     let left = peer.not_after.duration_since(SystemTime::now());
     tokio::select! {

@@ -72,6 +72,8 @@ pub(super) fn load(path: &Path, serving: &GatewayKey) -> Result<Arc<RoutingTable
 /// Writes each table that `state` serves to the file, at most one per `pause`. Never ends.
 pub(super) async fn keep(path: &Path, state: &TableState, pause: Duration) {
     let mut changes = state.changes();
+    // There may be a table already.
+    changes.mark_changed();
     loop {
         // The sender is part of `state`.
         _ = changes.changed().await;
@@ -186,17 +188,21 @@ mod tests {
                 .insert(fixtures::route(0), fixtures::path_route(0, regex));
         });
         state.apply(Arc::new(good.clone())).unwrap();
-        let keep = keep(&path, &state, Duration::ZERO);
-        let check = async {
-            state.apply(broken).unwrap();
+        state.apply(broken).unwrap();
+        let kept = async {
             while load(&path, &fixtures::gateway()).is_err() {
-                tokio::task::yield_now().await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
-            assert_eq!(*load(&path, &fixtures::gateway()).unwrap(), good);
         };
-        tokio::select! {
-            () = keep => {}
-            () = check => {}
-        }
+        let keep = async {
+            tokio::select! {
+                () = keep(&path, &state, Duration::ZERO) => {}
+                () = kept => {}
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), keep)
+            .await
+            .unwrap();
+        assert_eq!(*load(&path, &fixtures::gateway()).unwrap(), good);
     }
 }

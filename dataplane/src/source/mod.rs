@@ -172,7 +172,10 @@ impl Client<'_> {
         loop {
             self.heard.set(false);
             let Err(error) = self.session().await;
-            self.link(|link| link.connected = false);
+            self.link(|link| {
+                link.connected = false;
+                link.failures += 1;
+            });
             if matches!(error, SessionError::BadFrame(_)) {
                 self.wants_snapshot.set(true);
                 self.metrics.update_table(|table| {

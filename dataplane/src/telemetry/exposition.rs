@@ -81,6 +81,11 @@ fn controller(families: &mut Families, link: &ControllerMetrics) {
         "1 while there is a stream of tables from the controller, else 0.",
         float(link.connected.into()),
     );
+    families.counter(
+        "portcullis_controller_failures_total",
+        "Attempts to connect to the controller that failed, and streams that ended.",
+        float(link.failures),
+    );
     families.counters(
         "portcullis_controller_frames_total",
         "Frames received from the controller, by kind.",

@@ -74,6 +74,8 @@ pub struct ControllerMetrics {
     pub connected: bool,
     /// Whether the table being served is the last known good one, without a word from the controller since the start.
     pub stale: bool,
+    /// Attempts to connect that failed, and streams that ended.
+    pub failures: u64,
     /// Frames received, by [`Frame::KINDS`].
     pub frames: [u64; Frame::KINDS.len()],
 }

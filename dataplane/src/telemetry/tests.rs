@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::{
     AccessLogWriter, Metrics, MetricsOptions, RequestRecord,
     access_log::line::{Line, Millis},
+    metrics::ControllerMetrics,
     worker::{ConnectResult, HandshakeResult, MirrorResult, WorkerMetrics},
 };
 use crate::{
@@ -309,7 +310,10 @@ fn documented<'a>(page: &'a str, heading: Option<&str>) -> BTreeSet<&'a str> {
 fn every_metric_is_documented() {
     let metrics = Metrics::new(MetricsOptions::default());
     exercise(&metrics.worker(), &metrics, &table(1, 1));
-    metrics.update_table(|state| state.serving(&table(1, 1)));
+    metrics.update_table(|state| {
+        state.serving(&table(1, 1));
+        state.controller = Some(ControllerMetrics::default());
+    });
     let text = metrics.encode().unwrap();
     let names = text
         .lines()

@@ -1,0 +1,7 @@
+//! Controller and data plane over real sockets: tables down, reports up, and what happens when one of them is gone.
+
+mod absence;
+mod certificates;
+mod protocol;
+mod tables;
+mod world;
