@@ -3,5 +3,6 @@
 mod absence;
 mod certificates;
 mod protocol;
+mod scripted;
 mod tables;
 mod world;
