@@ -7,7 +7,7 @@ use http::{Method, Uri, header, uri::Authority};
 
 use crate::args::ExplainArgs;
 
-const WANTED: &str = "name a method and a URL, such as GET http://shop.example/cart";
+const WANTED: &str = "name a method, in capitals, and a URL, such as GET http://shop.example/cart";
 
 /// A request, and the connection that it is made on.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ fn split(config: &[PathBuf], words: Vec<String>) -> anyhow::Result<(Vec<PathBuf>
 
 /// As methods are written. A word of any other form behind `--config` is a path.
 fn is_method(word: &str) -> bool {
-    word.chars().all(|letter| letter.is_ascii_uppercase())
+    word.chars()
+        .all(|letter| letter.is_ascii_uppercase() || letter == '-')
 }
 
 /// A URL as curl takes it: without a scheme it is http.
@@ -153,6 +154,7 @@ mod tests {
             "--config a b",
             "--config a b c",
             "--config a GET",
+            "--config a get http://shop.example/",
         ] {
             let error = read(line).unwrap_err().to_string();
             assert_eq!(error, WANTED, "{line}");

@@ -116,7 +116,11 @@ impl Source {
         files.extend(self.piped.clone());
         let (resources, problems) = join(&files);
         if resources.is_empty() {
-            bail!("{}", nothing_found(&self.paths, &problems));
+            let piped = self.piped.iter().map(|(name, _)| name);
+            bail!(
+                "{}",
+                nothing_found(self.paths.iter().chain(piped), &problems)
+            );
         }
         let kept = files.values().map(|file| file.kept).sum();
         self.files = files;
@@ -236,11 +240,8 @@ fn file_problem(path: &Path, code: &'static str, message: &str, remedy: &str) ->
     }
 }
 
-fn nothing_found(paths: &[PathBuf], problems: &[LoadProblem]) -> String {
-    let places: Vec<_> = paths
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+fn nothing_found<'a>(paths: impl Iterator<Item = &'a PathBuf>, problems: &[LoadProblem]) -> String {
+    let places: Vec<_> = paths.map(|path| path.display().to_string()).collect();
     let places = places.join(", ");
     match problems.first() {
         None => format!(

@@ -573,3 +573,16 @@ fn manifests_may_come_from_standard_input() {
     let findings: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(findings[0]["code"], "BackendNotFound");
 }
+
+#[test]
+fn standard_input_without_objects_is_called_by_its_name() {
+    let output = portcullis(&["analyze", "-"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the binary starts");
+    let error = stderr(&output);
+    assert!(
+        error.contains("there is no object in standard input"),
+        "{error}"
+    );
+}
