@@ -116,8 +116,8 @@ impl Attachment<'_> {
                 ctx.report(self.object.error(
                     "GatewayNotFound",
                     format!("spec.parentRefs[{index}].name"),
-                    format!("Gateway {key} does not exist, so the route is not served there"),
-                    "create it, or correct the name and namespace",
+                    format!("there is no usable Gateway {key}, so the route is not served there"),
+                    "create it, mend it if there is one, or correct the name and namespace",
                 ));
             } else {
                 ctx.report(self.object.note(
