@@ -11,7 +11,7 @@ use std::{
 };
 
 use portcullis_controller::{Options, Severity, manifests::Loaded, translate};
-use portcullis_routing::validate;
+use portcullis_routing::{ResourceKind, validate};
 use serde_json::{Value, json};
 
 const MARKER: &str = "---\n# Output\n";
@@ -143,7 +143,17 @@ fn load<'a>(mut loaded: Loaded, manifests: impl IntoIterator<Item = &'a Value>) 
 fn check(loaded: &Loaded, what: &str) -> bool {
     let translation = translate(&loaded.resources, &Options::standalone());
     for table in translation.tables.into_values() {
-        let rejections = validate::table(Arc::new(table));
+        let table = Arc::new(table);
+        let mut rejections = validate::table(Arc::clone(&table));
+        // A Secret that is there but broken is named all the same, for a data plane that has an earlier pair of it.
+        rejections.retain(|rejection| match rejection.kind {
+            ResourceKind::Certificate => table.certificates.contains_key(rejection.key.as_str()),
+            ResourceKind::Listener => {
+                let listener = table.listeners.get(rejection.key.as_str());
+                listener.is_some_and(|listener| table.has_certificate(listener))
+            }
+            _ => true,
+        });
         assert!(rejections.is_empty(), "{what}: {rejections:?}");
     }
     let problems = loaded.problems.iter().map(|problem| problem.severity);

@@ -34,7 +34,8 @@ pub enum ListenerProtocol {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerTls {
     /// Certificates, in the order of `certificateRefs`. The first one whose names cover the SNI is presented, else the
-    /// first.
+    /// first. One that the table does not hold is known to exist but cannot be read at present: a data plane that has an
+    /// earlier one under its key shows that, and a listener without any is not served.
     pub certificates: Vec<CertificateKey>,
     /// Lowest version accepted; TLS 1.2 unless told otherwise.
     #[serde(default)]

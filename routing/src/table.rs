@@ -64,6 +64,13 @@ impl RoutingTable {
         }
     }
 
+    /// Whether the table holds a certificate for `listener`, if it needs one. Without, only a data plane that has an earlier
+    /// one can serve it.
+    pub fn has_certificate(&self, listener: &Listener) -> bool {
+        let needed = listener.tls.as_ref().map(|tls| &tls.certificates);
+        needed.is_none_or(|needed| needed.iter().any(|key| self.certificates.contains_key(key)))
+    }
+
     /// A copy that is safe to show to people: private keys are replaced.
     #[must_use]
     pub fn redacted(&self) -> Self {

@@ -134,7 +134,7 @@ fn listeners() {
     rejects(
         "/listeners/s/tls/certificates",
         json!(["c", "d"]),
-        "listener s: certificate d is not in the table",
+        "certificate d: a listener names it, but the table does not hold it",
     );
     rejects(
         "/listeners/s/port",
@@ -401,5 +401,16 @@ fn backends() {
         "/certificates/c/key_pem",
         json!("x"),
         "certificate c: the key holds no PEM private key",
+    );
+}
+
+#[test]
+fn a_listener_needs_one_of_its_certificates() {
+    let mut table = good();
+    *table.pointer_mut("/listeners/s/tls/certificates").unwrap() = json!(["d"]);
+    assert_eq!(
+        said(table),
+        "listener s: none of its certificates is in the table\n\
+         certificate d: a listener names it, but the table does not hold it"
     );
 }

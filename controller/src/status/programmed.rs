@@ -94,7 +94,8 @@ fn observe_gateway(
     use ConditionStatus::{False, True, Unknown};
     for listener in &mut status.listeners {
         let key = ListenerKey::of(&table.gateway, &listener.name);
-        let Some(wanted) = table.listeners.get(&key) else {
+        let wanted = table.listeners.get(&key);
+        let Some(wanted) = wanted.filter(|wanted| table.has_certificate(wanted)) else {
             continue;
         };
         let conditions = &mut listener.conditions;
@@ -128,20 +129,21 @@ fn observe_gateway(
         .into_iter()
         .cloned()
         .collect();
-    let served = table
-        .listeners
-        .keys()
-        .any(|key| !observation.rejected.contains_key(key));
+    let servable = || {
+        let listeners = table.listeners.iter();
+        listeners.filter(|(_, wanted)| table.has_certificate(wanted))
+    };
+    let served = servable().any(|(key, _)| !observation.rejected.contains_key(key));
     let unusable = requested
         .iter()
         .find(|wanted| !observation.addresses.contains(wanted));
-    let complete = table.listeners.iter().all(|(key, wanted)| {
+    let complete = servable().all(|(key, wanted)| {
         observation.rejected.contains_key(key) || observation.acknowledged.get(key) == Some(wanted)
     });
     let conditions: &mut ConditionSet = &mut status.conditions;
     let mut set =
         |status, reason, message: &str| conditions.set(kind::PROGRAMMED, status, reason, message);
-    if table.listeners.is_empty() {
+    if servable().next().is_none() {
         set(False, reason::INVALID, "No listener can be served");
     } else if !served {
         set(

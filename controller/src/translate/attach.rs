@@ -300,7 +300,7 @@ fn texts(findings: &[Finding]) -> String {
     texts.join(". ")
 }
 
-/// Counts the route on the listeners unless it is refused, and adds its rules for those of them that are served.
+/// Counts the route on the listeners unless it is refused, and adds its rules for those of them that the table has.
 fn add_rules(
     gateway: &mut GatewayState<'_>,
     listeners: &BTreeSet<usize>,
@@ -312,7 +312,7 @@ fn add_rules(
         if converted.refused.is_none() {
             listener.attach();
         }
-        if listener.served() {
+        if listener.in_table() {
             served.push(listener.key.clone());
         }
     }

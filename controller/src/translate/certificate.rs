@@ -19,6 +19,9 @@ use crate::{
     status::reason,
 };
 
+/// The type of Secrets that hold a certificate with its key.
+const TLS_SECRET: &str = "kubernetes.io/tls";
+
 /// Only used to check that a key belongs to its certificate.
 static CRYPTO: LazyLock<CryptoProvider> =
     LazyLock::new(rustls::crypto::aws_lc_rs::default_provider);
@@ -44,6 +47,24 @@ impl ServerCertificate {
 /// What is wrong with a Secret, and what to do about it.
 type Broken = (String, &'static str);
 
+/// A certificateRef that leads to nothing that can be served.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) finding: Finding,
+    /// The Secret may be referred to and is there, but its content is broken, perhaps because it is just being replaced:
+    /// a data plane that has an earlier pair of it shows that on.
+    pub(crate) broken: Option<CertificateKey>,
+}
+
+impl From<Finding> for Unresolved {
+    fn from(finding: Finding) -> Self {
+        Self {
+            finding,
+            broken: None,
+        }
+    }
+}
+
 /// Every Secret that was asked for, read once.
 #[derive(Debug, Default)]
 pub(crate) struct Certificates {
@@ -58,16 +79,18 @@ impl Certificates {
         object: &ObjectRef,
         field: &str,
         reference: &GatewayListenersTlsCertificateRefs,
-    ) -> Result<(CertificateKey, Arc<ServerCertificate>), Finding> {
+    ) -> Result<(CertificateKey, Arc<ServerCertificate>), Unresolved> {
         let group = reference.group.as_deref().unwrap_or_default();
         let kind = reference.kind.as_deref().unwrap_or("Secret");
         if (group, kind) != ("", "Secret") {
-            return Err(object.error(
-                reason::INVALID_CERTIFICATE_REF,
-                format!("{field}.kind"),
-                format!("{kind} of group {group:?} cannot hold a certificate"),
-                "refer to a Secret of type kubernetes.io/tls",
-            ));
+            return Err(object
+                .error(
+                    reason::INVALID_CERTIFICATE_REF,
+                    format!("{field}.kind"),
+                    format!("{kind} of group {group:?} cannot hold a certificate"),
+                    "refer to a Secret of type kubernetes.io/tls",
+                )
+                .into());
         }
         let own = &object.key.namespace;
         let namespace = reference.namespace.as_deref().unwrap_or(own);
@@ -89,20 +112,21 @@ impl Certificates {
                 format!("{field}.namespace"),
                 format!("no ReferenceGrant in namespace {namespace} lets Gateways of {own} refer to this Secret"),
                 format!("create a ReferenceGrant in {namespace} from Gateway in {own} to Secret {}", reference.name),
-            ));
+            ).into());
         }
         let key = ObjectKey::new(namespace, &reference.name);
+        let certificate_key = CertificateKey::secret(&key.namespace, &key.name);
         match self.read(ctx, &key) {
-            Ok(certificate) => Ok((
-                CertificateKey::secret(&key.namespace, &key.name),
-                certificate,
-            )),
-            Err((message, remedy)) => Err(object.error(
-                reason::INVALID_CERTIFICATE_REF,
-                field,
-                format!("Secret {key} {message}"),
-                remedy,
-            )),
+            Ok(certificate) => Ok((certificate_key, certificate)),
+            Err((message, remedy)) => Err(Unresolved {
+                finding: object.error(
+                    reason::INVALID_CERTIFICATE_REF,
+                    field,
+                    format!("Secret {key} {message}"),
+                    remedy,
+                ),
+                broken: is_tls_secret(ctx, &key).then_some(certificate_key),
+            }),
         }
     }
 
@@ -126,9 +150,14 @@ impl Certificates {
     }
 }
 
+fn is_tls_secret(ctx: &Context<'_>, key: &ObjectKey) -> bool {
+    let secret = ctx.resources.secrets.get(key);
+    secret.is_some_and(|secret| secret.type_.as_deref() == Some(TLS_SECRET))
+}
+
 fn parse(secret: &SecretObject) -> Result<ServerCertificate, Broken> {
     let kind = secret.type_.as_deref().unwrap_or("Opaque");
-    if kind != "kubernetes.io/tls" {
+    if kind != TLS_SECRET {
         return Err((
             format!("is of type {kind}"),
             "use a Secret of type kubernetes.io/tls",

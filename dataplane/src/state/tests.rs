@@ -205,6 +205,48 @@ fn a_bad_certificate_leaves_the_one_before_in_use() {
     ));
 }
 
+/// A Secret whose content is broken is named, but its certificate does not come.
+#[test]
+fn a_certificate_that_is_missing_leaves_the_one_before_in_use() {
+    let state = state();
+    let first = changed(&table(1, 1), https(certificate()));
+    state.apply(Arc::clone(&first)).unwrap();
+    let (key, port) = (certificate_key(), listener("tls"));
+    let before = Arc::clone(snapshot(&state).certificates.get(&key).unwrap());
+
+    let expected = [
+        (ResourceKind::Listener, port.as_str()),
+        (ResourceKind::Certificate, key.as_str()),
+    ];
+    let mut broken = first;
+    for path in ["/one", "/two"] {
+        broken = changed(&broken, |table| {
+            table.certificates.clear();
+            table
+                .routes
+                .insert(route(0), path_route(0, PathMatch::Exact(path.into())));
+        });
+        assert_eq!(
+            rejected(&state.apply(Arc::clone(&broken)).unwrap()),
+            expected
+        );
+        let served = snapshot(&state);
+        assert!(Arc::ptr_eq(&before, served.certificates.get(&key).unwrap()));
+        assert!(served.tls.config(&port).is_some());
+        assert_eq!(winner(&state, path), Some(route(0).to_string()));
+    }
+
+    // Without one before, the listener is not served, and its port not opened.
+    let fresh = self::state();
+    fresh.apply(broken).unwrap();
+    let ports: Vec<_> = snapshot(&fresh)
+        .compiled
+        .ports()
+        .map(CompiledPort::port)
+        .collect();
+    assert_eq!(ports, [8000]);
+}
+
 #[test]
 fn a_backend_that_cannot_be_verified_is_reached_as_before() {
     let state = state();

@@ -254,6 +254,30 @@ async fn tls(
         .unwrap()
 }
 
+/// A Secret is replaced, and for a moment its two halves do not belong together.
+#[tokio::test]
+async fn a_listener_whose_certificate_is_broken_shows_the_one_before() {
+    let backend = Backend::start("backend").await;
+    let (table, config) = https(&backend);
+    let proxy = Proxy::start(TableBuilder::from(table.clone()));
+    let address = proxy.address(443);
+    let open = tls(address, &config, "a.example").await;
+    let mut broken = table;
+    broken.certificates.remove("a.example");
+    let rejected = proxy.apply(sealed(broken)).rejected;
+    assert_eq!(rejected.len(), 2, "{rejected:?}");
+    // Both the connection that is open and a new one, with the certificate that the client trusts.
+    for stream in [open, tls(address, &config, "a.example").await] {
+        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let mut sender = sender.ready().await.unwrap();
+        let request = http::Request::get("https://a.example/").body(()).unwrap();
+        let (response, _) = sender.send_request(request, true).unwrap();
+        assert_eq!(response.await.unwrap().status(), 200);
+        driver.abort();
+    }
+}
+
 #[tokio::test]
 async fn http2_over_tls_is_served_for_its_own_listener_only() {
     let backend = Backend::start("backend").await;

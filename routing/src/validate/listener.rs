@@ -1,7 +1,7 @@
 //! Listeners, each alone and beside the others of its port.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -14,6 +14,7 @@ use crate::{
 };
 
 /// The listeners that are served, and the rejections of the others. Of listeners that conflict, the first by key stays.
+/// Certificates that a listener names and the table does not hold are rejected too: it is served with its others.
 pub(crate) fn partition(
     table: &RoutingTable,
 ) -> (BTreeMap<&ListenerKey, &Arc<Listener>>, Vec<Rejection>) {
@@ -34,7 +35,24 @@ pub(crate) fn partition(
             }
         }
     }
+    rejections.extend(missing_certificates(table));
     (valid, rejections)
+}
+
+fn missing_certificates(table: &RoutingTable) -> impl Iterator<Item = Rejection> {
+    let tls = table
+        .listeners
+        .values()
+        .filter_map(|listener| listener.tls.as_ref());
+    let missing: BTreeSet<_> = tls
+        .flat_map(|tls| &tls.certificates)
+        .filter(|key| !table.certificates.contains_key(*key))
+        .collect();
+    missing.into_iter().map(|key| Rejection {
+        kind: ResourceKind::Certificate,
+        key: key.to_string(),
+        message: "a listener names it, but the table does not hold it".to_owned(),
+    })
 }
 
 fn check(table: &RoutingTable, listener: &Listener) -> Check {
@@ -50,12 +68,8 @@ fn check(table: &RoutingTable, listener: &Listener) -> Check {
             ensure(!tls.certificates.is_empty(), || {
                 "an HTTPS listener has no certificate".to_owned()
             })?;
-            let missing = tls
-                .certificates
-                .iter()
-                .find(|key| !table.certificates.contains_key(*key));
-            missing.map_or(Ok(()), |key| {
-                Err(format!("certificate {key} is not in the table"))
+            ensure(table.has_certificate(listener), || {
+                "none of its certificates is in the table".to_owned()
             })
         }
     }

@@ -129,8 +129,14 @@ impl<'a> ListenerState<'a> {
         self.attached += 1;
     }
 
-    /// Whether the table has it. An HTTPS listener without any certificate cannot be served, though it is accepted.
+    /// Whether any data plane can serve it. An HTTPS listener without any certificate cannot be, though it is accepted.
     pub(crate) fn served(&self) -> bool {
+        self.in_table()
+            && (self.protocol == Some(ListenerProtocol::Http) || self.tls.has_certificate())
+    }
+
+    /// Whether the table has it: also where its only certificates are broken, for a data plane that has earlier ones.
+    pub(crate) fn in_table(&self) -> bool {
         let complete = match self.protocol {
             Some(ListenerProtocol::Http) => true,
             Some(ListenerProtocol::Https) => !self.tls.certificates.is_empty(),
@@ -139,9 +145,9 @@ impl<'a> ListenerState<'a> {
         complete && self.accepted()
     }
 
-    /// The listener as it stands in the table, if it is served.
+    /// The listener as it stands in the table, if it does.
     pub(crate) fn table_entry(&self) -> Option<Listener> {
-        let protocol = self.protocol.filter(|_| self.served())?;
+        let protocol = self.protocol.filter(|_| self.in_table())?;
         let tls = (protocol == ListenerProtocol::Https).then(|| ListenerTls {
             certificates: self
                 .tls
@@ -161,8 +167,13 @@ impl<'a> ListenerState<'a> {
     }
 
     /// The certificates that the table needs for it.
-    pub(crate) fn certificates(&self) -> &[(CertificateKey, Arc<ServerCertificate>)] {
-        &self.tls.certificates
+    pub(crate) fn certificates(
+        &self,
+    ) -> impl Iterator<Item = (&CertificateKey, &Arc<ServerCertificate>)> {
+        self.tls
+            .certificates
+            .iter()
+            .filter_map(|(key, certificate)| Some((key, certificate.as_ref()?)))
     }
 
     /// Everything worth telling about it.

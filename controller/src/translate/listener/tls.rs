@@ -12,7 +12,7 @@ use crate::{
     status::reason,
     translate::{
         Context,
-        certificate::{Certificates, ServerCertificate},
+        certificate::{Certificates, ServerCertificate, Unresolved},
     },
 };
 
@@ -22,7 +22,8 @@ const MIN_VERSION_OPTION: &str = "portcullis.dev/tls-min-version";
 /// How an HTTPS listener terminates TLS.
 #[derive(Debug, Default)]
 pub(super) struct Terminate {
-    pub(super) certificates: Vec<(CertificateKey, Arc<ServerCertificate>)>,
+    /// In the order of the references; `None` where the Secret is there but its content is broken.
+    pub(super) certificates: Vec<(CertificateKey, Option<Arc<ServerCertificate>>)>,
     pub(super) min_version: TlsVersion,
     /// certificateRefs that lead nowhere.
     pub(super) unresolved: Vec<Finding>,
@@ -30,6 +31,13 @@ pub(super) struct Terminate {
 }
 
 impl Terminate {
+    /// Whether there is a certificate that can be served.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.certificates
+            .iter()
+            .any(|(_, certificate)| certificate.is_some())
+    }
+
     /// Reads `tls` of a listener at `field`. An error refuses the listener.
     pub(super) fn new(
         ctx: &Context<'_>,
@@ -64,8 +72,11 @@ impl Terminate {
         for (index, reference) in references.iter().enumerate() {
             let field = format!("{field}.certificateRefs[{index}]");
             match certificates.resolve(ctx, object, &field, reference) {
-                Ok(certificate) => result.certificates.push(certificate),
-                Err(finding) => result.unresolved.push(finding),
+                Ok((key, certificate)) => result.certificates.push((key, Some(certificate))),
+                Err(Unresolved { finding, broken }) => {
+                    result.unresolved.push(finding);
+                    result.certificates.extend(broken.map(|key| (key, None)));
+                }
             }
         }
         if let Some(hostname) = spec
@@ -108,12 +119,12 @@ impl Terminate {
     }
 
     fn warn_of_other_names(&mut self, object: &ObjectRef, field: &str, hostname: &str) {
-        if !self.certificates.is_empty()
-            && !self
-                .certificates
-                .iter()
-                .any(|(_, certificate)| certificate.covers(hostname))
-        {
+        let mut good = self
+            .certificates
+            .iter()
+            .filter_map(|(_, certificate)| certificate.as_ref())
+            .peekable();
+        if good.peek().is_some() && !good.any(|certificate| certificate.covers(hostname)) {
             self.warnings.push(object.warning(
                 "CertificateNameMismatch",
                 format!("{field}.certificateRefs"),
