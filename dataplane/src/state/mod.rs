@@ -208,7 +208,7 @@ impl TableState {
         snapshot.settings = self.overrides.settings(&snapshot.compiled.table().settings);
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
         for rejection in &snapshot.rejected {
-            tracing::warn!(%rejection, "rejected; what it was before, if anything, is served on");
+            tracing::warn!(%rejection, "rejected; what it was before is served on, a rule without a predecessor answers 500");
         }
         let report = Report {
             version: table.version.clone(),
@@ -281,16 +281,14 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
     }
 }
 
-/// Compiles `table`; where a resource is rejected, with the one that was served before.
+/// Compiles `table`; where a resource is rejected, with the one that was served before, or with a refusal.
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let as_it_is = compiled(previous, table);
-    let salvaged = previous.and_then(|previous| {
-        salvage::with_predecessors(table, previous.compiled.table(), &as_it_is.rejected)
-    });
-    let Some(salvaged) = salvaged else {
+    let serving = previous.map(|previous| previous.compiled.table().as_ref());
+    let Some(mended) = salvage::mended(table, serving, &as_it_is.rejected) else {
         return as_it_is;
     };
-    let mended = compiled(previous, &Arc::new(salvaged));
+    let mended = compiled(previous, &Arc::new(mended));
     // A predecessor may clash with something new, such as the protocol of its port. The new one goes first.
     if mended
         .rejected

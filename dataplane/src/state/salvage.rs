@@ -1,23 +1,33 @@
-//! A rejected resource does not take the service away that its predecessor gave: the predecessor is served on.
+//! A rejected resource takes no service away: its predecessor is served on. A rule that has none answers 500, since leaving
+//! it out would hand its requests to a broader rule, perhaps one that does not protect what this one does.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{
-    Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RoutingTable,
+    Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
+    RoutePolicy, RoutingTable,
+    validate::{self, syntax},
 };
 
+use crate::reason::Reason;
+
 /// `table` with each rejected resource replaced by the one that `serving` has under its key, together with what that one
-/// needs; `None` if no rejected resource has a predecessor.
-pub(super) fn with_predecessors(
+/// needs, or by a refusal; `None` if there is nothing to put in place of any.
+pub(super) fn mended(
     table: &RoutingTable,
-    serving: &RoutingTable,
+    serving: Option<&RoutingTable>,
     rejected: &[Rejection],
 ) -> Option<RoutingTable> {
-    let mut salvaged = table.clone();
+    let mut mended = table.clone();
     for rejection in rejected {
-        restore(&mut salvaged, serving, rejection);
+        if let Some(serving) = serving {
+            restore(&mut mended, serving, rejection);
+        }
+        if rejection.kind == ResourceKind::Route {
+            refuse(&mut mended, table, &rejection.key);
+        }
     }
-    (salvaged != *table).then_some(salvaged)
+    (mended != *table).then_some(mended)
 }
 
 fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejection) {
@@ -40,18 +50,59 @@ fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejecti
             }
         }
         ResourceKind::Route => {
+            let Some(route) = serving.routes.get(key).filter(|route| !is_refusal(route)) else {
+                return;
+            };
             restore_entry(&mut table.routes, &serving.routes, key);
-            for cluster in serving
-                .routes
-                .get(key)
-                .into_iter()
-                .flat_map(|route| clusters_of(route))
-            {
+            for cluster in clusters_of(route) {
                 keep_entry(&mut table.clusters, &serving.clusters, cluster);
                 keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
             }
         }
     }
+}
+
+/// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.
+/// What of them cannot is not served at all.
+fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str) {
+    let Some((key, route)) = received.routes.get_key_value(key) else {
+        return;
+    };
+    let is_restored = mended.routes.get(key) != Some(route);
+    if let Some(refusal) = refusal(received, route).filter(|_| !is_restored) {
+        mended
+            .routes
+            .insert(RouteKey::clone(key), Arc::new(refusal));
+    }
+}
+
+fn refusal(table: &RoutingTable, route: &Route) -> Option<Route> {
+    let mut refusal = Route {
+        filters: Vec::new(),
+        action: RouteAction::Respond {
+            status: Reason::InvalidRule.status().as_u16(),
+            reason: Reason::InvalidRule.code().to_owned(),
+        },
+        policy: RoutePolicy::default(),
+        ..route.clone()
+    };
+    refusal
+        .listeners
+        .retain(|key| table.listeners.contains_key(key));
+    refusal
+        .hostnames
+        .retain(|hostname| syntax::hostname_or_wildcard(hostname).is_ok());
+    refusal
+        .matches
+        .retain(|one| validate::route_match(one).is_ok());
+    // No hostname at all would be every host.
+    let is_wider = refusal.hostnames.is_empty() && !route.hostnames.is_empty();
+    let is_some = !refusal.listeners.is_empty() && !refusal.matches.is_empty();
+    (is_some && !is_wider).then_some(refusal)
+}
+
+fn is_refusal(route: &Route) -> bool {
+    matches!(&route.action, RouteAction::Respond { reason, .. } if reason == Reason::InvalidRule.code())
 }
 
 /// Puts the entry that is being served back in place of the new one.

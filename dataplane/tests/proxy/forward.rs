@@ -221,3 +221,24 @@ async fn a_length_that_is_repeated_or_wrong_is_malformed() {
         );
     }
 }
+
+/// A rule that cannot be compiled protects its paths from broader rules all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rejected_rule_answers_500() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("b", &[backend.address])
+        .route("/", "b", |_| {});
+    let proxy = Proxy::start(table);
+    let table = TableBuilder::default()
+        .cluster("b", &[backend.address])
+        .route("/", "b", |_| {})
+        .route("/admin", "unknown", |_| {});
+    assert_eq!(proxy.apply(table.build()).rejected.len(), 1);
+    assert_eq!(proxy.get("a", "/x").await.status, 200);
+    let answer = proxy.get("a", "/admin").await;
+    assert_eq!(
+        (answer.status.as_u16(), answer.reason()),
+        (500, "invalid_rule")
+    );
+}

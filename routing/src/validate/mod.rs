@@ -24,6 +24,9 @@ use itertools::{EitherOrBoth, Itertools};
 use crate::{
     compile::compile,
     delta::same,
+    matcher::{MatchMatcher, Patterns},
+    matches::RouteMatch,
+    pattern::PatternPool,
     resource::{Rejection, ResourceKind},
     table::RoutingTable,
 };
@@ -34,6 +37,16 @@ pub(crate) type Check = Result<(), String>;
 /// Everything that a data plane would reject of a table, by kind and key.
 pub fn table(table: Arc<RoutingTable>) -> Vec<Rejection> {
     compile(None, table, |_, _| Ok(())).1
+}
+
+/// Whether a match of a route can be carried out; an error says in words why not.
+pub fn route_match(route_match: &RouteMatch) -> Result<(), String> {
+    matches::check(route_match)?;
+    let mut patterns = Patterns {
+        pool: &mut PatternPool::default(),
+        previous: None,
+    };
+    MatchMatcher::new(route_match, &mut patterns).map(drop)
 }
 
 /// Turns a condition into a check.

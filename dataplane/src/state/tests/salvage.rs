@@ -1,0 +1,326 @@
+//! What is served in place of what a table has and a proxy cannot use.
+
+use super::*;
+
+/// A route that can match nothing because its expression is broken.
+fn broken(number: usize) -> Arc<portcullis_routing::Route> {
+    path_route(number, PathMatch::Regex("(".into()))
+}
+
+fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut RoutingTable) {
+    move |table| {
+        let tls = ListenerTls {
+            certificates: vec![certificate_key()],
+            min_version: TlsVersion::default(),
+        };
+        let listener_value = Listener {
+            port: 8443,
+            protocol: ListenerProtocol::Https,
+            hostname: None,
+            tls: Some(tls),
+        };
+        table
+            .listeners
+            .insert(listener("tls"), Arc::new(listener_value));
+        table
+            .certificates
+            .insert(certificate_key(), Arc::new(certificate));
+    }
+}
+
+#[test]
+fn a_rejected_route_is_served_as_it_was_before() {
+    let state = state();
+    let first = table(1, 2);
+    state.apply(Arc::new(first.clone())).unwrap();
+
+    let second = changed(&first, |table| {
+        table.routes.insert(route(0), broken(0));
+        table
+            .routes
+            .insert(route(2), path_route(2, PathMatch::Exact("/new".into())));
+        table.clusters.remove(&cluster(0));
+        table.clusters.insert(cluster(2), Arc::default());
+    });
+    let report = state.apply(Arc::clone(&second)).unwrap();
+    assert_eq!(report.version, second.version);
+    let key = route(0);
+    assert_eq!(rejected(&report), [(ResourceKind::Route, key.as_str())]);
+    assert_eq!(
+        winner(&state, "/r0"),
+        Some(route(0).to_string()),
+        "as it was before"
+    );
+    assert_eq!(
+        winner(&state, "/r1"),
+        Some(route(1).to_string()),
+        "not touched"
+    );
+    assert_eq!(
+        winner(&state, "/new"),
+        Some(route(2).to_string()),
+        "not held up by the bad one"
+    );
+    let served = snapshot(&state);
+    assert!(
+        served.compiled.table().clusters.contains_key(&cluster(0)),
+        "its backend stays with it"
+    );
+
+    // Still bad in the next table: still served as it was.
+    let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
+    state.apply(third).unwrap();
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+    assert_eq!(winner(&state, "/r1"), None);
+
+    // Mended: the new one is served, and nothing of the old one is left.
+    let fourth = changed(&second, |table| {
+        table
+            .routes
+            .insert(route(0), path_route(1, PathMatch::Exact("/mended".into())));
+    });
+    assert_eq!(rejected(&state.apply(Arc::clone(&fourth)).unwrap()), []);
+    assert_eq!(winner(&state, "/mended"), Some(route(0).to_string()));
+    assert_eq!(winner(&state, "/r0"), None);
+    assert_eq!(**snapshot(&state).compiled.table(), *fourth);
+}
+
+#[test]
+fn a_rejected_resource_without_a_predecessor_stops_nothing() {
+    let state = state();
+    let first = changed(&table(1, 1), |table| {
+        table.routes.insert(route(1), broken(1));
+    });
+    let report = state.apply(first).unwrap();
+    let key = route(1);
+    assert_eq!(rejected(&report), [(ResourceKind::Route, key.as_str())]);
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+}
+
+#[test]
+fn a_bad_certificate_leaves_the_one_before_in_use() {
+    let state = state();
+    let good = certificate();
+    let first = changed(&table(1, 1), https(good.clone()));
+    state.apply(Arc::clone(&first)).unwrap();
+    let before = Arc::clone(
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap(),
+    );
+
+    let second = changed(&first, |table| {
+        let bad = portcullis_routing::Certificate {
+            key_pem: Secret::new("no key"),
+            ..good
+        };
+        table.certificates.insert(certificate_key(), Arc::new(bad));
+    });
+    let report = state.apply(second).unwrap();
+    let key = certificate_key();
+    assert_eq!(
+        rejected(&report),
+        [(ResourceKind::Certificate, key.as_str())]
+    );
+    assert!(Arc::ptr_eq(
+        &before,
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap()
+    ));
+
+    let third = changed(&first, |table| {
+        _ = table
+            .certificates
+            .insert(certificate_key(), Arc::new(certificate()));
+    });
+    assert_eq!(rejected(&state.apply(third).unwrap()), []);
+    assert!(!Arc::ptr_eq(
+        &before,
+        snapshot(&state)
+            .certificates
+            .get(&certificate_key())
+            .unwrap()
+    ));
+}
+
+/// A Secret whose content is broken is named, but its certificate does not come.
+#[test]
+fn a_certificate_that_is_missing_leaves_the_one_before_in_use() {
+    let state = state();
+    let first = changed(&table(1, 1), https(certificate()));
+    state.apply(Arc::clone(&first)).unwrap();
+    let (key, port) = (certificate_key(), listener("tls"));
+    let before = Arc::clone(snapshot(&state).certificates.get(&key).unwrap());
+
+    let expected = [
+        (ResourceKind::Listener, port.as_str()),
+        (ResourceKind::Certificate, key.as_str()),
+    ];
+    let mut broken = first;
+    for path in ["/one", "/two"] {
+        broken = changed(&broken, |table| {
+            table.certificates.clear();
+            table
+                .routes
+                .insert(route(0), path_route(0, PathMatch::Exact(path.into())));
+        });
+        assert_eq!(
+            rejected(&state.apply(Arc::clone(&broken)).unwrap()),
+            expected
+        );
+        let served = snapshot(&state);
+        assert!(Arc::ptr_eq(&before, served.certificates.get(&key).unwrap()));
+        assert!(served.tls.config(&port).is_some());
+        assert_eq!(winner(&state, path), Some(route(0).to_string()));
+    }
+
+    // Without one before, the listener is not served, and its port not opened.
+    let fresh = self::state();
+    fresh.apply(broken).unwrap();
+    let ports: Vec<_> = snapshot(&fresh)
+        .compiled
+        .ports()
+        .map(CompiledPort::port)
+        .collect();
+    assert_eq!(ports, [8000]);
+}
+
+/// What a rule protects must not fall to a broader one because the rule is broken.
+#[test]
+fn a_rejected_route_without_a_predecessor_refuses() {
+    let bad = |path: &str| {
+        let mut route = (*path_route(0, PathMatch::Prefix(path.into()))).clone();
+        let unreadable = path_route(0, PathMatch::Regex("(".into()));
+        route.matches.extend(unreadable.matches.clone());
+        route.policy.retry = Some(Retry {
+            codes: vec![99],
+            attempts: 1,
+            backoff: Millis(1),
+        });
+        Arc::new(route)
+    };
+    let status = |state: &TableState, path: &str| {
+        let key = winner(state, path)?;
+        let served = snapshot(state);
+        match &served.compiled.table().routes[key.as_str()].action {
+            RouteAction::Respond { status, reason } => Some((*status, reason.clone())),
+            _ => None,
+        }
+    };
+    let refused = Some((500, "invalid_rule".to_owned()));
+    let state = state();
+    let first = changed(&table(1, 0), |table| {
+        table
+            .routes
+            .insert(route(1), path_route(1, PathMatch::Prefix("/".into())));
+        table.clusters.insert(cluster(1), Arc::default());
+        table.routes.insert(route(0), bad("/admin"));
+    });
+    let key = route(0);
+    let expected = [(ResourceKind::Route, key.as_str())];
+    assert_eq!(
+        rejected(&state.apply(Arc::clone(&first)).unwrap()),
+        expected
+    );
+    assert_eq!(status(&state, "/admin"), refused);
+    assert_eq!(winner(&state, "/x"), Some(route(1).to_string()));
+
+    // A refusal is no predecessor that would be worth keeping.
+    let second = changed(&first, |table| {
+        table.routes.insert(route(0), bad("/moved"));
+    });
+    assert_eq!(rejected(&state.apply(second).unwrap()), expected);
+    assert_eq!(status(&state, "/moved"), refused);
+    assert_eq!(winner(&state, "/admin"), Some(route(1).to_string()));
+
+    // Hosts that cannot be understood must not become every host.
+    let third = changed(&first, |table| {
+        let mut route = (*bad("/")).clone();
+        route.hostnames = vec!["not a name".into()];
+        table.routes.insert(self::route(0), Arc::new(route));
+        _ = table.routes.remove(&self::route(1));
+    });
+    assert_eq!(rejected(&state.apply(third).unwrap()), expected);
+    assert_eq!(winner(&state, "/admin"), None);
+}
+
+#[test]
+fn a_backend_that_cannot_be_verified_is_reached_as_before() {
+    let state = state();
+    let ca = certificate().chain_pem;
+    let secure = |ca_pem: String| {
+        let tls = ClusterTls {
+            server_name: "up.example".into(),
+            ca_pem: vec![ca_pem],
+        };
+        Arc::new(Cluster {
+            tls: Some(tls),
+            ..Cluster::default()
+        })
+    };
+    let first = changed(&table(1, 2), |table| {
+        table.clusters.insert(cluster(0), secure(ca.clone()));
+    });
+    state.apply(Arc::clone(&first)).unwrap();
+    let second = changed(&first, |table| {
+        table.clusters.insert(cluster(0), secure("not PEM".into()));
+        table.clusters.insert(cluster(1), secure("not PEM".into()));
+    });
+    let (key, other) = (cluster(0), cluster(1));
+    let expected = [
+        (ResourceKind::Cluster, key.as_str()),
+        (ResourceKind::Cluster, other.as_str()),
+    ];
+    assert_eq!(
+        rejected(&state.apply(Arc::clone(&second)).unwrap()),
+        expected
+    );
+    assert_eq!(
+        snapshot(&state).compiled.table().clusters[&key],
+        first.clusters[&key]
+    );
+
+    // Nothing about them changed, but they are still bad.
+    let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
+    assert_eq!(rejected(&state.apply(third).unwrap()), expected);
+}
+
+#[test]
+fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
+    let state = state();
+    let first = table(1, 1);
+    state.apply(Arc::new(first.clone())).unwrap();
+    let bad = Arc::new(Listener {
+        hostname: Some("not a name".into()),
+        ..(*plain(8000)).clone()
+    });
+    let second = changed(&first, |table| {
+        table.listeners.insert(listener("l0"), Arc::clone(&bad));
+    });
+    let key = listener("l0");
+    assert_eq!(
+        rejected(&state.apply(second).unwrap()),
+        [(ResourceKind::Listener, key.as_str())]
+    );
+    assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+
+    let third = changed(&first, |table| {
+        table.listeners.insert(listener("l0"), bad);
+        table.listeners.insert(listener("new"), plain(8000));
+    });
+    assert_eq!(
+        rejected(&state.apply(third).unwrap()),
+        [(ResourceKind::Listener, key.as_str())]
+    );
+    let served = snapshot(&state);
+    let keys: Vec<_> = served
+        .compiled
+        .ports()
+        .flat_map(CompiledPort::listeners)
+        .map(|l| l.key().clone())
+        .collect();
+    assert_eq!(keys, [listener("new")]);
+}
