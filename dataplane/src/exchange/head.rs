@@ -292,9 +292,7 @@ fn join_cookies(head: &mut request::Parts) {
 
 fn forwarded(head: &mut request::Parts, target: &Target, client: Client<'_>) {
     let trusted = client.trusted_hops > 0;
-    if !trusted {
-        remove_claims(head);
-    }
+    remove_claims(head, trusted);
     let chain = match head.headers.get(&X_FORWARDED_FOR) {
         Some(_) if trusted => joined(&head.headers, &X_FORWARDED_FOR, client.address),
         _ => client.address.clone(),
@@ -318,15 +316,33 @@ fn forwarded(head: &mut request::Parts, target: &Target, client: Client<'_>) {
 }
 
 /// Removes what a client says about the way its request has taken. Backends believe it, so only proxies may say it.
-fn remove_claims(head: &mut request::Parts) {
-    let is_claim = |name: &&HeaderName| {
-        **name == header::FORWARDED || name.as_str().starts_with("x-forwarded-")
-    };
+fn remove_claims(head: &mut request::Parts, trusted: bool) {
     // Nobody makes any, as a rule, so this allocates nothing.
-    let claims: Vec<_> = head.headers.keys().filter(is_claim).cloned().collect();
+    let claims: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| is_claim(name.as_str(), trusted))
+        .cloned()
+        .collect();
     for name in claims {
         head.headers.remove(&name);
     }
+}
+
+/// Whether a name (in lower case) is a claim that must go. Written with underscores it always is: CGI and its heirs take `_`
+/// for `-`, and no proxy that we trust would have looked at such a field.
+fn is_claim(name: &str, trusted: bool) -> bool {
+    let has_underscore = name.contains('_');
+    if trusted && !has_underscore {
+        return false;
+    }
+    let begins = |claim: &str| {
+        let same = |(byte, wanted)| byte == wanted || (byte == b'_' && wanted == b'-');
+        name.len() >= claim.len() && name.bytes().zip(claim.bytes()).all(same)
+    };
+    name == header::FORWARDED.as_str()
+        || begins("x-forwarded-")
+        || (has_underscore && name.len() == 12 && begins("x-request-id"))
 }
 
 fn joined(headers: &HeaderMap, name: &HeaderName, last: &HeaderValue) -> HeaderValue {
@@ -553,5 +569,26 @@ mod tests {
         }
         strip_response(&mut head);
         assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x-b"]);
+    }
+
+    #[test]
+    fn no_claim_hides_behind_underscores() {
+        for (name, untrusted, trusted) in [
+            ("x-forwarded-for", true, false),
+            ("forwarded", true, false),
+            ("x_forwarded_for", true, true),
+            ("x-forwarded_proto", true, true),
+            ("x_request_id", true, true),
+            ("x-request-id", false, false),
+            ("x_request_idea", false, false),
+            ("user_id", false, false),
+            ("x-forward", false, false),
+        ] {
+            assert_eq!(
+                (is_claim(name, false), is_claim(name, true)),
+                (untrusted, trusted),
+                "{name}"
+            );
+        }
     }
 }
