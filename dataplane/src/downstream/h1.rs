@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, Version, header, request, response};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
 use pingora_core::protocols::{Stream, http::v1::server::HttpSession};
 use pingora_http::{RequestHeader, ResponseHeader};
 use portcullis_routing::settings::Limits;
@@ -23,7 +23,7 @@ use crate::{
     reason::Reason,
     stream::{
         BodyFrame, BufferedStream, ReadError, ReadHandle, WRITE_ROOM, WriteHandle,
-        guard::{Guard, HeadLimits},
+        guard::{self, Guard, HeadLimits},
     },
 };
 
@@ -210,6 +210,7 @@ pub struct H1 {
     session: Box<HttpSession>,
     handles: Handles,
     http_1_1: bool,
+    trailers: Trailers,
     /// The client waits for `100 Continue`.
     expects_continue: bool,
     /// The client asked for an upgrade.
@@ -225,6 +226,16 @@ enum After {
     Close,
     /// Another protocol is spoken now.
     Tunnel,
+}
+
+/// Whether trailers may follow the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trailers {
+    NotTaken,
+    /// The client said `TE: trailers`.
+    Taken,
+    /// And the response is chunked.
+    Possible,
 }
 
 /// How far the response is.
@@ -251,7 +262,17 @@ impl H1 {
             .headers
             .get(header::EXPECT)
             .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let takes_trailers = head
+            .headers
+            .get_all(header::TE)
+            .iter()
+            .any(|value| names_trailers(value.as_bytes()));
         Ok(Self {
+            trailers: if takes_trailers && head.version == Version::HTTP_11 {
+                Trailers::Taken
+            } else {
+                Trailers::NotTaken
+            },
             http_1_1: head.version == Version::HTTP_11,
             expects_continue: expects_continue && head.version == Version::HTTP_11,
             asked_upgrade: session.is_upgrade_req(),
@@ -347,7 +368,7 @@ impl H1 {
         }
         self.write_head(head).await?;
         self.state = ResponseState::Body;
-        if end { self.finish().await } else { Ok(()) }
+        if end { self.finish(None).await } else { Ok(()) }
     }
 
     async fn write_head(&mut self, head: response::Parts) -> Result<(), DownstreamError> {
@@ -376,6 +397,9 @@ impl H1 {
         } else if self.http_1_1 {
             let chunked = HeaderValue::from_static("chunked");
             head.headers.insert(header::TRANSFER_ENCODING, chunked);
+            if self.trailers == Trailers::Taken {
+                self.trailers = Trailers::Possible;
+            }
         } else {
             // HTTP/1.0 only knows the end of the connection.
             self.after = After::Close;
@@ -389,7 +413,10 @@ impl H1 {
         Ok(())
     }
 
-    pub(super) async fn finish(&mut self) -> Result<(), DownstreamError> {
+    pub(super) async fn finish(
+        &mut self,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(), DownstreamError> {
         if self.state == ResponseState::Complete {
             return Ok(());
         }
@@ -398,7 +425,14 @@ impl H1 {
             // The client may still have something to say.
             self.handles.writer.end();
         } else {
-            self.session.finish_body().await?;
+            match trailers.filter(|_| self.trailers == Trailers::Possible) {
+                Some(trailers) => self
+                    .handles
+                    .writer
+                    .append(|buffer| end_chunks(buffer, &trailers))?,
+                // A client that did not ask for them might not expect them (RFC 9110 6.5.1).
+                None => _ = self.session.finish_body().await?,
+            }
         }
         self.state = ResponseState::Complete;
         poll_fn(|cx| Poll::Ready(self.handles.writer.try_flush(cx))).await?;
@@ -466,6 +500,26 @@ impl H1 {
         }
         self.handles.reader.message_is_complete()
     }
+}
+
+/// Whether a `TE` field has `trailers`.
+fn names_trailers(te: &[u8]) -> bool {
+    te.split(|byte| *byte == b',')
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+}
+
+/// The end of a chunked body with trailers, which the session cannot write.
+fn end_chunks(buffer: &mut BytesMut, trailers: &HeaderMap) {
+    buffer.extend_from_slice(b"0\r\n");
+    let fields = trailers
+        .iter()
+        .filter(|(name, _)| guard::may_be_trailer(name));
+    for (name, value) in fields {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            buffer.extend_from_slice(part);
+        }
+    }
+    buffer.extend_from_slice(b"\r\n");
 }
 
 /// Back-pressure of a response on HTTP/1.

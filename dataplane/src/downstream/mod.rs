@@ -133,10 +133,11 @@ impl Downstream {
         }
     }
 
-    /// Ends the response. HTTP/1 drops the trailers (RFC 9110 6.5.1 allows it).
+    /// Ends the response. HTTP/1 sends trailers to a client that said `TE: trailers`, if the body is chunked, and drops them
+    /// otherwise (RFC 9110 6.5.1).
     pub async fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), DownstreamError> {
         match self {
-            Self::H1(session) => session.finish().await,
+            Self::H1(session) => session.finish(trailers).await,
             Self::H2(stream) => stream.finish(trailers),
         }
     }

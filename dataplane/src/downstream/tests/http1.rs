@@ -41,6 +41,40 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
+async fn trailers_are_for_those_who_ask_for_them() {
+    local(async {
+        let with_trailers = async |downstream: &mut Downstream| {
+            downstream.take_head();
+            downstream.send_head(ok(), false).await.unwrap();
+            downstream.send_body("abc".into()).await.unwrap();
+            let fields = [("x-sum", "1"), ("content-length", "9"), ("x-end", "2")];
+            let fields =
+                fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            let trailers = http::HeaderMap::from_iter(fields);
+            downstream.finish(Some(trailers)).await.unwrap();
+        };
+        let server = Server::start(false, limits(), with_trailers).await;
+        for (request, end) in [
+            (
+                "HTTP/1.1\r\nHost: a\r\nTE: deflate, Trailers\r\n",
+                "0\r\nx-sum: 1\r\nx-end: 2\r\n\r\n",
+            ),
+            ("HTTP/1.1\r\nHost: a\r\n", "0\r\n\r\n"),
+            ("HTTP/1.0\r\nTE: trailers\r\n", "\r\n\r\nabc"),
+        ] {
+            let request = format!("GET / {request}Connection: close\r\n\r\n");
+            let answer = server.send(request).await;
+            assert!(answer.ends_with(end), "{answer}");
+        }
+        // And the connection goes on behind them.
+        let asks = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n";
+        let answer = server.send(format!("{asks}{LAST}")).await;
+        assert_eq!(count(&answer, "HTTP/1.1 200"), 2, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http_1_0_gets_no_chunks_and_a_close() {
     local(async {
         let server = Server::start(false, limits(), stream_back).await;

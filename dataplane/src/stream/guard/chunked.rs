@@ -182,6 +182,14 @@ impl ChunkDecoder {
     }
 }
 
+/// Framing and routing are settled: a trailer that would change them is dropped (RFC 9110 6.5.1).
+pub(crate) fn may_be_trailer(name: &HeaderName) -> bool {
+    !matches!(
+        *name,
+        header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::CONNECTION
+    )
+}
+
 /// The fields of a complete trailer section.
 fn fields(section: &[u8]) -> Result<Option<HeaderMap>, Violation> {
     if section == b"\r\n" {
@@ -197,11 +205,7 @@ fn fields(section: &[u8]) -> Result<Option<HeaderMap>, Violation> {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| Violation::Trailers)?;
         let value = HeaderValue::from_bytes(field.value).map_err(|_| Violation::Trailers)?;
-        // Framing and routing are settled: a trailer that would change them is dropped (RFC 9110 6.5.1).
-        if !matches!(
-            name,
-            header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::CONNECTION
-        ) {
+        if may_be_trailer(&name) {
             trailers.append(name, value);
         }
     }
