@@ -5,10 +5,11 @@
 
 use std::{
     convert::Infallible,
+    fmt::Write as _,
     future,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -19,6 +20,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use portcullis_routing::{Rejection, ResourceKind};
 use serde::Serialize;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -37,6 +39,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for everything on one connection, so that a client that does not read gives its place back.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// Answer to whoever asks whether traffic can be taken, while it cannot.
+const NOT_READY: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+
 /// Bytes of a request's head; the smallest that hyper allows.
 const MAX_HEAD: usize = 8192;
 
@@ -51,23 +56,50 @@ pub enum Phase {
     Draining,
 }
 
-/// The phase, shared with whoever changes it.
+/// The phase and the ports, shared with whoever changes them.
 #[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+pub struct Health {
+    phase: AtomicU8,
+    ports: Mutex<Ports>,
+}
+
+/// What came of the ports of the present table.
+#[derive(Clone, Debug, Default)]
+struct Ports {
+    any_open: bool,
+    /// Listeners whose port could not be bound, and why.
+    unbound: Vec<Rejection>,
+}
 
 impl Health {
     /// A new phase. Draining is final.
     pub fn enter(&self, phase: Phase) {
-        self.0.fetch_max(phase as u8, Ordering::Relaxed);
+        self.phase.fetch_max(phase as u8, Ordering::Relaxed);
+    }
+
+    /// Takes note of the present table's ports. The first time that all of them are open the proxy is ready. It stays so if
+    /// a port of a later table cannot be bound, for that must not take the others out of service, as long as any is open.
+    pub fn set_ports(&self, any_open: bool, unbound: &[Rejection]) {
+        *self.ports() = Ports {
+            any_open,
+            unbound: unbound.to_vec(),
+        };
+        if any_open && unbound.is_empty() {
+            self.enter(Phase::Serving);
+        }
     }
 
     /// The present phase.
     pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Relaxed) {
+        match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Starting,
             1 => Phase::Serving,
             _ => Phase::Draining,
         }
+    }
+
+    fn ports(&self) -> MutexGuard<'_, Ports> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,28 +185,38 @@ impl Admin {
     }
 
     fn ready(&self) -> Response<Full<Bytes>> {
-        match self.health.phase() {
-            Phase::Serving => text(StatusCode::OK, "ok\n"),
-            Phase::Draining => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "not ready: shutting down\n",
-            ),
-            Phase::Starting => match self.tables.status() {
-                status if status.report.is_some() => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "not ready: the ports of the table are not bound yet\n",
-                ),
-                status => match status.last_error {
-                    Some(error) => text(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        format!("not ready: {error}\n"),
-                    ),
-                    None => text(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        "not ready: no routing table yet\n",
-                    ),
-                },
-            },
+        let ports = self.health.ports().clone();
+        let (status, mut body) = match self.health.phase() {
+            Phase::Draining => (NOT_READY, "not ready: shutting down\n".to_owned()),
+            Phase::Serving if ports.any_open => (StatusCode::OK, "ok\n".to_owned()),
+            Phase::Starting | Phase::Serving => {
+                (NOT_READY, format!("not ready: {}\n", self.obstacle()))
+            }
+        };
+        let snapshot = self.tables.current();
+        let rejected = snapshot
+            .as_ref()
+            .map_or(&[][..], |snapshot| snapshot.rejected());
+        let listeners = rejected
+            .iter()
+            .filter(|rejection| rejection.kind == ResourceKind::Listener);
+        for rejection in listeners.chain(&ports.unbound) {
+            // Writing to a String cannot fail.
+            _ = writeln!(body, "{rejection}");
+        }
+        text(status, body)
+    }
+
+    /// Why no traffic can be taken.
+    fn obstacle(&self) -> String {
+        let status = self.tables.status();
+        match (status.report, status.last_error) {
+            (Some(_), _) if self.health.phase() == Phase::Starting => {
+                "not every port of the table is bound".to_owned()
+            }
+            (Some(_), _) => "no port of the table is bound".to_owned(),
+            (None, Some(error)) => error,
+            (None, None) => "no routing table yet".to_owned(),
         }
     }
 
@@ -239,7 +281,8 @@ const INDEX: &str = "\
 Portcullis proxy, admin port
 
 /livez    200 while the process runs
-/readyz   200 while it takes traffic: it has a table, its ports are bound, it is not shutting down
+/readyz   200 while it takes traffic: all ports of its first table were bound, it is not shutting down; and what is wrong
+          with single listeners
 /metrics  Prometheus metrics
 /table    the routing table being served, and what was rejected of it (JSON, private keys replaced)
 ";
@@ -332,9 +375,27 @@ mod tests {
 
         admin.tables.apply(Arc::new(fixtures::table(1, 1))).unwrap();
         let (status, why) = get(address, "/readyz").await;
-        assert!(status == 503 && why.contains("not bound"), "{status} {why}");
-        admin.health.enter(Phase::Serving);
+        assert!(
+            status == 503 && why.contains("not every port"),
+            "{status} {why}"
+        );
+        let unbound = [Rejection {
+            kind: ResourceKind::Listener,
+            key: "infra/edge/l0".into(),
+            message: "the port is taken".into(),
+        }];
+        let said = "listener infra/edge/l0: the port is taken\n";
+        admin.health.set_ports(true, &unbound);
+        let (status, why) = get(address, "/readyz").await;
+        assert!(status == 503 && why.ends_with(said), "{status} {why}");
+        admin.health.set_ports(true, &[]);
         assert_eq!(get(address, "/readyz").await, (200, "ok\n".into()));
+        // One listener that comes later and fails takes no other out of service.
+        admin.health.set_ports(true, &unbound);
+        assert_eq!(get(address, "/readyz").await, (200, format!("ok\n{said}")));
+        admin.health.set_ports(false, &[]);
+        let (status, why) = get(address, "/readyz").await;
+        assert!(status == 503 && why.contains("no port"), "{status} {why}");
 
         admin.health.enter(Phase::Draining);
         admin.health.enter(Phase::Serving);

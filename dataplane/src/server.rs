@@ -242,7 +242,6 @@ impl Shared {
         let mut listeners = self.listeners();
         listeners.reconcile(&wanted);
         listeners.tell(|| Command::Refresh);
-        self.health.enter(Phase::Serving);
         let unbound = snapshot
             .compiled
             .table()
@@ -257,6 +256,8 @@ impl Shared {
                 })
             });
         let unbound: Vec<_> = unbound.collect();
+        self.health
+            .set_ports(!listeners.bound().is_empty(), &unbound);
         let report = Report {
             version: snapshot.compiled.table().version.clone(),
             rejected: [snapshot.rejected(), &unbound].concat(),
