@@ -69,8 +69,11 @@ where
                         tracing::debug!(kind, "a watch has expired; listing again");
                         continue;
                     }
-                    // It would try the same again for ever.
-                    (Some(410), watcher::Error::WatchStartFailed(_)) => return Ended::Expired,
+                    // The watch did not even begin: the watcher would try the same again for ever.
+                    (
+                        Some(410),
+                        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_),
+                    ) => return Ended::Expired,
                     _ => {}
                 }
                 let wait = backoff.wait();

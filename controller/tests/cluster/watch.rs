@@ -150,6 +150,26 @@ async fn a_watch_that_expires_is_listed_again_and_never_empties_the_tables() {
 }
 
 #[tokio::test]
+async fn a_watch_that_is_refused_as_expired_is_listed_again() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    let mut replica = Replica::start(&api, "one");
+    replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
+    api.refuse_expired();
+    api.forget_history();
+    api.until("a watch is refused", |api| {
+        api.count(|it| it.kind == "HTTPRoute" && it.code == 410) > 0
+    })
+    .await;
+    api.delete(("HTTPRoute", "shop/web"));
+    replica
+        .tables("no route", |tables| routes(tables) == 0)
+        .await;
+}
+
+#[tokio::test]
 async fn failures_change_nothing_and_are_got_over() {
     let api = FakeApi::start().await;
     api.apply(SHOP);

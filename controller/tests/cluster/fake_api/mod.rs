@@ -174,6 +174,11 @@ impl FakeApi {
         });
     }
 
+    /// From now on watches that have expired end without a word, and are refused with 410 when they begin anew.
+    pub(crate) fn refuse_expired(&self) {
+        self.shared.change(|state| state.refuses_expired = true);
+    }
+
     /// Ends all watches.
     pub(crate) fn cut_watches(&self) {
         self.shared.change(|state| state.cuts += 1);

@@ -129,7 +129,12 @@ async fn answer(
         }
         let result = refused(state, target.kind).and_then(|()| {
             if list && query.contains_key("watch") {
-                Ok(json!(logged.from.unwrap_or(state.version)))
+                let from = logged.from.unwrap_or(state.version);
+                if state.refuses_expired && from < state.oldest {
+                    Err((410, "Expired"))
+                } else {
+                    Ok(json!(from))
+                }
             } else if list {
                 list_page(state, &target, &query, metadata_only)
             } else {
@@ -288,7 +293,9 @@ fn watch(
                 let state = shared.state.lock().unwrap();
                 // Whatever there is to tell is told before the end.
                 let over = state.cuts != cuts;
-                if from < state.oldest {
+                if from < state.oldest && state.refuses_expired {
+                    (String::new(), from, true)
+                } else if from < state.oldest {
                     let error = json!({ "type": "ERROR", "object": failure(410, "Expired") });
                     (format!("{error}\n"), u64::MAX, over)
                 } else if state.muted.contains(kind.name) {

@@ -93,6 +93,8 @@ pub(super) struct State {
     pub(super) events: Vec<Event>,
     /// Versions before this one are forgotten.
     pub(super) oldest: u64,
+    /// Whether a watch that has expired is refused; else it begins, and ends with an error.
+    pub(super) refuses_expired: bool,
     /// Kinds whose lists are not answered for now.
     pub(super) held: BTreeSet<&'static str>,
     /// Kinds whose watches say nothing for now.
