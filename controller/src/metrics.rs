@@ -7,7 +7,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::resources::Resources;
+use crate::{resources::Resources, writer::KINDS};
 
 /// Bounds of the buckets for the time of a translation, in seconds.
 const TRANSLATION_BUCKETS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
@@ -21,6 +21,18 @@ pub(crate) enum Write {
     Conflict,
     /// The API server refused it or could not be reached.
     Failed,
+}
+
+impl Write {
+    const ALL: [Self; 3] = [Self::Written, Self::Conflict, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Written => "written",
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// The controller's metrics. Their number does not depend on the number of objects.
@@ -64,6 +76,14 @@ impl Metrics {
         registry.register(Box::new(metrics.tables.clone()))?;
         registry.register(Box::new(metrics.status_writes.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
+        // There from the start, so that a first failure is an increase.
+        for kind in KINDS {
+            for write in Write::ALL {
+                metrics
+                    .status_writes
+                    .with_label_values(&[kind, write.label()]);
+            }
+        }
         Ok(metrics)
     }
 
@@ -89,12 +109,9 @@ impl Metrics {
     }
 
     pub(crate) fn wrote_status(&self, kind: &str, write: Write) {
-        let result = match write {
-            Write::Written => "written",
-            Write::Conflict => "conflict",
-            Write::Failed => "failed",
-        };
-        self.status_writes.with_label_values(&[kind, result]).inc();
+        self.status_writes
+            .with_label_values(&[kind, write.label()])
+            .inc();
     }
 
     pub(crate) fn leads(&self, leads: bool) {

@@ -26,6 +26,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
+pub(crate) use self::target::KINDS;
 use self::{merge::Merge, pace::Pace};
 use crate::{
     metrics::{Metrics, Write},

@@ -14,6 +14,9 @@ const GATEWAY_CLASS: &str = "GatewayClass";
 const GATEWAY: &str = "Gateway";
 const HTTP_ROUTE: &str = "HTTPRoute";
 
+/// All of them.
+pub(crate) const KINDS: [&str; 3] = [GATEWAY_CLASS, GATEWAY, HTTP_ROUTE];
+
 /// What the status of an object should say; `None` if it is not ours to write.
 pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Option<Desired<'a>> {
     let key = &target.key;
