@@ -193,6 +193,12 @@ fn no_port(table: &RoutingTable, port: u16) -> String {
         .collect();
     ports.sort_unstable();
     ports.dedup();
+    if ports.contains(&port) {
+        return format!(
+            "no connection: no listener of port {port} can be served; `portcullis analyze` says why, such as a \
+             certificate that cannot be used"
+        );
+    }
     let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
     if ports.is_empty() {
         "no connection: no Gateway of these manifests is served".into()

@@ -40,6 +40,7 @@ impl Request {
         if args.sni.is_some() && !tls {
             bail!("--sni is for the TLS handshake: start the URL with https://");
         }
+        check_port(&url)?;
         let own = url.host().map(name).unwrap_or_default();
         let named = args.sni.as_deref().map_or_else(|| own.clone(), name);
         let request = Self {
@@ -53,6 +54,22 @@ impl Request {
         };
         Ok((request, paths))
     }
+}
+
+/// A port that is none would be taken for the scheme's own.
+fn check_port(url: &Uri) -> anyhow::Result<()> {
+    let Some(authority) = url.authority() else {
+        return Ok(());
+    };
+    let behind = authority.as_str().rsplit('@').next().unwrap_or_default();
+    let port = behind.strip_prefix(authority.host()).unwrap_or_default();
+    let is_port = port.is_empty() || authority.port_u16().is_some_and(|port| port > 0);
+    anyhow::ensure!(
+        is_port,
+        "'{}' is no port, in the URL {url}: write a number from 1 to 65535",
+        port.trim_start_matches(':')
+    );
+    Ok(())
 }
 
 /// Paths, then method and URL.

@@ -16,6 +16,7 @@ use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
+use portcullis_controller::manifests::is_manifest;
 use tokio::{sync::mpsc, time::Instant};
 
 /// A pause of this length ends a burst of changes.
@@ -124,10 +125,14 @@ impl Watch {
             .collect();
     }
 
-    /// A parent directory tells of its other entries too; those are none of our business.
+    /// A parent directory tells of its other entries too; those are none of our business. Nor is a file that is not
+    /// read: it may be our own log.
     fn concerns_us(&self, event: &Event) -> bool {
         event.paths.is_empty()
             || event.paths.iter().any(|changed| {
+                if is_other_file(changed) && !self.is_named(changed) {
+                    return false;
+                }
                 self.paths
                     .iter()
                     .any(|path| path.starts_with(changed) || changed.starts_with(path))
@@ -141,11 +146,20 @@ impl Watch {
             })
     }
 
+    fn is_named(&self, file: &Path) -> bool {
+        self.paths.iter().any(|path| path == file) || self.targets().any(|target| target == file)
+    }
+
     fn targets(&self) -> impl Iterator<Item = PathBuf> {
         self.paths
             .iter()
             .filter_map(|path| fs::canonicalize(path).ok())
     }
+}
+
+/// Whether this is a file that is only read if it is named. A link may lead to anything.
+fn is_other_file(path: &Path) -> bool {
+    !is_manifest(path) && fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Whether an event can mean other contents. Reading a file is an event too, and we do read.
@@ -212,7 +226,10 @@ fn add_files(path: &Path, depth: usize, all: &mut Fingerprint) {
     if metadata.is_dir() {
         if depth < MAX_DEPTH {
             for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-                add_files(&entry.path(), depth + 1, all);
+                let path = entry.path();
+                if !is_other_file(&path) {
+                    add_files(&path, depth + 1, all);
+                }
             }
         }
     } else {
@@ -254,6 +271,24 @@ mod tests {
         })
         .await;
         sees(&mut watch, || fs::remove_file(&file).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_log_in_the_directory_is_no_change() {
+        let root = tempfile::tempdir().unwrap();
+        let log = root.path().join("access.log");
+        fs::write(root.path().join("a.yaml"), "1").unwrap();
+        fs::write(&log, "a line").unwrap();
+        let watch = Watch::new(&[root.path().to_owned()]).unwrap();
+        let event = |path: &Path| Event::new(EventKind::Any).add_path(path.to_owned());
+        assert!(!watch.concerns_us(&event(&log)));
+        assert!(watch.concerns_us(&event(&root.path().join("a.yaml"))));
+        assert!(watch.concerns_us(&event(&root.path().join("gone"))));
+        fs::write(&log, "a line and another").unwrap();
+        assert_eq!(fingerprint(&watch.paths), watch.seen);
+
+        let named = Watch::new(std::slice::from_ref(&log)).unwrap();
+        assert!(named.concerns_us(&event(&log)));
     }
 
     #[tokio::test]

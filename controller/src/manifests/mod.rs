@@ -125,7 +125,8 @@ fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(entries)
 }
 
-fn is_manifest(path: &Path) -> bool {
+/// Whether a file in a directory is read: by its extension. A file that is named is read whatever it is called.
+pub fn is_manifest(path: &Path) -> bool {
     path.extension().is_some_and(|extension| {
         ["yaml", "yml", "json"]
             .iter()

@@ -185,7 +185,7 @@ impl Client<'_> {
                 backoff.reset();
             }
             let delay = backoff.next();
-            tracing::warn!(%error, ?delay, "no tables from the controller; what is served is served on");
+            tracing::warn!(%error, ?delay, "no tables from the controller; what is served, if anything, is served on");
             self.failed.notify_one();
             tokio::time::sleep(delay).await;
         }

@@ -82,6 +82,8 @@ pub struct FileSource {
     changed: Arc<Notify>,
     /// Hash of what was read last, to tell real changes from other events in the directory.
     read: Option<[u8; 32]>,
+    /// How reading failed the last time. It is told once: the directory may hold our own log.
+    failed: Option<io::ErrorKind>,
     /// Stops watching when dropped.
     _watcher: RecommendedWatcher,
 }
@@ -108,6 +110,7 @@ impl FileSource {
             path: path.to_owned(),
             changed,
             read: None,
+            failed: None,
             _watcher: watcher,
         })
     }
@@ -122,13 +125,16 @@ impl FileSource {
                 Err(error) if error.kind() == io::ErrorKind::NotFound && self.read.is_some() => {
                     continue;
                 }
+                Err(error) if self.failed == Some(error.kind()) => continue,
                 Err(error) => {
+                    self.failed = Some(error.kind());
                     return Err(SourceError::Read {
                         path: self.path.clone(),
                         error,
                     });
                 }
             };
+            self.failed = None;
             let hash: [u8; 32] = Sha256::digest(&content).into();
             if self.read.replace(hash) != Some(hash) {
                 return decode(&content).map_err(|error| SourceError::Decode {
