@@ -260,7 +260,7 @@ impl Shared {
             .set_ports(!listeners.bound().is_empty(), &unbound);
         let report = Report {
             version: snapshot.compiled.table().version.clone(),
-            rejected: [snapshot.rejected(), &unbound].concat(),
+            rejected: [&unbound, snapshot.rejected()].concat(),
         };
         self.reports.send_if_modified(|last| {
             let news = last.as_ref() != Some(&report);

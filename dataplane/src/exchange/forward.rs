@@ -262,7 +262,7 @@ impl<'s> Exchange<'s> {
         upstream: &mut Upstream,
     ) -> Result<bool, Failure> {
         let request_done =
-            attempt.handshake.is_some() || (replay.ended().is_some() && replay.chunks().is_empty());
+            attempt.handshake.is_some() || (replay.ended().is_some() && replay.kept().is_empty());
         upstream
             .send_head(head, request_done)
             .map_err(|error| Failure::upstream(&error, false))?;

@@ -84,12 +84,10 @@ impl Pump<'_, '_> {
 
     /// Sends what an earlier attempt had read already: no more than fits the buffer.
     async fn replay(&mut self) -> Result<(), Failure> {
-        for index in 0..self.replay.chunks().len() {
-            let Some(chunk) = self.replay.chunks().get(index).cloned() else {
-                break;
-            };
+        if !self.replay.kept().is_empty() {
+            let kept = Bytes::copy_from_slice(self.replay.kept());
             self.upstream
-                .send_body(chunk)
+                .send_body(kept)
                 .await
                 .map_err(|error| self.upstream_failed(&error))?;
         }

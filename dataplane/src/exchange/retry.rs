@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 
 use crate::plan::PreparedRetry;
@@ -139,7 +139,8 @@ pub struct BodyEnd {
 pub struct Replay {
     keep: bool,
     lost: bool,
-    chunks: Vec<Bytes>,
+    /// A copy: a piece shares the memory of a whole read, and a body may come in pieces of a byte.
+    kept: BytesMut,
     bytes: usize,
     end: Option<BodyEnd>,
 }
@@ -150,7 +151,7 @@ impl Replay {
         Self {
             keep,
             lost: false,
-            chunks: Vec::new(),
+            kept: BytesMut::new(),
             bytes: 0,
             end: None,
         }
@@ -165,18 +166,18 @@ impl Replay {
     pub fn push(&mut self, chunk: &Bytes) {
         self.bytes += chunk.len();
         if self.keep && !self.lost && self.bytes <= REPLAY_LIMIT {
-            self.chunks.push(chunk.clone());
+            self.kept.extend_from_slice(chunk);
         } else {
             self.lost = true;
-            self.chunks = Vec::new();
+            self.kept = BytesMut::new();
         }
     }
 
     /// There will be no repeat: what was kept is let go, and nothing more is kept.
     pub fn release(&mut self) {
         self.keep = false;
-        self.lost |= !self.chunks.is_empty();
-        self.chunks = Vec::new();
+        self.lost |= !self.kept.is_empty();
+        self.kept = BytesMut::new();
     }
 
     /// Remembers that the body is complete.
@@ -189,9 +190,9 @@ impl Replay {
         self.end.as_ref()
     }
 
-    /// The pieces read so far.
-    pub fn chunks(&self) -> &[Bytes] {
-        &self.chunks
+    /// What was read and kept so far.
+    pub fn kept(&self) -> &[u8] {
+        &self.kept
     }
 
     /// Whether everything read so far can be sent again.
@@ -301,16 +302,16 @@ mod tests {
         replay.push(&Bytes::from(vec![0; REPLAY_LIMIT]));
         assert!(replay.can_replay());
         replay.push(&Bytes::from_static(b"x"));
-        assert!(!replay.can_replay() && replay.chunks().is_empty());
+        assert!(!replay.can_replay() && replay.kept().is_empty());
         let mut unkept = Replay::new(false);
         unkept.push(&Bytes::from_static(b"x"));
         unkept.keep();
         unkept.push(&Bytes::from_static(b"y"));
-        assert!(!unkept.can_replay() && unkept.chunks().is_empty());
+        assert!(!unkept.can_replay() && unkept.kept().is_empty());
         let mut released = Replay::new(true);
         released.push(&Bytes::from_static(b"x"));
         released.release();
-        assert!(!released.can_replay() && released.chunks().is_empty());
+        assert!(!released.can_replay() && released.kept().is_empty());
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl TableState {
         snapshot.settings = self.overrides.settings(&snapshot.compiled.table().settings);
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
         for rejection in &snapshot.rejected {
-            tracing::warn!(%rejection, "rejected; what it was before is served on, a rule without a predecessor answers 500");
+            tracing::warn!(%rejection, "rejected: what it was before is served on, if it was good before; if not, a rule answers 500 and a listener is closed");
         }
         let report = Report {
             version: table.version.clone(),
@@ -230,7 +230,12 @@ impl TableState {
     }
 
     fn refused(&self, error: &dyn std::error::Error) {
-        tracing::error!(%error, "a table was refused; the one before is served on");
+        let served = if self.current().is_some() {
+            "the one before is served on"
+        } else {
+            "nothing is served yet"
+        };
+        tracing::error!(%error, "a table was refused; {served}");
         self.control().last_error = Some(error.to_string());
         self.metrics
             .update_table(|metrics| metrics.offered(TableOutcome::Refused));
@@ -285,22 +290,28 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let as_it_is = compiled(previous, table);
     let serving = previous.map(|previous| previous.compiled.table().as_ref());
-    let Some(mended) = salvage::mended(table, serving, &as_it_is.rejected) else {
-        return as_it_is;
+    let attempt = |rejected: &[Rejection]| {
+        let mended = salvage::mended(table, serving, rejected)?;
+        let mended = compiled(previous, &Arc::new(mended));
+        let clashes = mended
+            .rejected
+            .iter()
+            .any(|rejection| !as_it_is.rejects(rejection.kind, &rejection.key));
+        (!clashes).then_some(mended)
     };
-    let mended = compiled(previous, &Arc::new(mended));
-    // A predecessor may clash with something new, such as the protocol of its port. The new one goes first.
-    if mended
-        .rejected
-        .iter()
-        .all(|rejection| as_it_is.rejects(rejection.kind, &rejection.key))
-    {
-        return Snapshot {
+    // A listener's predecessor may clash with something new, such as the protocol of its port. The new one goes first.
+    let without_listeners = || {
+        let rejected = as_it_is.rejected.iter();
+        let others = rejected.filter(|rejection| rejection.kind != ResourceKind::Listener);
+        attempt(&others.cloned().collect::<Vec<_>>())
+    };
+    match attempt(&as_it_is.rejected).or_else(without_listeners) {
+        Some(mended) => Snapshot {
             rejected: as_it_is.rejected,
             ..mended
-        };
+        },
+        None => as_it_is,
     }
-    as_it_is
 }
 
 fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {

@@ -20,17 +20,22 @@ pub(super) fn mended(
 ) -> Option<RoutingTable> {
     let mut mended = table.clone();
     for rejection in rejected {
-        if let Some(serving) = serving {
-            restore(&mut mended, serving, rejection);
-        }
-        if rejection.kind == ResourceKind::Route {
+        let is_restored =
+            serving.is_some_and(|serving| restore(&mut mended, table, serving, rejection));
+        if rejection.kind == ResourceKind::Route && !is_restored {
             refuse(&mut mended, table, &rejection.key);
         }
     }
     (mended != *table).then_some(mended)
 }
 
-fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejection) {
+/// Whether the resource has a predecessor that was good.
+fn restore(
+    table: &mut RoutingTable,
+    received: &RoutingTable,
+    serving: &RoutingTable,
+    rejection: &Rejection,
+) -> bool {
     let key = rejection.key.as_str();
     match rejection.kind {
         ResourceKind::Settings => table.settings = Arc::clone(&serving.settings),
@@ -38,6 +43,16 @@ fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejecti
         ResourceKind::Endpoints => restore_entry(&mut table.endpoints, &serving.endpoints, key),
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
+        }
+        ResourceKind::Listener if lacks_certificates(received, key) => {
+            // Only what it still names: a certificate that it names no more may have been revoked.
+            let tls = received
+                .listeners
+                .get(key)
+                .and_then(|listener| listener.tls.as_ref());
+            for certificate in tls.into_iter().flat_map(|tls| &tls.certificates) {
+                keep_entry(&mut table.certificates, &serving.certificates, certificate);
+            }
         }
         ResourceKind::Listener => {
             restore_entry(&mut table.listeners, &serving.listeners, key);
@@ -51,7 +66,7 @@ fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejecti
         }
         ResourceKind::Route => {
             let Some(route) = serving.routes.get(key).filter(|route| !is_refusal(route)) else {
-                return;
+                return false;
             };
             restore_entry(&mut table.routes, &serving.routes, key);
             for cluster in clusters_of(route) {
@@ -60,6 +75,19 @@ fn restore(table: &mut RoutingTable, serving: &RoutingTable, rejection: &Rejecti
             }
         }
     }
+    true
+}
+
+/// Whether a listener is of TLS and none of the certificates that it names is there.
+fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
+    let tls = table
+        .listeners
+        .get(key)
+        .and_then(|listener| listener.tls.as_ref());
+    tls.is_some_and(|tls| {
+        let mut certificates = tls.certificates.iter();
+        certificates.all(|key| !table.certificates.contains_key(key))
+    })
 }
 
 /// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.
@@ -68,8 +96,7 @@ fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str) {
     let Some((key, route)) = received.routes.get_key_value(key) else {
         return;
     };
-    let is_restored = mended.routes.get(key) != Some(route);
-    if let Some(refusal) = refusal(received, route).filter(|_| !is_restored) {
+    if let Some(refusal) = refusal(received, route) {
         mended
             .routes
             .insert(RouteKey::clone(key), Arc::new(refusal));

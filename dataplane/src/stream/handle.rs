@@ -11,7 +11,7 @@ use http::response::Parts;
 
 use super::{
     WRITE_ROOM,
-    guard::{BodyFrame, Pass, Violation},
+    guard::{BodyFrame, HEAD_READ, Pass, Violation},
     inner::Shared,
     transport::Transport,
 };
@@ -41,7 +41,7 @@ impl WriteHandle {
         Self { shared }
     }
 
-    /// Whether up to 64 KiB more can be written through the session without waiting.
+    /// Whether up to 32 KiB more can be written through the session without waiting.
     pub fn has_room(&self) -> bool {
         self.shared.lock().buffered() < WRITE_ROOM
     }
@@ -177,8 +177,7 @@ impl ReadHandle {
             if !begins || length == expected.len() {
                 return Poll::Ready(Ok(begins));
             }
-            let want = inner.guard.want();
-            if ready!(inner.poll_fill(cx, want))? == 0 {
+            if ready!(inner.poll_fill(cx, HEAD_READ))? == 0 {
                 return Poll::Ready(Ok(false));
             }
         }

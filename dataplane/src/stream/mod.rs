@@ -36,7 +36,7 @@ use self::{
 };
 
 /// Bytes that may wait in the write buffer before [`WriteHandle::has_room`] says no.
-pub const WRITE_ROOM: usize = 64 * 1024;
+pub const WRITE_ROOM: usize = 32 * 1024;
 
 /// The I/O object of a session. See the module.
 #[derive(Debug)]

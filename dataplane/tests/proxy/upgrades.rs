@@ -5,7 +5,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tokio_tungstenite::{accept_async, client_async, tungstenite::Message};
+use tokio_tungstenite::{
+    accept_async, client_async,
+    tungstenite::{Message, handshake::derive_accept_key},
+};
 
 use portcullis_routing::{Filter, filter::Mirror};
 
@@ -310,6 +313,53 @@ async fn a_backend_that_says_no_more_still_listens() {
     client.write_all(&late).await.unwrap();
     client.shutdown().await.unwrap();
     assert!(backend.await.unwrap() == late);
+}
+
+/// The same over HTTP/2, on a stream that has carried data already.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_says_no_more_still_listens_over_http2() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let backend = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        let head = String::from_utf8(seen).unwrap();
+        let key = head
+            .lines()
+            .find_map(|line| line.strip_prefix("sec-websocket-key: "))
+            .unwrap();
+        let accept = derive_accept_key(key.as_bytes());
+        let switch = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n\r\nhello, "
+        );
+        stream.write_all(switch.as_bytes()).await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'?');
+        stream.write_all(b"bye").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        rest
+    });
+    let proxy = Proxy::start(TableBuilder::default().cluster("b", &[address]).route(
+        "/",
+        "b",
+        |_| {},
+    ));
+    let mut sender = http2(&proxy).await;
+    let (response, mut send) = sender.send_request(extended_connect(), false).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    send.send_data("?".into(), false).unwrap();
+    let mut said = Vec::new();
+    while let Some(data) = body.data().await {
+        said.extend_from_slice(&data.unwrap());
+    }
+    assert_eq!(said, b"hello, bye");
+    send.send_data("late".into(), true).unwrap();
+    assert_eq!(backend.await.unwrap(), b"late");
 }
 
 /// A backend that does not switch would wait for the body that was announced, and find it in the next request.

@@ -129,6 +129,16 @@ fn options(limits: &Limits) -> server::Builder {
     options
 }
 
+/// Changes when the client takes something. While its windows hold answers back only their ends count: bytes also leave in
+/// answer to a client's PING.
+fn taken(writer: &WriteHandle, tails: &Tails) -> u64 {
+    if tails.are_held_back() {
+        tails.released()
+    } else {
+        writer.progress()
+    }
+}
+
 /// What a connection has to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Work {
@@ -221,10 +231,10 @@ impl H2Connection<'_> {
         }
         let is_over = match self.work {
             Work::Answers => {
-                let (patience, writer) = (self.limits.stream_idle_timeout, &self.writer);
-                let patience = patience.duration();
+                let patience = self.limits.stream_idle_timeout.duration();
+                let (writer, tails) = (&self.writer, &self.tails);
                 self.deadline
-                    .poll_stalled(cx, patience, &mut self.progress, || writer.progress())
+                    .poll_stalled(cx, patience, &mut self.progress, || taken(writer, tails))
             }
             Work::Exchanges | Work::None => self.deadline.poll_passed(cx),
         };
@@ -246,7 +256,7 @@ impl H2Connection<'_> {
         match self.work {
             Work::Exchanges => self.deadline.clear(),
             Work::Answers => {
-                self.progress = self.writer.progress();
+                self.progress = taken(&self.writer, &self.tails);
                 self.deadline
                     .set(self.limits.stream_idle_timeout.duration());
             }

@@ -293,7 +293,8 @@ impl Sender {
 
     fn has_room(&self) -> bool {
         match &self.stream {
-            Some(stream) => !self.is_reserved || stream.capacity() > 0,
+            // Behind the end nothing is waited for: the other direction of a tunnel goes on.
+            Some(stream) => !self.is_reserved || self.is_over || stream.capacity() > 0,
             None => true,
         }
     }

@@ -5,14 +5,20 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
 
 /// The last pieces of a connection's answers that wait for the client.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tails(Arc<AtomicUsize>);
+pub(super) struct Tails(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    held_back: AtomicUsize,
+    released: AtomicU64,
+}
 
 /// One of them, counted until it is sent or thrown away.
 struct Tail {
@@ -23,14 +29,19 @@ struct Tail {
 impl Tails {
     /// `data`, counted.
     pub(super) fn count(&self, data: Bytes) -> Bytes {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.held_back.fetch_add(1, Ordering::Relaxed);
         let tails = self.clone();
         Bytes::from_owner(Tail { data, tails })
     }
 
+    /// How many there were that are gone.
+    pub(super) fn released(&self) -> u64 {
+        self.0.released.load(Ordering::Relaxed)
+    }
+
     /// Whether there is any.
     pub(super) fn are_held_back(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.0.held_back.load(Ordering::Relaxed) > 0
     }
 }
 
@@ -42,7 +53,9 @@ impl AsRef<[u8]> for Tail {
 
 impl Drop for Tail {
     fn drop(&mut self) {
-        self.tails.0.fetch_sub(1, Ordering::Relaxed);
+        let counts = &self.tails.0;
+        counts.held_back.fetch_sub(1, Ordering::Relaxed);
+        counts.released.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -63,5 +76,6 @@ mod tests {
             drop((tail, part));
             assert!(!tails.are_held_back());
         }
+        assert_eq!(tails.released(), 2);
     }
 }

@@ -327,12 +327,20 @@ async fn a_client_that_never_reads_is_given_up() {
         let (response, _) = sender
             .send_request(request(Method::GET, "http://a/"), true)
             .unwrap();
-        let _unread = response.await.unwrap();
-        // What HTTP/2 itself has to say may count as progress once.
+        let mut unread = response.await.unwrap().into_body();
+        // GOAWAY first, then the end.
         for seconds in [301, 602, 903] {
             server.pass(Duration::from_secs(seconds)).await;
         }
-        driver.await.unwrap().unwrap_err();
+        _ = driver.await.unwrap();
+        let is_broken = loop {
+            match unread.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => break true,
+                None => break false,
+            }
+        };
+        assert!(is_broken, "the answer must not be taken for complete");
     })
     .await;
 }

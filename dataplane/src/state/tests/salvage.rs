@@ -97,6 +97,43 @@ fn a_rejected_resource_without_a_predecessor_stops_nothing() {
     assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
 }
 
+/// An unchanged route is its own predecessor.
+#[test]
+fn a_route_whose_cluster_is_missing_is_served_as_it_was_before() {
+    let state = state();
+    let first = table(1, 2);
+    state.apply(Arc::new(first.clone())).unwrap();
+    let second = changed(&first, |table| {
+        table.clusters.remove(&cluster(0));
+    });
+    let report = state.apply(second).unwrap();
+    let key = route(0);
+    assert_eq!(rejected(&report), [(ResourceKind::Route, key.as_str())]);
+    let served = snapshot(&state);
+    let table = served.compiled.table();
+    assert_eq!(table.routes.get(&key), first.routes.get(&key));
+    assert!(table.clusters.contains_key(&cluster(0)));
+}
+
+/// A listener that lost its certificate names another one now: the old one may have been revoked.
+#[test]
+fn a_certificate_that_is_named_no_more_is_not_shown_again() {
+    let state = state();
+    let first = changed(&table(1, 1), https(certificate()));
+    state.apply(Arc::clone(&first)).unwrap();
+    let second = changed(&first, |table| {
+        let other = portcullis_routing::CertificateKey::secret("other", "cert");
+        let mut value = Listener::clone(&table.listeners[&listener("tls")]);
+        value.tls.as_mut().unwrap().certificates = vec![other];
+        table.listeners.insert(listener("tls"), Arc::new(value));
+        table.certificates.clear();
+    });
+    state.apply(second).unwrap();
+    let served = snapshot(&state);
+    assert!(served.certificates.get(&certificate_key()).is_none());
+    assert!(served.compiled.port(8443).is_none());
+}
+
 #[test]
 fn a_bad_certificate_leaves_the_one_before_in_use() {
     let state = state();

@@ -182,12 +182,23 @@ impl ChunkDecoder {
     }
 }
 
-/// Framing and routing are settled: a trailer that would change them is dropped (RFC 9110 6.5.1).
+/// Framing and routing are settled, and whose request it is was said: a trailer that would change them is dropped (RFC 9110
+/// 6.5.1). HTTP/2 knows no field of the connection, not even at the end (RFC 9113 8.2.2).
 pub(crate) fn may_be_trailer(name: &HeaderName) -> bool {
-    !matches!(
+    let is_settled = matches!(
         *name,
-        header::CONTENT_LENGTH | header::TRANSFER_ENCODING | header::HOST | header::CONNECTION
-    )
+        header::CONTENT_LENGTH
+            | header::TRANSFER_ENCODING
+            | header::HOST
+            | header::CONNECTION
+            | header::UPGRADE
+            | header::TE
+            | header::FORWARDED
+    );
+    let name = name.as_str();
+    !is_settled
+        && !matches!(name, "keep-alive" | "proxy-connection" | "x-request-id")
+        && !name.starts_with("x-forwarded-")
 }
 
 /// The fields of a complete trailer section.

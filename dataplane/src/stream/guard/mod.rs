@@ -26,8 +26,8 @@ pub use self::{
     violation::Violation,
 };
 
-/// Bytes asked for while a head is collected.
-const HEAD_READ: usize = 4096;
+/// Bytes asked for while a head is collected: most heads fit, and whoever sends one slowly holds no more.
+pub(super) const HEAD_READ: usize = 2048;
 /// Bytes asked for while a body or tunnel flows.
 const BODY_READ: usize = 32 * 1024;
 /// Empty lines tolerated before a request (RFC 9112 2.2).
