@@ -14,7 +14,7 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{
-    HeaderMap, Request, Response, Uri, Version, header, request, response,
+    HeaderMap, Request, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use tokio::time::Instant;
@@ -228,10 +228,10 @@ impl Answer {
                 Answer::Awaited(answer) => {
                     if let Poll::Ready(Some(head)) = answer.poll_informational(cx) {
                         return Poll::Ready(
-                            head.map(|head| UpstreamEvent::Informational(to_head(head).0)),
+                            head.map(|head| UpstreamEvent::Informational(head.into_parts().0)),
                         );
                     }
-                    let (head, body) = to_head(ready!(Pin::new(answer).poll(cx))?);
+                    let (head, body) = ready!(Pin::new(answer).poll(cx))?.into_parts();
                     let end = body.is_end_stream();
                     *self = if end {
                         Answer::Complete
@@ -269,11 +269,6 @@ fn ended_early(end: Result<(), h2::Error>) -> UpstreamError {
 fn has_two_lengths(head: &response::Parts) -> bool {
     let lengths = head.headers.get_all(header::CONTENT_LENGTH);
     lengths.iter().nth(1).is_some()
-}
-
-fn to_head<B>(response: Response<B>) -> (response::Parts, B) {
-    let (parts, body) = response.into_parts();
-    (parts, body)
 }
 
 /// A request in HTTP/1.1's shape as one of HTTP/2: the pseudo-fields come from target, `Host` and the connection.
