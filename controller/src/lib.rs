@@ -14,6 +14,7 @@ pub mod finding;
 pub mod leader;
 pub mod manifests;
 pub mod metrics;
+pub mod provision;
 pub mod publish;
 pub mod resources;
 pub mod run;
