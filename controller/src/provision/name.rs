@@ -5,8 +5,8 @@ use sha2::{Digest as _, Sha256};
 /// What a label's value, and the name of a Service, may have.
 const MAX: usize = 63;
 
-/// Hexadecimal digits of a hash that stands for what a name lost.
-const HASH: usize = 8;
+/// Hexadecimal digits of the hash that stands for what a name lost.
+const HASH_DIGITS: usize = 8;
 
 /// The name of everything that is made for a Gateway: `<gateway>-<class>`.
 ///
@@ -35,14 +35,13 @@ pub fn label_value(name: &str) -> String {
 /// `name` cut so that a hash of `full` fits behind it.
 fn cut(name: &str, full: &str) -> String {
     let hash = Sha256::digest(full.as_bytes());
-    let hash: String = hash
+    let hash = hash
         .iter()
-        .take(HASH / 2)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let end = name.len().min(MAX - HASH - 1);
+        .take(4)
+        .fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
+    let end = name.len().min(MAX - HASH_DIGITS - 1);
     let start = name.get(..end).unwrap_or(name);
-    format!("{}-{hash}", start.trim_end_matches(['-', '.', '_']))
+    format!("{}-{hash:08x}", start.trim_end_matches(['-', '.', '_']))
 }
 
 #[cfg(test)]
