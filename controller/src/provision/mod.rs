@@ -1,5 +1,10 @@
 //! What runs a Gateway: a Deployment of proxies, a Service in front of them, and what belongs to both.
 
+mod addresses;
 mod name;
+mod owner;
 
-pub use self::name::{infrastructure_name, label_value};
+pub use self::{
+    addresses::addresses,
+    name::{identity_secret_name, infrastructure_name, label_value},
+};

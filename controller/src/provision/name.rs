@@ -24,6 +24,13 @@ pub fn infrastructure_name(gateway: &str, class: &str) -> String {
     cut(&name, &full)
 }
 
+/// The name of the Secret with the certificate that a Gateway's proxies show to the controller.
+///
+/// It is of type `kubernetes.io/tls`, in the Gateway's namespace, and has `tls.crt`, `tls.key` and `ca.crt`.
+pub fn identity_secret_name(gateway: &str, class: &str) -> String {
+    format!("{}-identity", infrastructure_name(gateway, class))
+}
+
 /// A label's value for the name of an object: the name, if it fits, else the beginning of it and a hash.
 pub fn label_value(name: &str) -> String {
     if name.len() <= MAX {

@@ -13,6 +13,10 @@ use serde_json::{Map, Value};
 /// Where `kubectl apply` keeps a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
+/// What of a status is part of the object, since a translation reads it: the addresses that a load balancer gave a
+/// Service.
+const TRANSLATED_STATUS: &str = "loadBalancer";
+
 /// `metadata.resourceVersion`: numbers that grow with every change (KEP-5504).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version(u64);
@@ -38,7 +42,7 @@ pub(crate) struct Watched<K> {
     /// Only what names the object, and its version.
     metadata: ObjectMeta,
     /// The object without status and version, so that two of them are equal if they ask for the same; or why it cannot be
-    /// read.
+    /// read. Of the status only the addresses that a load balancer gave are here.
     pub(crate) object: Result<Arc<K>, String>,
     /// The status, JSON as it came: what others wrote there is not ours to read.
     pub(crate) status: Arc<str>,
@@ -66,6 +70,10 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
         }
         if metadata.name.is_none() {
             return Err(D::Error::missing_field("metadata.name"));
+        }
+        if let Some(addresses) = status.get(TRANSLATED_STATUS) {
+            let status = Map::from_iter([(TRANSLATED_STATUS.to_owned(), addresses.clone())]);
+            object.insert("status".into(), status.into());
         }
         let object = serde_path_to_error::deserialize(Value::Object(object))
             .map(Arc::new)
@@ -117,6 +125,7 @@ impl<K: Resource> Resource for Watched<K> {
 #[cfg(test)]
 mod tests {
     use gateway_api::apis::experimental::httproutes::HttpRoute;
+    use k8s_openapi::api::core::v1::Service;
     use serde_json::json;
 
     use super::*;
@@ -156,6 +165,25 @@ mod tests {
             serde_json::from_str::<Value>(&after.status).unwrap(),
             status
         );
+    }
+
+    #[test]
+    fn the_addresses_of_a_load_balancer_are_part_of_a_service() {
+        let service = |address: &str, condition: &str| -> Watched<Service> {
+            serde_json::from_value(json!({
+                "metadata": {"name": "edge", "namespace": "apps"},
+                "status": {
+                    "loadBalancer": {"ingress": [{"ip": address}]},
+                    "conditions": [{"type": condition, "status": "True"}],
+                },
+            }))
+            .unwrap()
+        };
+        let before = service("192.0.2.1", "Ready").object.unwrap();
+        assert_eq!(before, service("192.0.2.1", "Other").object.unwrap());
+        assert_ne!(before, service("192.0.2.2", "Ready").object.unwrap());
+        let status = before.status.clone().unwrap();
+        assert!(status.load_balancer.is_some() && status.conditions.is_none());
     }
 
     #[test]
