@@ -12,7 +12,9 @@ use portcullis_controller::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
 };
-use portcullis_routing::{GatewayKey, Listener, ListenerKey, Route, RouteKey, RoutingTable};
+use portcullis_routing::{
+    ClusterKey, GatewayKey, Listener, ListenerKey, Route, RouteKey, RoutingTable,
+};
 
 /// Stands for all Gateways of the files. No Gateway can be called so.
 const EVERY_GATEWAY: &str = "files/*";
@@ -37,6 +39,7 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
             Some(_) => {}
         }
         let refused = refused_listeners(table, &merged, &mut findings);
+        findings.extend(client_certificates_differ(table, &merged));
         add(&mut merged, table, &refused);
     }
     merged.seal();
@@ -104,6 +107,25 @@ fn settings_differ(loser: &GatewayKey, winner: &GatewayKey) -> Finding {
     )
 }
 
+/// A backend has one set of connections, made with one certificate.
+fn client_certificates_differ(table: &RoutingTable, merged: &RoutingTable) -> Option<Finding> {
+    let shown = |table: &RoutingTable, key: &ClusterKey| {
+        let tls = table.clusters.get(key)?.tls.as_ref()?;
+        Some(tls.client_certificate.clone())
+    };
+    let differs = |key: &&ClusterKey| {
+        let theirs = shown(merged, key);
+        theirs.is_some_and(|theirs| shown(table, key).is_some_and(|own| own != theirs))
+    };
+    let cluster = table.clusters.keys().find(differs)?;
+    Some(gateway(&table.gateway).error(
+        "ClientCertificateConflict",
+        "spec.tls.backend.clientCertificateRef",
+        format!("backend {cluster} is also used by another Gateway with another client certificate, which is the one in force"),
+        "here all Gateways share their connections: refer to the same Secret in both, or run each in a process of its own",
+    ))
+}
+
 fn gateway(key: &GatewayKey) -> ObjectRef {
     let (namespace, name) = key.as_str().split_once('/').unwrap_or(("", key.as_str()));
     ObjectRef::new("Gateway", ObjectKey::new(namespace, name))
@@ -132,13 +154,13 @@ fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<Liste
             attach(&mut merged.routes, key, route, listeners);
         }
     }
-    // What is named by its own identity is the same in every table that has it.
-    merged.clusters.extend(
-        table
+    // What is named by its own identity is the same in every table that has it, but for the client certificate.
+    for (key, cluster) in &table.clusters {
+        merged
             .clusters
-            .iter()
-            .map(|(key, it)| (key.clone(), it.clone())),
-    );
+            .entry(key.clone())
+            .or_insert_with(|| Arc::clone(cluster));
+    }
     merged.endpoints.extend(
         table
             .endpoints

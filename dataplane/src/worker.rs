@@ -194,8 +194,11 @@ impl Worker {
         match &*current {
             Some(current) if Arc::ptr_eq(current, published) => Some(Rc::clone(current)),
             _ => {
-                self.upstreams
-                    .sync(published.compiled.table(), &published.labels);
+                self.upstreams.sync(
+                    published.compiled.table(),
+                    &published.certificates,
+                    &published.labels,
+                );
                 let fresh = Rc::new(Arc::clone(published));
                 *current = Some(Rc::clone(&fresh));
                 Some(fresh)

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Millis;
+use crate::{key::CertificateKey, time::Millis};
 
 /// How to talk to one backend. Its endpoints are a resource of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +51,27 @@ pub enum ClusterProtocol {
 }
 
 /// TLS towards a backend. There is no "do not verify".
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterTls {
-    /// Sent as SNI, and the name the certificate must be valid for.
+    /// Sent as SNI. Without `subject_alt_names` also the name that the certificate must be valid for.
     pub server_name: String,
     /// Trusted CA certificates, PEM. Empty means the system's trust store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ca_pem: Vec<String>,
+    /// If there are any, the certificate must be valid for one of them, and need not be for `server_name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<SubjectAltName>,
+    /// Shown to a backend that asks for a certificate. One that the table does not hold is known to exist but cannot be
+    /// read at present: a data plane that has an earlier one under its key shows that, else none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificateKey>,
+}
+
+/// A name that a backend's certificate must carry (`validation.subjectAltNames` of a `BackendTLSPolicy`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SubjectAltName {
+    /// A DNS name, lower case. `*.suffix` is any name with one label before the suffix, or that very wildcard.
+    Hostname(String),
+    /// A URI, compared byte by byte, such as a SPIFFE ID.
+    Uri(String),
 }

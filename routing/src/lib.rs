@@ -39,7 +39,7 @@ pub mod validate;
 mod version;
 
 pub use certificate::Certificate;
-pub use cluster::{Cluster, ClusterProtocol, ClusterTls};
+pub use cluster::{Cluster, ClusterProtocol, ClusterTls, SubjectAltName};
 pub use compile::{CompiledListener, CompiledPort, CompiledRoute, CompiledTable, compile};
 pub use delta::{ApplyError, Delta, Removes, Report, Upserts, apply, diff};
 pub use endpoint::{ClusterEndpoints, Endpoint, EndpointHost, EndpointState};

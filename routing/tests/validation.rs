@@ -46,7 +46,12 @@ fn good() -> Value {
             "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
             "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
         } },
-        "clusters": { "k": { "tls": { "server_name": "a.b", "ca_pem": [certificate] } } },
+        "clusters": { "k": { "tls": {
+            "server_name": "a.b",
+            "ca_pem": [certificate],
+            "subject_alt_names": [{ "Hostname": "*.a.b" }, { "Uri": "spiffe://a.b/c" }],
+            "client_certificate": "c",
+        } } },
         "endpoints": { "k": { "endpoints": [{ "host": "10.0.0.1", "port": 80 }, { "host": "a.b.", "port": 80 }] } },
         "certificates": { "c": { "chain_pem": certificate, "key_pem": "-----BEGIN PRIVATE KEY-----\n" } },
     })
@@ -371,6 +376,23 @@ fn backends() {
         "/clusters/k/tls/ca_pem/0",
         json!(""),
         "cluster k: a CA holds no PEM certificate",
+    );
+    rejects(
+        "/clusters/k/tls/subject_alt_names/0/Hostname",
+        json!("A.b"),
+        "cluster k: \"A.b\" is not a hostname",
+    );
+    for uri in ["a.b", ":x", "1a:x", "a:"] {
+        rejects(
+            "/clusters/k/tls/subject_alt_names/1/Uri",
+            json!(uri),
+            &format!("cluster k: the subject alternative name {uri:?} is not a URI"),
+        );
+    }
+    rejects(
+        "/clusters/k/tls/client_certificate",
+        json!("d"),
+        "certificate d: it is to be shown to backends, but the table does not hold it",
     );
     rejects(
         "/endpoints/x",

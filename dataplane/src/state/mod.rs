@@ -316,7 +316,7 @@ fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
 
 fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let none = Certificates::default();
-    let known = previous.map_or(&none, |previous| &previous.certificates);
+    let known = previous.map_or(&none, |previous| &*previous.certificates);
     let (certificates, mut rejected) = Certificates::decode(known, table);
     rejected.extend(unusable_tls(previous, table));
     let (compiled, others) = compile(
@@ -332,7 +332,7 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     Snapshot {
         tls: TlsListeners::build(known, table, &certificates),
         compiled,
-        certificates,
+        certificates: Arc::new(certificates),
         labels: Arc::<Labels>::default(),
         settings: Arc::clone(&table.settings),
         rejected,

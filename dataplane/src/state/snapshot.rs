@@ -13,7 +13,7 @@ pub struct Snapshot {
     /// Listeners and routes. Its table holds clusters and endpoints too.
     pub compiled: CompiledTable<PreparedRoute>,
     /// Certificates with their keys, decoded.
-    pub certificates: Certificates,
+    pub certificates: Arc<Certificates>,
     /// TLS of the HTTPS listeners.
     pub tls: TlsListeners,
     /// Which resources have metrics of their own.

@@ -12,18 +12,20 @@ use std::{
 use portcullis_routing::{
     Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState,
 };
+use rustls::sign::CertifiedKey;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     OpenRequest, Shared, balancer,
     connect::Profile,
-    error::UpstreamErrorKind,
+    error::{UpstreamError, UpstreamErrorKind},
     limit::{ConnectionLimit, Slot},
     names::Names,
     open::out_of_time,
     outlier::OutlierDetector,
     peer::Peer,
     session::{Outcome, Session},
+    tls,
 };
 use crate::telemetry::ConnectResult;
 
@@ -38,26 +40,49 @@ pub(super) struct ClusterState {
     pub(super) limit: Rc<ConnectionLimit>,
     pub(super) names: Names,
     removed_at: Cell<Option<Instant>>,
+    /// The failure of a handshake that was told last: the same one is not told for every connection.
+    told: RefCell<String>,
 }
 
 struct Config {
     cluster: Arc<Cluster>,
     endpoints: Arc<ClusterEndpoints>,
+    /// The client certificate that the cluster names, if it is there.
+    client: Option<Arc<CertifiedKey>>,
     profile: Rc<Profile>,
+}
+
+impl Config {
+    fn new(resources: ClusterResources<'_>, shared: &Shared) -> Self {
+        let ClusterResources {
+            cluster,
+            endpoints,
+            client,
+        } = resources;
+        Self {
+            profile: Rc::new(Profile::new(cluster, client.as_ref(), &shared.policies)),
+            cluster: Arc::clone(cluster),
+            endpoints,
+            client,
+        }
+    }
+}
+
+/// What a table says about a cluster.
+pub(super) struct ClusterResources<'a> {
+    pub(super) cluster: &'a Arc<Cluster>,
+    pub(super) endpoints: Arc<ClusterEndpoints>,
+    pub(super) client: Option<Arc<CertifiedKey>>,
 }
 
 impl ClusterState {
     pub(super) fn new(
         key: &ClusterKey,
         shared: &Rc<Shared>,
-        cluster: &Arc<Cluster>,
-        endpoints: &Arc<ClusterEndpoints>,
+        resources: ClusterResources<'_>,
     ) -> Rc<Self> {
-        let config = Config {
-            cluster: Arc::clone(cluster),
-            endpoints: Arc::clone(endpoints),
-            profile: Rc::new(Profile::new(cluster, &shared.policies)),
-        };
+        let max_connections = resources.cluster.max_connections;
+        let config = Config::new(resources, shared);
         let state = Rc::new(Self {
             key: key.clone(),
             shared: Rc::clone(shared),
@@ -67,30 +92,37 @@ impl ClusterState {
             limit: Rc::new(ConnectionLimit::new(Arc::clone(&shared.metrics))),
             names: Names::default(),
             removed_at: Cell::new(None),
+            told: RefCell::default(),
         });
-        state.limit.set_max(cluster.max_connections);
+        state.limit.set_max(max_connections);
         state.apply_endpoints();
         state
     }
 
     /// Takes what a new table says about the cluster.
-    pub(super) fn update(
-        self: &Rc<Self>,
-        cluster: &Arc<Cluster>,
-        endpoints: &Arc<ClusterEndpoints>,
-    ) {
+    pub(super) fn update(self: &Rc<Self>, resources: ClusterResources<'_>) {
         self.removed_at.set(None);
         let mut config = self.config.borrow_mut();
-        if config.cluster == *cluster && config.endpoints == *endpoints {
+        let ClusterResources {
+            cluster,
+            endpoints,
+            client,
+        } = &resources;
+        let same_client = tls::same(config.client.as_ref(), client.as_ref());
+        if config.cluster == **cluster && config.endpoints == *endpoints && same_client {
             return;
         }
-        if config.cluster.protocol != cluster.protocol || config.cluster.tls != cluster.tls {
-            config.profile = Rc::new(Profile::new(cluster, &self.shared.policies));
+        let max_connections = cluster.max_connections;
+        let same_tls = config.cluster.tls == cluster.tls && same_client;
+        if same_tls && config.cluster.protocol == cluster.protocol {
+            config.cluster = Arc::clone(cluster);
+            config.endpoints = Arc::clone(endpoints);
+        } else {
+            *config = Config::new(resources, &self.shared);
+            self.told.borrow_mut().clear();
         }
-        config.cluster = Arc::clone(cluster);
-        config.endpoints = Arc::clone(endpoints);
         drop(config);
-        self.limit.set_max(cluster.max_connections);
+        self.limit.set_max(max_connections);
         self.apply_endpoints();
     }
 
@@ -228,6 +260,19 @@ impl ClusterState {
                 .find(|peer| peer.pool().evict())?;
             self.limit.take()
         })
+    }
+
+    /// Logs why a handshake with `peer` failed, unless it is what was logged last.
+    pub(super) fn tell_tls_failure(&self, peer: &Peer, error: &UpstreamError) {
+        if error.kind != UpstreamErrorKind::Tls {
+            return;
+        }
+        let error = error.to_string();
+        let mut told = self.told.borrow_mut();
+        if *told != error {
+            tracing::warn!(cluster = %self.key, endpoint = %peer.address(), error, "TLS with a backend failed");
+            *told = error;
+        }
     }
 
     /// A connect to `peer` failed or was given up.

@@ -1,8 +1,9 @@
 //! One connection to one endpoint: TCP, and TLS where the cluster asks for it.
 
-use std::{io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 use portcullis_routing::{Cluster, ClusterProtocol};
+use rustls::sign::CertifiedKey;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,10 +31,14 @@ pub(super) struct Profile {
 
 impl Profile {
     /// The profile of a cluster.
-    pub(super) fn new(cluster: &Cluster, policies: &TlsPolicies) -> Self {
+    pub(super) fn new(
+        cluster: &Cluster,
+        client: Option<&Arc<CertifiedKey>>,
+        policies: &TlsPolicies,
+    ) -> Self {
         Self {
             http2: cluster.protocol == ClusterProtocol::Http2,
-            tls: cluster.tls.as_ref().map(|tls| policies.get(tls)),
+            tls: cluster.tls.as_ref().map(|tls| policies.get(tls, client)),
         }
     }
 }

@@ -13,6 +13,7 @@ mod open;
 mod outlier;
 mod peer;
 mod pool;
+mod san;
 mod session;
 #[cfg(test)]
 mod testing;
@@ -36,13 +37,20 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use self::{cluster::ClusterState, dns::Dns, tls::TlsPolicies};
+use self::{
+    cluster::{ClusterResources, ClusterState},
+    dns::Dns,
+    tls::TlsPolicies,
+};
 pub use self::{
     error::{Progress, UpstreamError, UpstreamErrorKind},
     session::{Outcome, Upstream, UpstreamEvent, UpstreamWriter},
     tls::system_roots,
 };
-use crate::telemetry::{Labels, WorkerMetrics};
+use crate::{
+    state::Certificates,
+    telemetry::{Labels, WorkerMetrics},
+};
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -65,7 +73,7 @@ pub struct OpenRequest<'a> {
 pub struct Upstreams {
     shared: Rc<Shared>,
     clusters: Clusters,
-    table: RefCell<Option<Arc<RoutingTable>>>,
+    table: RefCell<Option<(Arc<RoutingTable>, Arc<Certificates>)>>,
     sweeper: AbortHandle,
 }
 
@@ -106,19 +114,22 @@ impl Upstreams {
         }
     }
 
-    /// Takes a new table's clusters and endpoints. What is gone gets no new requests; requests in flight finish.
-    pub fn sync(&self, table: &Arc<RoutingTable>, labels: &Arc<Labels>) {
+    /// Takes a new table's clusters and endpoints, and its certificates, decoded. What is gone gets no new requests;
+    /// requests in flight finish.
+    pub fn sync(
+        &self,
+        table: &Arc<RoutingTable>,
+        certificates: &Arc<Certificates>,
+        labels: &Arc<Labels>,
+    ) {
         *self.shared.labels.borrow_mut() = Arc::clone(labels);
         for (key, state) in self.clusters.borrow().iter() {
-            match table.clusters.get(key) {
-                Some(cluster) => state.update(
-                    cluster,
-                    &table.endpoints.get(key).cloned().unwrap_or_default(),
-                ),
+            match resources(table, certificates, key) {
+                Some(resources) => state.update(resources),
                 None => state.remove(),
             }
         }
-        *self.table.borrow_mut() = Some(Arc::clone(table));
+        *self.table.borrow_mut() = Some((Arc::clone(table), Arc::clone(certificates)));
     }
 
     /// A session with an endpoint of `cluster`: pooled, or new. A connect that fails or is slow moves on to another
@@ -141,14 +152,32 @@ impl Upstreams {
         if let Some(state) = self.clusters.borrow().get(key) {
             return Some(Rc::clone(state));
         }
-        let table = self.table.borrow().clone()?;
-        let endpoints = table.endpoints.get(key).cloned().unwrap_or_default();
-        let state = ClusterState::new(key, &self.shared, table.clusters.get(key)?, &endpoints);
+        let table = self.table.borrow();
+        let (table, certificates) = table.as_ref()?;
+        let state = ClusterState::new(key, &self.shared, resources(table, certificates, key)?);
         self.clusters
             .borrow_mut()
             .insert(key.clone(), Rc::clone(&state));
         Some(state)
     }
+}
+
+/// What the table says about a cluster.
+fn resources<'a>(
+    table: &'a RoutingTable,
+    certificates: &Certificates,
+    key: &ClusterKey,
+) -> Option<ClusterResources<'a>> {
+    let cluster = table.clusters.get(key)?;
+    let client = cluster
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.client_certificate.as_ref());
+    Some(ClusterResources {
+        cluster,
+        endpoints: table.endpoints.get(key).cloned().unwrap_or_default(),
+        client: client.and_then(|key| certificates.get(key)).cloned(),
+    })
 }
 
 impl Drop for Upstreams {

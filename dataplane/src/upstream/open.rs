@@ -229,6 +229,7 @@ impl Attempts<'_> {
     fn lost(&mut self, lease: &Lease, error: &UpstreamError) {
         let since = self.end(lease);
         self.cluster.count_connect(error.kind.into(), since);
+        self.cluster.tell_tls_failure(lease.peer(), error);
         self.cluster.connect_failed(lease.peer(), error.kind);
     }
 

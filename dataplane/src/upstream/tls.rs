@@ -1,6 +1,7 @@
 //! TLS towards backends: one rustls client configuration per policy, kept with its session store.
 //!
-//! The name of the policy is sent as SNI and verified; there is no way to switch verification off.
+//! The name of the policy is sent as SNI and verified, or other names in its place; there is no way to switch verification
+//! off.
 
 use std::{
     cell::RefCell,
@@ -10,8 +11,15 @@ use std::{
 };
 
 use portcullis_routing::ClusterTls;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
+    client::WantsClientCert,
+    crypto::aws_lc_rs,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+
+use super::san::SanVerifier;
 
 /// Everything a handshake with a backend needs.
 #[derive(Debug)]
@@ -22,10 +30,12 @@ pub(super) struct TlsPolicy {
     pub(super) http2: Arc<ClientConfig>,
     /// Offers `http/1.1` only.
     pub(super) http1: Arc<ClientConfig>,
+    /// Shown to a backend that asks for a certificate.
+    client: Option<Arc<CertifiedKey>>,
 }
 
 impl TlsPolicy {
-    fn new(tls: &ClusterTls) -> Result<Self, String> {
+    fn new(tls: &ClusterTls, client: Option<&Arc<CertifiedKey>>) -> Result<Self, String> {
         let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
             format!(
                 "{:?} is not a host name that TLS can verify",
@@ -40,12 +50,12 @@ impl TlsPolicy {
         if roots.is_empty() {
             return Err("there is no trusted CA certificate".to_owned());
         }
-        let mut http2 =
-            ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(|error| error.to_string())?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
+        let builder = verifying(tls, roots)?;
+        let mut http2 = match client {
+            None => builder.with_no_client_auth(),
+            Some(client) => builder
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(client)))),
+        };
         let mut http1 = http2.clone();
         http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -53,13 +63,34 @@ impl TlsPolicy {
             server_name,
             http2: Arc::new(http2),
             http1: Arc::new(http1),
+            client: client.cloned(),
         })
     }
 }
 
+/// A configuration that trusts `roots` for the names of the policy.
+fn verifying(
+    tls: &ClusterTls,
+    roots: Arc<RootCertStore>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+    let provider = aws_lc_rs::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
+        ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+    if tls.subject_alt_names.is_empty() {
+        return Ok(builder.with_root_certificates(roots));
+    }
+    let verifier = SanVerifier::new(roots, algorithms, &tls.subject_alt_names)?;
+    Ok(builder
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
 /// Whether a policy can be used at all; an error says in words why not.
 pub(crate) fn check(tls: &ClusterTls) -> Result<(), String> {
-    TlsPolicy::new(tls).map(drop)
+    TlsPolicy::new(tls, None).map(drop)
 }
 
 /// The system's trust store, read once per process.
@@ -99,16 +130,31 @@ pub(super) struct TlsPolicies {
 }
 
 impl TlsPolicies {
-    /// The configuration of a policy; an Err says in words why the policy cannot be used.
-    pub(super) fn get(&self, tls: &ClusterTls) -> Result<Rc<TlsPolicy>, String> {
+    /// The configuration of a policy with the client certificate that it names, if that is there; an Err says in words
+    /// why the policy cannot be used. A renewed certificate makes another configuration, with sessions of its own.
+    pub(super) fn get(
+        &self,
+        tls: &ClusterTls,
+        client: Option<&Arc<CertifiedKey>>,
+    ) -> Result<Rc<TlsPolicy>, String> {
         let mut known = self.known.borrow_mut();
-        if let Some(policy) = known.get(tls).and_then(Weak::upgrade) {
+        if let Some(policy) = known.get(tls).and_then(Weak::upgrade)
+            && same(policy.client.as_ref(), client)
+        {
             return Ok(policy);
         }
         known.retain(|_, policy| policy.strong_count() > 0);
-        let policy = Rc::new(TlsPolicy::new(tls)?);
+        let policy = Rc::new(TlsPolicy::new(tls, client)?);
         known.insert(tls.clone(), Rc::downgrade(&policy));
         Ok(policy)
+    }
+}
+
+/// Whether two client certificates are one and the same. Unchanged ones stay so from table to table.
+pub(super) fn same(one: Option<&Arc<CertifiedKey>>, other: Option<&Arc<CertifiedKey>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
     }
 }
 
@@ -120,6 +166,7 @@ mod tests {
         ClusterTls {
             server_name: server_name.to_owned(),
             ca_pem: ca_pem.iter().map(|&pem| pem.to_owned()).collect(),
+            ..ClusterTls::default()
         }
     }
 
@@ -130,11 +177,14 @@ mod tests {
             .cert
             .pem();
         let (policies, tls) = (TlsPolicies::default(), policy("up.internal", &[&ca]));
-        let first = policies.get(&tls).expect("usable");
-        assert!(Rc::ptr_eq(&first, &policies.get(&tls).expect("usable")));
+        let first = policies.get(&tls, None).expect("usable");
+        assert!(Rc::ptr_eq(
+            &first,
+            &policies.get(&tls, None).expect("usable")
+        ));
         drop(first);
         policies
-            .get(&policy("other.internal", &[&ca]))
+            .get(&policy("other.internal", &[&ca]), None)
             .expect("usable");
         assert_eq!(policies.known.borrow().len(), 1);
     }
@@ -151,7 +201,7 @@ mod tests {
                 &["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
             ),
         ] {
-            assert!(policies.get(&bad).is_err(), "{bad:?}");
+            assert!(policies.get(&bad, None).is_err(), "{bad:?}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The whole proxy in process: real sockets on both sides, a table in between.
 
 mod accounts;
+mod backend_tls;
 mod filters;
 mod forward;
 mod grpc;

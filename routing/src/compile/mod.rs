@@ -159,7 +159,9 @@ pub fn compile<P>(
         ..
     } = pass;
     rejections.extend(rejected);
+    rejections.extend(validate::cluster::missing_certificates(&table));
     rejections.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+    rejections.dedup_by(|a, b| (a.kind, &a.key) == (b.kind, &b.key));
 
     let known = |key: &&ListenerKey| previous.is_some_and(|p| p.listeners.contains_key(*key));
     let fresh: BTreeSet<&ListenerKey> = valid.keys().copied().filter(|key| !known(key)).collect();

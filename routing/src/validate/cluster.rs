@@ -1,9 +1,13 @@
 //! Clusters.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Check, certificate::is_certificate, ensure, syntax};
-use crate::cluster::{Cluster, ClusterTls};
+use crate::{
+    cluster::{Cluster, ClusterTls, SubjectAltName},
+    resource::{Rejection, ResourceKind},
+    table::RoutingTable,
+};
 
 pub(crate) fn check(cluster: &Cluster) -> Check {
     ensure(cluster.connect_timeout.0 > 0, || {
@@ -15,11 +19,46 @@ pub(crate) fn check(cluster: &Cluster) -> Check {
     cluster.tls.as_ref().map_or(Ok(()), check_tls)
 }
 
+/// Client certificates that clusters name and the table does not hold. The clusters are used without, or with an earlier one.
+pub(crate) fn missing_certificates(table: &RoutingTable) -> impl Iterator<Item = Rejection> {
+    let named = table
+        .clusters
+        .values()
+        .filter_map(|cluster| cluster.tls.as_ref()?.client_certificate.as_ref());
+    let missing: BTreeSet<_> = named
+        .filter(|key| !table.certificates.contains_key(*key))
+        .collect();
+    missing.into_iter().map(|key| Rejection {
+        kind: ResourceKind::Certificate,
+        key: key.to_string(),
+        message: "it is to be shown to backends, but the table does not hold it".to_owned(),
+    })
+}
+
 fn check_tls(tls: &ClusterTls) -> Check {
     if tls.server_name.parse::<IpAddr>().is_err() {
         syntax::hostname(&tls.server_name)?;
     }
+    for name in &tls.subject_alt_names {
+        match name {
+            SubjectAltName::Hostname(name) => syntax::hostname_or_wildcard(name)?,
+            SubjectAltName::Uri(uri) => ensure(has_scheme(uri), || {
+                format!("the subject alternative name {uri:?} is not a URI")
+            })?,
+        }
+    }
     ensure(tls.ca_pem.iter().all(|pem| is_certificate(pem)), || {
         "a CA holds no PEM certificate".to_owned()
+    })
+}
+
+/// Whether a text begins as a URI must (RFC 3986, 3.1).
+fn has_scheme(uri: &str) -> bool {
+    uri.split_once(':').is_some_and(|(scheme, rest)| {
+        let starts = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+        let mut others = scheme.chars();
+        starts
+            && others.all(|one| one.is_ascii_alphanumeric() || matches!(one, '+' | '-' | '.'))
+            && !rest.is_empty()
     })
 }

@@ -143,7 +143,7 @@ impl<'a> Backends<'a> {
     ) {
         let tls = protocol.tls.then(|| ClusterTls {
             server_name,
-            ca_pem: Vec::new(),
+            ..ClusterTls::default()
         });
         let cluster = Cluster {
             protocol: protocol.http,

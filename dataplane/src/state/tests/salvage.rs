@@ -292,6 +292,7 @@ fn a_backend_that_cannot_be_verified_is_reached_as_before() {
         let tls = ClusterTls {
             server_name: "up.example".into(),
             ca_pem: vec![ca_pem],
+            ..ClusterTls::default()
         };
         Arc::new(Cluster {
             tls: Some(tls),

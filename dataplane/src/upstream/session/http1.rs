@@ -318,7 +318,13 @@ fn misfit(reason: impl fmt::Display) -> UpstreamError {
 
 /// What an I/O error of an established connection means.
 pub(super) fn io_kind(error: &io::Error) -> UpstreamErrorKind {
+    // In TLS 1.3 a backend refuses the client certificate only after the handshake.
+    let is_tls = match error.get_ref() {
+        Some(inner) => inner.is::<rustls::Error>(),
+        None => false,
+    };
     match error.kind() {
+        _ if is_tls => UpstreamErrorKind::Tls,
         io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe => UpstreamErrorKind::Closed,
         io::ErrorKind::InvalidData => UpstreamErrorKind::Protocol,
         _ => UpstreamErrorKind::Reset,

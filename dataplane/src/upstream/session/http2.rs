@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     future::{Future, poll_fn},
+    io,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -304,6 +305,8 @@ fn failure(error: &h2::Error, progress: Progress) -> UpstreamError {
     // A stream sees a remote GOAWAY as its own error only if its number is above the last one processed.
     let not_processed = error.is_remote() && (refused || error.is_go_away());
     let kind = match error.get_io() {
+        // Of what a transport reads, only TLS can be invalid; the h2 crate keeps nothing else of the error.
+        Some(io) if io.kind() == io::ErrorKind::InvalidData => UpstreamErrorKind::Tls,
         Some(io) => super::http1::io_kind(io),
         None if error.is_go_away() && error.is_remote() => UpstreamErrorKind::Closed,
         None if error.is_reset() && error.is_remote() => UpstreamErrorKind::Reset,

@@ -1,16 +1,17 @@
 //! A worker's way out with one cluster.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::{request, response};
 use portcullis_routing::{
-    Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState, GatewayKey,
-    RoutingTable,
+    Certificate, CertificateKey, Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost,
+    EndpointState, GatewayKey, RoutingTable,
 };
 
 use crate::{
     message,
+    state::Certificates,
     telemetry::{Metrics, MetricsOptions},
     upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamEvent, Upstreams, dns::Dns},
 };
@@ -20,6 +21,9 @@ pub(crate) struct World {
     pub(crate) metrics: Metrics,
     pub(crate) key: ClusterKey,
     pub(crate) cluster: Cluster,
+    /// Certificates of the table.
+    pub(crate) certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+    decoded: RefCell<Arc<Certificates>>,
 }
 
 impl World {
@@ -42,6 +46,8 @@ impl World {
             metrics,
             key: ClusterKey::service("ns", "app", 80),
             cluster,
+            certificates: BTreeMap::new(),
+            decoded: RefCell::default(),
         }
     }
 
@@ -55,13 +61,22 @@ impl World {
         table
             .endpoints
             .insert(self.key.clone(), Arc::new(ClusterEndpoints { endpoints }));
-        self.upstreams.sync(&Arc::new(table), &Arc::default());
+        table.certificates = self.certificates.clone();
+        self.take(table);
     }
 
     /// Takes a new table without the cluster.
     pub(crate) fn remove_cluster(&self) {
-        let table = RoutingTable::new(GatewayKey::of("ns", "gateway"));
-        self.upstreams.sync(&Arc::new(table), &Arc::default());
+        self.take(RoutingTable::new(GatewayKey::of("ns", "gateway")));
+    }
+
+    fn take(&self, table: RoutingTable) {
+        let mut decoded = self.decoded.borrow_mut();
+        let (certificates, rejected) = Certificates::decode(&decoded, &table);
+        assert_eq!(rejected, []);
+        *decoded = Arc::new(certificates);
+        self.upstreams
+            .sync(&Arc::new(table), &decoded, &Arc::default());
     }
 
     pub(crate) async fn open(&self) -> Result<Upstream, UpstreamError> {

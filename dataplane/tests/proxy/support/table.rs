@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{
-    Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, Endpoint, EndpointHost,
-    EndpointState, Filter, GatewayKey, Listener, ListenerKey, ListenerProtocol, PathMatch, Route,
-    RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy, RouteSource, RoutingTable,
-    WeightedCluster, settings::ProxySettings,
+    Backend, Certificate, CertificateKey, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol,
+    Endpoint, EndpointHost, EndpointState, Filter, GatewayKey, Listener, ListenerKey,
+    ListenerProtocol, PathMatch, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
+    RouteSource, RoutingTable, WeightedCluster, settings::ProxySettings,
 };
 
 /// A table under construction. It has an HTTP listener without hostname on port 80.
@@ -136,6 +136,12 @@ impl TableBuilder {
             RouteKey::of("HTTPRoute", "test", "route", rule),
             Arc::new(route),
         );
+        self
+    }
+
+    /// A certificate.
+    pub(crate) fn certificate(mut self, key: CertificateKey, certificate: Certificate) -> Self {
+        self.0.certificates.insert(key, Arc::new(certificate));
         self
     }
 
