@@ -6,6 +6,15 @@ use kube::CustomResourceExt;
 
 pub use gateway_parameters::{GatewayParameters, GatewayParametersSpec};
 
+/// Folders that hold the custom resource definitions, relative to the repository: for kustomize and for Helm.
+pub const FOLDERS: [&str; 2] = ["config/crd", "charts/portcullis/crds"];
+
+/// Files of which the Helm chart has a copy, as Helm reads nothing outside of a chart, and their copies.
+pub const COPIES: [(&str, &str); 1] = [(
+    "config/rbac/controller.yaml",
+    "charts/portcullis/files/rbac.yaml",
+)];
+
 /// The custom resource definitions of all kinds, as files: name and YAML text.
 pub fn manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
     [GatewayParameters::crd()]
@@ -22,19 +31,48 @@ pub fn manifests() -> Result<Vec<(String, String)>, serde_saphyr::ser::Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    use serde_json::Value;
+
+    const REMEDY: &str = "cargo run -p portcullis-crds --bin crdgen";
+
+    fn read(path: &str) -> String {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        fs::read_to_string(root.join(path)).unwrap_or_default()
+    }
 
     #[test]
     fn committed_manifests_are_those_of_the_types() {
         for (name, text) in super::manifests().unwrap() {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("../config/crd")
-                .join(&name);
-            let committed = fs::read_to_string(&path).unwrap_or_default();
-            assert!(
-                committed == text,
-                "{name} is out of date: cargo run -p portcullis-crds --bin crdgen"
-            );
+            for folder in super::FOLDERS {
+                let path = format!("{folder}/{name}");
+                assert!(read(&path) == text, "{path} is out of date: {REMEDY}");
+            }
         }
+    }
+
+    #[test]
+    fn the_charts_copies_are_those_of_the_originals() {
+        for (original, copy) in super::COPIES {
+            let text = read(original);
+            assert!(!text.is_empty(), "{original} is missing");
+            assert!(read(copy) == text, "{copy} is out of date: {REMEDY}");
+        }
+    }
+
+    #[test]
+    fn kustomize_installs_every_kind() {
+        let kustomization: Value =
+            serde_saphyr::from_str(&read("config/crd/kustomization.yaml")).unwrap();
+        let listed: BTreeSet<&str> = kustomization["resources"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        let manifests = super::manifests().unwrap();
+        let names: BTreeSet<&str> = manifests.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(listed, names, "resources of config/crd/kustomization.yaml");
     }
 }

@@ -3,6 +3,7 @@
 mod attack;
 mod bench;
 mod bodies;
+mod chart;
 mod churn;
 mod cluster;
 mod conformance;
@@ -31,6 +32,8 @@ enum Command {
     Bench(bench::Bench),
     Attack(attack::Attack),
     Bodies(bodies::Bodies),
+    #[command(subcommand)]
+    Chart(chart::Chart),
     Churn(churn::Churn),
     Failover(failover::Failover),
     #[command(subcommand)]
@@ -80,6 +83,7 @@ impl Command {
             Self::Bench(bench) => bench.run().await,
             Self::Attack(attack) => attack.run().await,
             Self::Bodies(bodies) => Box::pin(bodies.run()).await,
+            Self::Chart(chart) => Box::pin(chart.run()).await,
             Self::Churn(churn) => churn.run().await,
             Self::Failover(failover) => failover.run().await,
             Self::Cluster(action) => Box::pin(action.run()).await,

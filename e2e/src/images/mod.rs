@@ -2,6 +2,7 @@
 
 mod libraries;
 pub(crate) mod oci;
+pub(crate) mod product;
 
 use std::path::{Path, PathBuf};
 
@@ -9,9 +10,12 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use self::oci::Image;
-use crate::cluster::{
-    artifacts::{ECHO, GoProgram, PAUSE},
-    layout::PAUSE_IMAGE,
+use crate::{
+    cluster::{
+        artifacts::{ECHO, GoProgram, PAUSE},
+        layout::PAUSE_IMAGE,
+    },
+    support::watch::mib,
 };
 
 /// Names of the echo backend in the manifests of the conformance suite and in the smoke test.
@@ -26,6 +30,7 @@ pub(crate) enum Images {
     /// The images that the cluster itself needs; prints where they are.
     Bed,
     Pack(Pack),
+    Product(product::Pack),
 }
 
 /// An image of one program with the shared libraries it needs, to be imported by `cargo e2e cluster load`.
@@ -54,6 +59,7 @@ impl Images {
                 Ok(())
             }
             Self::Pack(pack) => pack.run(),
+            Self::Product(product) => product.run().await,
         }
     }
 }
@@ -77,7 +83,7 @@ impl Pack {
             "{}: {} ({:.1} MiB)",
             self.name,
             self.output.display(),
-            crate::support::process::to_f64(size) / f64::from(1 << 20)
+            mib(size)
         );
         Ok(())
     }
