@@ -117,10 +117,10 @@ mod tests {
 
     #[test]
     fn an_object_may_not_be_there_twice() {
-        let text = "kind: A\nmetadata:\n  name: x\n---\n# nothing\n---\nkind: B\nmetadata:\n  name: x\n  namespace: y\n";
+        let text = "kind: A\nmetadata:\n  name: x\n---\n# nothing\n---\nkind: B\nmetadata:\n  name: x\n  namespace: space\n";
         let objects = parse(text).unwrap();
         let names: Vec<_> = objects.keys().collect();
-        assert_eq!(names, ["A /x", "B y/x"]);
+        assert_eq!(names, ["A /x", "B space/x"]);
         assert!(parse(&format!("{text}---\n{text}")).is_err());
     }
 }
