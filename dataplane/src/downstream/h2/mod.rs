@@ -57,23 +57,14 @@ pub(crate) async fn serve(
     exchange: impl AsyncFn(&mut Downstream),
     refused: impl Fn(reason::Reason),
 ) {
-    stream.set_corked(true);
     let writer = stream.write_handle();
-    deadline.set(limits.header_timeout.duration());
-    let mut handshake = pin!(options(limits).handshake::<_, Bytes>(stream));
-    let handshake = poll_fn(|cx| {
-        let progress = handshake.as_mut().poll(cx);
-        if writer.try_flush(cx).is_err() || deadline.poll_passed(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        progress.map(Result::ok)
-    });
-    let Some(connection) = handshake.await else {
+    // Boxed for the time it takes, so that a connection does not hold its room for as long as it is open.
+    let Some(connection) = Box::pin(handshake(stream, &deadline, limits)).await else {
         return;
     };
     deadline.set(limits.idle_timeout.duration());
     let max_streams = usize::try_from(limits.max_concurrent_streams).unwrap_or(usize::MAX);
-    let connection = H2Connection {
+    let mut connection = H2Connection {
         connection,
         writer,
         deadline,
@@ -112,6 +103,26 @@ pub(crate) async fn serve(
             }
         })
         .await;
+}
+
+/// The client's preface and settings, within the header timeout.
+async fn handshake(
+    stream: BufferedStream,
+    deadline: &Deadline,
+    limits: &Limits,
+) -> Option<server::Connection<BufferedStream, Bytes>> {
+    stream.set_corked(true);
+    let writer = stream.write_handle();
+    deadline.set(limits.header_timeout.duration());
+    let mut handshake = pin!(options(limits).handshake(stream));
+    poll_fn(|cx| {
+        let progress = handshake.as_mut().poll(cx);
+        if writer.try_flush(cx).is_err() || deadline.poll_passed(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        progress.map(Result::ok)
+    })
+    .await
 }
 
 fn options(limits: &Limits) -> server::Builder {
@@ -173,7 +184,7 @@ struct H2Connection<'a> {
 impl H2Connection<'_> {
     /// Drives the connection and the futures that `begin` makes of its requests; each tells whether the client reset it.
     async fn run<F: Future<Output = bool>>(
-        mut self,
+        &mut self,
         max_streams: usize,
         begin: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F,
     ) {
