@@ -22,7 +22,7 @@ use crate::{
     message::request_head,
     reason::Reason,
     stream::{
-        BodyFrame, BufferedStream, ReadError, ReadHandle, WRITE_ROOM, WriteHandle,
+        BodyFrame, BufferedStream, ReadError, ReadHandle, WriteHandle,
         guard::{self, Guard, HeadLimits},
     },
 };
@@ -319,6 +319,10 @@ impl H1 {
             .await
     }
 
+    pub(super) fn release(&self) {
+        self.handles.reader.release();
+    }
+
     pub(super) async fn closed(&mut self) -> DownstreamError {
         let Handles { reader, writer, .. } = &self.handles;
         if self.after == After::Tunnel {
@@ -535,7 +539,7 @@ impl H1Writer {
 
     pub(super) async fn room(&self) -> Result<(), DownstreamError> {
         self.handles
-            .in_time(|handles, cx| handles.writer.poll_drained(cx, WRITE_ROOM / 2))
+            .in_time(|handles, cx| handles.writer.poll_room(cx))
             .await
     }
 }

@@ -99,6 +99,13 @@ impl Downstream {
         each!(self, session => session.read_body().await)
     }
 
+    /// Gives an empty read buffer up: [`read_body`](Self::read_body) will not be called soon.
+    pub fn release(&self) {
+        if let Self::H1(session) = self {
+            session.release();
+        }
+    }
+
     /// Resolves when the client goes away. Cancel-safe.
     pub async fn closed(&mut self) -> DownstreamError {
         each!(self, session => session.closed().await)

@@ -54,6 +54,13 @@ impl Pump<'_, '_> {
         loop {
             silence.set(idle);
             let (up_room, down_room) = (up.has_room(), down.has_room());
+            // Of who cannot be listened to now no empty buffer is held either.
+            if !down_room {
+                self.upstream.release();
+            }
+            if !up_room {
+                self.downstream.release();
+            }
             let step = tokio::select! {
                 biased;
                 answer = self.upstream.read_event(), if down_room => Step::Answer(answer),

@@ -10,7 +10,6 @@ use bytes::BytesMut;
 use http::response::Parts;
 
 use super::{
-    WRITE_ROOM,
     guard::{BodyFrame, HEAD_READ, Pass, Violation},
     inner::Shared,
     transport::Transport,
@@ -43,7 +42,12 @@ impl WriteHandle {
 
     /// Whether up to 32 KiB more can be written through the session without waiting.
     pub fn has_room(&self) -> bool {
-        self.shared.lock().buffered() < WRITE_ROOM
+        self.shared.lock().has_room()
+    }
+
+    /// Writes out until there is [room](Self::has_room).
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shared.lock().poll_room(cx)
     }
 
     /// Adds to the buffer what `write` appends, without a copy on the way.
@@ -195,6 +199,12 @@ impl ReadHandle {
         };
         inner.read.is_empty()
             && (nothing_to_read || inner.poll_fill(&mut cx, READ_AHEAD).is_pending())
+    }
+
+    /// Holds no read buffer until the next read, unless there is something in it: for a reader that has to wait for
+    /// something else first.
+    pub fn release(&self) {
+        self.shared.lock().release_read();
     }
 
     /// Whether bytes have arrived that no message has claimed.

@@ -54,6 +54,16 @@ enum End {
     Told,
 }
 
+/// What had to wait for the peer to take what it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waits {
+    Nothing,
+    /// The transport did not take all of a write.
+    Write,
+    /// It has not passed on all that it took.
+    Flush,
+}
+
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) transport: Transport,
@@ -63,8 +73,8 @@ pub(super) struct Inner {
     write: BytesMut,
     /// Whether the transport may still hold bytes that we gave it (TLS records).
     unflushed: bool,
-    /// The last flush had to wait for the peer.
-    is_stuck: bool,
+    /// What last had to wait for the peer.
+    waits: Waits,
     /// Grows whenever the transport has taken something.
     progress: u64,
     /// What becomes of the write side once everything is written.
@@ -82,7 +92,7 @@ impl Inner {
             read: prefix,
             write: BytesMut::new(),
             unflushed: false,
-            is_stuck: false,
+            waits: Waits::Nothing,
             progress: 0,
             end: End::None,
             error: None,
@@ -101,9 +111,7 @@ impl Inner {
             self.read.reserve(want);
         }
         let poll = pin!(self.transport.read_buf(&mut self.read)).poll(cx);
-        if self.read.is_empty() {
-            self.read = BytesMut::new();
-        }
+        self.release_read();
         poll
     }
 
@@ -186,8 +194,13 @@ impl Inner {
             count += 1;
         }
         let slices = slices.get(..count).unwrap_or_default();
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        self.waits = Waits::Write;
         let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, slices));
         let written = self.noted(written)?;
+        if written == total {
+            self.waits = Waits::Nothing;
+        }
         self.unflushed = true;
         let buffered = written.min(self.write.len());
         self.consume(buffered);
@@ -202,13 +215,7 @@ impl Inner {
     ) -> Poll<io::Result<()>> {
         self.write_error()?;
         while self.write.len() > watermark {
-            let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.write));
-            let written = self.noted(written)?;
-            if written == 0 {
-                self.noted(Err(io::ErrorKind::WriteZero.into()))?;
-            }
-            self.unflushed = true;
-            self.consume(written);
+            ready!(self.poll_write_buffer(cx))?;
         }
         if self.write.is_empty() && self.unflushed {
             ready!(self.poll_flush(cx))?;
@@ -221,15 +228,52 @@ impl Inner {
         Poll::Ready(Ok(()))
     }
 
+    /// One write of the buffer, which must not be empty.
+    fn poll_write_buffer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.waits = Waits::Write;
+        let written = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.write));
+        let written = self.noted(written)?;
+        if written == 0 {
+            self.noted(Err(io::ErrorKind::WriteZero.into()))?;
+        }
+        if written == self.write.len() {
+            self.waits = Waits::Nothing;
+        }
+        self.unflushed = true;
+        self.consume(written);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether more can be written without waiting: not while the peer has to take what there is.
+    pub(super) fn has_room(&self) -> bool {
+        self.write.is_empty() || (self.waits != Waits::Write && self.write.len() < WRITE_ROOM)
+    }
+
+    /// Writes out until there is room.
+    pub(super) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.write_error()?;
+        while !self.has_room() {
+            ready!(self.poll_write_buffer(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives the read buffer up if there is nothing in it.
+    pub(super) fn release_read(&mut self) {
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+    }
+
     /// Writes out what the transport itself holds.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_stuck && self.transport.tcp().poll_write_ready(cx).is_ready() {
+        if self.waits == Waits::Flush && self.transport.tcp().poll_write_ready(cx).is_ready() {
             // The peer has made room, which this flush is going to use.
             self.progress += 1;
         }
-        self.is_stuck = true;
+        self.waits = Waits::Flush;
         let flushed = ready!(Pin::new(&mut self.transport).poll_flush(cx));
-        self.is_stuck = false;
+        self.waits = Waits::Nothing;
         self.unflushed = false;
         Poll::Ready(self.noted(flushed))
     }

@@ -5,7 +5,7 @@
 //!
 //! - Writes go into a bounded buffer. `poll_flush` is *relaxed*: it tries to write and is `Ready` even if the socket is
 //!   full, so writing through the session never waits once [`WriteHandle::has_room`] said yes;
-//!   [`WriteHandle::poll_drained`] completes the rest.
+//!   [`WriteHandle::poll_room`] and [`WriteHandle::poll_drained`] complete the rest.
 //! - Reads pass the [`guard`], which decides where an HTTP/1 message ends before any parser sees it.
 
 pub mod guard;
@@ -35,8 +35,9 @@ use self::{
     inner::{Inner, Shared},
 };
 
-/// Bytes that may wait in the write buffer before [`WriteHandle::has_room`] says no.
-pub const WRITE_ROOM: usize = 32 * 1024;
+/// Bytes that may wait in the write buffer before [`WriteHandle::has_room`] says no. It says no to any while the socket is
+/// full: of a slow reader no more is held than the one write that found it so.
+const WRITE_ROOM: usize = 32 * 1024;
 
 /// The I/O object of a session. See the module.
 #[derive(Debug)]

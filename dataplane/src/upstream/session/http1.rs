@@ -13,8 +13,7 @@ use super::{
 };
 use crate::{
     stream::{
-        BodyFrame, BufferedStream, ReadError, ReadHandle, Transport, WRITE_ROOM, WriteHandle,
-        guard::Guard,
+        BodyFrame, BufferedStream, ReadError, ReadHandle, Transport, WriteHandle, guard::Guard,
     },
     upstream::{
         error::{Progress, UpstreamError, UpstreamErrorKind},
@@ -186,6 +185,10 @@ impl Http1 {
         }
     }
 
+    pub(crate) fn release(&self) {
+        self.reader.release();
+    }
+
     async fn read_head(&mut self) -> Result<UpstreamEvent, UpstreamError> {
         let head = poll_fn(|cx| self.reader.poll_response(cx)).await;
         if !matches!(head, Err(ReadError::Io(_) | ReadError::Closed)) || self.reader.has_unread() {
@@ -309,7 +312,7 @@ fn promised_keep_alive(head: &response::Parts) -> Option<Duration> {
 /// Waits until there is room for more of the request's body, or until none can be sent.
 pub(super) async fn room(writer: &WriteHandle) {
     // What went wrong is told by reading.
-    let _ = poll_fn(|cx| writer.poll_drained(cx, WRITE_ROOM / 2)).await;
+    let _ = poll_fn(|cx| writer.poll_room(cx)).await;
 }
 
 fn misfit(reason: impl fmt::Display) -> UpstreamError {

@@ -140,6 +140,13 @@ impl Upstream {
         event.map_err(|error| self.locate(error))
     }
 
+    /// Gives an empty read buffer up: [`read_event`](Self::read_event) will not be called soon.
+    pub fn release(&self) {
+        if let Session::Http1(session) = &self.session {
+            session.release();
+        }
+    }
+
     /// Tells the outlier detector how it ended.
     pub fn report(&mut self, outcome: Outcome) {
         if let (Outcome::TimedOut, Session::Http2(session)) = (outcome, &self.session) {
