@@ -19,7 +19,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet, time::timeout};
 
-use crate::{metrics::Metrics, run::Progress};
+use crate::{metrics::Metrics, publish::PublisherTls, run::Progress};
 
 /// Connections served at once. Others wait in the socket's queue.
 const MAX_CONNECTIONS: usize = 32;
@@ -33,6 +33,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 pub struct Admin {
     /// How far the controller has come.
     pub progress: Progress,
+    /// The certificate that data planes are shown.
+    pub tls: Arc<PublisherTls>,
     /// For `/metrics`.
     pub metrics: Arc<Metrics>,
     /// Set once the process is to end.
@@ -94,15 +96,17 @@ impl Admin {
     fn ready(&self) -> Response<Full<Bytes>> {
         let why = if self.stopping.load(Ordering::Relaxed) {
             "shutting down".into()
-        } else if self.progress.translated() {
-            return text(StatusCode::OK, "ok\n");
-        } else {
+        } else if !self.progress.translated() {
             let unknown = self.progress.unknown_kinds();
             if unknown.is_empty() {
                 "objects that are referred to are being read".into()
             } else {
                 format!("not listed yet: {}", unknown.join(", "))
             }
+        } else if !self.tls.is_ready() {
+            "there is no certificate authority yet; the log says what its Secret lacks".into()
+        } else {
+            return text(StatusCode::OK, "ok\n");
         };
         text(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -12,7 +12,7 @@ use crate::{resources::Resources, writer::KINDS};
 /// Bounds of the buckets for the time of a translation, in seconds.
 const TRANSLATION_BUCKETS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
 
-/// The outcome of writing a status.
+/// The outcome of writing a status or a Secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Write {
     /// It was written.
@@ -44,6 +44,8 @@ pub struct Metrics {
     translation: Histogram,
     tables: IntGauge,
     status_writes: IntCounterVec,
+    identity_writes: IntCounterVec,
+    data_planes: IntGauge,
     leader: IntGauge,
 }
 
@@ -66,6 +68,14 @@ impl Metrics {
                 Opts::new("status_writes_total", "Statuses written"),
                 &["kind", "result"],
             )?,
+            identity_writes: IntCounterVec::new(
+                Opts::new(
+                    "identity_writes_total",
+                    "Certificates of data planes written",
+                ),
+                &["result"],
+            )?,
+            data_planes: IntGauge::new("data_planes", "Data planes connected to this replica")?,
             leader: IntGauge::new("leader", "Whether this replica writes statuses")?,
             registry,
         };
@@ -75,6 +85,8 @@ impl Metrics {
         registry.register(Box::new(metrics.translation.clone()))?;
         registry.register(Box::new(metrics.tables.clone()))?;
         registry.register(Box::new(metrics.status_writes.clone()))?;
+        registry.register(Box::new(metrics.identity_writes.clone()))?;
+        registry.register(Box::new(metrics.data_planes.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         // There from the start, so that a first failure is an increase.
         for kind in KINDS {
@@ -83,6 +95,9 @@ impl Metrics {
                     .status_writes
                     .with_label_values(&[kind, write.label()]);
             }
+        }
+        for write in Write::ALL {
+            metrics.identity_writes.with_label_values(&[write.label()]);
         }
         Ok(metrics)
     }
@@ -112,6 +127,17 @@ impl Metrics {
         self.status_writes
             .with_label_values(&[kind, write.label()])
             .inc();
+    }
+
+    pub(crate) fn wrote_identity(&self, write: Write) {
+        self.identity_writes
+            .with_label_values(&[write.label()])
+            .inc();
+    }
+
+    pub(crate) fn data_planes(&self, connected: usize) {
+        self.data_planes
+            .set(i64::try_from(connected).unwrap_or(i64::MAX));
     }
 
     pub(crate) fn leads(&self, leads: bool) {

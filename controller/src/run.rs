@@ -14,10 +14,13 @@ use tokio::{
 };
 
 use crate::{
+    certificates::{AuthorityKeeper, CertificateOptions, IdentityKeeper},
     leader::{Elector, LeaseOptions},
     metrics::Metrics,
+    provision::{self, Owners},
+    publish::Fleet,
     resources::Resources,
-    status::{Observed, Statuses, programmed},
+    status::{Statuses, programmed},
     translate::{Options, Translation, translate},
     watch::{self as watches, ResourceStore, Snapshot},
     writer::StatusWriter,
@@ -36,6 +39,8 @@ pub struct ControllerOptions {
     pub controller_name: String,
     /// The Lease that decides which replica writes statuses.
     pub lease: LeaseOptions,
+    /// Certificates of this controller and of the data planes.
+    pub certificates: CertificateOptions,
 }
 
 /// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
@@ -50,12 +55,11 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts it on the present runtime. `observed` is what is known of the data planes: which tables they have
-    /// acknowledged, and the addresses that they are reached at.
+    /// Starts it on the present runtime. `fleet` is what is known of the data planes: which tables they have acknowledged.
     pub fn start(
         client: &Client,
         options: ControllerOptions,
-        observed: watch::Receiver<Observed>,
+        fleet: watch::Receiver<Arc<Fleet>>,
         metrics: &Arc<Metrics>,
     ) -> Self {
         let mut tasks = JoinSet::new();
@@ -80,12 +84,14 @@ impl Controller {
             }
             .run(),
         );
+        let owners = certificates(client, options.certificates, &leads, metrics, &mut tasks);
         let reconciler = Reconciler {
             controller_name: options.controller_name,
             store: Arc::clone(&store),
-            observed,
+            fleet,
             published,
             stated,
+            owners,
             metrics: Arc::clone(metrics),
         };
         tasks.spawn(reconciler.run());
@@ -163,13 +169,38 @@ impl Progress {
     }
 }
 
+/// Starts what keeps the certificates, and returns where it hears of the Gateways whose data planes need one.
+fn certificates(
+    client: &Client,
+    options: CertificateOptions,
+    leads: &watch::Receiver<bool>,
+    metrics: &Arc<Metrics>,
+    tasks: &mut JoinSet<()>,
+) -> watch::Sender<Arc<Owners>> {
+    let (owners, wanted) = watch::channel(Arc::default());
+    let trust_domain = options.tls.trust_domain().to_owned();
+    let authority = AuthorityKeeper::new(client, options, leads.clone());
+    let identities = IdentityKeeper {
+        client: client.clone(),
+        trust_domain,
+        authority: authority.authority(),
+        owners: wanted,
+        leads: leads.clone(),
+        metrics: Arc::clone(metrics),
+    };
+    tasks.spawn(authority.run());
+    tasks.spawn(identities.run());
+    owners
+}
+
 /// Makes tables and statuses of what is known, whenever that changes.
 struct Reconciler {
     controller_name: String,
     store: Arc<ResourceStore>,
-    observed: watch::Receiver<Observed>,
+    fleet: watch::Receiver<Arc<Fleet>>,
     published: watch::Sender<Option<Tables>>,
     stated: watch::Sender<Option<Arc<Statuses>>>,
+    owners: watch::Sender<Arc<Owners>>,
     metrics: Arc<Metrics>,
 }
 
@@ -196,7 +227,7 @@ impl Reconciler {
                         None => return,
                     }
                 }
-                Ok(()) = self.observed.changed() => {}
+                Ok(()) = self.fleet.changed() => {}
             }
             if let Some(pass) = &mut pass {
                 self.publish(pass);
@@ -236,7 +267,17 @@ impl Reconciler {
             let before = published.replace(Arc::clone(&pass.tables));
             before.is_none_or(|before| !Arc::ptr_eq(&before, &pass.tables))
         });
-        let observed = self.observed.borrow_and_update();
+        let owners = provision::owners(&pass.resources, &pass.tables);
+        self.owners.send_if_modified(|before| {
+            let changed = **before != owners;
+            if changed {
+                *before = Arc::new(owners);
+            }
+            changed
+        });
+        let fleet = self.fleet.borrow_and_update().clone();
+        self.metrics.data_planes(fleet.connected());
+        let observed = fleet.observed(&provision::addresses(&pass.resources));
         programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
         self.stated.send_if_modified(|stated| {
             let changed = stated.as_deref() != Some(&pass.statuses);

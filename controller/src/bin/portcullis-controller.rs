@@ -19,22 +19,23 @@ use kube::{
 use portcullis_controller::{
     CONTROLLER_NAME,
     admin::Admin,
+    certificates::CertificateOptions,
     leader::LeaseOptions,
     metrics::Metrics,
+    publish::{Limits, Publisher, PublisherTls},
     run::{Controller, ControllerOptions},
-    status::Observed,
 };
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
 };
 use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The Portcullis controller: translates the Gateway API objects of a cluster, and writes their statuses.
+/// The Portcullis controller: translates the Gateway API objects of a cluster, gives each Gateway's proxies their routing
+/// table, and writes statuses.
 ///
 /// It watches GatewayClasses, Gateways, HTTPRoutes, ReferenceGrants, GatewayParameters, Namespaces, Services,
 /// EndpointSlices, and those Secrets that a Gateway refers to; a kind whose CRD is not installed is named in the status of
@@ -52,14 +53,14 @@ struct Arguments {
     /// Context of the kubeconfig. Without it: the kubeconfig's current one, or the pod's service account.
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// Namespace of the Lease: the controller's own.
+    /// The controller's own namespace, where its Lease, its Service and the Secret of its certificate authority are.
     #[arg(
         long,
         value_name = "NAMESPACE",
         env = "POD_NAMESPACE",
         default_value = "portcullis-system"
     )]
-    lease_namespace: String,
+    namespace: String,
     /// Name of the Lease. Controllers with different controller names need different ones.
     #[arg(long, value_name = "NAME", default_value = "portcullis-controller")]
     lease_name: String,
@@ -69,6 +70,18 @@ struct Arguments {
     /// Name of this replica in the Lease, different for each one. Without it: the host's name, which is the pod's.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
+    /// Address at which proxies get their tables, over mutual TLS.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
+    publish: SocketAddr,
+    /// Name of the controller's own Service, by which proxies reach the port of --publish.
+    #[arg(long, value_name = "NAME", default_value = "portcullis-controller")]
+    service: String,
+    /// Trust domain in the certificates of proxies, `spiffe://DOMAIN/ns/NAMESPACE/gateway/NAME`.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    trust_domain: String,
+    /// Name of the Secret with the certificate authority. It is made if there is none.
+    #[arg(long, value_name = "NAME", default_value = "portcullis-ca")]
+    ca_secret: String,
     /// Address of the admin port: /livez, /readyz and /metrics.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9902")]
     admin: SocketAddr,
@@ -120,16 +133,19 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let client = client(arguments.context.clone()).await?;
     let metrics = Arc::new(Metrics::new()?);
-    let listener = TcpListener::bind(arguments.admin).await.with_context(|| {
-        format!(
-            "cannot bind the admin port {}; choose another with --admin",
-            arguments.admin
-        )
-    })?;
+    let listener = bind(arguments.admin, "admin").await?;
+    let publishing = bind(arguments.publish, "publish").await?;
+    let tls = Arc::new(PublisherTls::new(arguments.trust_domain));
     let options = ControllerOptions {
         controller_name: arguments.controller_name,
+        certificates: CertificateOptions {
+            namespace: arguments.namespace.clone(),
+            secret: arguments.ca_secret,
+            names: vec![format!("{}.{}.svc", arguments.service, arguments.namespace)],
+            tls: Arc::clone(&tls),
+        },
         lease: LeaseOptions {
-            namespace: arguments.lease_namespace,
+            namespace: arguments.namespace,
             name: arguments.lease_name,
             identity: identity(arguments.identity)?,
             duration: Duration::from_secs(arguments.lease_duration.into()),
@@ -139,14 +155,16 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         identity = options.lease.identity,
         admin = %listener.local_addr()?,
+        publish = %publishing.local_addr()?,
         "the controller starts"
     );
-    // Nothing tells of data planes here, so every Gateway waits for one.
-    let (_observed, observed) = watch::channel(Observed::default());
-    let mut controller = Controller::start(&client, options, observed, &metrics);
+    let publisher = Publisher::new(Arc::clone(&tls), Limits::default());
+    let mut controller = Controller::start(&client, options, publisher.fleet(), &metrics);
+    tokio::spawn(publisher.serve(publishing, controller.tables()));
     let stopping = Arc::new(AtomicBool::new(false));
     let admin = Admin {
         progress: controller.progress(),
+        tls,
         metrics,
         stopping: Arc::clone(&stopping),
     };
@@ -160,6 +178,12 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     tracing::info!("the controller ends");
     controller.shutdown().await;
     Ok(())
+}
+
+async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot bind {address}; choose another with --{option}"))
 }
 
 async fn client(context: Option<String>) -> anyhow::Result<Client> {

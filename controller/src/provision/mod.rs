@@ -3,8 +3,10 @@
 mod addresses;
 mod name;
 mod owner;
+mod served;
 
 pub use self::{
     addresses::addresses,
     name::{identity_secret_name, infrastructure_name, label_value},
+    served::{Owner, Owners, owners},
 };

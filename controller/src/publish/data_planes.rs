@@ -10,11 +10,10 @@ use std::{
 };
 
 use portcullis_routing::{
-    GatewayKey, Listener, ListenerKey, Rejection, ResourceKind, TableVersion,
+    GatewayKey, Listener, ListenerKey, Rejection, ResourceKind, RoutingTable, TableVersion,
 };
 use tokio::sync::watch;
 
-use super::board::Edition;
 use crate::{
     resources::ObjectKey,
     status::{GatewayAddress, Observed, programmed::Observation},
@@ -55,20 +54,33 @@ pub struct Acknowledgement {
 }
 
 impl Acknowledgement {
-    pub(super) fn of(edition: &Edition, rejected: Vec<Rejection>) -> Self {
+    /// Of a table, but for what is rejected of it. `serial` counts up with the tables of a Gateway.
+    pub fn new(table: &RoutingTable, serial: u64, rejected: Vec<Rejection>) -> Self {
         let rejected = rejected
             .into_iter()
             .map(|rejection| ((rejection.kind, rejection.key), rejection.message));
         Self {
-            version: edition.table.version.clone(),
-            listeners: edition.table.listeners.clone(),
+            version: table.version.clone(),
+            listeners: table.listeners.clone(),
             rejected: rejected.collect(),
-            serial: edition.serial,
+            serial,
         }
     }
 }
 
+impl FromIterator<(ObjectKey, DataPlanes)> for Fleet {
+    fn from_iter<I: IntoIterator<Item = (ObjectKey, DataPlanes)>>(fleet: I) -> Self {
+        let fleet = fleet.into_iter();
+        Self(fleet.map(|(key, of)| (key, Arc::new(of))).collect())
+    }
+}
+
 impl Fleet {
+    /// How many data planes are connected.
+    pub fn connected(&self) -> usize {
+        self.0.values().map(|of| of.connected.len()).sum()
+    }
+
     /// The data planes of one Gateway.
     pub fn get(&self, gateway: &ObjectKey) -> Option<&DataPlanes> {
         self.0.get(gateway).map(AsRef::as_ref)

@@ -32,7 +32,6 @@ use crate::run::Tables;
 /// Serves tables to data planes.
 #[derive(Debug)]
 pub struct Publisher {
-    tables: watch::Receiver<Option<Tables>>,
     shared: Arc<Shared>,
 }
 
@@ -46,12 +45,8 @@ struct Shared {
 }
 
 impl Publisher {
-    /// Publishes `tables`, which are `None` until every watch has synced and the first translation is done.
-    pub fn new(
-        tls: Arc<PublisherTls>,
-        tables: watch::Receiver<Option<Tables>>,
-        limits: Limits,
-    ) -> Self {
+    /// Knows no data plane yet.
+    pub fn new(tls: Arc<PublisherTls>, limits: Limits) -> Self {
         let shared = Shared {
             tls,
             limits,
@@ -59,7 +54,6 @@ impl Publisher {
             roster: Roster::default(),
         };
         Self {
-            tables,
             shared: Arc::new(shared),
         }
     }
@@ -69,9 +63,10 @@ impl Publisher {
         self.shared.roster.watch()
     }
 
-    /// Serves `listener` until the tables' sender is dropped. Dropping the future cuts every connection.
-    pub async fn serve(self, listener: TcpListener) {
-        let Self { tables, shared } = self;
+    /// Serves `tables` on `listener` until their sender is dropped. They are `None` until every watch has synced and the
+    /// first translation is done. Dropping the future cuts every connection.
+    pub async fn serve(self, listener: TcpListener, tables: watch::Receiver<Option<Tables>>) {
+        let Self { shared } = self;
         tokio::select! {
             () = keep_board(&shared, tables) => {}
             () = accept(&shared, &listener) => {}
@@ -126,7 +121,11 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
 async fn connection(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr) {
     // Frames are written whole; waiting for more would only delay them.
     _ = stream.set_nodelay(true);
-    let handshake = shared.tls.acceptor().accept(stream);
+    let Some(acceptor) = shared.tls.acceptor() else {
+        tracing::debug!(%address, "a data plane came before there is a certificate for this side");
+        return;
+    };
+    let handshake = acceptor.accept(stream);
     let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {

@@ -242,7 +242,8 @@ impl Client {
         let editions = board.as_ref().and_then(|board| board.editions(&key));
         // An unknown version is that of another controller, or of long ago: the present one is on its way.
         if let Some(edition) = editions.and_then(|editions| editions.find(&report.version)) {
-            let acknowledged = Acknowledgement::of(edition, report.rejected);
+            let acknowledged =
+                Acknowledgement::new(&edition.table, edition.serial, report.rejected);
             self.shared
                 .roster
                 .acknowledge(gateway, self.entry(gateway), acknowledged);

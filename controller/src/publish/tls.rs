@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::{
     RootCertStore, ServerConfig, ServerConnection,
     crypto::aws_lc_rs,
@@ -40,31 +40,37 @@ pub enum TlsError {
 /// The controller's side of TLS 1.3. It can be replaced while connections are open: they go on, new ones use the new one.
 pub struct PublisherTls {
     trust_domain: String,
-    config: ArcSwap<ServerConfig>,
+    config: ArcSwapOption<ServerConfig>,
 }
 
 impl PublisherTls {
-    /// Serves data planes of `trust_domain` whose certificates are signed by an authority of `identity`.
-    pub fn new(identity: &Identity, trust_domain: impl Into<String>) -> Result<Self, TlsError> {
-        Ok(Self {
+    /// For data planes of `trust_domain`. Nobody is served before there is an identity.
+    pub fn new(trust_domain: impl Into<String>) -> Self {
+        Self {
             trust_domain: trust_domain.into(),
-            config: ArcSwap::new(config(identity)?),
-        })
+            config: ArcSwapOption::empty(),
+        }
     }
 
-    /// Uses `identity` for connections from now on. An error leaves everything as it was.
+    /// Uses `identity` for connections from now on, and believes the authorities that it trusts. An error leaves
+    /// everything as it was.
     pub fn replace(&self, identity: &Identity) -> Result<(), TlsError> {
-        self.config.store(config(identity)?);
+        self.config.store(Some(config(identity)?));
         Ok(())
     }
 
+    /// Whether there is an identity.
+    pub fn is_ready(&self) -> bool {
+        self.config.load().is_some()
+    }
+
     /// Whose data planes are served.
-    pub(super) fn trust_domain(&self) -> &str {
+    pub(crate) fn trust_domain(&self) -> &str {
         &self.trust_domain
     }
 
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.load_full())
+    pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
+        self.config.load_full().map(TlsAcceptor::from)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta};
+use kube::{Api, Client, Resource, ResourceExt, core::PartialObjectMeta, runtime::watcher::Config};
 use tokio::sync::watch;
 
 use super::{
@@ -44,6 +44,7 @@ impl Crds {
             let ended = follow(
                 api,
                 "CustomResourceDefinition",
+                Config::default(),
                 &self,
                 &metrics,
                 &mut backoff,

@@ -13,7 +13,7 @@ use super::backoff::Backoff;
 use crate::{metrics::Metrics, resources::ObjectKey};
 
 /// Where a watch puts what it hears.
-pub(super) trait Sink<T> {
+pub(crate) trait Sink<T> {
     /// Everything there is.
     fn replace(&self, all: BTreeMap<ObjectKey, T>);
     /// Something new or changed.
@@ -24,17 +24,18 @@ pub(super) trait Sink<T> {
 
 /// Why a watch has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(crate) enum Ended {
     /// The API server says that there is no such resource.
     NotFound,
     /// What was heard last is too long ago: everything has to be listed again.
     Expired,
 }
 
-/// Watches everything of one kind. Failures are told and tried again after a while; until then the sink keeps what it has.
-pub(super) async fn follow<T>(
+/// Watches everything of one kind that is selected. Failures are told and tried again after a while; until then the sink keeps what it has.
+pub(crate) async fn follow<T>(
     api: Api<T>,
     kind: &'static str,
+    selected: watcher::Config,
     sink: &impl Sink<T>,
     metrics: &Metrics,
     backoff: &mut Backoff,
@@ -42,7 +43,7 @@ pub(super) async fn follow<T>(
 where
     T: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
-    let stream = watcher(api, watcher::Config::default());
+    let stream = watcher(api, selected);
     pin_mut!(stream);
     let mut listed = BTreeMap::new();
     loop {

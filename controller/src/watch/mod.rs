@@ -13,17 +13,18 @@ mod store;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Api, Client, core::PartialObjectMeta};
+use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
 use tokio::task::JoinSet;
 
 pub(crate) use self::{
     backoff::Backoff,
+    follow::{Sink, follow},
     object::{Version, Watched},
     store::{SeenStatus, StatusTarget},
 };
 use self::{
     crds::Crds,
-    follow::{Ended, Sink, follow},
+    follow::Ended,
     kind::{Kind, Referenced},
 };
 pub use self::{
@@ -79,7 +80,15 @@ impl Watches<'_> {
             let mut backoff = Backoff::default();
             loop {
                 let api = Api::<Watched<K>>::all(client.clone());
-                let ended = follow(api, K::NAME, &objects, &metrics, &mut backoff).await;
+                let ended = follow(
+                    api,
+                    K::NAME,
+                    Config::default(),
+                    &objects,
+                    &metrics,
+                    &mut backoff,
+                )
+                .await;
                 pause(K::NAME, ended, &mut backoff).await;
             }
         });
@@ -103,7 +112,15 @@ impl Watches<'_> {
                 };
                 crds.installed::<K>(missing).await;
                 let api = Api::<Watched<K>>::all(client.clone());
-                let ended = follow(api, K::NAME, &objects, &metrics, &mut backoff).await;
+                let ended = follow(
+                    api,
+                    K::NAME,
+                    Config::default(),
+                    &objects,
+                    &metrics,
+                    &mut backoff,
+                )
+                .await;
                 tokio::select! {
                     () = pause(K::NAME, ended, &mut backoff) => {}
                     () = crds.changed::<K>() => {}
@@ -120,7 +137,15 @@ impl Watches<'_> {
             let mut backoff = Backoff::default();
             loop {
                 let api = Api::<PartialObjectMeta<K>>::all(client.clone());
-                let ended = follow(api, K::NAME, &versions, &metrics, &mut backoff).await;
+                let ended = follow(
+                    api,
+                    K::NAME,
+                    Config::default(),
+                    &versions,
+                    &metrics,
+                    &mut backoff,
+                )
+                .await;
                 pause(K::NAME, ended, &mut backoff).await;
             }
         });

@@ -16,6 +16,7 @@ use crate::{
 };
 
 const LEASE: (&str, &str) = ("Lease", "infra/portcullis-controller");
+const AUTHORITY: (&str, &str) = ("Secret", "infra/portcullis-ca");
 
 /// The program, and the address of its admin port.
 struct Program {
@@ -38,8 +39,9 @@ impl Program {
         let kubeconfig = home.path().join("config");
         std::fs::write(&kubeconfig, api.kubeconfig("program")).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-controller"))
-            .args(["--admin", "127.0.0.1:0", "--identity", "program"])
-            .args(["--lease-namespace", "infra", "--log-format", "json"])
+            .args(["--admin", "127.0.0.1:0", "--publish", "127.0.0.1:0"])
+            .args(["--identity", "program"])
+            .args(["--namespace", "infra", "--log-format", "json"])
             .env("KUBECONFIG", &kubeconfig)
             .env_remove("PORTCULLIS_LOG")
             .stderr(Stdio::piped())
@@ -58,6 +60,17 @@ impl Program {
             admin: first["admin"].as_str().unwrap().to_owned(),
             _home: home,
         }
+    }
+
+    /// Waits until it is ready.
+    async fn until_ready(&self) {
+        let wait = async {
+            while self.ask("GET", "/readyz").await.0 != 200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let ready = tokio::time::timeout(std::time::Duration::from_mins(1), wait).await;
+        ready.expect("it is ready");
     }
 
     /// Status and body of a page.
@@ -106,7 +119,8 @@ async fn the_program_is_ready_once_it_knows_everything_and_gives_the_lease_back(
         condition(&api.get(EDGE)["status"]["conditions"], "Accepted")["status"] == "True"
     })
     .await;
-    assert_eq!(program.ask("GET", "/readyz").await, (200, "ok\n".into()));
+    program.until_ready().await;
+    assert_eq!(api.get(AUTHORITY)["type"], "kubernetes.io/tls");
     assert_eq!(api.get(LEASE)["spec"]["holderIdentity"], "program");
 
     let (status, metrics) = program.ask("GET", "/metrics").await;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_api::FakeApi,
-    support::{CLASS, EDGE, Replica, SHOP, WEB, condition},
+    support::{CLASS, EDGE, Replica, SHOP, WEB, condition, give_address},
 };
 
 /// The conditions of the route's first parent of ours.
@@ -79,6 +79,7 @@ async fn statuses_say_what_the_translation_does() {
     );
 
     replica.tables("tables", |tables| tables.len() == 1).await;
+    give_address(&api);
     replica.acknowledge();
     api.until("it is programmed", |api| {
         is(
@@ -229,6 +230,7 @@ async fn a_write_that_fails_is_tried_again() {
     api.until("it is accepted", accepted).await;
     replica.tables("tables", |tables| tables.len() == 1).await;
     api.refuse("Gateway", 2, 503);
+    give_address(&api);
     replica.acknowledge();
     api.until("it is programmed", |api| {
         is(

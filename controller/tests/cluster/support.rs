@@ -1,15 +1,16 @@
 //! A controller beside a fake API server, and objects for it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use portcullis_controller::{
     CONTROLLER_NAME, ObjectKey,
+    certificates::CertificateOptions,
     leader::LeaseOptions,
     metrics::Metrics,
+    publish::{Acknowledgement, DataPlanes, Fleet, PublisherTls},
     run::{Controller, ControllerOptions},
-    status::{GatewayAddress, Observation, Observed},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 pub(crate) use portcullis_controller::run::Tables;
@@ -61,11 +62,29 @@ pub(crate) const EDGE: (&str, &str) = ("Gateway", "shop/edge");
 pub(crate) const WEB: (&str, &str) = ("HTTPRoute", "shop/web");
 pub(crate) const CLASS: (&str, &str) = ("GatewayClass", "portcullis");
 
+/// The load balancer gives `shop/edge` an address.
+pub(crate) fn give_address(api: &FakeApi) {
+    let owner = api.get(EDGE)["metadata"]["uid"].clone();
+    api.create(&json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": "edge-portcullis", "namespace": "shop",
+            "ownerReferences": [{
+                "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway", "name": "edge",
+                "uid": owner, "controller": true,
+            }],
+        },
+        "spec": { "type": "LoadBalancer", "ports": [{ "port": 80 }] },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } },
+    }));
+}
+
 /// A controller under test.
 pub(crate) struct Replica {
     pub(crate) controller: Controller,
     pub(crate) tables: watch::Receiver<Option<Tables>>,
-    pub(crate) observed: watch::Sender<Observed>,
+    pub(crate) fleet: watch::Sender<Arc<Fleet>>,
+    pub(crate) tls: Arc<PublisherTls>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -77,8 +96,15 @@ impl Replica {
 
     /// Starts a controller with this name and duration of its Lease.
     pub(crate) fn with_lease(api: &FakeApi, name: &str, duration: Duration) -> Self {
+        let tls = Arc::new(PublisherTls::new("cluster.local"));
         let options = ControllerOptions {
             controller_name: CONTROLLER_NAME.into(),
+            certificates: CertificateOptions {
+                namespace: "portcullis-system".into(),
+                secret: "portcullis-ca".into(),
+                names: vec!["portcullis-controller.portcullis-system.svc".into()],
+                tls: Arc::clone(&tls),
+            },
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),
@@ -87,12 +113,13 @@ impl Replica {
             },
         };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let (sender, observed) = watch::channel(Observed::default());
-        let controller = Controller::start(&api.client(name), options, observed, &metrics);
+        let (sender, fleet) = watch::channel(Arc::default());
+        let controller = Controller::start(&api.client(name), options, fleet, &metrics);
         Self {
             tables: controller.tables(),
             controller,
-            observed: sender,
+            fleet: sender,
+            tls,
             metrics,
         }
     }
@@ -111,23 +138,18 @@ impl Replica {
         found.unwrap().clone().unwrap()
     }
 
-    /// The data planes acknowledge all tables, and are reached at an address.
+    /// The data planes acknowledge all tables.
     pub(crate) fn acknowledge(&self) {
         let tables = self.tables.borrow().clone().unwrap();
-        let observation = |table: &portcullis_routing::RoutingTable| Observation {
-            addresses: vec![GatewayAddress {
-                kind: "IPAddress".into(),
-                value: "192.0.2.1".into(),
-            }],
-            acknowledged: table.listeners.clone(),
-            rejected: BTreeMap::new(),
-        };
-        let gateways = tables.iter().map(|(key, table)| {
+        let fleet = tables.iter().map(|(key, table)| {
             let (namespace, name) = key.as_str().split_once('/').unwrap();
-            (ObjectKey::new(namespace, name), observation(table))
+            let data_planes = DataPlanes {
+                acknowledged: Some(Acknowledgement::new(table, 0, Vec::new())),
+                ..DataPlanes::default()
+            };
+            (ObjectKey::new(namespace, name), data_planes)
         });
-        self.observed
-            .send_replace(Observed::Cluster(gateways.collect()));
+        self.fleet.send_replace(Arc::new(fleet.collect()));
     }
 }
 

@@ -183,20 +183,23 @@ impl World {
         let now = SystemTime::now();
         let authority = Authority::create(now).unwrap();
         let identity = authority.issue(&controller(), now).unwrap();
-        let tls = Arc::new(PublisherTls::new(&identity, TRUST_DOMAIN).unwrap());
+        let tls = Arc::new(PublisherTls::new(TRUST_DOMAIN));
+        tls.replace(&identity).unwrap();
         let tables = watch::Sender::new(None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let publisher = Publisher::new(Arc::clone(&tls), tables.subscribe(), limits);
+        let publisher = Publisher::new(Arc::clone(&tls), limits);
+        let fleet = publisher.fleet();
+        let running = tokio::spawn(publisher.serve(listener, tables.subscribe()));
         Self {
             authority,
             tls,
             tables,
-            fleet: publisher.fleet(),
+            fleet,
             address,
             limits,
             heartbeat: limits.heartbeat,
-            running: tokio::spawn(publisher.serve(listener)),
+            running,
             folder: tempfile::tempdir().unwrap(),
         }
     }
@@ -215,7 +218,7 @@ impl World {
     /// Starts a controller that knows nothing yet.
     pub(crate) async fn start(&mut self) {
         self.tables = watch::Sender::new(None);
-        let publisher = Publisher::new(Arc::clone(&self.tls), self.tables.subscribe(), self.limits);
+        let publisher = Publisher::new(Arc::clone(&self.tls), self.limits);
         self.fleet = publisher.fleet();
         let address = self.address;
         let listener = until("the port is free again", || async move {
@@ -225,7 +228,7 @@ impl World {
             socket.listen(64).ok()
         })
         .await;
-        self.running = tokio::spawn(publisher.serve(listener));
+        self.running = tokio::spawn(publisher.serve(listener, self.tables.subscribe()));
     }
 
     /// Lets proxies expect other heartbeats than the controller sends.

@@ -74,6 +74,35 @@ fn target(path: &str) -> Option<Target> {
     })
 }
 
+/// Which objects of a kind are asked for: one by name, or those with a label; else all.
+#[derive(Clone, Debug)]
+struct Selection {
+    name: Option<String>,
+    label: Option<(String, String)>,
+}
+
+impl Selection {
+    fn of(query: &BTreeMap<String, String>) -> Self {
+        let pair = |selector: &str| query.get(selector)?.split_once('=');
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        Self {
+            name: pair("fieldSelector").map(|(_, name)| name.to_owned()),
+            label: pair("labelSelector").map(owned),
+        }
+    }
+
+    fn has(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        self.name
+            .as_ref()
+            .is_none_or(|name| metadata["name"] == **name)
+            && self
+                .label
+                .as_ref()
+                .is_none_or(|(name, value)| metadata["labels"][name] == **value)
+    }
+}
+
 async fn answer(
     shared: Arc<Shared>,
     request: Request<Incoming>,
@@ -151,12 +180,10 @@ async fn answer(
         Ok(None) => not_served(),
         Ok(Some(from)) if list && query.contains_key("watch") => {
             let from = from.as_u64().unwrap_or_default();
-            let selected = query.get("fieldSelector").cloned().unwrap_or_default();
-            let selected = selected.strip_prefix("metadata.name=").unwrap_or_default();
             watch(
                 shared,
                 target.kind,
-                selected.to_owned(),
+                Selection::of(&query),
                 from,
                 metadata_only,
             )
@@ -212,9 +239,7 @@ fn list_page(
     if version < state.oldest {
         return Err((410, "Expired"));
     }
-    let name = query
-        .get("fieldSelector")
-        .and_then(|it| it.strip_prefix("metadata.name="));
+    let selection = Selection::of(query);
     let all: Vec<_> = state
         .objects
         .iter()
@@ -222,8 +247,9 @@ fn list_page(
             *kind == target.kind.name
                 && (target.namespace.is_empty() || *namespace == target.namespace)
         })
-        .filter(|((_, _, object), _)| name.is_none_or(|name| name == object))
-        .map(|(_, object)| {
+        .map(|(_, object)| object)
+        .filter(|object| selection.has(object))
+        .map(|object| {
             if metadata_only {
                 partial(object)
             } else {
@@ -277,7 +303,7 @@ fn object(
 fn watch(
     shared: Arc<Shared>,
     kind: &'static Kind,
-    name: String,
+    selection: Selection,
     from: u64,
     metadata_only: bool,
 ) -> Response<Body> {
@@ -285,7 +311,7 @@ fn watch(
     let mut changes = shared.changes.subscribe();
     changes.mark_changed();
     let lines = stream::unfold(Some((shared, changes, from)), move |watch| {
-        let name = name.clone();
+        let selection = selection.clone();
         async move {
             let (shared, mut changes, from) = watch?;
             changes.changed().await.ok()?;
@@ -301,7 +327,7 @@ fn watch(
                 } else if state.muted.contains(kind.name) {
                     (String::new(), from, over)
                 } else {
-                    let lines = lines(&state, kind, &name, from, metadata_only);
+                    let lines = lines(&state, kind, &selection, from, metadata_only);
                     (lines, state.version, over)
                 }
             };
@@ -316,12 +342,18 @@ fn watch(
     response
 }
 
-fn lines(state: &State, kind: &Kind, name: &str, from: u64, metadata_only: bool) -> String {
+fn lines(
+    state: &State,
+    kind: &Kind,
+    selection: &Selection,
+    from: u64,
+    metadata_only: bool,
+) -> String {
     let events = state
         .events
         .iter()
         .filter(|event| event.version > from && event.kind == kind.name)
-        .filter(|event| name.is_empty() || event.object["metadata"]["name"] == name);
+        .filter(|event| selection.has(&event.object));
     let mut lines = String::new();
     for event in events {
         let object = if metadata_only {

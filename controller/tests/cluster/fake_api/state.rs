@@ -122,6 +122,7 @@ impl State {
         }
         let metadata = metadata(&mut object);
         let defaults = [
+            ("uid", json!(format!("uid-{}", self.version))),
             ("generation", json!(1)),
             ("creationTimestamp", json!("2026-01-01T00:00:00Z")),
             ("managedFields", json!([{ "manager": "test" }])),

@@ -1,0 +1,43 @@
+//! The Gateways that something has to be made for.
+
+use std::{borrow::Borrow, collections::BTreeMap};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use portcullis_routing::{GatewayKey, RoutingTable};
+
+use super::{infrastructure_name, owner};
+use crate::resources::{ObjectKey, Resources};
+
+/// Gateways that are served, by namespace and name.
+pub type Owners = BTreeMap<ObjectKey, Owner>;
+
+/// A Gateway as the owner of what is made for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Owner {
+    /// The name of everything that is made for it.
+    pub infrastructure: String,
+    /// What is made for it goes when it goes.
+    pub reference: OwnerReference,
+}
+
+/// The Gateways that have a table.
+pub fn owners(
+    resources: &Resources,
+    tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
+) -> Owners {
+    let served = resources
+        .gateways
+        .iter()
+        .filter(|(key, _)| tables.contains_key(&GatewayKey::of(&key.namespace, &key.name)));
+    served
+        .filter_map(|(key, gateway)| {
+            let class = &gateway.spec.gateway_class_name;
+            let owner = Owner {
+                infrastructure: infrastructure_name(&key.name, class),
+                // Without an identity it is no object of a cluster.
+                reference: owner::reference(gateway)?,
+            };
+            Some((key.clone(), owner))
+        })
+        .collect()
+}
