@@ -23,13 +23,21 @@ use crate::{
     watch::Backoff,
 };
 
+/// What is known of the Secret.
+#[derive(Clone, Default)]
+enum Seen {
+    #[default]
+    Nothing,
+    Absent,
+    Present(Box<Secret>),
+}
+
 /// Keeps the authority, and this replica's own certificate.
 pub(crate) struct AuthorityKeeper {
     api: Api<Secret>,
     options: CertificateOptions,
     leads: watch::Receiver<bool>,
-    /// The Secret, if there is one; `None` before it is known.
-    seen: Option<Option<Secret>>,
+    seen: Seen,
     authority: watch::Sender<Option<Arc<Authority>>>,
     own: Option<Identity>,
     backoff: Backoff,
@@ -46,7 +54,7 @@ impl AuthorityKeeper {
             api: Api::namespaced(client.clone(), &options.namespace),
             options,
             leads,
-            seen: None,
+            seen: Seen::default(),
             authority: watch::channel(None).0,
             own: None,
             backoff: Backoff::default(),
@@ -93,7 +101,8 @@ impl AuthorityKeeper {
     /// Something was heard of the Secret.
     fn hear(&mut self, event: watcher::Result<Option<Secret>>) {
         match event {
-            Ok(secret) => self.seen = Some(secret),
+            Ok(None) => self.seen = Seen::Absent,
+            Ok(Some(secret)) => self.seen = Seen::Present(Box::new(secret)),
             Err(error) => tracing::warn!(
                 secret = self.options.secret,
                 %error,
@@ -104,17 +113,19 @@ impl AuthorityKeeper {
 
     /// Does what there is to do: makes the authority, reads it, renews it, and signs this replica's certificate.
     async fn act(&mut self) -> Result<(), String> {
-        let Some(seen) = self.seen.clone() else {
-            return Ok(());
-        };
         let now = SystemTime::now();
-        let Some(secret) = seen else {
-            let authority = match &*self.authority.borrow() {
-                // Somebody has deleted the Secret; what is in use stays in use.
-                Some(authority) => Authority::clone(authority),
-                None => Authority::create(now).map_err(|error| error.to_string())?,
-            };
-            return self.create(&authority).await;
+        let secret = match self.seen.clone() {
+            Seen::Nothing => return Ok(()),
+            Seen::Present(secret) => secret,
+            Seen::Absent => {
+                // Where somebody has deleted the Secret, what is in use stays in use.
+                let known = self.authority.borrow().clone();
+                let authority = match known.as_deref() {
+                    Some(authority) => authority.clone(),
+                    None => Authority::create(now).map_err(|error| error.to_string())?,
+                };
+                return self.create(&authority).await;
+            }
         };
         let data = secret.data.clone().unwrap_or_default();
         let authority = Authority::from_data(&data).map_err(|error| error.to_string())?;
@@ -136,7 +147,7 @@ impl AuthorityKeeper {
                     secret = self.options.secret,
                     "made a new certificate authority"
                 );
-                self.seen = Some(Some(created));
+                self.seen = Seen::Present(Box::new(created));
                 self.use_authority(authority.clone(), SystemTime::now())
             }
             // Another replica was faster; the watch will tell.
@@ -157,7 +168,7 @@ impl AuthorityKeeper {
         match timeout(TIMEOUT, replaced).await {
             Ok(Ok(replaced)) => {
                 tracing::info!(?advanced, "the certificate authority was renewed");
-                self.seen = Some(Some(replaced));
+                self.seen = Seen::Present(Box::new(replaced));
                 Ok(())
             }
             Ok(Err(error)) => Err(error.to_string()),

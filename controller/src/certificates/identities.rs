@@ -22,7 +22,7 @@ use super::{CHECK, COMPONENT, COMPONENT_LABEL, TIMEOUT, labels};
 use crate::{
     ca::{Authority, Identity, SpiffeId, Subject},
     metrics::{Metrics, Write},
-    provision::{Owner, Owners, identity_secret_name},
+    provision::{Owner, Owners},
     resources::{ObjectKey, Redacted},
     watch::{Backoff, Sink, follow},
 };
@@ -93,8 +93,7 @@ impl IdentityKeeper {
             return true;
         }
         let results = owners.iter().filter_map(|(gateway, owner)| {
-            let name = identity_secret_name(&owner.infrastructure);
-            let key = ObjectKey::new(&gateway.namespace, name);
+            let key = ObjectKey::new(&gateway.namespace, &owner.identity_secret);
             let present = seen.get(&key);
             let renewed = self.renewed(&authority, gateway, present.as_ref());
             match renewed {

@@ -5,7 +5,7 @@ use std::{borrow::Borrow, collections::BTreeMap};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use portcullis_routing::{GatewayKey, RoutingTable};
 
-use super::{infrastructure_name, owner};
+use super::{identity_secret_name, owner};
 use crate::resources::{ObjectKey, Resources};
 
 /// Gateways that are served, by namespace and name.
@@ -14,8 +14,8 @@ pub type Owners = BTreeMap<ObjectKey, Owner>;
 /// A Gateway as the owner of what is made for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Owner {
-    /// The name of everything that is made for it.
-    pub infrastructure: String,
+    /// The name of the Secret with the certificate of its data planes.
+    pub identity_secret: String,
     /// What is made for it goes when it goes.
     pub reference: OwnerReference,
 }
@@ -33,7 +33,7 @@ pub fn owners(
         .filter_map(|(key, gateway)| {
             let class = &gateway.spec.gateway_class_name;
             let owner = Owner {
-                infrastructure: infrastructure_name(&key.name, class),
+                identity_secret: identity_secret_name(&key.name, class),
                 // Without an identity it is no object of a cluster.
                 reference: owner::reference(gateway)?,
             };
