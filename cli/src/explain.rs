@@ -36,6 +36,9 @@ struct Answer {
     request: Asked,
     /// What the client gets, in one line.
     outcome: String,
+    /// What the handshake asks of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_certificate: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Winner>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -146,10 +149,17 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         headers,
     };
     let explanation = judge(&compiled, request.port, &head);
-    if let Some(outcome) = misdirected(request, bound) {
-        return unanswered(asked, &outcome, Some(explanation));
+    let answer = match misdirected(request, bound) {
+        Some(outcome) => unanswered(asked, &outcome, Some(explanation)),
+        None => judged(asked, request, explanation, table),
+    };
+    let named = request.sni.as_deref().unwrap_or_default();
+    Answer {
+        client_certificate: bound
+            .listener_for(named)
+            .and_then(|listener| words::client_certificate(listener.listener())),
+        ..answer
     }
-    judged(asked, request, explanation, table)
 }
 
 /// Why the client does not get to make its request: the wrong scheme, or no certificate for its name.
@@ -214,6 +224,7 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
     Answer {
         request,
         outcome: outcome.to_owned(),
+        client_certificate: None,
         route: None,
         explanation,
         candidates: Vec::new(),
@@ -252,6 +263,7 @@ fn judged(
                 }
             },
         ),
+        client_certificate: None,
         route: won.map(|(won, route)| Winner {
             location: location(&asked, request, won, route),
             ..winner(won, route, table)
@@ -413,6 +425,9 @@ fn text(answer: &Answer) -> String {
             listener.key
         )
         .ok();
+    }
+    if let Some(asked) = &answer.client_certificate {
+        writeln!(text, "{} {asked}", styled(HEAD, "TLS       ")).ok();
     }
     if let Some(winner) = &answer.route {
         text += &route(winner);

@@ -5,7 +5,9 @@ use portcullis_routing::{
     ListenerProtocol, PathMatch, Route, RouteAction, RouteMatch, RoutePolicy, ValueMatch,
     WeightedCluster,
     filter::{HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
+    listener::{ClientValidation, ClientValidationMode},
 };
+use x509_parser::pem::Pem;
 
 /// `rule 1 (testers) of HTTPRoute shop/cart`; rules are counted from 0 as in field paths.
 pub(crate) fn source(route: &Route) -> String {
@@ -32,6 +34,31 @@ pub(crate) fn scheme(protocol: ListenerProtocol) -> &'static str {
 /// The listener's hostname, or `any host`.
 pub(crate) fn hostname(listener: &Listener) -> &str {
     listener.hostname.as_deref().unwrap_or("any host")
+}
+
+/// What a listener asks of its clients, if it asks for a certificate.
+pub(crate) fn client_certificate(listener: &Listener) -> Option<String> {
+    let validation = listener.tls.as_ref()?.client_validation.as_ref()?;
+    let text = match validation.mode {
+        ClientValidationMode::AllowValidOnly => {
+            let issuers = authorities(validation).join(" or ");
+            format!(
+                "a client certificate is needed, issued by {issuers}; without it there is no answer"
+            )
+        }
+        ClientValidationMode::AllowInsecureFallback => {
+            "a client certificate is asked for, but any will do, or none".into()
+        }
+    };
+    Some(text)
+}
+
+/// The subjects of the CAs.
+fn authorities(validation: &ClientValidation) -> Vec<String> {
+    let pems = validation.ca_pem.iter();
+    let blocks = pems.flat_map(|pem| Pem::iter_from_buffer(pem.as_bytes()));
+    let subject = |block: Pem| Some(block.parse_x509().ok()?.subject().to_string());
+    blocks.filter_map(|block| subject(block.ok()?)).collect()
 }
 
 /// The route's hostnames, or `any host`.

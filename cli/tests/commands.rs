@@ -414,6 +414,16 @@ fn explain_foretells_what_happens_before_a_route_is_asked() {
 }
 
 #[test]
+fn explain_says_that_a_client_certificate_is_needed() {
+    let said = |url| stdout(&explain("client-certificates.yaml", &["GET", url]));
+    let needed = "a client certificate is needed, issued by CN=shop clients CA;";
+    let closed = said("https://shop.example/");
+    assert!(closed.contains(needed), "{closed}");
+    let open = said("https://shop.example:8443/");
+    assert!(!open.contains("client certificate"), "{open}");
+}
+
+#[test]
 fn explain_says_where_a_redirect_leads() {
     let said = stdout(&explain(
         "tls-redirect.yaml",

@@ -60,6 +60,8 @@ reasons! {
     TargetTooLong = 414 "target_too_long" "the request target is longer than the limit";
     /// The SNI belongs to another listener than the host (RFC 9110 15.5.20).
     Misdirected = 421 "misdirected" "this connection was made for another host";
+    /// The listener needs a client certificate that the connection was not made with.
+    ClientCertificate = 421 "client_certificate" "this connection was made without a client certificate that is trusted here";
     /// Too many or too long header lines.
     HeadersTooLarge = 431 "headers_too_large" "the request headers are larger than the limit";
     /// The route's backendRef could not be resolved, or there is none.

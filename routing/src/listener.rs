@@ -20,6 +20,17 @@ pub struct Listener {
     pub tls: Option<ListenerTls>,
 }
 
+impl Listener {
+    /// Whether nobody may be served without a client certificate that is trusted.
+    pub fn needs_client_certificate(&self) -> bool {
+        let validation = self
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.client_validation.as_ref());
+        validation.is_some_and(|validation| validation.mode == ClientValidationMode::AllowValidOnly)
+    }
+}
+
 /// The protocol of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -40,6 +51,30 @@ pub struct ListenerTls {
     /// Lowest version accepted; TLS 1.2 unless told otherwise.
     #[serde(default)]
     pub min_version: TlsVersion,
+    /// What clients have to show; `None` asks for no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_validation: Option<ClientValidation>,
+}
+
+/// Client certificates (GEP-91): whose are trusted, and whether one is needed. A data plane that cannot carry this out must not
+/// serve the listener.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ClientValidation {
+    /// Trusted CA certificates, PEM; each entry may hold several. Never empty.
+    pub ca_pem: Vec<String>,
+    /// What happens without a trusted certificate. The connection is refused unless told otherwise.
+    #[serde(default)]
+    pub mode: ClientValidationMode,
+}
+
+/// See [`ClientValidation::mode`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ClientValidationMode {
+    /// A connection needs a certificate that a trusted CA has issued for clients, and that is valid now.
+    #[default]
+    AllowValidOnly,
+    /// A certificate is asked for; whatever comes, or nothing, is accepted, and nothing of it is believed.
+    AllowInsecureFallback,
 }
 
 /// A TLS protocol version.

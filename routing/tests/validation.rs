@@ -142,6 +142,16 @@ fn listeners() {
         "certificate d: a listener names it, but the table does not hold it",
     );
     rejects(
+        "/listeners/s/tls/client_validation",
+        json!({ "ca_pem": [] }),
+        "listener s: client certificates are asked for, but no CA is trusted",
+    );
+    rejects(
+        "/listeners/s/tls/client_validation",
+        json!({ "ca_pem": ["-----BEGIN CERTIFICATE-----\n", "x"], "mode": "AllowInsecureFallback" }),
+        "listener s: the CAs of client certificates hold an entry that is no PEM certificate",
+    );
+    rejects(
         "/listeners/s/port",
         json!(80),
         "listener s: another listener of port 80 has another protocol",

@@ -12,6 +12,8 @@ pub mod kind {
     pub const ACCEPTED: &str = "Accepted";
     /// A listener cannot be told from another one. True is bad.
     pub const CONFLICTED: &str = "Conflicted";
+    /// Some listeners of a Gateway let in clients whatever certificate they show. True is a warning.
+    pub const INSECURE_FRONTEND_VALIDATION_MODE: &str = "InsecureFrontendValidationMode";
     /// HTTPS listeners of a port cover the same hostname. True is a warning.
     pub const OVERLAPPING_TLS_CONFIG: &str = "OverlappingTLSConfig";
     /// Some rules of a route are not served. True is bad.

@@ -18,12 +18,18 @@ reasons! {
     ADDRESS_NOT_USABLE = "AddressNotUsable";
     /// `ResolvedRefs` False: a backend does not exist.
     BACKEND_NOT_FOUND = "BackendNotFound";
+    /// `InsecureFrontendValidationMode` True.
+    CONFIGURATION_CHANGED = "ConfigurationChanged";
     /// Another listener has the same port and hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
     /// `Accepted` False: filters of a rule exclude each other.
     INCOMPATIBLE_FILTERS = "IncompatibleFilters";
     /// `Programmed` False: not valid, so not served.
     INVALID = "Invalid";
+    /// `ResolvedRefs` False: a CA is referred to in an object of a kind that holds none.
+    INVALID_CA_CERTIFICATE_KIND = "InvalidCACertificateKind";
+    /// `ResolvedRefs` False: a CA certificate is missing or broken.
+    INVALID_CA_CERTIFICATE_REF = "InvalidCACertificateRef";
     /// `ResolvedRefs` False: a certificate is missing or broken.
     INVALID_CERTIFICATE_REF = "InvalidCertificateRef";
     /// `ResolvedRefs` False: the client certificate towards backends cannot be used.
@@ -44,6 +50,8 @@ reasons! {
     NO_MATCHING_LISTENER_HOSTNAME = "NoMatchingListenerHostname";
     /// `Accepted` False: no listener has the sectionName or port.
     NO_MATCHING_PARENT = "NoMatchingParent";
+    /// `Accepted` False: no CA that client certificates are to be verified with is valid.
+    NO_VALID_CA_CERTIFICATE = "NoValidCACertificate";
     /// `Accepted` False: allowedRoutes of the listeners shuts the route out.
     NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners";
     /// `OverlappingTLSConfig` True: the hostnames of two HTTPS listeners overlap.

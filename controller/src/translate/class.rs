@@ -18,6 +18,8 @@ pub const BUNDLE_VERSION: &str = "v1.7.0";
 /// Gateway API features that a GatewayClass of ours reports, sorted by name.
 pub const SUPPORTED_FEATURES: &[&str] = &[
     "Gateway",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",
     "GatewayHTTPSListenerDetectMisdirectedRequests",
     "GatewayPort8080",

@@ -9,6 +9,7 @@ use super::{
     Backends, Context,
     certificate::Certificates,
     class::{Class, Classes},
+    frontend::Frontend,
     listener::{ListenerState, find_conflicts},
     settings,
 };
@@ -28,6 +29,7 @@ pub(crate) struct GatewayState<'a> {
     pub(crate) key: GatewayKey,
     gateway: &'a Gateway,
     pub(crate) listeners: Vec<ListenerState<'a>>,
+    frontend: Frontend,
     settings: ProxySettings,
     /// Why it is not accepted.
     refused: Option<Finding>,
@@ -98,9 +100,11 @@ impl<'a> GatewayState<'a> {
     ) -> Self {
         let object = ObjectRef::new("Gateway", key.clone());
         let table_key = GatewayKey::of(&key.namespace, &key.name);
+        let frontend = Frontend::new(ctx, &object, gateway);
         let mut listeners: Vec<_> = (0..gateway.spec.listeners.len())
             .map(|index| {
-                ListenerState::new(ctx, &object, (&table_key, gateway), index, certificates)
+                let gateway = (&table_key, gateway);
+                ListenerState::new(ctx, &object, gateway, index, &frontend, certificates)
             })
             .collect();
         find_conflicts(&object, &mut listeners);
@@ -117,6 +121,7 @@ impl<'a> GatewayState<'a> {
             key: table_key,
             gateway,
             listeners,
+            frontend,
             settings,
             refused,
             unresolved,
@@ -136,7 +141,13 @@ impl<'a> GatewayState<'a> {
         own.chain(listeners)
             .cloned()
             .for_each(|finding| ctx.report(finding));
-        for finding in unused_fields(&self.object, self.gateway) {
+        let https = self.listeners.iter().filter(|listener| listener.is_https());
+        let https_ports: Vec<_> = https.map(|listener| listener.spec.port).collect();
+        let warnings = self.frontend.warnings(&self.object, &https_ports);
+        for finding in unused_fields(&self.object, self.gateway)
+            .into_iter()
+            .chain(warnings)
+        {
             ctx.report(finding);
         }
     }
@@ -213,6 +224,14 @@ impl<'a> GatewayState<'a> {
                     message,
                 );
             }
+        }
+        if let Some(field) = self.frontend.insecure() {
+            conditions.set(
+                kind::INSECURE_FRONTEND_VALIDATION_MODE,
+                True,
+                reason::CONFIGURATION_CHANGED,
+                format!("{field}.mode: clients are let in whatever certificate they show, or none"),
+            );
         }
         if self.refused.is_some() {
             conditions.set(

@@ -2,9 +2,11 @@
 
 mod attach;
 mod backend;
+mod ca;
 mod certificate;
 mod class;
 mod field;
+mod frontend;
 mod gateway;
 mod grant;
 mod hostname;

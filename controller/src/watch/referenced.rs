@@ -11,9 +11,9 @@ use crate::resources::{ObjectKey, Resources};
 /// The objects that a translation may look into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Secrets, by the certificateRefs of our Gateways.
+    /// Secrets, by the certificateRefs and caCertificateRefs of our Gateways.
     pub secrets: BTreeSet<ObjectKey>,
-    /// ConfigMaps. No object refers to one yet.
+    /// ConfigMaps, by the caCertificateRefs of our Gateways.
     pub config_maps: BTreeSet<ObjectKey>,
 }
 
@@ -26,9 +26,35 @@ impl References {
             let class = resources.gateway_classes.get(&class);
             if class.is_some_and(|class| class.spec.controller_name == controller_name) {
                 references.secrets.extend(certificates(key, gateway));
+                references.add_client_cas(key, gateway);
             }
         }
         references
+    }
+
+    /// The CAs that clients of a Gateway are verified with.
+    fn add_client_cas(&mut self, key: &ObjectKey, gateway: &Gateway) {
+        let tls = gateway.spec.tls.as_ref();
+        let Some(frontend) = tls.and_then(|tls| tls.frontend.as_ref()) else {
+            return;
+        };
+        macro_rules! add {
+            ($validation:expr) => {
+                for reference in $validation.iter().flat_map(|it| &it.ca_certificate_refs) {
+                    let namespace = reference.namespace.as_ref().unwrap_or(&key.namespace);
+                    let target = ObjectKey::new(namespace, &reference.name);
+                    match (reference.group.as_str(), reference.kind.as_str()) {
+                        ("", "ConfigMap") => drop(self.config_maps.insert(target)),
+                        ("", "Secret") => drop(self.secrets.insert(target)),
+                        _ => {}
+                    }
+                }
+            };
+        }
+        add!(frontend.default.validation);
+        for entry in frontend.per_port.iter().flatten() {
+            add!(entry.tls.validation);
+        }
     }
 }
 
@@ -161,6 +187,7 @@ impl Contents {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifests::Loaded;
     use kube::api::ObjectMeta;
 
     fn key(name: &str) -> ObjectKey {
@@ -172,6 +199,49 @@ mod tests {
             resource_version: Some(number.to_string()),
             ..ObjectMeta::default()
         })
+    }
+
+    #[test]
+    fn certificates_and_cas_are_referred_to_by_our_gateways() {
+        let manifests = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: { name: ours }
+spec: { controllerName: portcullis.dev/gateway-controller }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: edge, namespace: apps }
+spec:
+  gatewayClassName: ours
+  tls:
+    frontend:
+      default:
+        validation:
+          caCertificateRefs:
+          - { group: "", kind: ConfigMap, name: ca }
+          - { group: "", kind: Service, name: none }
+      perPort:
+      - port: 8443
+        tls:
+          validation:
+            caCertificateRefs:
+            - { group: "", kind: Secret, name: ca, namespace: partners }
+            - { group: example.com, kind: ConfigMap, name: none }
+  listeners:
+  - name: https
+    port: 443
+    protocol: HTTPS
+    tls: { certificateRefs: [{ name: server }] }
+"#;
+        let mut loaded = Loaded::default();
+        loaded.read_text("edge.yaml", manifests);
+        let references = References::of(&loaded.resources, "portcullis.dev/gateway-controller");
+        assert_eq!(references.config_maps, [key("ca")].into());
+        let secrets = [key("server"), ObjectKey::new("partners", "ca")];
+        assert_eq!(references.secrets, secrets.into());
+        let others = References::of(&loaded.resources, "example.com/other");
+        assert_eq!(others, References::default());
     }
 
     #[test]

@@ -19,6 +19,7 @@ const MAX_PARENTS: usize = 32;
 const OURS: &[&str] = &[
     kind::ACCEPTED,
     kind::CONFLICTED,
+    kind::INSECURE_FRONTEND_VALIDATION_MODE,
     kind::OVERLAPPING_TLS_CONFIG,
     kind::PARTIALLY_INVALID,
     kind::PROGRAMMED,

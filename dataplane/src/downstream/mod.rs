@@ -21,6 +21,7 @@ use self::{
     h2::stream::{H2, H2Writer},
 };
 pub use crate::stream::BodyFrame;
+use crate::tls::client::ClientIdentity;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Connection {
     pub sni: Option<Box<str>>,
     /// The listener that the SNI selected, and whose certificate was shown.
     pub sni_listener: Option<ListenerKey>,
+    /// The certificate that the client got in with; `None` where none was needed.
+    pub identity: Option<Box<ClientIdentity>>,
     /// Address of the client, as the PROXY protocol says it if it is used.
     pub client: SocketAddr,
     /// The client's IP address as it is told to backends.
@@ -161,6 +164,14 @@ impl Downstream {
     pub fn close_after(&mut self) {
         if let Self::H1(session) = self {
             session.close_after();
+        }
+    }
+
+    /// The connection takes no new request: HTTP/1 closes it after this exchange, HTTP/2 says GOAWAY.
+    pub fn retire(&mut self) {
+        match self {
+            Self::H1(session) => session.close_after(),
+            Self::H2(stream) => stream.retire(),
         }
     }
 

@@ -15,7 +15,9 @@ mod upgrade;
 use std::rc::Rc;
 
 use http::{Method, StatusCode, header, request, response};
-use portcullis_routing::{CompiledPort, Found, ListenerProtocol, PathMatch, RequestHead};
+use portcullis_routing::{
+    CompiledPort, Found, ListenerKey, ListenerProtocol, PathMatch, RequestHead,
+};
 
 use self::{
     head::{Client, Target, Upgrade},
@@ -175,6 +177,10 @@ impl<'s> Exchange<'s> {
         }
         let listener = listener.ok_or(Reason::NoRoute)?;
         self.record.listener = Some(listener.key());
+        if listener.listener().needs_client_certificate() && !self.is_authenticated(listener.key())
+        {
+            return Err(Reason::ClientCertificate);
+        }
         let request = RequestHead {
             host: &target.host,
             path: &target.path,
@@ -183,6 +189,15 @@ impl<'s> Exchange<'s> {
             headers: &head.headers,
         };
         listener.lookup(&request).ok_or(Reason::NoRoute)
+    }
+
+    /// Asked of every request: the connection may be older than the CAs, or its client may have named no host and got another
+    /// listener.
+    fn is_authenticated(&self, listener: &ListenerKey) -> bool {
+        let shown = self.connection.identity.as_ref();
+        shown
+            .zip(self.snapshot.tls.identity(listener))
+            .is_some_and(|(shown, wanted)| shown.satisfies(wanted))
     }
 
     fn redirected<'r>(
@@ -249,6 +264,9 @@ impl<'s> Exchange<'s> {
         // The rest of the request is of no use to anybody. Whoever sends a path that others would read differently is not
         // listened to any longer, as with every ambiguity; a connection made for something else is not needed here.
         let ends = matches!(reason, Reason::BadPath | Reason::Misdirected);
+        if reason == Reason::ClientCertificate {
+            downstream.retire();
+        }
         if ends || !downstream.body_is_empty() {
             downstream.close_after();
         }

@@ -14,7 +14,10 @@ use crate::{
     state::Snapshot,
     stream::{BufferedStream, ReadHandle},
     telemetry::{HandshakeResult, RequestRecord},
-    tls::accept::{Accepted, accept},
+    tls::{
+        accept::{Accepted, accept},
+        client::ClientIdentity,
+    },
     worker::{OpenConnection, Worker},
 };
 
@@ -106,6 +109,9 @@ fn record_refusal(worker: &Worker, connection: &Connection, reason: Reason) {
         .log(snapshot.settings().access_log, &record);
 }
 
+/// What a handshake tells: the host that the client named, its listener, and who the client is.
+type Named = (Option<Box<str>>, ListenerKey, Option<Box<ClientIdentity>>);
+
 async fn establish(
     worker: &Worker,
     snapshot: &Snapshot,
@@ -122,16 +128,17 @@ async fn establish(
     }
     let local = tcp.local_addr()?;
     let client_text = HeaderValue::try_from(client.ip().to_string()).map_err(io::Error::other)?;
-    let connection = |tls: Option<(Option<Box<str>>, ListenerKey)>, http2| {
+    let connection = |tls: Option<Named>, http2| {
         let is_tls = tls.is_some();
-        let (sni, sni_listener) = tls
-            .map(|(sni, listener)| (sni, Some(listener)))
+        let (sni, sni_listener, identity) = tls
+            .map(|(sni, listener, identity)| (sni, Some(listener), identity))
             .unwrap_or_default();
         Connection {
             port,
             tls: is_tls,
             sni,
             sni_listener,
+            identity,
             client,
             client_text: client_text.clone(),
             local,
@@ -144,11 +151,12 @@ async fn establish(
             stream,
             sni,
             listener,
+            client,
         } = handshake(worker, tcp, snapshot, port, deadline).await?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         return Ok((
             BufferedStream::new(stream),
-            connection(Some((sni, listener)), http2),
+            connection(Some((sni, listener, client)), http2),
         ));
     }
     let stream = BufferedStream::new(tcp);

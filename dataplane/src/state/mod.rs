@@ -318,6 +318,10 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     let none = Certificates::default();
     let known = previous.map_or(&none, |previous| &*previous.certificates);
     let (certificates, mut rejected) = Certificates::decode(known, table);
+    let none = TlsListeners::default();
+    let known = previous.map_or(&none, |previous| &previous.tls);
+    let (tls, unverifiable) = TlsListeners::build(known, table, &certificates);
+    rejected.extend(unverifiable);
     rejected.extend(unusable_tls(previous, table));
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
@@ -327,10 +331,8 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     rejected.extend(others);
     rejected.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
     rejected.dedup_by(|a, b| (a.kind, &a.key) == (b.kind, &b.key));
-    let none = TlsListeners::default();
-    let known = previous.map_or(&none, |previous| &previous.tls);
     Snapshot {
-        tls: TlsListeners::build(known, table, &certificates),
+        tls,
         compiled,
         certificates: Arc::new(certificates),
         labels: Arc::<Labels>::default(),

@@ -54,6 +54,7 @@ fn restore(
                 keep_entry(&mut table.certificates, &serving.certificates, certificate);
             }
         }
+        ResourceKind::Listener if asks_other_certificates(received, serving, key) => return false,
         ResourceKind::Listener => {
             restore_entry(&mut table.listeners, &serving.listeners, key);
             let tls = serving
@@ -88,6 +89,21 @@ fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
         let mut certificates = tls.certificates.iter();
         certificates.all(|key| !table.certificates.contains_key(key))
     })
+}
+
+/// Whether a listener is to ask for client certificates, and its predecessor does so in another way or not at all: that one
+/// would let in whom the new one shuts out.
+fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let asked = |table: &RoutingTable| {
+        table
+            .listeners
+            .get(key)?
+            .tls
+            .as_ref()?
+            .client_validation
+            .clone()
+    };
+    asked(received).is_some_and(|wanted| asked(serving) != Some(wanted))
 }
 
 /// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.

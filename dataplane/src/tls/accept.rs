@@ -7,6 +7,7 @@ use rustls::{HandshakeKind, server::Acceptor};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
+use super::client::ClientIdentity;
 use crate::{deadline::Deadline, state::Snapshot};
 
 /// A fatal `unrecognized_name` alert (RFC 6066 3) as it stands on the wire.
@@ -21,6 +22,8 @@ pub(crate) struct Accepted {
     pub(crate) sni: Option<Box<str>>,
     /// The listener that serves it.
     pub(crate) listener: ListenerKey,
+    /// The client's certificate, if the listener needs one.
+    pub(crate) client: Option<Box<ClientIdentity>>,
 }
 
 impl Accepted {
@@ -71,9 +74,14 @@ async fn handshake(tcp: TcpStream, snapshot: &Snapshot, port: u16) -> io::Result
         ));
     };
     let stream = start.into_stream(config.clone()).await?;
+    let client = snapshot.tls.identity(&listener).and_then(|wanted| {
+        let chain = stream.get_ref().1.peer_certificates()?;
+        Some(Box::new(ClientIdentity::new(chain, wanted)))
+    });
     Ok(Accepted {
         stream,
         sni,
         listener,
+        client,
     })
 }

@@ -72,6 +72,7 @@ fn table(
             tls: Some(ListenerTls {
                 certificates,
                 min_version: *min_version,
+                client_validation: None,
             }),
         };
         table

@@ -214,6 +214,7 @@ fn https(backend: &Backend) -> (RoutingTable, Arc<ClientConfig>) {
             tls: Some(ListenerTls {
                 certificates: vec![certificate_key],
                 min_version: TlsVersion::V1_2,
+                client_validation: None,
             }),
         };
         table.listeners.insert(key(name), Arc::new(listener));

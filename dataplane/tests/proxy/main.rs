@@ -2,6 +2,7 @@
 
 mod accounts;
 mod backend_tls;
+mod client_certificates;
 mod filters;
 mod forward;
 mod grpc;

@@ -42,6 +42,7 @@ impl TableBuilder {
         let tls = ListenerTls {
             certificates: vec![certificate],
             min_version: portcullis_routing::listener::TlsVersion::V1_2,
+            client_validation: None,
         };
         for (name, port, protocol, tls) in [
             ("http", HTTP_PORT, ListenerProtocol::Http, None),

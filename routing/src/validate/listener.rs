@@ -5,10 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::{Check, ensure, syntax};
+use super::{Check, certificate::is_certificate, ensure, syntax};
 use crate::{
     key::ListenerKey,
-    listener::{Listener, ListenerProtocol},
+    listener::{ClientValidation, Listener, ListenerProtocol},
     resource::{Rejection, ResourceKind},
     table::RoutingTable,
 };
@@ -70,9 +70,23 @@ fn check(table: &RoutingTable, listener: &Listener) -> Check {
             })?;
             ensure(table.has_certificate(listener), || {
                 "none of its certificates is in the table".to_owned()
-            })
+            })?;
+            tls.client_validation
+                .as_ref()
+                .map_or(Ok(()), client_validation)
         }
     }
+}
+
+/// Without a CA nobody could be told from anybody.
+fn client_validation(validation: &ClientValidation) -> Check {
+    ensure(!validation.ca_pem.is_empty(), || {
+        "client certificates are asked for, but no CA is trusted".to_owned()
+    })?;
+    let mut entries = validation.ca_pem.iter();
+    ensure(entries.all(|pem| is_certificate(pem)), || {
+        "the CAs of client certificates hold an entry that is no PEM certificate".to_owned()
+    })
 }
 
 /// What the listeners so far hold.

@@ -17,6 +17,7 @@ use self::{allowed::AllowedRoutes, tls::Terminate};
 use super::{
     Context,
     certificate::{Certificates, ServerCertificate},
+    frontend::Frontend,
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -57,6 +58,7 @@ impl<'a> ListenerState<'a> {
         object: &ObjectRef,
         (key, gateway): (&GatewayKey, &'a Gateway),
         index: usize,
+        frontend: &Frontend,
         certificates: &mut Certificates,
     ) -> Self {
         let spec = &gateway.spec.listeners[index];
@@ -77,11 +79,18 @@ impl<'a> ListenerState<'a> {
         unresolved.extend(allowed.invalid_kinds.clone());
         let mut tls = Terminate::default();
         if protocol == Some(ListenerProtocol::Https) {
-            match Terminate::new(ctx, object, &field, (gateway, spec), certificates) {
+            match Terminate::new(ctx, object, &field, spec, certificates) {
                 Ok(terminate) => tls = terminate,
                 Err(finding) => drop(refused.get_or_insert(finding)),
             }
             unresolved.append(&mut tls.unresolved);
+            if let Some(asked) = frontend.of_port(spec.port) {
+                unresolved.extend(asked.unresolved.clone());
+                match asked.validation(object, &field) {
+                    Ok(validation) => tls.client_validation = Some(validation),
+                    Err(finding) => drop(refused.get_or_insert(finding)),
+                }
+            }
         }
         Self {
             spec,
@@ -124,6 +133,11 @@ impl<'a> ListenerState<'a> {
         self.allowed.allows(ctx, gateway_namespace, kind, namespace)
     }
 
+    /// Whether clients speak TLS to it, terminated here.
+    pub(crate) fn is_https(&self) -> bool {
+        self.protocol == Some(ListenerProtocol::Https)
+    }
+
     /// Counts a route that is accepted here.
     pub(crate) fn attach(&mut self) {
         self.attached += 1;
@@ -156,6 +170,7 @@ impl<'a> ListenerState<'a> {
                 .map(|(key, _)| key.clone())
                 .collect(),
             min_version: self.tls.min_version,
+            client_validation: self.tls.client_validation.clone(),
         });
         let port = u16::try_from(self.spec.port).ok()?;
         Some(Listener {

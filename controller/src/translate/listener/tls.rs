@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use gateway_api::apis::experimental::gateways::{
-    Gateway, GatewayListeners, GatewayListenersTls, GatewayListenersTlsMode,
+    GatewayListeners, GatewayListenersTls, GatewayListenersTlsMode,
 };
-use portcullis_routing::{CertificateKey, listener::TlsVersion};
+use portcullis_routing::{
+    CertificateKey,
+    listener::{ClientValidation, TlsVersion},
+};
 
 use crate::{
     finding::{Finding, ObjectRef},
@@ -25,6 +28,8 @@ pub(super) struct Terminate {
     /// In the order of the references; `None` where the Secret is there but its content is broken.
     pub(super) certificates: Vec<(CertificateKey, Option<Arc<ServerCertificate>>)>,
     pub(super) min_version: TlsVersion,
+    /// `None` asks for no client certificate.
+    pub(super) client_validation: Option<ClientValidation>,
     /// certificateRefs that lead nowhere.
     pub(super) unresolved: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
@@ -43,10 +48,9 @@ impl Terminate {
         ctx: &Context<'_>,
         object: &ObjectRef,
         field: &str,
-        (gateway, spec): (&Gateway, &GatewayListeners),
+        spec: &GatewayListeners,
         certificates: &mut Certificates,
     ) -> Result<Self, Finding> {
-        refuse_client_validation(object, gateway, spec)?;
         let field = format!("{field}.tls");
         let absent = GatewayListenersTls::default();
         let tls = spec.tls.as_ref().unwrap_or(&absent);
@@ -133,51 +137,4 @@ impl Terminate {
             ));
         }
     }
-}
-
-/// Client certificates cannot be asked for yet. A listener that should ask for them must not serve without.
-fn refuse_client_validation(
-    object: &ObjectRef,
-    gateway: &Gateway,
-    spec: &GatewayListeners,
-) -> Result<(), Finding> {
-    let Some(frontend) = gateway
-        .spec
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.frontend.as_ref())
-    else {
-        return Ok(());
-    };
-    let per_port = frontend
-        .per_port
-        .iter()
-        .flatten()
-        .position(|entry| entry.port == spec.port);
-    let field = match per_port {
-        Some(index) => {
-            let validation = frontend
-                .per_port
-                .iter()
-                .flatten()
-                .nth(index)
-                .and_then(|entry| entry.tls.validation.as_ref());
-            validation.map(|_| format!("spec.tls.frontend.perPort[{index}].tls.validation"))
-        }
-        None => frontend
-            .default
-            .validation
-            .as_ref()
-            .map(|_| "spec.tls.frontend.default.validation".to_owned()),
-    };
-    let Some(field) = field else { return Ok(()) };
-    Err(object.error(
-        reason::UNSUPPORTED_VALUE,
-        field,
-        format!(
-            "client certificates are not validated yet, so listener {:?} is not served",
-            spec.name
-        ),
-        "remove the validation to serve every client",
-    ))
 }

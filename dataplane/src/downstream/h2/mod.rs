@@ -22,7 +22,7 @@ use http::Request;
 use portcullis_routing::settings::Limits;
 
 use self::{
-    stream::{H2, Timer},
+    stream::{H2, Outcome, Timer},
     tail::Tails,
 };
 use super::Downstream;
@@ -75,6 +75,7 @@ pub(crate) async fn serve(
         finished: 0,
         work: Work::None,
         progress: 0,
+        is_retired: false,
         is_closing: false,
     };
     let tails = connection.tails.clone();
@@ -89,15 +90,15 @@ pub(crate) async fn serve(
                         let mut downstream =
                             Downstream::H2(H2::new(request, respond, timer, tails));
                         exchange(&mut downstream).await;
-                        let Downstream::H2(stream) = downstream else {
-                            return false;
-                        };
-                        stream.was_reset()
+                        match downstream {
+                            Downstream::H2(stream) => stream.outcome(),
+                            Downstream::H1(_) => Outcome::Finished,
+                        }
                     }
                     Err(reason) => {
                         refused(reason);
                         request::refuse(respond, reason);
-                        false
+                        Outcome::Finished
                     }
                 }
             }
@@ -177,13 +178,15 @@ struct H2Connection<'a> {
     work: Work,
     /// How much the client had taken when the deadline last passed.
     progress: u64,
+    /// An exchange has found that the connection is of no further use.
+    is_retired: bool,
     /// GOAWAY is sent.
     is_closing: bool,
 }
 
 impl H2Connection<'_> {
-    /// Drives the connection and the futures that `begin` makes of its requests; each tells whether the client reset it.
-    async fn run<F: Future<Output = bool>>(
+    /// Drives the connection and the futures that `begin` makes of its requests; each tells how it ended.
+    async fn run<F: Future<Output = Outcome>>(
         &mut self,
         max_streams: usize,
         begin: impl Fn(Request<RecvStream>, server::SendResponse<Bytes>) -> F,
@@ -206,8 +209,9 @@ impl H2Connection<'_> {
                     Poll::Pending => break,
                 }
             }
-            while let Poll::Ready(Some(cancelled)) = streams.as_mut().poll_next(cx) {
-                self.count(cancelled);
+            while let Poll::Ready(Some(outcome)) = streams.as_mut().poll_next(cx) {
+                self.is_retired |= outcome == Outcome::Retired;
+                self.count(outcome == Outcome::Reset);
             }
             if self.writer.try_flush(cx).is_err() {
                 return Poll::Ready(());
@@ -256,7 +260,7 @@ impl H2Connection<'_> {
             .limits
             .max_requests_per_connection
             .is_some_and(|most| self.accepted >= most);
-        if is_used_up || is_over.is_ready() || self.deadline.is_draining() {
+        if is_used_up || self.is_retired || is_over.is_ready() || self.deadline.is_draining() {
             self.close(cx);
         }
         Poll::Pending

@@ -30,6 +30,17 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
+/// How a stream's exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// On our side.
+    Finished,
+    /// The client reset the stream.
+    Reset,
+    /// The connection is of no further use.
+    Retired,
+}
+
 /// A stream.
 pub struct H2 {
     head: request::Parts,
@@ -42,6 +53,7 @@ pub struct H2 {
     timer: Timer,
     /// Once we have broken the response off: whether the client had reset the stream before.
     broken_off: Option<bool>,
+    retires: bool,
 }
 
 impl H2 {
@@ -74,6 +86,7 @@ impl H2 {
             sender: Rc::new(RefCell::new(sender)),
             timer,
             broken_off: None,
+            retires: false,
         }
     }
 
@@ -188,8 +201,22 @@ impl H2 {
             .send_reset(Reason::INTERNAL_ERROR);
     }
 
+    /// The connection takes no new streams after this one.
+    pub(in crate::downstream) fn retire(&mut self) {
+        self.retires = true;
+    }
+
+    /// How the exchange ended, once it has.
+    pub(super) fn outcome(&self) -> Outcome {
+        match (self.retires, self.was_reset()) {
+            (true, _) => Outcome::Retired,
+            (false, true) => Outcome::Reset,
+            (false, false) => Outcome::Finished,
+        }
+    }
+
     /// Whether the client has reset the stream.
-    pub(super) fn was_reset(&self) -> bool {
+    fn was_reset(&self) -> bool {
         // Nobody waits for it any more.
         let mut cx = Context::from_waker(Waker::noop());
         self.broken_off

@@ -87,6 +87,7 @@ fn connection(client: std::net::SocketAddr, local: std::net::SocketAddr) -> Conn
         tls: false,
         sni: None,
         sni_listener: None,
+        identity: None,
         client,
         client_text: HeaderValue::from_static("192.0.2.7"),
         local,

@@ -12,6 +12,7 @@ fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut Routi
         let tls = ListenerTls {
             certificates: vec![certificate_key()],
             min_version: TlsVersion::default(),
+            client_validation: None,
         };
         let listener_value = Listener {
             port: 8443,

@@ -39,7 +39,7 @@ impl Proxy {
     ) -> Self {
         let config = Config {
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
-            ports: [(80, 0), (443, 0)].into_iter().collect(),
+            ports: [(80, 0), (443, 0), (8443, 0)].into_iter().collect(),
             workers: NonZero::<usize>::MIN,
             admin: None,
             overrides: Overrides::default(),
