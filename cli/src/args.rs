@@ -52,6 +52,9 @@ pub(crate) enum Command {
     /// Print what manifests become: routing tables and statuses
     #[command(after_long_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArgs),
+    /// Install it in a cluster, or print the manifests for that; needs Helm
+    #[command(after_long_help = INSTALL_EXAMPLES)]
+    Install(InstallArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = COMPLETION_EXAMPLES)]
     Completion {
@@ -169,6 +172,44 @@ pub(crate) struct ExplainArgs {
     pub(crate) output: OutputArgs,
 }
 
+/// `portcullis install`.
+#[derive(Args, Debug)]
+pub(crate) struct InstallArgs {
+    /// Print the manifests and change nothing. No cluster is asked.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Name of the release.
+    #[arg(long, value_name = "NAME", default_value = "portcullis")]
+    pub(crate) release: String,
+    /// Namespace of the controller. It is made if it is not there.
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        default_value = "portcullis-system"
+    )]
+    pub(crate) namespace: String,
+    /// A value of the chart, as for Helm: `replicaCount=3,logFormat=text`; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A file with values of the chart; may be repeated, and later ones win.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) values: Vec<PathBuf>,
+    /// Context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
+    pub(crate) context: Option<String>,
+    /// Form of the manifests: as one stream of YAML documents, as a JSON array, or as a list of their names.
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t = Format::Yaml,
+        value_name = "FORM",
+        requires = "dry_run"
+    )]
+    pub(crate) output: Format,
+}
+
 fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
@@ -260,6 +301,17 @@ Examples:
   portcullis translate manifests/ -o yaml             everything, without private keys
   portcullis translate manifests/ --table shop/edge > table.json
   portcullis-proxy --table table.json";
+
+const INSTALL_EXAMPLES: &str = "\
+Examples:
+  portcullis install --set image.registry=registry.example
+  portcullis install --dry-run --namespace edge --values values.yaml > portcullis.yaml
+  portcullis install --dry-run -o table               which objects would it be?
+  helm uninstall portcullis --namespace portcullis-system
+
+The Helm chart is in this program, and the `helm` on your PATH (3.14 or later) does the work: the release is one of Helm's, \
+which `helm upgrade`, `rollback` and `uninstall` know, and so does a second `portcullis install`. The CRDs of Gateway API \
+are not part of it; if they are not there, the error says how to install them.";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:

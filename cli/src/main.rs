@@ -5,6 +5,7 @@ mod args;
 mod binding;
 mod demo;
 mod explain;
+mod install;
 mod merge;
 mod output;
 mod report;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Command::Analyze(args) => analyze::analyze(args),
         Command::Explain(args) => explain::explain(args),
         Command::Translate(args) => translate::translate(args),
+        Command::Install(args) => install::install(args),
         Command::Completion { shell } => {
             clap_complete::generate(
                 *shell,
