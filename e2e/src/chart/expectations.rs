@@ -7,6 +7,7 @@ pub(super) type Expectation = (&'static str, &'static str, Value);
 
 const DEPLOYMENT: &str = "Deployment portcullis-system/portcullis-controller";
 const ARGUMENTS: &str = "/spec/template/spec/containers/0/args";
+const PROXY_IMAGE: &str = "/spec/template/spec/containers/0/env/2/value";
 const IMAGE: &str = "/spec/template/spec/containers/0/image";
 
 /// Values (`--set`), and what they lead to.
@@ -28,7 +29,6 @@ fn names() -> Vec<Case> {
                     "--controller-name=portcullis.dev/gateway-controller",
                     "--service=portcullis",
                     "--lease-name=portcullis-controller",
-                    concat!("--proxy-image=portcullis-proxy:", env!("CARGO_PKG_VERSION")),
                     "--trust-domain=cluster.local",
                     "--publish=0.0.0.0:9443",
                     "--admin=0.0.0.0:9902",
@@ -42,6 +42,14 @@ fn names() -> Vec<Case> {
                 DEPLOYMENT,
                 IMAGE,
                 json!(concat!("portcullis-controller:", env!("CARGO_PKG_VERSION"))),
+            ),
+        ),
+        (
+            &[],
+            (
+                DEPLOYMENT,
+                PROXY_IMAGE,
+                json!(concat!("portcullis-proxy:", env!("CARGO_PKG_VERSION"))),
             ),
         ),
         (
@@ -61,8 +69,8 @@ fn names() -> Vec<Case> {
             ],
             (
                 DEPLOYMENT,
-                "/spec/template/spec/containers/0/args/3",
-                json!("--proxy-image=registry.example/portcullis-proxy:v8"),
+                PROXY_IMAGE,
+                json!("registry.example/portcullis-proxy:v8"),
             ),
         ),
         (
@@ -155,7 +163,6 @@ fn deployment_of_everything() -> Vec<Expectation> {
                 "--controller-name=example.com/gateways",
                 "--service=everything",
                 "--lease-name=everything-controller",
-                "--proxy-image=registry.example/team/proxy@sha256:0000000000000000000000000000000000000000000000000000000000000000",
                 "--trust-domain=example.com",
                 "--publish=[::]:9443",
                 "--admin=[::]:9902",
@@ -203,8 +210,15 @@ fn deployment_of_everything() -> Vec<Expectation> {
         ),
         (
             DEPLOYMENT,
-            "/spec/template/spec/containers/0/env/3/name",
+            "/spec/template/spec/containers/0/env/4/name",
             json!("HTTPS_PROXY"),
+        ),
+        (
+            DEPLOYMENT,
+            PROXY_IMAGE,
+            json!(
+                "registry.example/team/proxy@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+            ),
         ),
     ]
 }
