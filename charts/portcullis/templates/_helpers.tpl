@@ -51,3 +51,39 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- .image.repository -}}
 {{- if .image.digest }}@{{ .image.digest }}{{ else }}:{{ default .tag .image.tag }}{{ end -}}
 {{- end }}
+
+{{/* Metadata of a monitor, without its name, of a list of the root and the monitor's values. */}}
+{{- define "portcullis.monitorMetadata" -}}
+{{- $root := index . 0 }}
+{{- with index . 1 -}}
+namespace: {{ default $root.Release.Namespace .namespace | quote }}
+labels:
+  {{- include "portcullis.labels" $root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* How a monitor scrapes, of its values. */}}
+{{- define "portcullis.endpoint" -}}
+path: /metrics
+{{- with .interval }}
+interval: {{ . }}
+{{- end }}
+{{- with .scrapeTimeout }}
+scrapeTimeout: {{ . }}
+{{- end }}
+{{- with .relabelings }}
+relabelings:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- with .metricRelabelings }}
+metricRelabelings:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}

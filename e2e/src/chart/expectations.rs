@@ -270,6 +270,19 @@ fn others_of_everything() -> Vec<Expectation> {
             "/metadata/labels/release",
             json!("prometheus"),
         ),
+        (
+            "PodMonitor portcullis-system/everything-proxies",
+            "/spec/podMetricsEndpoints",
+            json!([{ "port": "admin", "path": "/metrics", "interval": "20s" }]),
+        ),
+        (
+            "PodMonitor portcullis-system/everything-proxies",
+            "/spec/selector/matchLabels",
+            json!({
+                "app.kubernetes.io/managed-by": "portcullis",
+                "gateway.networking.k8s.io/gateway-class-name": "edge",
+            }),
+        ),
         ("ConfigMap /portcullis-more", "/kind", json!("ConfigMap")),
         ("ConfigMap /everything-text", "/kind", json!("ConfigMap")),
     ]
