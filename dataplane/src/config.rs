@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     net::{IpAddr, SocketAddr},
     num::NonZero,
+    time::Duration,
 };
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct Config {
     pub source: Option<TableSource>,
     /// The controller that tables come from, instead of `source`.
     pub controller: Option<Controller>,
+    /// How long everybody is still served after the wish to end, each connection with one last answer.
+    pub drain_delay: Duration,
     /// Where the access log goes.
     pub access_log: Box<dyn Write + Send>,
 }
@@ -49,6 +52,7 @@ impl Config {
             metrics: options.metrics(),
             source: None,
             controller: None,
+            drain_delay: Duration::from_secs(options.drain_delay.into()),
             access_log: Box::new(io::stdout()),
         }
     }

@@ -25,16 +25,27 @@ pub(crate) struct Deadlines {
     started: Instant,
     /// Milliseconds since `started`, as of the last sweep.
     now: Cell<u64>,
-    /// Everybody drains, whoever comes included.
-    draining: Cell<bool>,
+    /// Of everybody, whoever comes included.
+    drain: Cell<Drain>,
     watches: RefCell<Slab<Rc<Watch>>>,
+}
+
+/// How far a connection is in its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Drain {
+    /// Not at all.
+    Not,
+    /// The next answer is the last one. Without a request nothing happens, so that none is lost that is on its way.
+    Announced,
+    /// Whatever is idle closes.
+    Now,
 }
 
 /// What one connection (or stream) waits for besides its bytes.
 #[derive(Debug)]
 struct Watch {
     at: Cell<u64>,
-    draining: Cell<bool>,
+    drain: Cell<Drain>,
     /// The port whose removal drains it.
     port: Option<u16>,
     waker: RefCell<Option<Waker>>,
@@ -54,7 +65,7 @@ impl Deadlines {
         Rc::new(Self {
             started: Instant::now(),
             now: Cell::new(0),
-            draining: Cell::new(false),
+            drain: Cell::new(Drain::Not),
             watches: RefCell::default(),
         })
     }
@@ -63,7 +74,10 @@ impl Deadlines {
     pub(crate) fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
         let watch = Rc::new(Watch {
             at: Cell::new(NEVER),
-            draining: Cell::new(port.is_some() && self.draining.get()),
+            drain: Cell::new(match port {
+                Some(_) => self.drain.get(),
+                None => Drain::Not,
+            }),
             port,
             waker: RefCell::new(None),
         });
@@ -90,12 +104,23 @@ impl Deadlines {
         }
     }
 
+    /// Tells all connections, and those that are still to come, that they answer once more.
+    pub(crate) fn announce_drain(&self) {
+        self.drain_to(Drain::Announced, None);
+    }
+
     /// Tells the connections of `port`, or all of them, to drain; with all of them those that are still to come.
     pub(crate) fn drain(&self, port: Option<u16>) {
-        self.draining.set(self.draining.get() || port.is_none());
+        self.drain_to(Drain::Now, port);
+    }
+
+    fn drain_to(&self, drain: Drain, port: Option<u16>) {
+        if port.is_none() {
+            self.drain.set(self.drain.get().max(drain));
+        }
         for (_, watch) in self.watches.borrow().iter() {
             if watch.port.is_some() && (port.is_none() || watch.port == port) {
-                watch.draining.set(true);
+                watch.drain.set(watch.drain.get().max(drain));
                 watch.wake();
             }
         }
@@ -128,9 +153,14 @@ impl Deadline {
         self.watch.at.set(NEVER);
     }
 
-    /// Whether the connection is to finish what it has and close.
+    /// Whether the next answer is to be the connection's last one.
     pub(crate) fn is_draining(&self) -> bool {
-        self.watch.draining.get()
+        self.watch.drain.get() >= Drain::Announced
+    }
+
+    /// Whether the connection is to close unless a request is under way.
+    pub(crate) fn closes_when_idle(&self) -> bool {
+        self.watch.drain.get() == Drain::Now
     }
 
     /// Waits for the deadline.

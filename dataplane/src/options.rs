@@ -114,6 +114,16 @@ pub struct ProxyOptions {
     /// Worker threads. Default: one per core that this process may use.
     #[arg(long, value_name = "N")]
     pub workers: Option<NonZero<usize>>,
+    /// Seconds for which everybody is still served after SIGTERM, each connection with one last answer, so that load
+    /// balancers hear of the end before it comes. In a cluster about 5.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "PORTCULLIS_DRAIN_DELAY",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u16).range(..=3600)
+    )]
+    pub drain_delay: u16,
     /// Access log on standard output: off, on, or sampled:N for failures and one in N of the others. Default: as the
     /// Gateway's settings say.
     #[arg(long, value_name = "off|sampled:N|on", value_parser = access_log)]

@@ -46,6 +46,7 @@ pub struct DataplaneHandle {
     metrics: Arc<Metrics>,
     admin: Option<SocketAddr>,
     access_log: AccessLogWriter,
+    drain_delay: Duration,
     workers: Vec<JoinHandle<()>>,
     control: JoinHandle<()>,
     /// Dropped to end the control thread.
@@ -107,6 +108,7 @@ impl Dataplane {
             health: Arc::clone(&health),
             reports: watch::Sender::new(None),
         });
+        let drain_delay = config.drain_delay;
         let (stop_control, stopped) = oneshot::channel();
         let control = Control {
             admin: Admin {
@@ -127,6 +129,7 @@ impl Dataplane {
             admin: admin_address,
             access_log,
             workers,
+            drain_delay,
             control,
             stop_control,
         })
@@ -202,8 +205,9 @@ impl DataplaneHandle {
         })
     }
 
-    /// Not ready any more; idle connections close at once, others finish within the drain timeout of the table's settings
-    /// and are then cut. Returns when everything has ended and the access log is written.
+    /// Not ready any more. For the drain delay every connection is still answered, with word that it is the last answer;
+    /// then idle connections close, others finish within the drain timeout of the table's settings and are then cut.
+    /// Returns when everything has ended and the access log is written.
     pub fn shutdown(self) {
         self.health.enter(Phase::Draining);
         let grace = self
@@ -213,8 +217,11 @@ impl DataplaneHandle {
             .as_ref()
             .map(|snapshot| snapshot.settings().drain_timeout.0.duration());
         let grace = grace.unwrap_or_default();
-        tracing::info!(?grace, "draining");
-        self.shared.listeners().tell(|| Command::Drain { grace });
+        let delay = self.drain_delay;
+        tracing::info!(?delay, ?grace, "draining");
+        self.shared
+            .listeners()
+            .tell(|| Command::Drain { delay, grace });
         for worker in self.workers {
             join(worker);
         }

@@ -44,8 +44,8 @@ pub(crate) enum Command {
     Close { port: u16 },
     /// There is a new snapshot. Requests would find it by themselves; this lets go of the old one where there are none.
     Refresh,
-    /// Finish what there is within `grace`, then end.
-    Drain { grace: Duration },
+    /// Go on for `delay` with the last answer of each connection, then finish what there is within `grace`, then end.
+    Drain { delay: Duration, grace: Duration },
 }
 
 /// What a worker is started with.
@@ -140,14 +140,17 @@ impl Worker {
                 }
                 Command::Close { port } => ports.close(port),
                 Command::Refresh => drop(self.snapshot()),
-                Command::Drain { grace } => return self.drain(&ports, grace).await,
+                Command::Drain { delay, grace } => return self.drain(&ports, delay, grace).await,
             }
         }
     }
 
-    /// Lets connections finish. Whoever has not heard of the end yet may still connect and gets one answer, until there is
-    /// no connection left or half of the time is over.
-    async fn drain(&self, ports: &AcceptLoops, grace: Duration) {
+    /// Lets connections finish. For `delay` every connection, old or new, gets an answer that says it is the last one. Then
+    /// idle ones close; whoever has not heard of the end yet may still connect and gets one answer, until there is no
+    /// connection left or half of the grace is over.
+    async fn drain(&self, ports: &AcceptLoops, delay: Duration, grace: Duration) {
+        self.deadlines.announce_drain();
+        sleep(delay).await;
         let now = Instant::now();
         self.deadlines.drain(None);
         self.without_connections(now + grace / 2).await;

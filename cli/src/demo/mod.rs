@@ -144,6 +144,7 @@ fn start(args: &DemoArgs, table: &Arc<RoutingTable>) -> anyhow::Result<Dataplane
         metrics: MetricsOptions::default(),
         source: None,
         controller: None,
+        drain_delay: std::time::Duration::ZERO,
         access_log: Box::new(io::stdout()),
     })
     .context("the proxy cannot start")?;

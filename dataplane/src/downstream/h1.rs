@@ -149,7 +149,10 @@ impl Handles {
             }
             // A client that has only just connected, or begun a request, still gets its answer; and one that is still
             // reading its last answer gets the rest of it.
-            if self.deadline.is_draining() && !begun && self.writer.poll_drained(cx, 0).is_ready() {
+            if self.deadline.closes_when_idle()
+                && !begun
+                && self.writer.poll_drained(cx, 0).is_ready()
+            {
                 return Poll::Ready(Ok(false));
             }
             loop {

@@ -287,6 +287,7 @@ impl World {
             metrics: MetricsOptions::default(),
             source: None,
             controller: Some(controller),
+            drain_delay: Duration::ZERO,
             access_log: Box::new(io::sink()),
         };
         Proxy(Some(Dataplane::start(config).unwrap()))

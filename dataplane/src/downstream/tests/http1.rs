@@ -455,6 +455,31 @@ async fn draining_closes_what_is_idle_and_lets_the_rest_finish() {
     .await;
 }
 
+#[tokio::test]
+async fn announced_drain_answers_once_more_and_loses_no_request_on_its_way() {
+    local(async {
+        let server = Server::start(false, limits(), echo).await;
+        let (mut idle, mut unused) = (server.connect().await, server.connect().await);
+        for stream in [&mut idle, &mut unused] {
+            stream.write_all(GET.as_bytes()).await.unwrap();
+            until(stream, "/one").await;
+        }
+        server.deadlines.announce_drain();
+        // Others come and go meanwhile, with one answer each.
+        let answer = server.send(format!("{GET}{GET}")).await;
+        assert_eq!(count(&answer, "HTTP/1.1 200"), 1, "{answer}");
+        idle.write_all(GET.as_bytes()).await.unwrap();
+        let answer = rest(idle).await;
+        assert!(
+            answer.contains("Connection: close") && answer.ends_with("/one"),
+            "{answer}"
+        );
+        server.deadlines.drain(None);
+        assert_eq!(rest(unused).await, "");
+    })
+    .await;
+}
+
 /// A connection of a client that reads nothing of an answer, which is complete but for its bytes: the kernel takes no more.
 async fn unread_answer(fields: &str) -> (Server, TcpStream) {
     let (told, answered) = tokio::sync::oneshot::channel();

@@ -46,6 +46,7 @@ impl Proxy {
             metrics: MetricsOptions::default(),
             source: None,
             controller: None,
+            drain_delay: std::time::Duration::ZERO,
             access_log,
         };
         let handle = Dataplane::start(config).expect("the proxy starts");
