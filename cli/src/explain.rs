@@ -86,6 +86,9 @@ struct Destination {
     share: String,
     filters: Vec<String>,
     endpoints: String,
+    /// How TLS with it is made; absent for clear text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<String>,
 }
 
 /// Explains one request.
@@ -348,6 +351,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
                     }
                     Backend::Invalid { .. } => String::new(),
                 },
+                tls: words::backend_tls(&backend.backend, table),
             })
             .collect(),
     }
@@ -462,6 +466,9 @@ fn route(winner: &Winner) -> String {
         };
         writeln!(text, "{heading} {}", backend.share).ok();
         text += &indented(&backend.endpoints, 13);
+        if let Some(tls) = &backend.tls {
+            text += &indented(tls, 13);
+        }
         for filter in &backend.filters {
             text += &indented(filter, 13);
         }

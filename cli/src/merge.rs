@@ -196,6 +196,7 @@ fn attach(
 #[cfg(test)]
 mod tests {
     use portcullis_controller::{Options, manifests::Loaded, translate};
+    use portcullis_routing::{CertificateKey, Cluster, ClusterTls};
 
     use super::*;
 
@@ -254,6 +255,51 @@ mod tests {
             found,
             [("HostnameConflict", "Gateway default/b".to_owned())]
         );
+    }
+
+    /// Connections are shared, so they cannot be made with the certificates of two Gateways.
+    #[test]
+    fn gateways_with_different_client_certificates_do_not_share_a_backend() {
+        let table = |name: &str, certificate: Option<&str>| {
+            let mut table = RoutingTable::new(GatewayKey::of("ns", name));
+            let tls = ClusterTls {
+                server_name: "b.example".into(),
+                client_certificate: certificate.map(CertificateKey::new),
+                ..ClusterTls::default()
+            };
+            let cluster = Cluster {
+                tls: Some(tls),
+                ..Cluster::default()
+            };
+            let key = ClusterKey::service("ns", "b", 443);
+            table.clusters.insert(key, Arc::new(cluster));
+            (table.gateway.clone(), table)
+        };
+        for (one, other, is_told) in [
+            (Some("x"), Some("x"), false),
+            (None, None, false),
+            (Some("x"), Some("y"), true),
+            (None, Some("y"), true),
+        ] {
+            let (merged, findings) = merge(&[table("a", one), table("b", other)].into());
+            let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+            let expected: &[_] = if is_told {
+                &["ClientCertificateConflict"]
+            } else {
+                &[]
+            };
+            assert_eq!(codes, expected, "{one:?} {other:?}");
+            let tls = merged
+                .clusters
+                .values()
+                .next()
+                .unwrap()
+                .tls
+                .as_ref()
+                .unwrap();
+            let in_force = tls.client_certificate.as_ref().map(CertificateKey::as_str);
+            assert_eq!(in_force, one, "the first Gateway's is in force");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use portcullis_routing::{
     Backend, ClusterEndpoints, ClusterKey, EndpointHost, EndpointState, Filter, Listener,
-    ListenerProtocol, PathMatch, Route, RouteAction, RouteMatch, RoutePolicy, ValueMatch,
-    WeightedCluster,
+    ListenerProtocol, PathMatch, Route, RouteAction, RouteMatch, RoutePolicy, RoutingTable,
+    SubjectAltName, ValueMatch, WeightedCluster,
     filter::{HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
     listener::{ClientValidation, ClientValidationMode},
 };
@@ -148,6 +148,35 @@ pub(crate) fn cluster(key: &ClusterKey) -> String {
         ["external", host, port] => format!("host {host}:{port}"),
         _ => key.to_string(),
     }
+}
+
+/// `TLS: server name cart.internal, trusts the CAs of its policy`; `None` in clear text.
+pub(crate) fn backend_tls(backend: &Backend, table: &RoutingTable) -> Option<String> {
+    let Backend::Cluster(key) = backend else {
+        return None;
+    };
+    let tls = table.clusters.get(key)?.tls.as_ref()?;
+    let trusted = if tls.ca_pem.is_empty() {
+        "the CAs of the system"
+    } else {
+        "the CAs of its policy"
+    };
+    let mut parts = vec![
+        format!("TLS: server name {}", tls.server_name),
+        format!("trusts {trusted}"),
+    ];
+    let names = tls.subject_alt_names.iter().map(|name| match name {
+        SubjectAltName::Hostname(name) => name.clone(),
+        SubjectAltName::Uri(uri) => format!("URI {uri}"),
+    });
+    let names: Vec<_> = names.collect();
+    if !names.is_empty() {
+        parts.push(format!("the certificate must name {}", names.join(" or ")));
+    }
+    if let Some(own) = &tls.client_certificate {
+        parts.push(format!("shows certificate {own}"));
+    }
+    Some(parts.join(", "))
 }
 
 /// `10.0.0.1:8080, 10.0.0.2:8080 (draining)`.

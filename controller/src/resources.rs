@@ -7,9 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use gateway_api::apis::experimental::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-    referencegrants::ReferenceGrant,
+use gateway_api::apis::{
+    experimental::{
+        gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+        referencegrants::ReferenceGrant,
+    },
+    standard::backendtlspolicies::BackendTlsPolicy,
 };
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
@@ -33,6 +36,8 @@ pub struct Resources {
     pub gateways: Objects<Gateway>,
     /// HTTPRoutes.
     pub http_routes: Objects<HttpRoute>,
+    /// BackendTLSPolicies.
+    pub backend_tls_policies: Objects<BackendTlsPolicy>,
     /// ReferenceGrants.
     pub reference_grants: Objects<ReferenceGrant>,
     /// Namespaces, for their labels.
@@ -55,6 +60,7 @@ macro_rules! for_each_kind {
         $do!("GatewayClass", gateway_classes);
         $do!("Gateway", gateways);
         $do!("HTTPRoute", http_routes);
+        $do!("BackendTLSPolicy", backend_tls_policies);
         $do!("ReferenceGrant", reference_grants);
         $do!("Namespace", namespaces);
         $do!("Service", services);

@@ -20,7 +20,7 @@ pub(crate) fn for_finding(finding: &Finding, resources: &Resources) -> Option<St
     }?;
     let reference = reference_at(&object, &finding.field)?;
     let text = |field: &str| reference.get(field).and_then(Value::as_str);
-    let is_certificate = finding.field.contains("certificateRefs");
+    let is_certificate = finding.field.to_lowercase().contains("certificateref");
     let kind = text("kind").unwrap_or(if is_certificate { "Secret" } else { "Service" });
     let name = text("name")?;
     let grant = json!({

@@ -37,8 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The Portcullis controller: translates the Gateway API objects of a cluster, gives each Gateway's proxies their routing
 /// table, and writes statuses.
 ///
-/// It watches GatewayClasses, Gateways, HTTPRoutes, ReferenceGrants, GatewayParameters, Namespaces, Services,
-/// EndpointSlices, and those Secrets that a Gateway refers to; a kind whose CRD is not installed is named in the status of
+/// It watches GatewayClasses, Gateways, HTTPRoutes, BackendTLSPolicies, ReferenceGrants, GatewayParameters, Namespaces,
+/// Services, EndpointSlices, and those Secrets and ConfigMaps that one of them refers to; a kind whose CRD is not installed is named in the status of
 /// the GatewayClass and watched once it is there. Of several replicas one writes statuses, the one that holds the Lease;
 /// all of them translate, so that any can take over at once.
 ///

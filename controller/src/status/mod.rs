@@ -27,6 +27,9 @@ pub struct Statuses {
     /// HTTPRoutes with a parent among those Gateways.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub http_routes: BTreeMap<ObjectKey, RouteStatus>,
+    /// BackendTLSPolicies for Services that routes of those Gateways use.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub backend_tls_policies: BTreeMap<ObjectKey, PolicyStatus>,
 }
 
 /// Status of a GatewayClass.
@@ -135,4 +138,24 @@ pub struct ParentReference {
     /// Listener port, if the spec gives one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
+}
+
+/// Status of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyStatus {
+    /// One entry per Gateway of ours that the policy says something to, by namespace and name.
+    pub ancestors: Vec<PolicyAncestorStatus>,
+}
+
+/// What comes of a policy at one Gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PolicyAncestorStatus {
+    /// The Gateway.
+    pub ancestor_ref: ParentReference,
+    /// Our controller's name.
+    pub controller_name: String,
+    /// `Accepted`, `ResolvedRefs`.
+    pub conditions: ConditionSet,
 }

@@ -20,6 +20,8 @@ reasons! {
     BACKEND_NOT_FOUND = "BackendNotFound";
     /// `InsecureFrontendValidationMode` True.
     CONFIGURATION_CHANGED = "ConfigurationChanged";
+    /// `Accepted` False: another policy has the same target and comes first.
+    CONFLICTED = "Conflicted";
     /// Another listener has the same port and hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
     /// `Accepted` False: filters of a rule exclude each other.
@@ -34,7 +36,7 @@ reasons! {
     INVALID_CERTIFICATE_REF = "InvalidCertificateRef";
     /// `ResolvedRefs` False: the client certificate towards backends cannot be used.
     INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef";
-    /// `ResolvedRefs` False: a `backendRef` of an unknown kind.
+    /// `ResolvedRefs` False: a `backendRef`, or a policy's reference, of an unknown kind.
     INVALID_KIND = "InvalidKind";
     /// `Accepted` False: `parametersRef` leads nowhere or to something broken.
     INVALID_PARAMETERS = "InvalidParameters";
@@ -50,7 +52,7 @@ reasons! {
     NO_MATCHING_LISTENER_HOSTNAME = "NoMatchingListenerHostname";
     /// `Accepted` False: no listener has the sectionName or port.
     NO_MATCHING_PARENT = "NoMatchingParent";
-    /// `Accepted` False: no CA that client certificates are to be verified with is valid.
+    /// `Accepted` False: no CA that certificates are to be verified with is valid.
     NO_VALID_CA_CERTIFICATE = "NoValidCACertificate";
     /// `Accepted` False: allowedRoutes of the listeners shuts the route out.
     NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners";
@@ -68,6 +70,8 @@ reasons! {
     RESOLVED_REFS = "ResolvedRefs";
     /// `SupportedVersion` is True.
     SUPPORTED_VERSION = "SupportedVersion";
+    /// `Accepted` False: what a policy is for does not exist.
+    TARGET_NOT_FOUND = "TargetNotFound";
     /// `Accepted` False: an address of a type that is not supported.
     UNSUPPORTED_ADDRESS = "UnsupportedAddress";
     /// The protocol of a listener or of a Service port is not supported.

@@ -86,6 +86,7 @@ pub(crate) fn attach_http_route<'a>(
     }
     for (key, listeners) in reached {
         if let Some(gateway) = gateways.get_mut(&key) {
+            gateway.use_services(&converted.services);
             add_rules(gateway, &listeners, &converted);
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct CaReference<'a> {
     /// The object's own namespace if unset.
     pub(crate) namespace: Option<&'a str>,
     pub(crate) name: &'a str,
+    /// The reason for a kind that holds no CA: the API has one for Gateways and another one for policies.
+    pub(crate) invalid_kind: &'static str,
 }
 
 /// What is wrong with a ConfigMap or Secret, and what to do about it.
@@ -41,7 +43,7 @@ pub(crate) fn resolve(
     } = *reference;
     if !group.is_empty() || !["ConfigMap", "Secret"].contains(&kind) {
         return Err(object.error(
-            reason::INVALID_CA_CERTIFICATE_KIND,
+            reference.invalid_kind,
             format!("{field}.kind"),
             format!("{kind} of group {group:?} cannot hold CA certificates"),
             "refer to a ConfigMap, or to a Secret, with the entry ca.crt",

@@ -17,7 +17,10 @@ pub const BUNDLE_VERSION: &str = "v1.7.0";
 
 /// Gateway API features that a GatewayClass of ours reports, sorted by name.
 pub const SUPPORTED_FEATURES: &[&str] = &[
+    "BackendTLSPolicy",
+    "BackendTLSPolicySANValidation",
     "Gateway",
+    "GatewayBackendClientCertificate",
     "GatewayFrontendClientCertificateValidation",
     "GatewayFrontendClientCertificateValidationInsecureFallback",
     "GatewayHTTPListenerIsolation",

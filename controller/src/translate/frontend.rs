@@ -49,6 +49,7 @@ macro_rules! client_certificates {
             kind: &reference.kind,
             namespace: reference.namespace.as_deref(),
             name: &reference.name,
+            invalid_kind: reason::INVALID_CA_CERTIFICATE_KIND,
         });
         ClientCertificates::new($ctx, $object, $field, mode, references)
     }};

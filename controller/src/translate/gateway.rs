@@ -1,6 +1,9 @@
 //! Gateways of our classes: listeners, settings, table and status.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gateway_api::apis::experimental::gateways::Gateway;
 use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
@@ -9,6 +12,7 @@ use super::{
     Backends, Context,
     certificate::Certificates,
     class::{Class, Classes},
+    client_certificate::ClientCertificate,
     frontend::Frontend,
     listener::{ListenerState, find_conflicts},
     settings,
@@ -34,8 +38,11 @@ pub(crate) struct GatewayState<'a> {
     /// Why it is not accepted.
     refused: Option<Finding>,
     /// References of the Gateway itself that lead nowhere.
-    unresolved: Vec<Finding>,
+    unresolved: Option<Finding>,
+    client_certificate: Option<ClientCertificate>,
     routes: BTreeMap<RouteKey, Arc<Route>>,
+    /// Services that its routes refer to.
+    services: BTreeSet<ObjectKey>,
 }
 
 /// The Gateways of our classes.
@@ -113,9 +120,8 @@ impl<'a> GatewayState<'a> {
             refused.get_or_insert(finding);
             ProxySettings::default()
         });
-        let unresolved = backend_client_certificate(&object, gateway)
-            .into_iter()
-            .collect();
+        let (client_certificate, unresolved) =
+            ClientCertificate::resolve(ctx, &object, gateway, certificates);
         Self {
             object,
             key: table_key,
@@ -125,8 +131,20 @@ impl<'a> GatewayState<'a> {
             settings,
             refused,
             unresolved,
+            client_certificate,
             routes: BTreeMap::new(),
+            services: BTreeSet::new(),
         }
+    }
+
+    /// Notes the Services that a route of the Gateway refers to.
+    pub(crate) fn use_services(&mut self, services: &BTreeSet<ObjectKey>) {
+        self.services.extend(services.iter().cloned());
+    }
+
+    /// Whether a route of the Gateway refers to this Service.
+    pub(crate) fn uses(&self, service: &ObjectKey) -> bool {
+        self.services.contains(service)
     }
 
     /// Adds a rule to the table.
@@ -176,6 +194,9 @@ impl<'a> GatewayState<'a> {
             }
         }
         backends.fill(&mut table);
+        if let Some(certificate) = &self.client_certificate {
+            certificate.fill(&mut table);
+        }
         table.seal();
         Some(table)
     }
@@ -202,7 +223,7 @@ impl<'a> GatewayState<'a> {
             }
         }
         let unresolved = self.names(|listener| !listener.resolved());
-        match self.unresolved.first() {
+        match &self.unresolved {
             Some(finding) => conditions.set_finding(kind::RESOLVED_REFS, False, finding),
             None if unresolved.is_empty() => {
                 conditions.set(
@@ -321,23 +342,6 @@ fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding>
         format!("spec.addresses[{index}].type"),
         format!("addresses of type {kind:?} are not supported"),
         "use IPAddress or Hostname",
-    ))
-}
-
-fn backend_client_certificate(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {
-    gateway
-        .spec
-        .tls
-        .as_ref()?
-        .backend
-        .as_ref()?
-        .client_certificate_ref
-        .as_ref()?;
-    Some(object.error(
-        reason::INVALID_CLIENT_CERTIFICATE_REF,
-        "spec.tls.backend.clientCertificateRef",
-        "client certificates towards backends are not supported yet; connections are made without",
-        "remove the reference",
     ))
 }
 

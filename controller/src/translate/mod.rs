@@ -2,9 +2,11 @@
 
 mod attach;
 mod backend;
+mod backend_tls;
 mod ca;
 mod certificate;
 mod class;
+mod client_certificate;
 mod field;
 mod frontend;
 mod gateway;
@@ -22,6 +24,7 @@ use portcullis_routing::{GatewayKey, RoutingTable};
 pub use self::class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES};
 pub(crate) use self::{
     backend::Backends,
+    backend_tls::BackendTlsPolicies,
     grant::{GrantSubject, GrantTarget, Grants},
 };
 use crate::{
@@ -120,7 +123,8 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let ctx = Context::new(resources, options);
     let (classes, gateway_classes) = class::Classes::collect(&ctx);
     let mut gateways = gateway::collect(&ctx, &classes);
-    let mut backends = Backends::new(resources);
+    let policies = BackendTlsPolicies::collect(&ctx);
+    let mut backends = Backends::new(resources, &policies);
     let mut statuses = Statuses {
         gateway_classes,
         ..Statuses::default()
@@ -132,6 +136,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
             statuses.http_routes.insert(key.clone(), status);
         }
     }
+    statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
     let mut tables = BTreeMap::new();
     for (key, mut gateway) in gateways {
         gateway.report(&ctx);

@@ -2,9 +2,12 @@
 
 use std::{borrow::Cow, fmt};
 
-use gateway_api::apis::experimental::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-    referencegrants::ReferenceGrant,
+use gateway_api::apis::{
+    experimental::{
+        gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+        referencegrants::ReferenceGrant,
+    },
+    standard::backendtlspolicies::BackendTlsPolicy,
 };
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
@@ -133,6 +136,7 @@ kinds! {
     "GatewayClass": GatewayClass => gateway_classes, custom_with_status;
     "Gateway": Gateway => gateways, custom_with_status;
     "HTTPRoute": HttpRoute => http_routes, custom_with_status;
+    "BackendTLSPolicy": BackendTlsPolicy => backend_tls_policies, custom_with_status;
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;
     "GatewayParameters": GatewayParameters => gateway_parameters, custom;
     "Namespace": Namespace => namespaces, built_in;

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::experimental::gateways::Gateway;
+use gateway_api::apis::{
+    experimental::gateways::Gateway, standard::backendtlspolicies::BackendTlsPolicy,
+};
 
 use super::object::Version;
 use crate::resources::{ObjectKey, Resources};
@@ -11,9 +13,9 @@ use crate::resources::{ObjectKey, Resources};
 /// The objects that a translation may look into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Secrets, by the certificateRefs and caCertificateRefs of our Gateways.
+    /// Secrets, by the references to certificates of our Gateways and of BackendTLSPolicies.
     pub secrets: BTreeSet<ObjectKey>,
-    /// ConfigMaps, by the caCertificateRefs of our Gateways.
+    /// ConfigMaps, by the caCertificateRefs of our Gateways and of BackendTLSPolicies.
     pub config_maps: BTreeSet<ObjectKey>,
 }
 
@@ -27,7 +29,11 @@ impl References {
             if class.is_some_and(|class| class.spec.controller_name == controller_name) {
                 references.secrets.extend(certificates(key, gateway));
                 references.add_client_cas(key, gateway);
+                references.secrets.extend(client_certificate(key, gateway));
             }
+        }
+        for (key, policy) in &resources.backend_tls_policies {
+            references.add_backend_cas(key, policy);
         }
         references
     }
@@ -56,6 +62,27 @@ impl References {
             add!(entry.tls.validation);
         }
     }
+
+    /// The CAs that backends are verified with.
+    fn add_backend_cas(&mut self, key: &ObjectKey, policy: &BackendTlsPolicy) {
+        let references = &policy.spec.validation.ca_certificate_refs;
+        for reference in references.iter().flatten() {
+            let target = ObjectKey::new(&key.namespace, &reference.name);
+            match (reference.group.as_str(), reference.kind.as_str()) {
+                ("", "ConfigMap") => drop(self.config_maps.insert(target)),
+                ("", "Secret") => drop(self.secrets.insert(target)),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The certificate that a Gateway shows to backends.
+fn client_certificate(key: &ObjectKey, gateway: &Gateway) -> Option<ObjectKey> {
+    let backend = gateway.spec.tls.as_ref()?.backend.as_ref()?;
+    let reference = backend.client_certificate_ref.as_ref()?;
+    let namespace = reference.namespace.as_ref().unwrap_or(&key.namespace);
+    Some(ObjectKey::new(namespace, &reference.name))
 }
 
 fn certificates<'a>(

@@ -6,14 +6,32 @@ use serde_json::{Map, Value, json};
 use crate::{
     resources::ObjectKey,
     status::{
-        Condition, ConditionSet, GatewayClassStatus, GatewayStatus, ListenerStatus, RouteStatus,
-        condition::kind,
+        Condition, ConditionSet, GatewayClassStatus, GatewayStatus, ListenerStatus,
+        ParentReference, PolicyStatus, RouteStatus, condition::kind,
     },
     translate::GATEWAY_GROUP,
 };
 
-/// The most parents that a route's status may name (`maxItems` of the CRDs).
-const MAX_PARENTS: usize = 32;
+/// Entries of ours in the status of something that others have entries in too.
+struct Shared {
+    /// Name of the list.
+    list: &'static str,
+    /// What each entry is about.
+    reference: &'static str,
+    /// The most entries that the list may have (`maxItems` of the CRDs).
+    max: usize,
+}
+
+const PARENTS: Shared = Shared {
+    list: "parents",
+    reference: "parentRef",
+    max: 32,
+};
+const ANCESTORS: Shared = Shared {
+    list: "ancestors",
+    reference: "ancestorRef",
+    max: 16,
+};
 
 /// Conditions of ours that go when they are not stated any more.
 const OURS: &[&str] = &[
@@ -36,6 +54,8 @@ pub(super) enum Desired<'a> {
     Gateway(&'a GatewayStatus),
     /// Of a route; `None` if it has no parent of ours.
     Route(Option<&'a RouteStatus>),
+    /// Of a policy; `None` if it says nothing to a Gateway of ours.
+    Policy(Option<&'a PolicyStatus>),
 }
 
 /// Who writes, what, and when.
@@ -72,7 +92,16 @@ impl Merge<'_> {
                 fields.insert("listeners".into(), self.listeners(current, status));
             }
             Desired::Route(status) => {
-                fields.insert("parents".into(), self.parents(current, status));
+                let parents = status.iter().flat_map(|status| &status.parents);
+                let parents = parents.map(|entry| (&entry.parent_ref, &entry.conditions));
+                let parents = self.entries(current, &PARENTS, parents.collect());
+                fields.insert(PARENTS.list.into(), parents);
+            }
+            Desired::Policy(status) => {
+                let ancestors = status.iter().flat_map(|status| &status.ancestors);
+                let ancestors = ancestors.map(|entry| (&entry.ancestor_ref, &entry.conditions));
+                let ancestors = self.entries(current, &ANCESTORS, ancestors.collect());
+                fields.insert(ANCESTORS.list.into(), ancestors);
             }
         }
         fields.retain(|name, value| match current.get(name) {
@@ -131,41 +160,51 @@ impl Merge<'_> {
         desired.listeners.iter().map(listener).collect()
     }
 
-    fn parents(&self, current: &Value, desired: Option<&RouteStatus>) -> Value {
-        let mut missing: Vec<_> = desired.iter().flat_map(|status| &status.parents).collect();
-        let mut parents = Vec::new();
-        for current in list(current, "parents") {
+    /// A list in which only those entries change that carry our name.
+    fn entries(
+        &self,
+        current: &Value,
+        shared: &Shared,
+        mut missing: Vec<(&ParentReference, &ConditionSet)>,
+    ) -> Value {
+        let mut entries = Vec::new();
+        for current in list(current, shared.list) {
             if text(current, "controllerName") != self.controller_name {
-                parents.push(current.clone());
+                entries.push(current.clone());
                 continue;
             }
-            let reference = self.parent(current.get("parentRef").unwrap_or(&Value::Null));
+            let reference = self.parent(current.get(shared.reference).unwrap_or(&Value::Null));
             let wanted = missing
                 .iter()
-                .position(|it| self.parent(&to_json(&it.parent_ref)) == reference);
+                .position(|(wanted, _)| self.parent(&to_json(wanted)) == reference);
             if let Some(index) = wanted {
-                let desired = missing.remove(index);
+                let (reference, conditions) = missing.remove(index);
                 let mut entry = current.clone();
-                entry["parentRef"] = to_json(&desired.parent_ref);
-                entry["conditions"] = self.conditions(current, &desired.conditions);
-                parents.push(entry);
+                entry[shared.reference] = to_json(reference);
+                entry["conditions"] = self.conditions(current, conditions);
+                entries.push(entry);
             }
         }
-        let room = MAX_PARENTS.saturating_sub(parents.len());
+        let room = shared.max.saturating_sub(entries.len());
         if missing.len() > room {
-            tracing::warn!(route = %self.key, "the status has no room for all parents");
+            tracing::warn!(object = %self.key, "the status has no room for all {}", shared.list);
         }
-        parents.extend(missing.into_iter().take(room).map(|desired| {
-            json!({
-                "parentRef": desired.parent_ref,
-                "controllerName": self.controller_name,
-                "conditions": self.conditions(&Value::Null, &desired.conditions),
-            })
-        }));
-        parents.into()
+        entries.extend(
+            missing
+                .into_iter()
+                .take(room)
+                .map(|(reference, conditions)| {
+                    json!({
+                        shared.reference: reference,
+                        "controllerName": self.controller_name,
+                        "conditions": self.conditions(&Value::Null, conditions),
+                    })
+                }),
+        );
+        entries.into()
     }
 
-    /// What a parentRef refers to, with the defaults that it leaves out.
+    /// What a reference to a parent or ancestor refers to, with the defaults that it leaves out.
     fn parent<'a>(&'a self, reference: &'a Value) -> (Vec<String>, Option<i64>) {
         let text = |name: &str, default: &str| {
             let value = reference.get(name).and_then(Value::as_str);
@@ -202,7 +241,7 @@ fn to_json(value: &impl Serialize) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{ConditionStatus, ParentReference, RouteParentStatus};
+    use crate::status::{ConditionStatus, PolicyAncestorStatus, RouteParentStatus};
 
     const NOW: &str = "2026-01-01T00:00:00Z";
     const BEFORE: &str = "2020-01-01T00:00:00Z";
@@ -335,6 +374,44 @@ mod tests {
             changes(&current, Desired::Route(Some(&route(&[("edge", None)])))),
             None
         );
+    }
+
+    #[test]
+    fn of_the_ancestors_of_a_policy_only_ours_change() {
+        let foreign = json!({
+            "controllerName": "other", "ancestorRef": { "name": "edge" }, "future": [null, 1.50],
+            "conditions": [condition("Accepted", "False", 9, BEFORE)],
+        });
+        let ancestor = |name: &str| PolicyAncestorStatus {
+            ancestor_ref: ParentReference {
+                group: GATEWAY_GROUP.into(),
+                kind: "Gateway".into(),
+                namespace: Some("infra".into()),
+                name: name.into(),
+                section_name: None,
+                port: None,
+            },
+            controller_name: "ours".into(),
+            conditions: accepted(ConditionStatus::True, 2),
+        };
+        let of = |names: &[String]| PolicyStatus {
+            ancestors: names.iter().map(|name| ancestor(name)).collect(),
+        };
+        let current = json!({ "ancestors": [foreign] });
+        let two = of(&["a".into(), "b".into()]);
+        let after = changes(&current, Desired::Policy(Some(&two))).unwrap();
+        assert_eq!(after["ancestors"][0], foreign);
+        assert_eq!(after["ancestors"][2]["ancestorRef"]["name"], "b");
+        assert_eq!(changes(&after, Desired::Policy(Some(&two))), None);
+        let one = changes(&after, Desired::Policy(Some(&of(&["b".into()])))).unwrap();
+        assert_eq!(one["ancestors"], json!([foreign, after["ancestors"][2]]));
+        assert_eq!(changes(&after, Desired::Policy(None)), Some(current));
+
+        // There is room for 16 in all.
+        let names: Vec<_> = (0..20).map(|number| format!("g{number}")).collect();
+        let full = changes(&after, Desired::Policy(Some(&of(&names)))).unwrap();
+        let full = full["ancestors"].as_array().unwrap().clone();
+        assert_eq!((full.len(), &full[0]), (16, &foreign));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use gateway_api::apis::experimental::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+use gateway_api::apis::{
+    experimental::{gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute},
+    standard::backendtlspolicies::BackendTlsPolicy,
 };
 use kube::Resource;
 
@@ -13,9 +14,10 @@ use crate::{resources::ObjectKey, status::Statuses, watch::StatusTarget};
 const GATEWAY_CLASS: &str = "GatewayClass";
 const GATEWAY: &str = "Gateway";
 const HTTP_ROUTE: &str = "HTTPRoute";
+const BACKEND_TLS_POLICY: &str = "BackendTLSPolicy";
 
 /// All of them.
-pub(crate) const KINDS: [&str; 3] = [GATEWAY_CLASS, GATEWAY, HTTP_ROUTE];
+pub(crate) const KINDS: [&str; 4] = [GATEWAY_CLASS, GATEWAY, HTTP_ROUTE, BACKEND_TLS_POLICY];
 
 /// What the status of an object should say; `None` if it is not ours to write.
 pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Option<Desired<'a>> {
@@ -25,6 +27,7 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
         GATEWAY => statuses.gateways.get(key).map(Desired::Gateway),
         // A route that is not ours any more may still carry entries of ours.
         HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
+        BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
         _ => None,
     }
 }
@@ -44,6 +47,12 @@ pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget
         HTTP_ROUTE,
         &before.http_routes,
         &now.http_routes,
+    );
+    differ(
+        &mut targets,
+        BACKEND_TLS_POLICY,
+        &before.backend_tls_policies,
+        &now.backend_tls_policies,
     );
     targets
 }
@@ -68,6 +77,7 @@ pub(super) fn path(target: &StatusTarget) -> String {
     match target.kind {
         GATEWAY_CLASS => GatewayClass::url_path(&(), None),
         GATEWAY => Gateway::url_path(&(), namespace),
+        BACKEND_TLS_POLICY => BackendTlsPolicy::url_path(&(), namespace),
         _ => HttpRoute::url_path(&(), namespace),
     }
 }

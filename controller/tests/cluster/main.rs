@@ -1,5 +1,6 @@
 //! The controller against an API server: watches, statuses, leadership.
 
+mod backend_tls;
 mod certificates;
 mod fake_api;
 mod leader;

@@ -354,7 +354,8 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         condition(&class["status"]["conditions"], "SupportedVersion")["message"].to_string()
     };
     api.until("the GatewayClass tells", |api| {
-        message(api).contains("not served: GatewayParameters, HTTPRoute, ReferenceGrant")
+        message(api)
+            .contains("not served: BackendTLSPolicy, GatewayParameters, HTTPRoute, ReferenceGrant")
     })
     .await;
 
@@ -364,7 +365,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         .tables("the route", |tables| routes(tables) == 1)
         .await;
     api.until("the GatewayClass tells", |api| {
-        message(api).contains("not served: GatewayParameters, ReferenceGrant")
+        message(api).contains("not served: BackendTLSPolicy, GatewayParameters, ReferenceGrant")
     })
     .await;
 

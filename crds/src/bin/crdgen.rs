@@ -13,6 +13,7 @@ use serde_json::Value;
 
 /// The kinds of the Gateway API that are read from manifests: plural and singular, as files are called.
 const KINDS: &[(&str, &str)] = &[
+    ("backendtlspolicies", "backendtlspolicy"),
     ("gatewayclasses", "gatewayclass"),
     ("gateways", "gateway"),
     ("httproutes", "httproute"),

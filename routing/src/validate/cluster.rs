@@ -42,23 +42,10 @@ fn check_tls(tls: &ClusterTls) -> Check {
     for name in &tls.subject_alt_names {
         match name {
             SubjectAltName::Hostname(name) => syntax::hostname_or_wildcard(name)?,
-            SubjectAltName::Uri(uri) => ensure(has_scheme(uri), || {
-                format!("the subject alternative name {uri:?} is not a URI")
-            })?,
+            SubjectAltName::Uri(uri) => syntax::uri(uri)?,
         }
     }
     ensure(tls.ca_pem.iter().all(|pem| is_certificate(pem)), || {
         "a CA holds no PEM certificate".to_owned()
-    })
-}
-
-/// Whether a text begins as a URI must (RFC 3986, 3.1).
-fn has_scheme(uri: &str) -> bool {
-    uri.split_once(':').is_some_and(|(scheme, rest)| {
-        let starts = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
-        let mut others = scheme.chars();
-        starts
-            && others.all(|one| one.is_ascii_alphanumeric() || matches!(one, '+' | '-' | '.'))
-            && !rest.is_empty()
     })
 }

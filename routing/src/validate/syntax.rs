@@ -25,6 +25,18 @@ pub fn hostname_or_wildcard(name: &str) -> Check {
     hostname(name.strip_prefix("*.").unwrap_or(name))
 }
 
+/// A URI with its scheme (RFC 3986, 3.1), such as a SPIFFE ID.
+pub fn uri(uri: &str) -> Check {
+    let is_uri = uri.split_once(':').is_some_and(|(scheme, rest)| {
+        let starts = scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+        let mut others = scheme.chars();
+        starts
+            && others.all(|one| one.is_ascii_alphanumeric() || matches!(one, '+' | '-' | '.'))
+            && !rest.is_empty()
+    });
+    ensure(is_uri, || format!("{uri:?} is not a URI"))
+}
+
 /// An HTTP field name in any case (RFC 9110 5.1).
 pub fn header_name(name: &str) -> Check {
     ensure(HeaderName::from_bytes(name.as_bytes()).is_ok(), || {

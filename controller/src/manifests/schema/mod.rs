@@ -22,6 +22,7 @@ use self::rule::Rule;
 /// The schemas, by kind.
 static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
     let released = [
+        ("BackendTLSPolicy", include_str!("backendtlspolicy.json")),
         ("GatewayClass", include_str!("gatewayclass.json")),
         ("Gateway", include_str!("gateway.json")),
         ("HTTPRoute", include_str!("httproute.json")),
@@ -220,6 +221,7 @@ mod tests {
             .chain(["x-kubernetes-map-type"])
             .collect();
         for text in [
+            include_str!("backendtlspolicy.json"),
             include_str!("gatewayclass.json"),
             include_str!("gateway.json"),
             include_str!("httproute.json"),

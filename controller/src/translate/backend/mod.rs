@@ -4,7 +4,10 @@ mod endpointslice;
 mod reference;
 mod service;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::ServicePort;
 use portcullis_routing::{
@@ -18,14 +21,21 @@ use self::{
     reference::Target,
     service::{AppProtocol, app_protocol},
 };
-use super::{Context, GrantSubject, field::Field, problem::Problem};
-use crate::{finding::ObjectRef, resources::Resources, status::reason};
+use super::{BackendTlsPolicies, Context, GrantSubject, field::Field, problem::Problem};
+use crate::{
+    finding::ObjectRef,
+    resources::{ObjectKey, Resources},
+    status::reason,
+};
 
 /// The clusters and endpoints that routes use.
 #[derive(Debug)]
 pub(crate) struct Backends<'a> {
     slices: EndpointSlices<'a>,
+    policies: &'a BackendTlsPolicies<'a>,
     resolved: BTreeMap<ClusterKey, Resolved>,
+    /// Services that were referred to since the last [`Self::take_named`].
+    named: BTreeSet<ObjectKey>,
 }
 
 #[derive(Debug)]
@@ -34,28 +44,44 @@ struct Resolved {
     endpoints: Arc<ClusterEndpoints>,
 }
 
+/// How a cluster's endpoints are talked to.
+struct Manner {
+    protocol: AppProtocol,
+    tls: Option<ClusterTls>,
+}
+
 impl<'a> Backends<'a> {
     /// No backend yet.
-    pub(crate) fn new(resources: &'a Resources) -> Self {
+    pub(crate) fn new(resources: &'a Resources, policies: &'a BackendTlsPolicies<'a>) -> Self {
         Self {
             slices: EndpointSlices::new(&resources.endpoint_slices),
+            policies,
             resolved: BTreeMap::new(),
+            named: BTreeSet::new(),
         }
     }
 
-    /// The cluster that `reference` leads to. `field` is the reference's.
+    /// The backend that `reference` leads to: a cluster, or one whose TLS policy cannot be carried out, so that it must not
+    /// be talked to. `field` is the reference's.
     pub(crate) fn resolve(
         &mut self,
         ctx: &Context<'a>,
         reference: &BackendReference,
         from: GrantSubject<'_>,
         field: &Field<'_>,
-    ) -> Result<ClusterKey, Problem> {
-        let target = reference.target(ctx, from, field)?;
+    ) -> Result<Backend, Problem> {
+        let key = reference.service(ctx, from, field)?;
+        self.named.insert(key.clone());
+        let target = reference.target(ctx, key, field)?;
         match service::external_name(target.service) {
             Some(name) => self.external(ctx, &target, &name, field),
             None => self.service(ctx, &target, field),
         }
+    }
+
+    /// The Services that were referred to since the last time this was asked, whether or not they exist.
+    pub(crate) fn take_named(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.named)
     }
 
     /// Adds to a table the clusters and endpoints that its routes use (actions and mirrors), and nothing else.
@@ -77,19 +103,26 @@ impl<'a> Backends<'a> {
         ctx: &Context<'_>,
         target: &Target<'_>,
         field: &Field<'_>,
-    ) -> Result<ClusterKey, Problem> {
+    ) -> Result<Backend, Problem> {
         let port = service::port(target.service, target.port, field)?;
         let protocol = app_protocol(Some(port), field)?;
+        let tls = match self.policies.of(&target.key, port.name.as_deref()) {
+            Some(Ok(policy)) => Some(policy.clone()),
+            Some(Err(reason)) => return Ok(invalid(reason)),
+            None => protocol.tls.then(|| ClusterTls {
+                server_name: format!("{}.{}.svc", target.key.name, target.key.namespace),
+                ..ClusterTls::default()
+            }),
+        };
         let key = ClusterKey::service(&target.key.namespace, &target.key.name, target.port);
         if !self.resolved.contains_key(&key) {
             warn_if_assumed(ctx, target, port, protocol);
-            let server_name = format!("{}.{}.svc", target.key.name, target.key.namespace);
             let endpoints = self
                 .slices
                 .endpoints(&target.key, port, |finding| ctx.report(finding));
-            self.insert(key.clone(), protocol, server_name, endpoints);
+            self.insert(key.clone(), Manner { protocol, tls }, endpoints);
         }
-        Ok(key)
+        Ok(Backend::Cluster(key))
     }
 
     fn external(
@@ -98,7 +131,7 @@ impl<'a> Backends<'a> {
         target: &Target<'_>,
         name: &str,
         field: &Field<'_>,
-    ) -> Result<ClusterKey, Problem> {
+    ) -> Result<Backend, Problem> {
         let port = service::external_port(target.service, target.port, field)?;
         let protocol = app_protocol(port, field)?;
         let host = endpointslice::name(name).ok_or_else(|| {
@@ -112,7 +145,23 @@ impl<'a> Backends<'a> {
                 "correct `spec.externalName` of the Service",
             )
         })?;
-        let key = external_key(name, target.port, protocol);
+        let port_name = port.and_then(|port| port.name.as_deref());
+        let (key, tls) = match self.policies.of(&target.key, port_name) {
+            // The policy is of this Service alone, whoever else names the host.
+            Some(Ok(policy)) => {
+                let (namespace, name) = (&target.key.namespace, &target.key.name);
+                let key = ClusterKey::service(namespace, name, target.port);
+                (key, Some(policy.clone()))
+            }
+            Some(Err(reason)) => return Ok(invalid(reason)),
+            None => {
+                let tls = protocol.tls.then(|| ClusterTls {
+                    server_name: name.to_owned(),
+                    ..ClusterTls::default()
+                });
+                (external_key(name, target.port, protocol), tls)
+            }
+        };
         if !self.resolved.contains_key(&key) {
             if let Some(port) = port {
                 warn_if_assumed(ctx, target, port, protocol);
@@ -122,32 +171,18 @@ impl<'a> Backends<'a> {
                 port: target.port,
                 state: EndpointState::Ready,
             };
-            self.insert(
-                key.clone(),
-                protocol,
-                name.to_owned(),
-                ClusterEndpoints {
-                    endpoints: vec![endpoint],
-                },
-            );
+            let endpoints = ClusterEndpoints {
+                endpoints: vec![endpoint],
+            };
+            self.insert(key.clone(), Manner { protocol, tls }, endpoints);
         }
-        Ok(key)
+        Ok(Backend::Cluster(key))
     }
 
-    fn insert(
-        &mut self,
-        key: ClusterKey,
-        protocol: AppProtocol,
-        server_name: String,
-        endpoints: ClusterEndpoints,
-    ) {
-        let tls = protocol.tls.then(|| ClusterTls {
-            server_name,
-            ..ClusterTls::default()
-        });
+    fn insert(&mut self, key: ClusterKey, manner: Manner, endpoints: ClusterEndpoints) {
         let cluster = Cluster {
-            protocol: protocol.http,
-            tls,
+            protocol: manner.protocol.http,
+            tls: manner.tls,
             ..Cluster::default()
         };
         self.resolved.insert(
@@ -157,6 +192,13 @@ impl<'a> Backends<'a> {
                 endpoints: Arc::new(endpoints),
             },
         );
+    }
+}
+
+/// A backend whose TLS policy cannot be carried out: neither clear text nor a connection that nobody verifies will do.
+fn invalid(reason: &str) -> Backend {
+    Backend::Invalid {
+        reason: reason.to_owned(),
     }
 }
 

@@ -40,23 +40,32 @@ pub(super) struct Target<'a> {
 }
 
 impl BackendReference {
-    /// The Service, if `from` may refer to it and it exists. Permission comes first: without it nothing is said about
-    /// what exists in the other namespace.
-    pub(super) fn target<'a>(
+    /// The name of the Service, if `from` may refer to it. That comes first: without it nothing is said about what exists
+    /// in the other namespace.
+    pub(super) fn service(
         &self,
-        ctx: &Context<'a>,
+        ctx: &Context<'_>,
         from: GrantSubject<'_>,
         field: &Field<'_>,
-    ) -> Result<Target<'a>, Problem> {
+    ) -> Result<ObjectKey, Problem> {
         self.check_kind(field)?;
         let namespace = self.namespace.as_deref().unwrap_or(from.namespace);
         self.check_permission(ctx, from, namespace, field)?;
-        let key = ObjectKey::new(namespace, self.name.as_str());
+        Ok(ObjectKey::new(namespace, self.name.as_str()))
+    }
+
+    /// The Service `key`, if it exists, and its port.
+    pub(super) fn target<'a>(
+        &self,
+        ctx: &Context<'a>,
+        key: ObjectKey,
+        field: &Field<'_>,
+    ) -> Result<Target<'a>, Problem> {
         let service = ctx
             .resources
             .services
             .get(&key)
-            .ok_or_else(|| self.no_service(namespace, field))?;
+            .ok_or_else(|| self.no_service(&key.namespace, field))?;
         let port = self.port(field)?;
         Ok(Target { key, service, port })
     }

@@ -40,6 +40,8 @@ pub(crate) struct ConvertedRoute {
     /// What is wrong with rules while others are good: `PartiallyInvalid` True, message "Dropped Rule ...". A match that
     /// is not valid itself cannot be served at all; the others of such a rule answer 500.
     pub(crate) dropped: Vec<Finding>,
+    /// Services that the rules refer to, whether or not they exist.
+    pub(crate) services: BTreeSet<ObjectKey>,
     /// References that lead nowhere: `ResolvedRefs` False with the code of the first one.
     pub(crate) unresolved: Vec<Finding>,
 }
@@ -102,6 +104,7 @@ pub(crate) fn convert<'a>(
             converted.rules.insert(route_key, entry);
         }
     }
+    converted.services = backends.take_named();
     if hostnames.is_none() || rejected_rules == rules.len() {
         converted.refused = rejections.into_iter().next();
     } else {

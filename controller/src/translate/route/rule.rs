@@ -155,7 +155,7 @@ fn weighted(
         scope,
     );
     let backend = match scope.resolve(&spec.into(), field) {
-        Ok(cluster) => Backend::Cluster(cluster),
+        Ok(backend) => backend,
         Err(problem) => {
             let reason = problem.code.into();
             scope.problems.tell(problem);

@@ -1,6 +1,6 @@
 //! What the parts of a rule are translated with.
 
-use portcullis_routing::ClusterKey;
+use portcullis_routing::Backend;
 
 use crate::translate::{
     Backends, Context, GrantSubject,
@@ -18,12 +18,12 @@ pub(super) struct Scope<'r, 'a> {
 }
 
 impl Scope<'_, '_> {
-    /// The cluster that a reference of the rule leads to.
+    /// The backend that a reference of the rule leads to.
     pub(super) fn resolve(
         &mut self,
         reference: &BackendReference,
         field: &Field<'_>,
-    ) -> Result<ClusterKey, Problem> {
+    ) -> Result<Backend, Problem> {
         self.backends.resolve(self.ctx, reference, self.from, field)
     }
 }

@@ -33,6 +33,12 @@ pub(super) const KINDS: &[Kind] = &[
     kind("Gateway", "gateway.networking.k8s.io", "gateways", true),
     kind("HTTPRoute", "gateway.networking.k8s.io", "httproutes", true),
     kind(
+        "BackendTLSPolicy",
+        "gateway.networking.k8s.io",
+        "backendtlspolicies",
+        true,
+    ),
+    kind(
         "ReferenceGrant",
         "gateway.networking.k8s.io",
         "referencegrants",

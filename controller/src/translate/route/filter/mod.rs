@@ -10,7 +10,7 @@ mod spec;
 use std::collections::BTreeSet;
 
 use portcullis_routing::{
-    Filter,
+    Backend, Filter,
     filter::{Mirror, Redirect},
 };
 use serde::Serialize;
@@ -131,12 +131,15 @@ fn mirror(
     scope: &mut Scope<'_, '_>,
 ) -> Result<Option<Mirror>, Problem> {
     let (numerator, denominator) = mirror::share(spec, field)?;
-    let cluster = scope.resolve(&spec.backend_ref, &field.child("backendRef"));
-    Ok(scope.problems.keep(cluster).map(|cluster| Mirror {
-        cluster,
-        numerator,
-        denominator,
-    }))
+    let backend = scope.resolve(&spec.backend_ref, &field.child("backendRef"));
+    Ok(match scope.problems.keep(backend) {
+        Some(Backend::Cluster(cluster)) => Some(Mirror {
+            cluster,
+            numerator,
+            denominator,
+        }),
+        Some(Backend::Invalid { .. }) | None => None,
+    })
 }
 
 fn required<'s, T>(spec: Option<&'s T>, field: &Field<'_>) -> Result<&'s T, Problem> {

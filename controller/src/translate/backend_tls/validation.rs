@@ -1,0 +1,151 @@
+//! `spec.validation`: what a connection to the backend has to prove.
+
+use gateway_api::apis::standard::backendtlspolicies::{
+    BackendTlsPolicyValidation as Validation,
+    BackendTlsPolicyValidationCaCertificateRefs as CaCertificateRef,
+    BackendTlsPolicyValidationSubjectAltNames as SubjectAltNameSpec,
+    BackendTlsPolicyValidationSubjectAltNamesType as SubjectAltNameType,
+};
+use portcullis_routing::{ClusterTls, SubjectAltName, validate::syntax};
+
+use crate::{
+    finding::{Finding, ObjectRef},
+    status::reason,
+    translate::{
+        Context,
+        ca::{self, CaReference},
+        hostname,
+    },
+};
+
+/// The only well-known set of CA certificates: the trust store of the machine or image that the proxy runs on.
+const SYSTEM: &str = "System";
+
+/// What a `validation` comes to.
+#[derive(Debug)]
+pub(super) struct Validated {
+    /// What to verify, or why the policy cannot be carried out.
+    pub(super) tls: Result<ClusterTls, Finding>,
+    /// `caCertificateRefs` that lead to no CA certificate.
+    pub(super) unresolved: Vec<Finding>,
+}
+
+/// Translates the `validation` of the policy `object`.
+pub(super) fn translate(ctx: &Context<'_>, object: &ObjectRef, spec: &Validation) -> Validated {
+    let references = spec.ca_certificate_refs.as_deref().unwrap_or_default();
+    let mut unresolved = Vec::new();
+    let mut ca_pem = Vec::new();
+    for (index, reference) in references.iter().enumerate() {
+        match ca_certificate(ctx, object, index, reference) {
+            Ok(pem) => ca_pem.push(pem),
+            Err(finding) => unresolved.push(finding),
+        }
+    }
+    let tls = trust(object, spec, &ca_pem, &unresolved).and_then(|()| {
+        Ok(ClusterTls {
+            server_name: server_name(object, spec)?,
+            subject_alt_names: subject_alt_names(object, spec)?,
+            ca_pem,
+            client_certificate: None,
+        })
+    });
+    Validated { tls, unresolved }
+}
+
+fn ca_certificate(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    index: usize,
+    reference: &CaCertificateRef,
+) -> Result<String, Finding> {
+    let field = format!("spec.validation.caCertificateRefs[{index}]");
+    let CaCertificateRef { group, kind, name } = reference;
+    let reference = CaReference {
+        group,
+        kind,
+        namespace: None,
+        name,
+        invalid_kind: reason::INVALID_KIND,
+    };
+    ca::resolve(ctx, object, &field, &reference)
+}
+
+/// Whether there is anything to trust. Without, nothing is: that must not become the trust store of the system.
+fn trust(
+    object: &ObjectRef,
+    spec: &Validation,
+    ca_pem: &[String],
+    unresolved: &[Finding],
+) -> Result<(), Finding> {
+    let well_known = spec.well_known_ca_certificates.as_deref();
+    match (unresolved.first(), well_known.unwrap_or_default()) {
+        (Some(first), _) if ca_pem.is_empty() => Err(object.error(
+            reason::NO_VALID_CA_CERTIFICATE,
+            "spec.validation.caCertificateRefs",
+            format!(
+                "none of them leads to a CA certificate, so requests to the backend get 500 ({}: {})",
+                first.field, first.message
+            ),
+            first.remedy.clone(),
+        )),
+        _ if !ca_pem.is_empty() => Ok(()),
+        (_, SYSTEM) => Ok(()),
+        (_, "") => Err(invalid(
+            object,
+            "spec.validation",
+            "names no CA certificates",
+            "set caCertificateRefs, or wellKnownCACertificates: System",
+        )),
+        (_, other) => Err(invalid(
+            object,
+            "spec.validation.wellKnownCACertificates",
+            &format!("{other:?} is not a set of CA certificates that is known here"),
+            "write System, or refer to a ConfigMap with caCertificateRefs",
+        )),
+    }
+}
+
+fn server_name(object: &ObjectRef, spec: &Validation) -> Result<String, Finding> {
+    hostname::precise(&spec.hostname).ok_or_else(|| {
+        let message = format!("{:?} is not a hostname", spec.hostname);
+        let remedy = "write the name that the backend's certificate is for, without port or `*`";
+        invalid(object, "spec.validation.hostname", &message, remedy)
+    })
+}
+
+fn subject_alt_names(
+    object: &ObjectRef,
+    spec: &Validation,
+) -> Result<Vec<SubjectAltName>, Finding> {
+    let names = spec.subject_alt_names.iter().flatten().enumerate();
+    names
+        .map(|(index, name)| {
+            subject_alt_name(name).map_err(|(field, message)| {
+                let field = format!("spec.validation.subjectAltNames[{index}].{field}");
+                let remedy = "write a name as it stands in the backend's certificate";
+                invalid(object, &field, &message, remedy)
+            })
+        })
+        .collect()
+}
+
+fn subject_alt_name(spec: &SubjectAltNameSpec) -> Result<SubjectAltName, (&'static str, String)> {
+    match spec.r#type {
+        SubjectAltNameType::Hostname => {
+            let name = spec.hostname.as_deref().unwrap_or_default();
+            let name = name.to_ascii_lowercase();
+            syntax::hostname_or_wildcard(&name).map_err(|message| ("hostname", message))?;
+            Ok(SubjectAltName::Hostname(name))
+        }
+        SubjectAltNameType::Uri => {
+            let uri = spec.uri.as_deref().unwrap_or_default();
+            syntax::uri(uri).map_err(|message| ("uri", message))?;
+            Ok(SubjectAltName::Uri(uri.to_owned()))
+        }
+    }
+}
+
+fn invalid(object: &ObjectRef, field: &str, message: &str, remedy: &str) -> Finding {
+    let message = format!("{message}; requests to the backend get 500");
+    object.error(reason::INVALID, field, message, remedy)
+}
