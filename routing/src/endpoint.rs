@@ -4,10 +4,13 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::exact;
+
 /// The endpoints of one cluster, sorted and without duplicates.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterEndpoints {
     /// All known endpoints. `Ready` ones get traffic; only if there is none do `Draining` ones.
+    #[serde(deserialize_with = "exact::list")]
     pub endpoints: Vec<Endpoint>,
 }
 

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod compile;
 pub mod delta;
 pub mod endpoint;
+mod exact;
 pub mod explain;
 pub mod filter;
 pub mod frame;

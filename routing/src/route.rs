@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    exact,
     filter::{Filter, redirect::Redirect},
     key::{ClusterKey, ListenerKey},
     matches::RouteMatch,
@@ -13,16 +14,26 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
     /// The listeners it is attached to.
+    #[serde(deserialize_with = "exact::list")]
     pub listeners: Vec<ListenerKey>,
     /// The route's own hostnames, lower case, exact or `*.suffix`; empty means every host of the listener. They are not
     /// intersected with the listener's: precedence between routes is decided by these
     /// (GatewayRouteHostnameIntersectionPrecedence).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
     pub hostnames: Vec<String>,
     /// Alternatives, at least one.
+    #[serde(deserialize_with = "exact::list")]
     pub matches: Vec<RouteMatch>,
     /// Filters of the rule, in the order of the spec.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
     pub filters: Vec<Filter>,
     /// What answers.
     pub action: RouteAction,
@@ -39,7 +50,7 @@ pub struct Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteAction {
     /// Forward to one of these, chosen by weight. All weights 0 (or an empty list) answers 500.
-    Forward(Vec<WeightedCluster>),
+    Forward(#[serde(deserialize_with = "exact::list")] Vec<WeightedCluster>),
     /// Answer with a redirect.
     Redirect(Redirect),
     /// Answer with this status and a short body.
@@ -59,7 +70,11 @@ pub struct WeightedCluster {
     /// The backend.
     pub backend: Backend,
     /// Filters that apply to this backend's share only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
     pub filters: Vec<Filter>,
 }
 

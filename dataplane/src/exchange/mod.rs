@@ -114,7 +114,7 @@ impl<'s> Exchange<'s> {
         let plan = found.route.payload();
         let cors = plan
             .cors
-            .as_ref()
+            .as_deref()
             .map(|cors| (cors, cors.check(&head.method, &head.headers)));
         if let Some((policy, outcome)) = cors.as_ref().filter(|(_, outcome)| outcome.preflight) {
             return self

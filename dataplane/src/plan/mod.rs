@@ -13,11 +13,12 @@ use crate::{
     reason::Reason,
 };
 
-/// A route's prepared form: the payload of the compiled table. Filters stand apart by the phase that applies them.
+/// A route's prepared form: the payload of the compiled table. Filters stand apart by the phase that applies them; what is
+/// large and rare is boxed, since there are thousands of these.
 #[derive(Debug)]
 pub struct PreparedRoute {
     /// Answers preflights, marks responses.
-    pub cors: Option<PreparedCors>,
+    pub cors: Option<Box<PreparedCors>>,
     /// Changes of the request that the whole rule asks for.
     pub request: RequestFilters,
     /// Changes of the response that the whole rule asks for.
@@ -40,7 +41,7 @@ pub struct RequestFilters {
     /// Header changes.
     pub headers: Box<[PreparedModifier]>,
     /// Host and path; applied before the headers, so that a header filter has the last word on `Host`.
-    pub rewrite: Option<PreparedRewrite>,
+    pub rewrite: Option<Box<PreparedRewrite>>,
 }
 
 /// What a route does.
@@ -49,7 +50,7 @@ pub enum PreparedAction {
     /// Forward to a backend chosen by weight.
     Forward(Choice),
     /// Redirect.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer with a status.
     Respond(StatusCode, Reason),
 }
@@ -124,7 +125,7 @@ impl PreparedAction {
     fn prepare(action: &RouteAction) -> Result<Self, String> {
         Ok(match action {
             RouteAction::Forward(clusters) => Self::Forward(Choice::prepare(clusters)?),
-            RouteAction::Redirect(redirect) => Self::Redirect(redirect.clone()),
+            RouteAction::Redirect(redirect) => Self::Redirect(Box::new(redirect.clone())),
             RouteAction::Respond { status, reason } => {
                 let status = StatusCode::from_u16(*status)
                     .map_err(|_| format!("{status} is not a status code"))?;
@@ -183,7 +184,7 @@ impl Choice {
 /// The filters of one list, by phase.
 #[derive(Default)]
 struct Filters {
-    cors: Option<PreparedCors>,
+    cors: Option<Box<PreparedCors>>,
     request: RequestFilters,
     response: Vec<PreparedModifier>,
     mirrors: Vec<Mirror>,
@@ -202,10 +203,10 @@ impl Filters {
                     prepared.response.push(PreparedModifier::prepare(modifier)?);
                 }
                 Filter::UrlRewrite(rewrite) => {
-                    prepared.request.rewrite = Some(PreparedRewrite::prepare(rewrite)?);
+                    prepared.request.rewrite = Some(Box::new(PreparedRewrite::prepare(rewrite)?));
                 }
                 Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
-                Filter::Cors(cors) => prepared.cors = Some(PreparedCors::prepare(cors)?),
+                Filter::Cors(cors) => prepared.cors = Some(Box::new(PreparedCors::prepare(cors)?)),
             }
         }
         prepared.request.headers = request_headers.into();
@@ -232,6 +233,12 @@ mod tests {
             .filter(|_| choice.pick().and_then(|b| b.cluster.as_ref()) == Some(&wanted))
             .count();
         f64::from(u32::try_from(hits).unwrap()) / f64::from(draws)
+    }
+
+    #[test]
+    fn what_is_rare_takes_no_room() {
+        let size = size_of::<PreparedRoute>();
+        assert!(size <= 192, "{size} B for each route");
     }
 
     #[test]

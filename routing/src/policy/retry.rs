@@ -2,13 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Millis;
+use crate::{exact, time::Millis};
 
 /// When and how often an attempt is repeated. Connection errors and attempt timeouts are retried as well as `codes`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Retry {
     /// Response codes that are retried, 400 to 599.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
     pub codes: Vec<u16>,
     /// Repeats after the first attempt. The API's default is 1; 0 switches retries off.
     pub attempts: u32,
