@@ -134,13 +134,12 @@ impl PreparedCors {
                 Some(HeaderValue::from_static("true")),
             );
         }
-        if !outcome.preflight {
-            set(
-                head,
-                header::ACCESS_CONTROL_EXPOSE_HEADERS,
-                self.expose.clone(),
-            );
-        }
+        // Browsers read it from the answer itself only; on a preflight the Gateway API wants it too.
+        set(
+            head,
+            header::ACCESS_CONTROL_EXPOSE_HEADERS,
+            self.expose.clone(),
+        );
     }
 }
 
@@ -281,6 +280,7 @@ mod tests {
         );
         assert_eq!(answer.headers["access-control-allow-headers"], "x-a, x-b");
         assert_eq!(answer.headers["access-control-max-age"], "3600");
+        assert_eq!(answer.headers["access-control-expose-headers"], "x-seen");
         assert_eq!(answer.headers["access-control-allow-credentials"], "true");
         let denied = cors(true).check(&Method::OPTIONS, &request("https://evil.com"));
         assert!(cors(true).preflight(&denied, &headers).headers.is_empty());
