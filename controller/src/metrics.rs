@@ -7,7 +7,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::{resources::Resources, writer::KINDS};
+use crate::{provision::Kind, resources::Resources, writer::KINDS};
 
 /// Bounds of the buckets for the time of a translation, in seconds.
 const TRANSLATION_BUCKETS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
@@ -35,6 +35,32 @@ impl Write {
     }
 }
 
+/// The outcome of making an object for a Gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provision {
+    /// It was made, or brought up to date.
+    Applied,
+    /// It was deleted, since it is not wanted any more.
+    Deleted,
+    /// Something that was not made for the Gateway has its name.
+    Foreign,
+    /// The API server refused it or could not be reached.
+    Failed,
+}
+
+impl Provision {
+    const ALL: [Self; 4] = [Self::Applied, Self::Deleted, Self::Foreign, Self::Failed];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::Deleted => "deleted",
+            Self::Foreign => "foreign",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// The controller's metrics. Their number does not depend on the number of objects.
 #[derive(Debug)]
 pub struct Metrics {
@@ -46,6 +72,7 @@ pub struct Metrics {
     status_writes: IntCounterVec,
     identity_writes: IntCounterVec,
     data_planes: IntGauge,
+    infrastructure: IntCounterVec,
     leader: IntGauge,
 }
 
@@ -76,7 +103,14 @@ impl Metrics {
                 &["result"],
             )?,
             data_planes: IntGauge::new("data_planes", "Data planes connected to this replica")?,
-            leader: IntGauge::new("leader", "Whether this replica writes statuses")?,
+            infrastructure: IntCounterVec::new(
+                Opts::new(
+                    "infrastructure_writes_total",
+                    "Objects applied or deleted for Gateways",
+                ),
+                &["kind", "result"],
+            )?,
+            leader: IntGauge::new("leader", "Whether this replica writes")?,
             registry,
         };
         let registry = &metrics.registry;
@@ -87,6 +121,7 @@ impl Metrics {
         registry.register(Box::new(metrics.status_writes.clone()))?;
         registry.register(Box::new(metrics.identity_writes.clone()))?;
         registry.register(Box::new(metrics.data_planes.clone()))?;
+        registry.register(Box::new(metrics.infrastructure.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         // There from the start, so that a first failure is an increase.
         for kind in KINDS {
@@ -98,6 +133,13 @@ impl Metrics {
         }
         for write in Write::ALL {
             metrics.identity_writes.with_label_values(&[write.label()]);
+        }
+        for kind in Kind::ALL {
+            for provision in Provision::ALL {
+                metrics
+                    .infrastructure
+                    .with_label_values(&[kind.name(), provision.label()]);
+            }
         }
         Ok(metrics)
     }
@@ -138,6 +180,12 @@ impl Metrics {
     pub(crate) fn data_planes(&self, connected: usize) {
         self.data_planes
             .set(i64::try_from(connected).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn provisioned(&self, kind: Kind, outcome: Provision) {
+        self.infrastructure
+            .with_label_values(&[kind.name(), outcome.label()])
+            .inc();
     }
 
     pub(crate) fn leads(&self, leads: bool) {

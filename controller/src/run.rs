@@ -17,7 +17,7 @@ use crate::{
     certificates::{AuthorityKeeper, CertificateOptions, IdentityKeeper},
     leader::{Elector, LeaseOptions},
     metrics::Metrics,
-    provision::{self, Owners},
+    provision::{self, Input, Obstacles, Owners, ProvisionOptions, Provisioner},
     publish::Fleet,
     resources::Resources,
     status::{Statuses, programmed},
@@ -37,10 +37,12 @@ pub type Tables = Arc<BTreeMap<GatewayKey, Arc<RoutingTable>>>;
 pub struct ControllerOptions {
     /// GatewayClasses with this `controllerName` are ours.
     pub controller_name: String,
-    /// The Lease that decides which replica writes statuses.
+    /// The Lease that decides which replica writes.
     pub lease: LeaseOptions,
     /// Certificates of this controller and of the data planes.
     pub certificates: CertificateOptions,
+    /// What the infrastructure of Gateways is made with; `None` if somebody else makes it.
+    pub provision: Option<ProvisionOptions>,
 }
 
 /// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
@@ -85,11 +87,29 @@ impl Controller {
             .run(),
         );
         let owners = certificates(client, options.certificates, &leads, metrics, &mut tasks);
+        let (provisioned, input) = watch::channel(None);
+        let (obstructed, obstacles) = watch::channel(Obstacles::new());
+        if let Some(provision) = options.provision {
+            tasks.spawn(
+                Provisioner {
+                    client: client.clone(),
+                    controller_name: options.controller_name.clone(),
+                    options: provision,
+                    input,
+                    leads: leads.clone(),
+                    obstacles: obstructed,
+                    metrics: Arc::clone(metrics),
+                }
+                .run(),
+            );
+        }
         let reconciler = Reconciler {
             controller_name: options.controller_name,
             store: Arc::clone(&store),
             fleet,
+            obstacles,
             published,
+            provisioned,
             stated,
             owners,
             metrics: Arc::clone(metrics),
@@ -198,7 +218,9 @@ struct Reconciler {
     controller_name: String,
     store: Arc<ResourceStore>,
     fleet: watch::Receiver<Arc<Fleet>>,
+    obstacles: watch::Receiver<Obstacles>,
     published: watch::Sender<Option<Tables>>,
+    provisioned: watch::Sender<Option<Input>>,
     stated: watch::Sender<Option<Arc<Statuses>>>,
     owners: watch::Sender<Arc<Owners>>,
     metrics: Arc<Metrics>,
@@ -206,7 +228,7 @@ struct Reconciler {
 
 /// What the last translation gave.
 struct Pass {
-    resources: Resources,
+    resources: Arc<Resources>,
     statuses: Statuses,
     tables: Tables,
 }
@@ -228,6 +250,7 @@ impl Reconciler {
                     }
                 }
                 Ok(()) = self.fleet.changed() => {}
+                Ok(()) = self.obstacles.changed() => {}
             }
             if let Some(pass) = &mut pass {
                 self.publish(pass);
@@ -254,11 +277,16 @@ impl Reconciler {
         self.metrics
             .translated(&resources, tables.len(), start.elapsed());
         let before = self.published.borrow().clone();
-        Some(Pass {
-            resources,
+        let pass = Pass {
+            resources: Arc::new(resources),
             statuses,
             tables: shared(tables, before.as_ref()),
-        })
+        };
+        self.provisioned.send_replace(Some(Input {
+            resources: Arc::clone(&pass.resources),
+            tables: Arc::clone(&pass.tables),
+        }));
+        Some(pass)
     }
 
     /// Tables first: a status never speaks of a table that nobody can have yet.
@@ -279,6 +307,7 @@ impl Reconciler {
         self.metrics.data_planes(fleet.connected());
         let observed = fleet.observed(&provision::addresses(&pass.resources));
         programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
+        programmed::obstruct(&mut pass.statuses, &self.obstacles.borrow_and_update());
         self.stated.send_if_modified(|stated| {
             let changed = stated.as_deref() != Some(&pass.statuses);
             if changed {

@@ -11,6 +11,7 @@
 //! - `cluster`: nothing is known of data planes, and no GatewayClass is implied;
 //! - `acknowledged`: as `cluster`, but data planes have acknowledged everything and wait for an address;
 //! - `address 192.0.2.1`: the proxy is bound to that address;
+//! - `obstructed`: something is in the way of every Gateway's infrastructure;
 //! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
 
 use std::{
@@ -23,7 +24,7 @@ use std::{
 use portcullis_controller::{
     Finding, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
-    status::{GatewayAddress, Observation, Observed, reason},
+    status::{GatewayAddress, Observation, Observed, programmed::obstruct, reason},
     translate::{InstalledApi, translate},
     watch::References,
 };
@@ -210,10 +211,20 @@ fn output(input: &str, defaults: &str) -> String {
 }
 
 fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translation {
+    let mut translation = observed(resources, words);
+    if words.contains(&"obstructed") {
+        let why = || "Service default/edge-portcullis cannot be applied: exceeded quota".to_owned();
+        let obstacles = resources.gateways.keys().map(|key| (key.clone(), why()));
+        obstruct(&mut translation.statuses, &obstacles.collect());
+    }
+    translation
+}
+
+fn observed(resources: &Resources, words: &[&str]) -> portcullis_controller::Translation {
     let mut options = Options::standalone();
     for word in words {
         match word.split_once(' ').unwrap_or((word, "")) {
-            ("accepted", "") => {}
+            ("accepted" | "obstructed", "") => {}
             ("cluster" | "acknowledged", "") => options = Options::default(),
             ("address", value) => {
                 let addresses = vec![GatewayAddress {

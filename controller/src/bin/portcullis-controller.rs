@@ -22,6 +22,7 @@ use portcullis_controller::{
     certificates::CertificateOptions,
     leader::LeaseOptions,
     metrics::Metrics,
+    provision::ProvisionOptions,
     publish::{Limits, Publisher, PublisherTls},
     run::{Controller, ControllerOptions},
 };
@@ -34,13 +35,13 @@ use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The Portcullis controller: translates the Gateway API objects of a cluster, gives each Gateway's proxies their routing
-/// table, and writes statuses.
+/// The Portcullis controller: translates the Gateway API objects of a cluster, makes the proxies and Services of Gateways,
+/// gives each Gateway's proxies their routing table, and writes statuses.
 ///
 /// It watches GatewayClasses, Gateways, HTTPRoutes, BackendTLSPolicies, ReferenceGrants, GatewayParameters, Namespaces,
-/// Services, EndpointSlices, and those Secrets and ConfigMaps that one of them refers to; a kind whose CRD is not installed is named in the status of
-/// the GatewayClass and watched once it is there. Of several replicas one writes statuses, the one that holds the Lease;
-/// all of them translate, so that any can take over at once.
+/// Services, EndpointSlices, and those Secrets and ConfigMaps that one of them refers to; a kind whose CRD is not installed
+/// is named in the status of the GatewayClass and watched once it is there. Of several replicas one writes, the one that
+/// holds the Lease; all of them translate, so that any can take over at once.
 ///
 /// It reaches the API server by the kubeconfig (KUBECONFIG, or ~/.kube/config) or, within a pod, by the pod's service
 /// account.
@@ -70,6 +71,10 @@ struct Arguments {
     /// Name of this replica in the Lease, different for each one. Without it: the host's name, which is the pod's.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
+    /// Image of the proxies. With it every Gateway gets a Deployment and a Service of its own, or what its
+    /// GatewayParameters ask for. Without it none does, and who runs proxies is for you to see to.
+    #[arg(long, value_name = "IMAGE", env = "PORTCULLIS_PROXY_IMAGE")]
+    proxy_image: Option<String>,
     /// Address at which proxies get their tables, over mutual TLS.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
     publish: SocketAddr,
@@ -104,6 +109,9 @@ enum LogFormat {
     Json,
 }
 
+/// The port of the Service where proxies get their tables.
+const PUBLISH_PORT: u16 = 9443;
+
 const EXAMPLES: &str = "\
 Examples:
   portcullis-controller --context kind-test --admin 127.0.0.1:9902
@@ -135,6 +143,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let listener = bind(arguments.admin, "admin").await?;
     let publishing = bind(arguments.publish, "publish").await?;
+    let provision = provision(&arguments);
     let tls = Arc::new(PublisherTls::new(arguments.trust_domain));
     let options = ControllerOptions {
         controller_name: arguments.controller_name,
@@ -150,6 +159,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             identity: identity(arguments.identity)?,
             duration: Duration::from_secs(arguments.lease_duration.into()),
         },
+        provision,
     };
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -158,6 +168,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         publish = %publishing.local_addr()?,
         "the controller starts"
     );
+    if options.provision.is_none() {
+        tracing::warn!("no proxies are made for Gateways: there is no --proxy-image");
+    }
     let publisher = Publisher::new(Arc::clone(&tls), Limits::default());
     let mut controller = Controller::start(&client, options, publisher.fleet(), &metrics);
     tokio::spawn(publisher.serve(publishing, controller.tables()));
@@ -184,6 +197,17 @@ async fn bind(address: SocketAddr, option: &str) -> anyhow::Result<TcpListener> 
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot bind {address}; choose another with --{option}"))
+}
+
+/// What infrastructure is made with, if it is made.
+fn provision(arguments: &Arguments) -> Option<ProvisionOptions> {
+    let image = arguments.proxy_image.clone();
+    let image = image.filter(|image| !image.is_empty())?;
+    let (service, namespace) = (&arguments.service, &arguments.namespace);
+    Some(ProvisionOptions {
+        image,
+        controller_url: format!("https://{service}.{namespace}.svc:{PUBLISH_PORT}"),
+    })
 }
 
 async fn client(context: Option<String>) -> anyhow::Result<Client> {

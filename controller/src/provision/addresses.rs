@@ -38,7 +38,7 @@ pub(super) fn service<'a>(
         .services
         .get(&ObjectKey::new(&key.namespace, name))?;
     let owner = owner::reference(gateway)?;
-    owner::owns(&owner, &service.metadata).then_some(&**service)
+    (owner::controller(&service.metadata) == Some(&owner.uid)).then_some(&**service)
 }
 
 /// The addresses of a Service, without repetitions, in its own order.

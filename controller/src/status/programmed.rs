@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use gateway_api::apis::experimental::gateways::Gateway;
 use portcullis_routing::{GatewayKey, Listener, ListenerKey, RoutingTable};
 
 use super::{
@@ -56,7 +57,9 @@ pub fn observe(
             continue;
         };
         let table = table.borrow();
-        let requested = requested_addresses(resources, key);
+        let gateway = resources.gateways.get(key);
+        let requested = gateway.map(|gateway| requested_addresses(gateway));
+        let requested = requested.unwrap_or_default();
         match observed {
             Observed::Standalone { addresses } => {
                 let observation = Observation {
@@ -153,32 +156,58 @@ fn observe_gateway(
         );
     } else if !complete {
         set(Unknown, reason::PENDING, "Waiting for the data plane");
-    } else if needs_address && observation.addresses.is_empty() {
-        set(
-            False,
-            reason::ADDRESS_NOT_ASSIGNED,
-            "No address has been assigned yet",
-        );
     } else if let Some(address) = unusable {
         let message = format!(
             "spec.addresses: {} cannot be used; remove it, or make it available",
             address.value
         );
         set(False, reason::ADDRESS_NOT_USABLE, &message);
+    } else if needs_address && observation.addresses.is_empty() {
+        set(
+            False,
+            reason::ADDRESS_NOT_ASSIGNED,
+            "No address has been assigned yet",
+        );
     } else {
         set(True, reason::PROGRAMMED, "Served by the data plane");
     }
 }
 
+/// Lays over it what is in the way of the Gateways' infrastructure, by Gateway: what is served is still served, but for
+/// what is not there is a reason.
+pub fn obstruct(statuses: &mut Statuses, obstacles: &BTreeMap<ObjectKey, String>) {
+    for (key, why) in obstacles {
+        let Some(status) = statuses.gateways.get_mut(key) else {
+            continue;
+        };
+        let conditions = &mut status.conditions;
+        let message = format!("The infrastructure is not as it should be: {why}");
+        match conditions.get(kind::PROGRAMMED) {
+            Some(programmed) if programmed.status == ConditionStatus::True => {
+                let message = format!("{}. {message}", programmed.message);
+                conditions.set(
+                    kind::PROGRAMMED,
+                    ConditionStatus::True,
+                    reason::PROGRAMMED,
+                    message,
+                );
+            }
+            // Nothing that the infrastructure could do would help.
+            Some(programmed) if programmed.reason == reason::INVALID => {}
+            _ => conditions.set(
+                kind::PROGRAMMED,
+                ConditionStatus::False,
+                reason::NO_RESOURCES,
+                message,
+            ),
+        }
+    }
+}
+
 /// The addresses of the spec that have a value.
-fn requested_addresses(resources: &Resources, key: &ObjectKey) -> Vec<GatewayAddress> {
-    let addresses = resources
-        .gateways
-        .get(key)
-        .and_then(|gateway| gateway.spec.addresses.as_deref());
+pub(crate) fn requested_addresses(gateway: &Gateway) -> Vec<GatewayAddress> {
+    let addresses = gateway.spec.addresses.iter().flatten();
     addresses
-        .unwrap_or_default()
-        .iter()
         .filter_map(|address| {
             let value = address.value.clone().filter(|value| !value.is_empty())?;
             Some(GatewayAddress {
@@ -314,9 +343,9 @@ spec:
             )
         };
         assert_eq!(programmed(&wanting("192.0.2.1"), |_| {})[0], PROGRAMMED);
-        assert_eq!(
-            programmed(&wanting("192.0.2.2"), |_| {})[0],
-            (ConditionStatus::False, reason::ADDRESS_NOT_USABLE)
-        );
+        let unusable = (ConditionStatus::False, reason::ADDRESS_NOT_USABLE);
+        assert_eq!(programmed(&wanting("192.0.2.2"), |_| {})[0], unusable);
+        // Nothing is going to be assigned in its place.
+        assert_eq!(programmed(&wanting("192.0.2.2"), none)[0], unusable);
     }
 }

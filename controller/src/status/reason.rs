@@ -52,6 +52,8 @@ reasons! {
     NO_MATCHING_LISTENER_HOSTNAME = "NoMatchingListenerHostname";
     /// `Accepted` False: no listener has the sectionName or port.
     NO_MATCHING_PARENT = "NoMatchingParent";
+    /// `Programmed` False: the infrastructure cannot be made.
+    NO_RESOURCES = "NoResources";
     /// `Accepted` False: no CA that certificates are to be verified with is valid.
     NO_VALID_CA_CERTIFICATE = "NoValidCACertificate";
     /// `Accepted` False: allowedRoutes of the listeners shuts the route out.

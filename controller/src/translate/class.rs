@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
-use portcullis_crds::gateway_parameters::ProxyParameters;
+use portcullis_crds::GatewayParametersSpec;
 
 use super::{Context, settings};
 use crate::{
     finding::{Finding, ObjectRef},
-    resources::ObjectKey,
+    resources::{ObjectKey, Resources},
     status::{ConditionSet, ConditionStatus, GatewayClassStatus, condition::kind, reason},
 };
 
@@ -70,7 +70,7 @@ pub struct InstalledApi {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Class<'a> {
     /// `None` also if they are broken: the Gateways of such a class serve on.
-    pub(crate) parameters: Option<&'a ProxyParameters>,
+    pub(crate) parameters: Option<&'a GatewayParametersSpec>,
 }
 
 /// The classes that name our controller, by name.
@@ -92,7 +92,7 @@ impl<'a> Classes<'a> {
                 classes.by_name.remove(key.name.as_str());
                 continue;
             }
-            let parameters = parameters(ctx, key, class);
+            let parameters = parameters(ctx.resources, key, class);
             let version = supported_version(ctx.options.installed.as_ref());
             statuses.insert(
                 key.clone(),
@@ -113,11 +113,12 @@ impl<'a> Classes<'a> {
     }
 }
 
-fn parameters<'a>(
-    ctx: &Context<'a>,
+/// What the `parametersRef` of a class leads to, if it has one.
+pub(crate) fn parameters<'a>(
+    resources: &'a Resources,
     key: &ObjectKey,
     class: &GatewayClass,
-) -> Result<Option<&'a ProxyParameters>, Finding> {
+) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
     let Some(reference) = &class.spec.parameters_ref else {
         return Ok(None);
     };
@@ -131,13 +132,14 @@ fn parameters<'a>(
         ));
     };
     settings::parameters(
-        ctx,
+        resources,
         &object,
         "spec.parametersRef",
         (&reference.group, &reference.kind),
         namespace,
         &reference.name,
     )
+    .map(Some)
 }
 
 fn status(

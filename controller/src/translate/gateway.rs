@@ -6,6 +6,7 @@ use std::{
 };
 
 use gateway_api::apis::experimental::gateways::Gateway;
+use portcullis_crds::GatewayParametersSpec;
 use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
 
 use super::{
@@ -19,7 +20,8 @@ use super::{
 };
 use crate::{
     finding::{Finding, ObjectRef},
-    resources::ObjectKey,
+    provision::Infrastructure,
+    resources::{ObjectKey, Resources},
     status::{ConditionSet, ConditionStatus, GatewayStatus, condition::kind, reason},
 };
 
@@ -304,28 +306,46 @@ fn proxy_settings(
     gateway: &Gateway,
     class: Class<'_>,
 ) -> Result<ProxySettings, Finding> {
-    let reference = gateway
-        .spec
-        .infrastructure
-        .as_ref()
-        .and_then(|infrastructure| infrastructure.parameters_ref.as_ref());
-    let field = "spec.infrastructure.parametersRef";
-    let own = match reference {
-        None => None,
-        Some(r) => {
-            let target = (r.group.as_str(), r.kind.as_str());
-            settings::parameters(ctx, object, field, target, &object.key.namespace, &r.name)?
-        }
-    };
+    let own = own_parameters(ctx.resources, object, gateway)?;
     let layers: Vec<_> = class.parameters.into_iter().chain(own).collect();
-    settings::settings(&layers).map_err(|(path, message)| {
-        object.error(
-            reason::INVALID_PARAMETERS,
-            field,
-            format!("spec.proxy.{path}: {message}"),
-            "correct that field",
-        )
-    })
+    let field = match own {
+        Some(_) => "spec.infrastructure.parametersRef",
+        None => "spec.gatewayClassName",
+    };
+    settings::settings(&layers)
+        .and_then(|settings| {
+            Infrastructure::merge(&layers)?.check()?;
+            Ok(settings)
+        })
+        .map_err(|(path, message)| {
+            object.error(
+                reason::INVALID_PARAMETERS,
+                field,
+                format!("the GatewayParameters are not valid: spec.{path}: {message}"),
+                "correct that field in the GatewayParameters of the Gateway or of its class",
+            )
+        })
+}
+
+/// What the Gateway's own `parametersRef` leads to, if it has one.
+pub(crate) fn own_parameters<'a>(
+    resources: &'a Resources,
+    object: &ObjectRef,
+    gateway: &Gateway,
+) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
+    let infrastructure = gateway.spec.infrastructure.as_ref();
+    let Some(reference) = infrastructure.and_then(|it| it.parameters_ref.as_ref()) else {
+        return Ok(None);
+    };
+    settings::parameters(
+        resources,
+        object,
+        "spec.infrastructure.parametersRef",
+        (&reference.group, &reference.kind),
+        &object.key.namespace,
+        &reference.name,
+    )
+    .map(Some)
 }
 
 fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {

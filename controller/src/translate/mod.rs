@@ -25,6 +25,8 @@ pub use self::class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES};
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
+    class::parameters as class_parameters,
+    gateway::own_parameters,
     grant::{GrantSubject, GrantTarget, Grants},
 };
 use crate::{

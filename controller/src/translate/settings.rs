@@ -1,18 +1,19 @@
 //! Settings of a Gateway's proxy: the GatewayParameters of its class, then its own.
 
 use gateway_api::Duration;
-use portcullis_crds::gateway_parameters::{
-    AccessLogMode, Limits as LimitParameters, ProxyParameters,
+use portcullis_crds::{
+    GatewayParametersSpec,
+    gateway_parameters::{AccessLogMode, Limits as LimitParameters, ProxyParameters},
 };
 use portcullis_routing::{
     Millis, ProxySettings,
     settings::{AccessLog, Limits},
 };
 
-use super::Context;
 use crate::{
     finding::{Finding, ObjectRef},
-    resources::ObjectKey,
+    provision::{Infrastructure, Invalid},
+    resources::{ObjectKey, Resources},
     status::reason,
 };
 
@@ -21,13 +22,13 @@ const DEFAULT_SAMPLE: u32 = 100;
 
 /// Follows a `parametersRef` at `field` of `object`.
 pub(crate) fn parameters<'a>(
-    ctx: &Context<'a>,
+    resources: &'a Resources,
     object: &ObjectRef,
     field: &str,
     (group, kind): (&str, &str),
     namespace: &str,
     name: &str,
-) -> Result<Option<&'a ProxyParameters>, Finding> {
+) -> Result<&'a GatewayParametersSpec, Finding> {
     if (group, kind) != ("portcullis.dev", "GatewayParameters") {
         return Err(object.error(
             reason::INVALID_PARAMETERS,
@@ -37,7 +38,7 @@ pub(crate) fn parameters<'a>(
         ));
     }
     let key = ObjectKey::new(namespace, name);
-    let Some(parameters) = ctx.resources.gateway_parameters.get(&key) else {
+    let Some(parameters) = resources.gateway_parameters.get(&key) else {
         return Err(object.error(
             reason::INVALID_PARAMETERS,
             format!("{field}.name"),
@@ -45,26 +46,31 @@ pub(crate) fn parameters<'a>(
             "create it, or correct the reference",
         ));
     };
-    let Some(proxy) = &parameters.spec.proxy else {
-        return Ok(None);
-    };
-    // Tried on its own here, so that the object that is wrong is the one that is told.
-    settings(&[proxy]).map_err(|(path, message)| {
-        object.error(
-            reason::INVALID_PARAMETERS,
-            format!("{field}.name"),
-            format!("GatewayParameters {key} is not valid: spec.proxy.{path}: {message}"),
-            "correct that field of the GatewayParameters",
-        )
-    })?;
-    Ok(Some(proxy))
+    // Tried on their own here, so that the object that is wrong is the one that is told.
+    let spec = &parameters.spec;
+    settings(&[spec])
+        .and_then(|_| Infrastructure::merge(&[spec]))
+        .map_err(|(path, message)| {
+            object.error(
+                reason::INVALID_PARAMETERS,
+                format!("{field}.name"),
+                format!("GatewayParameters {key} is not valid: spec.{path}: {message}"),
+                "correct that field of the GatewayParameters",
+            )
+        })?;
+    Ok(spec)
+}
+
+/// Defaults, overlaid with the proxy's part of each layer in turn.
+pub(crate) fn settings(layers: &[&GatewayParametersSpec]) -> Result<ProxySettings, Invalid> {
+    let layers: Vec<_> = layers.iter().filter_map(|it| it.proxy.as_ref()).collect();
+    proxy_settings(&layers).map_err(|(path, message)| (format!("proxy.{path}"), message))
 }
 
 /// Path below `spec.proxy`, and what is wrong there.
-type Invalid = (&'static str, String);
+type InvalidProxy = (&'static str, String);
 
-/// Defaults, overlaid with each layer in turn. An error names the field below `spec.proxy`.
-pub(crate) fn settings(layers: &[&ProxyParameters]) -> Result<ProxySettings, Invalid> {
+fn proxy_settings(layers: &[&ProxyParameters]) -> Result<ProxySettings, InvalidProxy> {
     let mut settings = ProxySettings::default();
     for layer in layers {
         if let Some(limits) = &layer.limits {
@@ -100,7 +106,7 @@ pub(crate) fn settings(layers: &[&ProxyParameters]) -> Result<ProxySettings, Inv
     Ok(settings)
 }
 
-fn overlay_limits(limits: &mut Limits, layer: &LimitParameters) -> Result<(), Invalid> {
+fn overlay_limits(limits: &mut Limits, layer: &LimitParameters) -> Result<(), InvalidProxy> {
     overlay_range(
         &mut limits.max_header_bytes,
         "limits.maxHeaderBytes",
@@ -173,7 +179,7 @@ fn overlay_range(
     path: &'static str,
     layer: Option<u32>,
     range: std::ops::RangeInclusive<u32>,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidProxy> {
     if let Some(layer) = layer {
         if !range.contains(&layer) {
             return Err((
@@ -194,7 +200,7 @@ fn overlay_duration(
     value: &mut Millis,
     path: &'static str,
     layer: Option<&str>,
-) -> Result<(), Invalid> {
+) -> Result<(), InvalidProxy> {
     if let Some(text) = layer {
         let duration: Duration = text
             .parse()

@@ -158,7 +158,7 @@ impl Watches<'_> {
 }
 
 /// Before a watch begins anew.
-async fn pause(kind: &'static str, ended: Ended, backoff: &mut Backoff) {
+pub(crate) async fn pause(kind: &'static str, ended: Ended, backoff: &mut Backoff) {
     let wait = backoff.wait();
     tracing::debug!(kind, ?ended, ?wait, "a watch begins anew");
     tokio::time::sleep(wait).await;

@@ -26,8 +26,8 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-pub(crate) use self::target::KINDS;
-use self::{merge::Merge, pace::Pace};
+use self::merge::Merge;
+pub(crate) use self::{pace::Pace, target::KINDS};
 use crate::{
     metrics::{Metrics, Write},
     status::Statuses,
@@ -41,7 +41,7 @@ const MAX_WRITES: usize = 16;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Who the API server notes as the writer.
-const FIELD_MANAGER: &str = "portcullis-controller";
+pub(crate) const FIELD_MANAGER: &str = "portcullis-controller";
 
 /// Writes statuses.
 pub(crate) struct StatusWriter {
@@ -212,7 +212,8 @@ impl Work {
     }
 }
 
-async fn wait_until(instant: Option<Instant>) {
+/// Waits until an instant, or for ever.
+pub(crate) async fn wait_until(instant: Option<Instant>) {
     match instant {
         Some(instant) => sleep_until(instant).await,
         None => future::pending().await,

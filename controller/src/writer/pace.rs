@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(3);
 
 /// When one object may be written again.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     due: Instant,
     interval: Duration,
     backoff: Backoff,
@@ -34,24 +34,24 @@ impl Default for Pace {
 
 impl Pace {
     /// It may be written from then on.
-    pub(super) fn due(&self) -> Instant {
+    pub(crate) fn due(&self) -> Instant {
         self.due
     }
 
     /// It has been written just now.
-    pub(super) fn written(&mut self) {
+    pub(crate) fn written(&mut self) {
         self.due = Instant::now() + self.interval;
         self.interval = (2 * self.interval).min(LONGEST);
         self.backoff.reset();
     }
 
     /// It could not be written.
-    pub(super) fn failed(&mut self) {
+    pub(crate) fn failed(&mut self) {
         self.due = Instant::now() + self.backoff.wait();
     }
 
     /// Whether the next write counts as the first.
-    pub(super) fn forgotten(&self) -> bool {
+    pub(crate) fn forgotten(&self) -> bool {
         self.due.elapsed() > PAUSE
     }
 }

@@ -1,10 +1,11 @@
-//! The controller against an API server: watches, statuses, leadership.
+//! The controller against an API server: watches, statuses, infrastructure, leadership.
 
 mod backend_tls;
 mod certificates;
 mod fake_api;
 mod leader;
 mod process;
+mod provision;
 mod status;
 mod support;
 mod watch;

@@ -7,6 +7,7 @@ use portcullis_controller::{
     certificates::CertificateOptions,
     leader::LeaseOptions,
     metrics::Metrics,
+    provision::ProvisionOptions,
     publish::{Acknowledgement, DataPlanes, Fleet, PublisherTls},
     run::{Controller, ControllerOptions},
 };
@@ -96,6 +97,24 @@ impl Replica {
 
     /// Starts a controller with this name and duration of its Lease.
     pub(crate) fn with_lease(api: &FakeApi, name: &str, duration: Duration) -> Self {
+        Self::with(api, name, duration, None)
+    }
+
+    /// Starts a controller that makes the infrastructure of Gateways.
+    pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
+        let provision = ProvisionOptions {
+            image: "registry.example/portcullis-proxy:1.0".into(),
+            controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
+        };
+        Self::with(api, name, Duration::from_secs(30), Some(provision))
+    }
+
+    fn with(
+        api: &FakeApi,
+        name: &str,
+        duration: Duration,
+        provision: Option<ProvisionOptions>,
+    ) -> Self {
         let tls = Arc::new(PublisherTls::new("cluster.local"));
         let options = ControllerOptions {
             controller_name: CONTROLLER_NAME.into(),
@@ -111,6 +130,7 @@ impl Replica {
                 identity: name.into(),
                 duration,
             },
+            provision,
         };
         let metrics = Arc::new(Metrics::new().unwrap());
         let (sender, fleet) = watch::channel(Arc::default());

@@ -1,7 +1,8 @@
-//! A Kubernetes API server in memory, spoken to over a real socket: paged lists, watches with bookmarks and expiry, the
-//! status subresource, conflicts. It does what it is told to and nothing by itself, so that tests can wait for events
+//! A Kubernetes API server in memory, spoken to over a real socket: paged lists, watches with bookmarks and expiry,
+//! label selectors, the status subresource, conflicts, server-side apply. It does what it is told to and nothing by itself, so that tests can wait for events
 //! instead of times.
 
+mod apply;
 mod server;
 mod state;
 

@@ -17,6 +17,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     Logged, Shared,
+    apply::apply,
     state::{Id, KINDS, Kind, Refusal, State},
 };
 
@@ -91,15 +92,15 @@ impl Selection {
         }
     }
 
+    fn has_name(&self, object: &Value) -> bool {
+        let name = self.name.as_ref();
+        name.is_none_or(|name| object["metadata"]["name"] == **name)
+    }
+
     fn has(&self, object: &Value) -> bool {
-        let metadata = &object["metadata"];
-        self.name
-            .as_ref()
-            .is_none_or(|name| metadata["name"] == **name)
-            && self
-                .label
-                .as_ref()
-                .is_none_or(|(name, value)| metadata["labels"][name] == **value)
+        let labels = &object["metadata"]["labels"];
+        let label = self.label.as_ref();
+        self.has_name(object) && label.is_none_or(|(name, value)| labels[name] == **value)
     }
 }
 
@@ -148,6 +149,8 @@ async fn answer(
         released(&shared, target.kind).await;
     }
     let method = request.method().clone();
+    let applies = header(header::CONTENT_TYPE).contains("apply-patch");
+    let manager = applies.then(|| query.get("fieldManager").cloned().unwrap_or_default());
     let body = request.into_body().collect().await.map(Collected::to_bytes);
     let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
     let answer = shared.change(|state| {
@@ -167,7 +170,7 @@ async fn answer(
             } else if list {
                 list_page(state, &target, &query, metadata_only)
             } else {
-                object(state, &method, &target, body)
+                object(state, &method, &target, manager.as_deref(), body)
             }
         });
         if let Err((code, _)) = result {
@@ -276,6 +279,7 @@ fn object(
     state: &mut State,
     method: &Method,
     target: &Target,
+    manager: Option<&str>,
     mut body: Value,
 ) -> Result<Value, Refusal> {
     let id = |name: &str| -> Id { (target.kind.name, target.namespace.clone(), name.into()) };
@@ -290,6 +294,14 @@ fn object(
             state.create(id(&name), body)
         }
         Method::PUT => state.replace(id(&target.name), target.status, body),
+        Method::PATCH if let Some(manager) = manager => {
+            apply(state, &id(&target.name), manager, body)
+        }
+        Method::DELETE => {
+            let uid = &body["preconditions"]["uid"];
+            state.delete_exactly(&id(&target.name), uid)?;
+            Ok(json!({ "kind": "Status", "apiVersion": "v1", "status": "Success" }))
+        }
         Method::PATCH => {
             let mut object = state.get(&id(&target.name))?;
             json_patch::merge(&mut object, &body);
@@ -353,7 +365,7 @@ fn lines(
         .events
         .iter()
         .filter(|event| event.version > from && event.kind == kind.name)
-        .filter(|event| selection.has(&event.object));
+        .filter(|event| selection.has_name(&event.object));
     let mut lines = String::new();
     for event in events {
         let object = if metadata_only {
@@ -361,7 +373,13 @@ fn lines(
         } else {
             event.object.clone()
         };
-        lines += &json!({ "type": event.what, "object": object }).to_string();
+        // Whoever loses the label is gone for those who select by it.
+        let what = if selection.has(&event.object) {
+            event.what
+        } else {
+            "DELETED"
+        };
+        lines += &json!({ "type": what, "object": object }).to_string();
         lines.push('\n');
     }
     if lines.is_empty() && state.version > from {

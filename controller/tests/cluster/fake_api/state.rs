@@ -56,6 +56,21 @@ pub(super) const KINDS: &[Kind] = &[
     kind("ConfigMap", "", "configmaps", false),
     kind("EndpointSlice", "discovery.k8s.io", "endpointslices", false),
     kind("Lease", "coordination.k8s.io", "leases", false),
+    kind("ServiceAccount", "", "serviceaccounts", false),
+    kind("Deployment", "apps", "deployments", false),
+    kind("DaemonSet", "apps", "daemonsets", false),
+    kind(
+        "PodDisruptionBudget",
+        "policy",
+        "poddisruptionbudgets",
+        false,
+    ),
+    kind(
+        "HorizontalPodAutoscaler",
+        "autoscaling",
+        "horizontalpodautoscalers",
+        false,
+    ),
     kind(
         CRD,
         "apiextensions.k8s.io",
@@ -109,6 +124,8 @@ pub(super) struct State {
     pub(super) refused: BTreeMap<&'static str, (u32, Refusal)>,
     /// Counts up whenever all watches are to be cut.
     pub(super) cuts: u64,
+    /// What each field manager has applied last.
+    pub(super) applied: BTreeMap<(Id, String), Value>,
     /// Requests that were answered, in order.
     pub(super) log: Vec<super::Logged>,
 }
@@ -126,9 +143,10 @@ impl State {
         if self.objects.contains_key(&id) {
             return Err((409, "AlreadyExists"));
         }
+        let uid = format!("uid-{}", self.version + 1);
         let metadata = metadata(&mut object);
         let defaults = [
-            ("uid", json!(format!("uid-{}", self.version))),
+            ("uid", json!(uid)),
             ("generation", json!(1)),
             ("creationTimestamp", json!("2026-01-01T00:00:00Z")),
             ("managedFields", json!([{ "manager": "test" }])),
@@ -175,8 +193,17 @@ impl State {
 
     pub(super) fn delete(&mut self, id: &Id) -> Result<(), Refusal> {
         let object = self.objects.remove(id).ok_or((404, "NotFound"))?;
+        self.applied.retain(|(of, _), _| of != id);
         self.record(id.0, "DELETED", object);
         Ok(())
+    }
+
+    /// DELETE of the object with this UID, if one is given.
+    pub(super) fn delete_exactly(&mut self, id: &Id, uid: &Value) -> Result<(), Refusal> {
+        if !uid.is_null() && self.get(id)?["metadata"]["uid"] != *uid {
+            return Err((409, "Conflict"));
+        }
+        self.delete(id)
     }
 
     fn store(&mut self, id: Id, object: Value, what: &'static str) -> Value {

@@ -1,33 +1,10 @@
-//! `GatewayParameters`: what `parametersRef` of a GatewayClass or of a Gateway's `infrastructure` points to.
+//! How the proxy treats connections and requests.
 
-use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The form of every duration of this kind (GEP-2257), such as `1m30s` or `250ms`.
 const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
-
-/// Settings of the proxies of a GatewayClass, or of one Gateway. What a Gateway's own object sets goes before what its
-/// class' object sets; what neither sets has the default that stands at the field.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(
-    group = "portcullis.dev",
-    version = "v1alpha1",
-    kind = "GatewayParameters",
-    plural = "gatewayparameters",
-    shortname = "gwp",
-    category = "gateway-api",
-    doc = "Settings of the proxies of a GatewayClass, or of one Gateway.",
-    namespaced,
-    derive = "Default",
-    derive = "PartialEq"
-)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayParametersSpec {
-    /// How the proxy treats connections and requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub proxy: Option<ProxyParameters>,
-}
 
 /// How the proxy treats connections and requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,8 +19,8 @@ pub struct ProxyParameters {
     /// One JSON line per request on standard output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_log: Option<AccessLog>,
-    /// Time that requests in flight get to finish when the proxy shuts down, such as `25s`. Default 25s. Keep it below
-    /// the pod's terminationGracePeriodSeconds.
+    /// Time that requests in flight get to finish when the proxy shuts down, such as `25s`. Default 25s. The
+    /// pods get as long as this takes, and the ten seconds around it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub drain_timeout: Option<String>,

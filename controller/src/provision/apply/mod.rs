@@ -1,0 +1,119 @@
+//! Makes what is at the API server what is wanted for each Gateway, on the one replica that leads.
+//!
+//! What is there is compared first. What we say about an object is said by server-side apply, so that what others say
+//! about it stays. An object that was not made for the Gateway is never touched, whatever its name.
+
+mod compare;
+mod live;
+mod request;
+mod work;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use kube::Client;
+use portcullis_routing::{GatewayKey, RoutingTable};
+use tokio::{sync::watch, task::JoinSet};
+
+use self::{live::LiveObjects, request::carry_out, work::Work};
+use super::{Plan, ProvisionOptions, wanted};
+use crate::{
+    metrics::Metrics,
+    resources::{ObjectKey, Resources},
+    writer::wait_until,
+};
+
+/// Requests under way at once.
+const MAX_REQUESTS: usize = 8;
+
+/// What a plan is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    pub(crate) resources: Arc<Resources>,
+    pub(crate) tables: Arc<BTreeMap<GatewayKey, Arc<RoutingTable>>>,
+}
+
+/// What is in the way of the infrastructure of Gateways, in words for their statuses.
+pub(crate) type Obstacles = BTreeMap<ObjectKey, String>;
+
+/// Makes infrastructure.
+pub(crate) struct Provisioner {
+    pub(crate) client: Client,
+    pub(crate) controller_name: String,
+    pub(crate) options: ProvisionOptions,
+    /// `None` before the first translation.
+    pub(crate) input: watch::Receiver<Option<Input>>,
+    /// Whether it is for us to make it.
+    pub(crate) leads: watch::Receiver<bool>,
+    pub(crate) obstacles: watch::Sender<Obstacles>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Provisioner {
+    /// Works for ever.
+    pub(crate) async fn run(mut self) {
+        let mut watches = JoinSet::new();
+        let client = self.client.clone();
+        let live = LiveObjects::watch(&client, &self.metrics, &mut watches);
+        let mut work = Work::new(Arc::clone(&live));
+        let mut requests = FuturesUnordered::new();
+        loop {
+            let leads = *self.leads.borrow_and_update();
+            let acts = leads && live.known();
+            while acts
+                && requests.len() < MAX_REQUESTS
+                && let Some(action) = work.next()
+            {
+                requests.push(carry_out(&client, action));
+            }
+            self.tell(if leads {
+                work.obstacles()
+            } else {
+                Obstacles::new()
+            });
+            let due = work.due().filter(|_| acts && requests.len() < MAX_REQUESTS);
+            let (input, leading) = (&mut self.input, &mut self.leads);
+            tokio::select! {
+                Some((action, outcome)) = requests.next() => {
+                    work.done(&action, outcome, &self.metrics);
+                }
+                changed = input.changed(), if leads => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let Some(plan) = self.plan().await else {
+                        return;
+                    };
+                    work.want(plan);
+                }
+                () = live.changed() => work.look_at(live.take_touched()),
+                changed = leading.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    // Whoever led before may have left anything.
+                    work.look_at_everything();
+                }
+                () = wait_until(due) => {}
+            }
+        }
+    }
+
+    /// Plans on a thread where it holds nobody up. `None` if that has failed.
+    async fn plan(&mut self) -> Option<Plan> {
+        let Some(input) = self.input.borrow_and_update().clone() else {
+            return Some(Plan::default());
+        };
+        let (name, options) = (self.controller_name.clone(), self.options.clone());
+        let plan = move || wanted(&input.resources, &input.tables, &name, &options);
+        tokio::task::spawn_blocking(plan).await.ok()
+    }
+
+    fn tell(&self, obstacles: Obstacles) {
+        self.obstacles.send_if_modified(|told| {
+            let changed = *told != obstacles;
+            *told = obstacles;
+            changed
+        });
+    }
+}

@@ -1,0 +1,311 @@
+//! What is to be done, and what stands in its way.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{
+    super::{Object, Plan, Wanted, labels::GATEWAY_CLASS_NAME, object::Kind},
+    Obstacles,
+    compare::overlap,
+    live::{Live, LiveObjects, Target},
+    request::{Action, Outcome, Step},
+};
+use crate::{
+    metrics::{Metrics, Provision},
+    resources::ObjectKey,
+    writer::Pace,
+};
+
+/// What is to be done.
+pub(super) struct Work {
+    live: Arc<LiveObjects>,
+    plan: Plan,
+    /// The Gateway that an object is wanted for, and the object's place among those.
+    places: BTreeMap<Target, (ObjectKey, usize)>,
+    /// Gateways by UID.
+    owners: BTreeMap<String, ObjectKey>,
+    /// Objects to look at.
+    dirty: BTreeSet<Target>,
+    /// Objects that a request is under way for.
+    busy: BTreeSet<Target>,
+    paces: BTreeMap<Target, Pace>,
+    /// What was applied, and what the API server made of it: quantities in another form, or a field that somebody else
+    /// insists on. To apply it once more would change nothing.
+    settled: BTreeMap<Target, (Value, Value)>,
+    /// What was in the way the last time, and the Gateway that it concerns.
+    failures: BTreeMap<Target, (ObjectKey, String)>,
+}
+
+impl Work {
+    pub(super) fn new(live: Arc<LiveObjects>) -> Self {
+        Self {
+            live,
+            plan: Plan::default(),
+            places: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            paces: BTreeMap::new(),
+            settled: BTreeMap::new(),
+            failures: BTreeMap::new(),
+        }
+    }
+
+    /// Something else is wanted now.
+    pub(super) fn want(&mut self, plan: Plan) {
+        if self.plan == plan {
+            return;
+        }
+        self.plan = plan;
+        self.places.clear();
+        self.owners.clear();
+        for (gateway, wanted) in &self.plan.gateways {
+            self.owners.insert(wanted.owner.clone(), gateway.clone());
+            for (index, object) in wanted.objects.iter().flatten().enumerate() {
+                let target = (object.kind, object.key.clone());
+                self.places.insert(target, (gateway.clone(), index));
+            }
+        }
+        let (places, gateways) = (&self.places, &self.plan.gateways);
+        self.settled.retain(|target, _| places.contains_key(target));
+        self.failures.retain(|target, (gateway, _)| {
+            places.contains_key(target) && gateways.contains_key(gateway)
+        });
+        self.look_at_everything();
+    }
+
+    /// These have changed.
+    pub(super) fn look_at(&mut self, targets: BTreeSet<Target>) {
+        for target in targets {
+            // A new workload may be what the one before it has to wait for.
+            if let (Kind::Deployment | Kind::DaemonSet, key) = &target {
+                self.dirty.insert((Kind::Deployment, key.clone()));
+                self.dirty.insert((Kind::DaemonSet, key.clone()));
+            }
+            self.dirty.insert(target);
+        }
+    }
+
+    /// Anything may have changed.
+    pub(super) fn look_at_everything(&mut self) {
+        self.dirty.extend(self.places.keys().cloned());
+        self.dirty.extend(self.live.targets());
+    }
+
+    /// Takes the next thing to do.
+    pub(super) fn next(&mut self) -> Option<Action> {
+        while let Some(target) = self.take_due() {
+            if let Some(action) = self.action(&target) {
+                self.busy.insert(target);
+                return Some(action);
+            }
+            self.failures.remove(&target);
+        }
+        None
+    }
+
+    /// When there may be something to do again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let waiting = self.dirty.iter().filter(|it| !self.busy.contains(it));
+        waiting
+            .filter_map(|it| Some(self.paces.get(it)?.due()))
+            .min()
+    }
+
+    fn take_due(&mut self) -> Option<Target> {
+        let now = Instant::now();
+        let free = |target: &&Target| {
+            !self.busy.contains(target)
+                && self.paces.get(target).is_none_or(|pace| pace.due() <= now)
+        };
+        let target = self.dirty.iter().find(free)?.clone();
+        self.dirty.remove(&target);
+        Some(target)
+    }
+
+    fn action(&self, target: &Target) -> Option<Action> {
+        let live = self.live.get(target);
+        // What is being deleted has to be gone first; that is heard of.
+        let going = live
+            .as_ref()
+            .is_some_and(|it| it.metadata.deletion_timestamp.is_some());
+        if going {
+            return None;
+        }
+        let (gateway, step) = if let Some((gateway, wanted, object)) = self.wanted(target) {
+            let object = object.clone();
+            let step = match live {
+                Some(live) if live.owner() == Some(&wanted.owner) => {
+                    if self.in_force(&object, &live) {
+                        return None;
+                    }
+                    Step::Apply(object, live.uid().to_owned())
+                }
+                // It may be there without our label, or as somebody else's.
+                _ => Step::Create(object, wanted.owner.clone()),
+            };
+            (gateway, step)
+        } else {
+            let live = live?;
+            let gateway = self.not_wanted(target, &live)?;
+            (gateway, Step::Delete(live.uid().to_owned()))
+        };
+        Some(Action {
+            target: target.clone(),
+            gateway: gateway.clone(),
+            step,
+        })
+    }
+
+    fn wanted(&self, target: &Target) -> Option<(&ObjectKey, &Wanted, &Object)> {
+        let (gateway, index) = self.places.get(target)?;
+        let wanted = self.plan.gateways.get(gateway)?;
+        let object = wanted.objects.as_ref().ok()?.get(*index)?;
+        Some((gateway, wanted, object))
+    }
+
+    /// Whether everything that we say about an object holds.
+    fn in_force(&self, object: &Object, live: &Live) -> bool {
+        let said = said(object);
+        let found = overlap(&said, &live.body);
+        let settled = self.settled.get(&(object.kind, object.key.clone()));
+        found == said
+            || settled.is_some_and(|(hash, before)| hash == object.hash() && *before == found)
+    }
+
+    /// The Gateway that an object was made for, if it is not wanted any more.
+    fn not_wanted(&self, (kind, key): &Target, live: &Live) -> Option<&ObjectKey> {
+        let labels = live.metadata.labels.as_ref()?;
+        if !self.plan.classes.contains(labels.get(GATEWAY_CLASS_NAME)?) {
+            return None;
+        }
+        let gateway = self.owners.get(live.owner()?)?;
+        let wanted = self.plan.gateways.get(gateway)?;
+        let objects = wanted.objects.as_ref().ok()?;
+        let keeps_address =
+            *kind == Kind::Service && key.name == wanted.name && !objects.is_empty();
+        if keeps_address || (is_workload(*kind) && !self.is_replaced(objects)) {
+            return None;
+        }
+        Some(gateway)
+    }
+
+    /// Whether the workload that is wanted takes traffic, so that the one before it may go.
+    fn is_replaced(&self, objects: &[Object]) -> bool {
+        let Some(workload) = objects.iter().find(|it| is_workload(it.kind)) else {
+            return true;
+        };
+        let live = self.live.get(&(workload.kind, workload.key.clone()));
+        let available = live.is_some_and(|live| {
+            let status = &live.body["status"];
+            let mut counts = ["availableReplicas", "numberAvailable"]
+                .into_iter()
+                .filter_map(|name| status[name].as_u64());
+            counts.any(|count| count > 0)
+        });
+        available || workload.body["spec"]["replicas"] == 0
+    }
+
+    /// A request was answered.
+    pub(super) fn done(&mut self, action: &Action, outcome: Outcome, metrics: &Metrics) {
+        let Action {
+            target, gateway, ..
+        } = action;
+        let (kind, key) = target;
+        self.busy.remove(target);
+        self.paces.retain(|_, pace| !pace.forgotten());
+        let pace = self.paces.entry(target.clone()).or_default();
+        match outcome {
+            Outcome::Applied(live) => {
+                tracing::info!(%kind, object = %key, %gateway, "applied");
+                metrics.provisioned(*kind, Provision::Applied);
+                pace.written();
+                self.failures.remove(target);
+                if let Step::Apply(object, _) | Step::Create(object, _) = &action.step {
+                    let found = overlap(&said(object), &live.body);
+                    self.settled
+                        .insert(target.clone(), (object.hash().clone(), found));
+                }
+                self.live.record(target, *live);
+            }
+            Outcome::Deleted => {
+                tracing::info!(%kind, object = %key, %gateway, "deleted, since it is not wanted any more");
+                metrics.provisioned(*kind, Provision::Deleted);
+                pace.written();
+                self.failures.remove(target);
+            }
+            Outcome::Foreign => {
+                pace.failed();
+                let why = format!(
+                    "{kind} {key} exists and was not made for this Gateway, so it is left alone; delete or rename it, or \
+                     rename the Gateway"
+                );
+                metrics.provisioned(*kind, Provision::Foreign);
+                self.fail(target, gateway, why);
+            }
+            Outcome::Failed(error) => {
+                pace.failed();
+                metrics.provisioned(*kind, Provision::Failed);
+                let what = match action.step {
+                    Step::Delete(_) => "deleted",
+                    _ => "applied",
+                };
+                self.fail(
+                    target,
+                    gateway,
+                    format!("{kind} {key} cannot be {what}: {error}"),
+                );
+            }
+        }
+    }
+
+    /// Tells of a failure, and tries again later.
+    fn fail(&mut self, target: &Target, gateway: &ObjectKey, why: String) {
+        let before = self.failures.get(target);
+        if before.is_none_or(|(_, before)| *before != why) {
+            tracing::warn!(%gateway, "{why}; trying again");
+        }
+        self.failures.insert(target.clone(), (gateway.clone(), why));
+        self.dirty.insert(target.clone());
+    }
+
+    /// What is in the way of each Gateway's infrastructure.
+    pub(super) fn obstacles(&self) -> Obstacles {
+        let mut obstacles = Obstacles::new();
+        for (gateway, wanted) in &self.plan.gateways {
+            if let Err(why) = &wanted.objects {
+                obstacles.insert(
+                    gateway.clone(),
+                    format!("what there is stays as it is: {why}"),
+                );
+            }
+        }
+        for (gateway, why) in self.failures.values() {
+            let told = obstacles.entry(gateway.clone()).or_default();
+            if !told.is_empty() {
+                told.push_str("; ");
+            }
+            told.push_str(why);
+        }
+        obstacles
+    }
+}
+
+/// What we say about an object, without what it is: a list does not repeat that for each entry.
+fn said(object: &Object) -> Value {
+    let mut said = object.body.clone();
+    if let Some(fields) = said.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+    said
+}
+
+fn is_workload(kind: Kind) -> bool {
+    matches!(kind, Kind::Deployment | Kind::DaemonSet)
+}

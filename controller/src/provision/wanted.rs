@@ -1,0 +1,125 @@
+//! Which Gateways get infrastructure, and of what sort: objects and tables in, wanted objects out. Pure.
+
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use gateway_api::apis::experimental::gateways::Gateway;
+use portcullis_routing::{GatewayKey, RoutingTable};
+
+use super::{
+    Infrastructure, Object, ProvisionOptions, infrastructure_name, label_value,
+    objects::{Blueprint, objects},
+    owner,
+};
+use crate::{
+    finding::ObjectRef,
+    resources::{ObjectKey, Resources},
+    translate::{class_parameters, own_parameters},
+};
+
+/// Everything that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What is wanted for each Gateway. What was made for one that is not here stays as it is.
+    pub gateways: BTreeMap<ObjectKey, Wanted>,
+    /// The labels of our classes: what carries none of these is not ours to delete.
+    pub classes: BTreeSet<String>,
+}
+
+/// What is wanted for one Gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// UID of the Gateway: what it owns is what was made for it.
+    pub owner: String,
+    /// The objects, or why what is there has to stay as it is.
+    pub objects: Result<Vec<Object>, String>,
+    /// The name of what is made for it. A Service of that name always stays: it has the Gateway's address.
+    pub name: String,
+}
+
+/// The objects that are wanted for every Gateway that has a table, and none for those of somebody else's classes.
+///
+/// A Gateway of ours without a table is not in the plan: a mistake in its spec must not take away the proxies, which serve
+/// on with the table that they have. Nor is one whose class does not exist, or one that is being deleted.
+pub fn wanted(
+    resources: &Resources,
+    tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
+    controller_name: &str,
+    options: &ProvisionOptions,
+) -> Plan {
+    let prefers_ipv6 = prefers_ipv6(resources);
+    let mut plan = Plan::default();
+    for (key, class) in &resources.gateway_classes {
+        if class.spec.controller_name == controller_name {
+            plan.classes.insert(label_value(&key.name));
+        }
+    }
+    for (key, gateway) in &resources.gateways {
+        let class = gateway.spec.gateway_class_name.as_str();
+        let known = resources.gateway_classes.get(&ObjectKey::cluster(class));
+        let (Some(known), Some(owner)) = (known, owner::reference(gateway)) else {
+            continue;
+        };
+        let uid = owner.uid.clone();
+        let table = tables.get(&GatewayKey::of(&key.namespace, &key.name));
+        let objects = match table {
+            _ if gateway.metadata.deletion_timestamp.is_some() => continue,
+            _ if known.spec.controller_name != controller_name => Ok(Vec::new()),
+            None => continue,
+            Some(table) => infrastructure(resources, key, gateway).map(|infrastructure| {
+                objects(&Blueprint {
+                    key,
+                    gateway,
+                    owner,
+                    table: table.borrow(),
+                    infrastructure: &infrastructure,
+                    service: super::addresses::service(resources, key, gateway),
+                    prefers_ipv6,
+                    options,
+                })
+            }),
+        };
+        let wanted = Wanted {
+            owner: uid,
+            objects,
+            name: infrastructure_name(&key.name, class),
+        };
+        plan.gateways.insert(key.clone(), wanted);
+    }
+    plan
+}
+
+/// What the parameters of its class and its own say. A class whose parameters are broken says nothing.
+fn infrastructure(
+    resources: &Resources,
+    key: &ObjectKey,
+    gateway: &Gateway,
+) -> Result<Infrastructure, String> {
+    let name = ObjectKey::cluster(gateway.spec.gateway_class_name.as_str());
+    let class = resources.gateway_classes.get(&name);
+    let of_class = class.map(|class| class_parameters(resources, &name, class));
+    let of_class = of_class.transpose().map_err(|finding| {
+        format!(
+            "the parameters of GatewayClass {name} are not valid: {}",
+            finding.text()
+        )
+    })?;
+    let object = ObjectRef::new("Gateway", key.clone());
+    let own = own_parameters(resources, &object, gateway).map_err(|finding| finding.text())?;
+    let layers: Vec<_> = of_class.flatten().into_iter().chain(own).collect();
+    Infrastructure::merge(&layers)
+        .and_then(|merged| merged.check().map(|()| merged))
+        .map_err(|(path, message)| format!("GatewayParameters: spec.{path}: {message}"))
+}
+
+/// Whether the first address of pods, which probes are sent to, is one of IPv6: that of the API server's own Service is.
+fn prefers_ipv6(resources: &Resources) -> bool {
+    let service = resources
+        .services
+        .get(&ObjectKey::new("default", "kubernetes"));
+    let address = service.and_then(|it| it.spec.as_ref()?.cluster_ip.as_deref());
+    address.is_some_and(|it| it.parse::<IpAddr>().is_ok_and(|it| it.is_ipv6()))
+}

@@ -1,0 +1,89 @@
+//! Server-side apply, as far as one manager that forces it needs: what it does not say any more goes, what others have said
+//! stays.
+
+use serde_json::{Value, json};
+
+use super::state::{Id, Refusal, State};
+
+/// Fields by which the entries of a list are told apart; other lists are values as a whole.
+const KEYS: [&str; 2] = ["name", "uid"];
+
+/// A patch of the type `application/apply-patch+yaml`.
+pub(super) fn apply(
+    state: &mut State,
+    id: &Id,
+    manager: &str,
+    mut body: Value,
+) -> Result<Value, Refusal> {
+    let uid = body["metadata"]["uid"].take();
+    body["metadata"].as_object_mut().unwrap().remove("uid");
+    let current = state.get(id).ok();
+    let known = current
+        .as_ref()
+        .map_or(&Value::Null, |it| &it["metadata"]["uid"]);
+    if !uid.is_null() && uid != *known {
+        return Err((409, "Conflict"));
+    }
+    let before = state
+        .applied
+        .insert((id.clone(), manager.to_owned()), body.clone());
+    let Some(mut object) = current else {
+        return state.create(id.clone(), body);
+    };
+    remove(&mut object, &before.unwrap_or(json!({})), &body);
+    merge(&mut object, &body);
+    state.replace(id.clone(), false, object)
+}
+
+/// Takes out of `object` what was in `before` and is not in `now`.
+fn remove(object: &mut Value, before: &Value, now: &Value) {
+    match (object, before, now) {
+        (Value::Object(object), Value::Object(before), Value::Object(now)) => {
+            for (name, before) in before {
+                match (object.get_mut(name), now.get(name)) {
+                    (Some(_), None) => drop(object.remove(name)),
+                    (Some(object), Some(now)) => remove(object, before, now),
+                    (None, _) => {}
+                }
+            }
+        }
+        (Value::Array(object), Value::Array(before), Value::Array(now)) => {
+            let gone: Vec<_> = before
+                .iter()
+                .filter(|it| find(now, it).is_none())
+                .cloned()
+                .collect();
+            object.retain(|it| find(&gone, it).is_none());
+        }
+        _ => {}
+    }
+}
+
+fn merge(object: &mut Value, body: &Value) {
+    match (object, body) {
+        (Value::Object(object), Value::Object(body)) => {
+            for (name, body) in body {
+                merge(object.entry(name).or_insert(Value::Null), body);
+            }
+        }
+        (Value::Array(object), Value::Array(body)) if body.iter().all(|it| key(it).is_some()) => {
+            for body in body {
+                match find(object, body) {
+                    Some(index) => merge(&mut object[index], body),
+                    None => object.push(body.clone()),
+                }
+            }
+        }
+        (object, body) => *object = body.clone(),
+    }
+}
+
+fn key(entry: &Value) -> Option<(&str, &Value)> {
+    KEYS.iter()
+        .find_map(|name| Some((*name, entry.get(*name)?)))
+}
+
+fn find(list: &[Value], entry: &Value) -> Option<usize> {
+    let wanted = key(entry)?;
+    list.iter().position(|it| key(it) == Some(wanted))
+}
