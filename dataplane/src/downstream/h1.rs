@@ -257,6 +257,11 @@ impl H1 {
         session.set_read_timeout(None);
         // What an unread body means for the connection is decided here.
         session.set_close_on_response_before_downstream_finish(false);
+        // As it stands in the buffer: no read, and no copy.
+        let Ok(head) = handles.reader.take_head() else {
+            return Err(session.into_inner());
+        };
+        session.set_pipelined_prefix(head);
         if !matches!(session.read_request().await, Ok(Some(_))) {
             return Err(session.into_inner());
         }

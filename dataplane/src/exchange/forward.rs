@@ -11,7 +11,8 @@ use portcullis_routing::ClusterKey;
 
 use super::{
     Exchange,
-    head::{self, Upgrade},
+    head::Upgrade,
+    hop,
     pump::Pump,
     retry::{Again, Attempts, Repeat, Replay},
     upgrade::Handshake,
@@ -110,7 +111,7 @@ impl<'s> Exchange<'s> {
     pub(super) async fn forward(
         &mut self,
         downstream: &mut Downstream,
-        head: request::Parts,
+        head: &mut request::Parts,
         request: Request<'s>,
     ) -> Result<(), Reason> {
         self.record.cluster = Some(request.cluster);
@@ -126,11 +127,11 @@ impl<'s> Exchange<'s> {
     async fn attempts(
         &mut self,
         downstream: &mut Downstream,
-        mut head: request::Parts,
+        head: &mut request::Parts,
         request: &Request<'_>,
     ) -> Result<(), Reason> {
         let handshake =
-            (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(&mut head));
+            (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(head));
         let body_is_empty = downstream.body_is_empty();
         let mut attempts = Attempts::new(request.plan.retry.as_ref(), self.record.method());
         let mut replay = Replay::new(attempts.keep_body());
@@ -138,9 +139,7 @@ impl<'s> Exchange<'s> {
             replay.end(None);
         }
         let mirrors = match request.upgrade {
-            Upgrade::None => {
-                mirror::start(self.worker, &request.plan.mirrors, &head, body_is_empty)
-            }
+            Upgrade::None => mirror::start(self.worker, &request.plan.mirrors, head, body_is_empty),
             // A tunnel cannot be copied, so its request is not either.
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
@@ -162,7 +161,7 @@ impl<'s> Exchange<'s> {
                 handshake: handshake.as_ref(),
             };
             let failure = match self
-                .attempt(downstream, &head, &attempt, open, &mut replay)
+                .attempt(downstream, head, &attempt, open, &mut replay)
                 .await
             {
                 Ok(()) => return Ok(()),
@@ -281,7 +280,7 @@ impl<'s> Exchange<'s> {
 
 /// Turns the backend's head into the client's: the hop ends, filters of backend and rule apply.
 pub(super) fn response_head(head: &mut response::Parts, request: &Request<'_>) {
-    head::strip_response(head);
+    hop::strip_response(head);
     for modifier in &request.backend.response {
         modifier.apply(&mut head.headers);
     }

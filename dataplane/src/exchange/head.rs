@@ -4,12 +4,14 @@ use std::{borrow::Cow, net::IpAddr};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, response,
-    uri::PathAndQuery,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request, uri::PathAndQuery,
 };
 use portcullis_routing::PathMatch;
 
-use super::path::{self, BadPath};
+use super::{
+    hop,
+    path::{self, BadPath},
+};
 use crate::{
     filter::rewrite::{PreparedRewrite, modify_path},
     reason::Reason,
@@ -19,27 +21,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-
-/// Fields that belong to one hop (RFC 9110 7.6.1), whether `Connection` names them or not.
-static HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HTTP2_SETTINGS,
-    header::PROXY_AUTHORIZATION,
-];
 
 /// Fields that a request gains on the way, as a rule.
 const ADDED_FIELDS: usize = 6;
-
-/// More names than this in `Connection` are an attempt to strip something.
-const MAX_NOMINATED: usize = 10;
 
 /// What routing needs of a request's target.
 #[derive(Debug)]
@@ -126,7 +110,11 @@ fn list_has(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+/// The elements of a comma-separated header.
+pub(super) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
@@ -155,7 +143,7 @@ pub fn to_upstream(
 ) -> Result<(), Reason> {
     head.headers.reserve(ADDED_FIELDS);
     let trailers = list_has(&head.headers, &header::TE, "trailers");
-    strip_hop_by_hop(head)?;
+    hop::strip_request(head)?;
     // 100 Continue is ours to send: once a backend is chosen.
     head.headers.remove(&header::EXPECT);
     if head.version == Version::HTTP_2 {
@@ -213,65 +201,6 @@ pub fn rewrite(
         set_path(head, &path)?;
     }
     Ok(())
-}
-
-/// Removes what belongs to the hop from a response. A 101 keeps its `Upgrade`.
-pub fn strip_response(head: &mut response::Parts) {
-    if head.headers.contains_key(header::CONNECTION) {
-        for name in nominated(&head.headers) {
-            head.headers.remove(&name);
-        }
-    }
-    let switching = head.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    if !switching {
-        return remove_hop_by_hop(&mut head.headers);
-    }
-    let upgrade = head.headers.remove(header::UPGRADE);
-    remove_hop_by_hop(&mut head.headers);
-    head.headers
-        .insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    if let Some(upgrade) = upgrade {
-        head.headers.insert(header::UPGRADE, upgrade);
-    }
-}
-
-fn strip_hop_by_hop(head: &mut request::Parts) -> Result<(), Reason> {
-    if head.headers.contains_key(header::CONNECTION) {
-        let names = nominated(&head.headers);
-        let forbidden =
-            |name: &HeaderName| *name == header::HOST || name.as_str().starts_with("x-forwarded-");
-        if names.len() > MAX_NOMINATED || names.iter().any(forbidden) {
-            return Err(Reason::BadRequest);
-        }
-        for name in names {
-            head.headers.remove(&name);
-        }
-    }
-    remove_hop_by_hop(&mut head.headers);
-    Ok(())
-}
-
-/// There is one such field, or none, as a rule: looking at each name is cheaper than eight searches.
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let find = |headers: &HeaderMap| {
-        let mut all = HOP_BY_HOP.iter();
-        all.find(|hop| headers.keys().any(|name| name == *hop))
-    };
-    while let Some(name) = find(headers) {
-        headers.remove(name);
-    }
-}
-
-/// The field names in `Connection`. The usual `keep-alive`, `close` and `upgrade` are dealt with anyway.
-fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
-    tokens(headers, &header::CONNECTION)
-        .filter(|token| {
-            !["keep-alive", "close", "upgrade"]
-                .iter()
-                .any(|usual| token.eq_ignore_ascii_case(usual))
-        })
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .collect()
 }
 
 /// HTTP/2 may split `cookie` into several fields; HTTP/1 may not (RFC 9113 8.2.3).
@@ -389,7 +318,7 @@ fn request_id() -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{response_head, testing};
+    use crate::message::testing;
 
     fn head(path: &str, fields: &[(&'static str, &str)]) -> request::Parts {
         testing::request("GET", path, fields)
@@ -554,21 +483,6 @@ mod tests {
             sent.headers.get_all("cookie").iter().collect::<Vec<_>>(),
             ["a=1; b=2"]
         );
-    }
-
-    #[test]
-    fn strips_a_response() {
-        let mut head = response_head(http::StatusCode::OK);
-        for (name, value) in [
-            ("connection", "x-a, close"),
-            ("x-a", "1"),
-            ("keep-alive", "1"),
-            ("x-b", "1"),
-        ] {
-            head.headers.append(name, HeaderValue::from_static(value));
-        }
-        strip_response(&mut head);
-        assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["x-b"]);
     }
 
     #[test]

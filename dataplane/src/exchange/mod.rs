@@ -5,6 +5,7 @@
 
 mod forward;
 pub mod head;
+mod hop;
 pub mod path;
 mod pump;
 mod record;
@@ -42,7 +43,7 @@ pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mu
         return downstream.reset();
     };
     let _counted = worker.retry_budget.request();
-    let head = downstream.take_head();
+    let mut head = downstream.take_head();
     let record = Record::begin(worker, connection, &head);
     let mut exchange = Exchange {
         worker,
@@ -51,7 +52,7 @@ pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mu
         record,
         is_over: false,
     };
-    if let Err(reason) = exchange.run(downstream, head).await {
+    if let Err(reason) = exchange.run(downstream, &mut head).await {
         exchange.fail(downstream, reason).await;
     }
     exchange.is_over = true;
@@ -82,9 +83,9 @@ impl<'s> Exchange<'s> {
     async fn run(
         &mut self,
         downstream: &mut Downstream,
-        head: request::Parts,
+        head: &mut request::Parts,
     ) -> Result<(), Reason> {
-        let target = Rc::new(Target::of(&head)?);
+        let target = Rc::new(Target::of(head)?);
         self.record.target(&target);
         self.routed(downstream, head, &target).await
     }
@@ -92,7 +93,7 @@ impl<'s> Exchange<'s> {
     async fn routed(
         &mut self,
         downstream: &mut Downstream,
-        head: request::Parts,
+        head: &mut request::Parts,
         target: &Target,
     ) -> Result<(), Reason> {
         let upgrade = match (&head.method, downstream.extended_connect()) {
@@ -101,7 +102,7 @@ impl<'s> Exchange<'s> {
             // An upgrade is ignored, as RFC 9110 7.8 allows, where HTTP/2 has none, and where a body comes first: a backend
             // that did not switch would have to tell that body from the tunnel.
             _ if downstream.is_http2() || !downstream.body_is_empty() => Upgrade::None,
-            _ => Upgrade::of_http1(&head),
+            _ => Upgrade::of_http1(head),
         };
 
         let snapshot = self.snapshot;
@@ -109,7 +110,7 @@ impl<'s> Exchange<'s> {
             .compiled
             .port(self.connection.port)
             .ok_or(Reason::NoRoute)?;
-        let found = self.route(port, &head, target)?;
+        let found = self.route(port, head, target)?;
         self.record.route = Some(found.route.key());
         let plan = found.route.payload();
         let cors = plan
@@ -133,9 +134,8 @@ impl<'s> Exchange<'s> {
                 self.respond(downstream, *reason, *status).await
             }
             PreparedAction::Redirect(redirect) => {
-                let location =
-                    redirect::location(redirect, self.redirected(&head, target), matched)
-                        .ok_or(Reason::BadRequest)?;
+                let location = redirect::location(redirect, self.redirected(head, target), matched)
+                    .ok_or(Reason::BadRequest)?;
                 let mut answer = reply::redirect(redirect.status, location)?;
                 respond_filters(&mut answer, plan, cors.as_ref().map(|(_, outcome)| outcome));
                 self.answer(downstream, answer).await
@@ -149,8 +149,8 @@ impl<'s> Exchange<'s> {
                     cors: cors.map(|(_, outcome)| outcome),
                     upgrade,
                 };
-                self.limit_body(&head)?;
-                let head = self.forwarded_head(head, target, matched, &request)?;
+                self.limit_body(head)?;
+                self.forwarded_head(head, target, matched, &request)?;
                 self.forward(downstream, head, request).await
             }
         }
@@ -217,11 +217,11 @@ impl<'s> Exchange<'s> {
     /// Request filters, once per request: first the hop, then the rule's filters, then the backend's.
     fn forwarded_head(
         &mut self,
-        mut head: request::Parts,
+        head: &mut request::Parts,
         target: &Target,
         matched: &PathMatch,
         request: &forward::Request<'_>,
-    ) -> Result<request::Parts, Reason> {
+    ) -> Result<(), Reason> {
         let trusted_hops = self.snapshot.settings().client_address.trusted_hops;
         let peer = self.connection.client.ip();
         self.record
@@ -231,17 +231,17 @@ impl<'s> Exchange<'s> {
             tls: self.connection.tls,
             trusted_hops,
         };
-        head::to_upstream(&mut head, target, request.upgrade, client)?;
-        self.record.request_id(head::request_id_of(&head));
+        head::to_upstream(head, target, request.upgrade, client)?;
+        self.record.request_id(head::request_id_of(head));
         for filters in [&request.plan.request, &request.backend.request] {
             if let Some(rewrite) = &filters.rewrite {
-                head::rewrite(&mut head, rewrite, matched)?;
+                head::rewrite(head, rewrite, matched)?;
             }
             for modifier in &filters.headers {
                 modifier.apply(&mut head.headers);
             }
         }
-        Ok(head)
+        Ok(())
     }
 
     fn limit_body(&self, head: &request::Parts) -> Result<(), Reason> {

@@ -114,7 +114,7 @@ impl Pump<'_, '_> {
     async fn answer(&mut self, event: UpstreamEvent) -> Result<bool, Failure> {
         match event {
             UpstreamEvent::Informational(mut head) => {
-                super::head::strip_response(&mut head);
+                super::hop::strip_response(&mut head);
                 // 100 Continue is ours to send: with the first read of the body.
                 if head.status != StatusCode::CONTINUE {
                     self.downstream

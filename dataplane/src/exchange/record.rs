@@ -83,9 +83,10 @@ impl Record<'_> {
         self.request_id = id.cloned();
     }
 
-    /// One more attempt begins, if there is an endpoint for it.
+    /// One more attempt begins, if there is an endpoint for it. Nothing is waited for before the first, so it begins when the
+    /// request does, without another look at the clock.
     pub(super) fn attempt(&mut self) {
-        self.first_attempt.get_or_insert_with(Instant::now);
+        self.first_attempt.get_or_insert(self.started);
     }
 
     /// An attempt was made at this endpoint, on a connection that had served a request before or not.

@@ -116,6 +116,13 @@ impl ReadHandle {
         }
     }
 
+    /// Takes the head that [`poll_head`](Self::poll_head) has checked, for a parser that needs not read it then. Empty if
+    /// there is none.
+    pub fn take_head(&self) -> Result<BytesMut, ReadError> {
+        let inner = &mut *self.shared.lock();
+        Ok(inner.guard.take_head(&mut inner.read)?)
+    }
+
     /// Waits for the head of the response that was [expected](Self::expect_response).
     pub fn poll_response(&self, cx: &mut Context<'_>) -> Poll<Result<Parts, ReadError>> {
         let inner = &mut *self.shared.lock();

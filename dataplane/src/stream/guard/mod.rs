@@ -198,6 +198,15 @@ impl Guard {
         })
     }
 
+    /// The checked head of a request, taken out of `buffer`; empty if none has been checked.
+    pub(super) fn take_head(&mut self, buffer: &mut BytesMut) -> Result<BytesMut, Violation> {
+        let State::Checked { left, framing } = self.state else {
+            return Ok(BytesMut::new());
+        };
+        self.state = State::body(framing, &[])?;
+        Ok(buffer.split_to(left.min(buffer.len())))
+    }
+
     /// The next response's head, taken out of `buffer`; `None` if more has to arrive.
     pub(super) fn response(&mut self, buffer: &mut BytesMut) -> Result<Option<Parts>, Violation> {
         let (Side::Responses { to_head }, State::Head { scanner, .. }) =

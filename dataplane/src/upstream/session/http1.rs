@@ -4,7 +4,7 @@
 use std::{fmt, future::poll_fn, io, task::Poll, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, header, request, response};
+use http::{HeaderName, Method, StatusCode, header, request, response};
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
@@ -21,6 +21,8 @@ use crate::{
         pool::Idle,
     },
 };
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// One request on a connection of its own. Dropped before its end, it closes the connection.
 pub(crate) struct Http1 {
@@ -302,7 +304,7 @@ impl Http1 {
 
 /// `Keep-Alive: timeout=5` (RFC 2068 19.7.1.1, which servers still send).
 fn promised_keep_alive(head: &response::Parts) -> Option<Duration> {
-    let fields = head.headers.get("keep-alive")?.to_str().ok()?;
+    let fields = head.headers.get(&KEEP_ALIVE)?.to_str().ok()?;
     let seconds = fields
         .split(',')
         .find_map(|field| field.trim().strip_prefix("timeout="))?;
