@@ -79,12 +79,21 @@ impl Health {
 
     /// Takes note of the present table's ports. The first time that all of them are open the proxy is ready. It stays so if
     /// a port of a later table cannot be bound, for that must not take the others out of service, as long as any is open.
+    /// Until all are open see also [`settle`](Self::settle).
     pub fn set_ports(&self, any_open: bool, unbound: &[Rejection]) {
         *self.ports() = Ports {
             any_open,
             unbound: unbound.to_vec(),
         };
         if any_open && unbound.is_empty() {
+            self.enter(Phase::Serving);
+        }
+    }
+
+    /// The ports have been tried once more. A port that still cannot be bound does not keep those that are open waiting any
+    /// longer: it may be taken for good.
+    pub fn settle(&self) {
+        if self.ports().any_open {
             self.enter(Phase::Serving);
         }
     }
@@ -388,6 +397,14 @@ mod tests {
         admin.health.set_ports(true, &unbound);
         let (status, why) = get(address, "/readyz").await;
         assert!(status == 503 && why.ends_with(said), "{status} {why}");
+        // One port that is taken for good does not keep the others waiting for ever.
+        let other = Health::default();
+        other.set_ports(false, &unbound);
+        other.settle();
+        assert_eq!(other.phase(), Phase::Starting, "nothing is open");
+        other.set_ports(true, &unbound);
+        other.settle();
+        assert_eq!(other.phase(), Phase::Serving);
         admin.health.set_ports(true, &[]);
         assert_eq!(get(address, "/readyz").await, (200, "ok\n".into()));
         // One listener that comes later and fails takes no other out of service.

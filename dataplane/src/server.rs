@@ -340,12 +340,15 @@ async fn keep_ports(shared: &Shared) {
                 std::future::pending::<()>().await;
             }
         };
-        tokio::select! {
+        let is_retry = tokio::select! {
             // The sender lives as long as `shared`.
-            _ = changes.changed() => {}
-            () = retry => {}
-        }
+            _ = changes.changed() => false,
+            () = retry => true,
+        };
         // Whoever applied the table may have done it already.
         drop(shared.reconcile());
+        if is_retry {
+            shared.health.settle();
+        }
     }
 }
