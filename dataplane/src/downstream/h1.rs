@@ -295,8 +295,8 @@ impl H1 {
         self.session.req_header()
     }
 
-    /// Leaves behind what the session looks at when it writes the response: method, version, and whether an upgrade was
-    /// asked for. Names lose the case the client wrote them in, as on HTTP/2: a map of it would have to be kept beside
+    /// Leaves behind what the session looks at when it writes the response: the method, and whether an upgrade was asked
+    /// for. Names lose the case the client wrote them in, as on HTTP/2: a map of it would have to be kept beside
     /// the fields, and grows with each that is added on the way.
     pub(super) fn take_head(&mut self) -> request::Parts {
         let method = self.session.req_header().method.clone();

@@ -101,21 +101,15 @@ impl ChunkDecoder {
         })
     }
 
-    /// Judges `input` up to the end of the message; tells how many bytes belong to it.
-    pub(super) fn advance(&mut self, input: &[u8]) -> Result<usize, Violation> {
+    /// Judges `input` up to the end of the message.
+    pub(super) fn judge(&mut self, input: &[u8]) -> Result<(), Violation> {
         let mut judged = 0;
         loop {
             match self.step(input.get(judged..).unwrap_or_default())? {
                 Step::Framing(n) | Step::Data(n) => judged += n,
-                Step::More => return Ok(judged),
-                Step::End(n) => return Ok(judged + n),
+                Step::More | Step::End(_) => return Ok(()),
             }
         }
-    }
-
-    /// Whether the message has ended.
-    pub(super) fn is_at_end(&self) -> bool {
-        matches!(self.state, State::End)
     }
 
     /// The trailer fields, if there were any, once the message has ended.

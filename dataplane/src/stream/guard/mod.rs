@@ -53,7 +53,7 @@ pub(super) enum Pass {
     Bytes(usize),
     /// Nothing before more has arrived; how much to ask for.
     More(usize),
-    /// Nothing: the message is complete, and what lies behind it is nobody's yet.
+    /// Nothing: what lies behind the head is its body, or nobody's yet.
     Nothing,
 }
 
@@ -175,7 +175,7 @@ impl Guard {
         }
     }
 
-    /// What may be handed over as it stands on the wire: first the head alone, then its body.
+    /// What may be handed over as it stands on the wire: the head alone. A body is taken by [`frame`](Self::frame).
     pub(super) fn pass(&mut self, buffer: &mut BytesMut) -> Result<Pass, Violation> {
         if matches!(self.state, State::Head { .. }) && !self.collect_head(buffer)? {
             return Ok(Pass::More(HEAD_READ.max(buffer.len())));
@@ -187,13 +187,7 @@ impl Guard {
                 Side::Requests(_) => Pass::Nothing,
                 Side::Off | Side::Responses { .. } => Pass::Any,
             },
-            _ if buffer.is_empty() => Pass::More(self.want()),
-            State::Length(left) => Pass::Bytes(
-                usize::try_from(*left)
-                    .unwrap_or(usize::MAX)
-                    .min(buffer.len()),
-            ),
-            State::Chunked(decoder) => Pass::Bytes(decoder.clone().advance(buffer)?),
+            State::Length(_) | State::Chunked(_) => Pass::Nothing,
             State::Head { .. } => Pass::More(HEAD_READ),
         })
     }
@@ -266,27 +260,12 @@ impl Guard {
 
     /// These approved bytes were handed over.
     pub(super) fn passed(&mut self, bytes: &[u8]) -> Result<(), Violation> {
-        match &mut self.state {
-            State::Checked { left, framing } => {
-                *left = left.saturating_sub(bytes.len());
-                if *left == 0 {
-                    // Its first bytes were looked at with the head.
-                    self.state = State::body(*framing, &[])?;
-                }
+        if let State::Checked { left, framing } = &mut self.state {
+            *left = left.saturating_sub(bytes.len());
+            if *left == 0 {
+                // Its first bytes were looked at with the head.
+                self.state = State::body(*framing, &[])?;
             }
-            State::Length(left) => {
-                *left = left.saturating_sub(bytes.len() as u64);
-                if *left == 0 {
-                    self.state = State::Complete;
-                }
-            }
-            State::Chunked(decoder) => {
-                decoder.advance(bytes)?;
-                if decoder.is_at_end() {
-                    self.state = State::Complete;
-                }
-            }
-            _ => {}
         }
         Ok(())
     }
@@ -350,7 +329,7 @@ impl State {
             Framing::Length(length) => Self::Length(length),
             Framing::Chunked => {
                 // A fault already in sight is found before anything of the message is used.
-                ChunkDecoder::default().advance(behind)?;
+                ChunkDecoder::default().judge(behind)?;
                 Self::Chunked(Box::default())
             }
             Framing::UntilClose => Self::UntilClose,
