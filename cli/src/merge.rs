@@ -20,12 +20,13 @@ use portcullis_routing::{
 const EVERY_GATEWAY: &str = "files/*";
 
 /// One table with everything of `tables`, and what could not be had together. Of two listeners that exclude each other
-/// the one of the Gateway that comes first by namespace and name is served.
+/// the one of the Gateway that comes first by namespace and name is served, unless its certificates are broken.
 ///
 /// The table's own Gateway is [`EVERY_GATEWAY`], however many there are: a proxy keeps to one for its whole life.
 pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTable, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut merged = RoutingTable::new(GatewayKey::new(EVERY_GATEWAY));
+    let refused = refused_listeners(tables, &mut findings);
     let mut settings_of: Option<&GatewayKey> = None;
     for (key, table) in tables {
         match settings_of {
@@ -38,7 +39,6 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
             }
             Some(_) => {}
         }
-        let refused = refused_listeners(table, &merged, &mut findings);
         findings.extend(client_certificates_differ(table, &merged));
         add(&mut merged, table, &refused);
     }
@@ -46,18 +46,30 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
     (merged, findings)
 }
 
+/// The listeners that others exclude. One whose certificates are all broken at present has the last pick: it may be of no use to
+/// anybody.
 fn refused_listeners(
-    table: &RoutingTable,
-    merged: &RoutingTable,
+    tables: &BTreeMap<GatewayKey, RoutingTable>,
     findings: &mut Vec<Finding>,
 ) -> BTreeSet<ListenerKey> {
+    let mut claims: Vec<_> = tables
+        .values()
+        .flat_map(|table| {
+            table
+                .listeners
+                .iter()
+                .map(move |(key, it)| (table, key, it))
+        })
+        .collect();
+    claims.sort_by_key(|(table, _, listener)| !table.has_certificate(listener));
+    let mut served: Vec<(&ListenerKey, &Listener)> = Vec::new();
     let mut refused = BTreeSet::new();
-    for (key, listener) in &table.listeners {
-        let Some((other, why)) = merged
-            .listeners
+    for (table, key, listener) in claims {
+        let conflicts = served
             .iter()
-            .find_map(|(other, theirs)| Some((other, conflict(listener, theirs)?)))
-        else {
+            .find_map(|(other, theirs)| Some((other, conflict(listener, theirs)?)));
+        let Some((other, why)) = conflicts else {
+            served.push((key, listener));
             continue;
         };
         findings.push(gateway(&table.gateway).error(
@@ -300,6 +312,35 @@ mod tests {
             let in_force = tls.client_certificate.as_ref().map(CertificateKey::as_str);
             assert_eq!(in_force, one, "the first Gateway's is in force");
         }
+    }
+
+    #[test]
+    fn a_listener_whose_secret_is_broken_displaces_no_good_one() {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let secret = |name: &str, certificate: &str| {
+            let [certificate, key] = [certificate, &made.signing_key.serialize_pem()]
+                .map(|pem| serde_json::to_string(pem).unwrap());
+            format!(
+                "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: kubernetes.io/tls\nstringData:\n  \
+                 tls.crt: {certificate}\n  tls.key: {key}\n"
+            )
+        };
+        let listener = |secret: &str| {
+            format!(
+                "[{{name: https, protocol: HTTPS, port: 443, tls: {{certificateRefs: [{{name: {secret}}}]}}}}]"
+            )
+        };
+        let mut loaded = Loaded::default();
+        let secrets = secret("good", &made.cert.pem()) + &secret("broken", "x");
+        let gateways = gateway("a", &listener("broken")) + &gateway("b", &listener("good"));
+        loaded.read_text("test", &(gateways + &secrets));
+        assert_eq!(loaded.problems, []);
+        let translation = translate(&loaded.resources, &Options::standalone());
+        let (table, findings) = merge(&translation.tables);
+        let served: Vec<_> = table.listeners.keys().map(ListenerKey::as_str).collect();
+        assert_eq!(served, ["default/b/https"]);
+        let found: Vec<_> = findings.iter().map(|f| f.object.to_string()).collect();
+        assert_eq!(found, ["Gateway default/a"]);
     }
 
     #[test]
