@@ -6,11 +6,14 @@ use http::{HeaderMap, Method};
 use portcullis_dataplane::{
     exchange::path,
     filter::redirect::{self, RedirectedRequest},
+    state::{Overrides, TableState},
+    telemetry::{Metrics, MetricsOptions},
+    tls::TlsListeners,
 };
 use portcullis_routing::{
     Backend, Explanation, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
     RoutingTable, WeightedCluster,
-    compile::{CompiledPort, compile},
+    compile::CompiledPort,
     explain as judge,
     explain::{Candidate, ListenerVerdict},
 };
@@ -125,15 +128,28 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         sni: request.sni.clone(),
         path: path.as_deref().map(str::to_owned).ok(),
     };
-    let (compiled, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
-    for rejection in rejections {
-        tell(&format!("{} {rejection}\n", styled(BAD, "not served:")));
+    let received = Arc::new(table);
+    // The proxy itself: what it cannot carry out it answers in its own way.
+    let proxy = TableState::new(
+        Arc::new(Metrics::new(MetricsOptions::default())),
+        Overrides::default(),
+    );
+    for rejection in proxy
+        .apply(Arc::clone(&received))
+        .iter()
+        .flat_map(|report| &report.rejected)
+    {
+        tell(&format!("{} {rejection}\n", styled(BAD, "not as written:")));
     }
-    let table = compiled.table();
-    let Some(bound) = compiled.port(request.port) else {
-        return unanswered(asked, &no_port(table, request.port), None);
+    let snapshot = proxy.current();
+    let bound = snapshot
+        .as_ref()
+        .and_then(|snapshot| Some((snapshot, snapshot.compiled.port(request.port)?)));
+    let Some((snapshot, bound)) = bound else {
+        return unanswered(asked, &no_port(&received, request.port), None);
     };
-    if let Some(outcome) = no_session(request, bound) {
+    let (compiled, table) = (&snapshot.compiled, snapshot.compiled.table());
+    if let Some(outcome) = no_session(request, bound, &snapshot.tls) {
         return unanswered(asked, &outcome, None);
     }
     let Ok(path) = path else {
@@ -151,7 +167,7 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         method: &request.method,
         headers,
     };
-    let explanation = judge(&compiled, request.port, &head);
+    let explanation = judge(compiled, request.port, &head);
     let answer = match misdirected(request, bound) {
         Some(outcome) => unanswered(asked, &outcome, Some(explanation)),
         None => judged(asked, request, explanation, table),
@@ -166,7 +182,11 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
 }
 
 /// Why the client does not get to make its request: the wrong scheme, or no certificate for its name.
-fn no_session<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
+fn no_session<P>(
+    request: &Request,
+    bound: &CompiledPort<P>,
+    certificates: &TlsListeners,
+) -> Option<String> {
     let (port, asked) = (request.port, request.url.scheme_str().unwrap_or_default());
     let spoken = words::scheme(bound.protocol());
     if asked != spoken {
@@ -175,10 +195,23 @@ fn no_session<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
         ));
     }
     let named = request.sni.as_deref();
-    let is_refused = bound.protocol() == ListenerProtocol::Https
-        && bound.listener_for(named.unwrap_or_default()).is_none();
-    is_refused.then(|| match named {
-        Some(name) => format!("no answer: the TLS handshake fails, for no listener of port {port} serves {name}"),
+    if bound.protocol() != ListenerProtocol::Https {
+        return None;
+    }
+    if let Some(listener) = bound.listener_for(named.unwrap_or_default()) {
+        let is_refused = certificates.config(listener.key()).is_none();
+        return is_refused.then(|| {
+            format!(
+                "no answer: the TLS handshake fails, for listener {} has no certificate that can be used, or cannot verify \
+                 those of its clients",
+                listener.key()
+            )
+        });
+    }
+    Some(match named {
+        Some(name) => format!(
+            "no answer: the TLS handshake fails, for no listener of port {port} serves {name}"
+        ),
         None => format!(
             "no answer: the TLS handshake fails, for it names no host (clients name none for an IP address), and every \
              listener of port {port} has a hostname; `--sni` says what a client names"
@@ -512,5 +545,43 @@ fn others(answer: &Answer) -> String {
         text
     } else {
         format!("\n{}\n{text}", styled(HEAD, "Not chosen"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The translation lets none through; who writes tables by hand may.
+    #[test]
+    fn a_rule_that_the_proxy_rejects_is_foretold() {
+        let mut table: RoutingTable = serde_json::from_value(json!({
+            "schema": 1,
+            "gateway": "ns/gw",
+            "listeners": { "l": { "port": 80, "protocol": "HTTP" } },
+            "routes": { "r": {
+                "listeners": ["l"],
+                "matches": [{ "path": { "Prefix": "/" } }],
+                "action": { "Forward": [{ "weight": 1, "backend": { "Cluster": "missing" } }] },
+                "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
+                "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
+            } },
+        }))
+        .unwrap();
+        table.seal();
+        let request = Request {
+            method: Method::GET,
+            url: "http://a.example/".parse().unwrap(),
+            port: 80,
+            host: "a.example".into(),
+            sni: None,
+        };
+        let outcome = answer(&request, &HeaderMap::new(), table).outcome;
+        assert!(
+            outcome.contains("500") && outcome.contains("invalid_rule"),
+            "{outcome}"
+        );
     }
 }
