@@ -20,14 +20,14 @@ use crate::{
 
 /// Where the tables of a proxy by itself come from: a file, or a controller.
 #[derive(Clone, Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("tables").required(true)))]
 pub struct TableOptions {
     /// Routing table, JSON. It may appear later.
-    #[arg(long, value_name = "FILE", env = "PORTCULLIS_TABLE")]
-    #[arg(required_unless_present = "controller", conflicts_with = "controller")]
+    #[arg(long, value_name = "FILE", env = "PORTCULLIS_TABLE", group = "tables")]
     table: Option<PathBuf>,
     /// The controller to follow.
     #[arg(long, value_name = "https://HOST:PORT", env = "PORTCULLIS_CONTROLLER")]
-    #[arg(requires = "gateway", requires = "identity")]
+    #[arg(group = "tables", requires = "gateway", requires = "identity")]
     controller: Option<Endpoint>,
     /// The Gateway to serve.
     #[arg(
@@ -80,6 +80,13 @@ impl TableOptions {
     }
 }
 
+fn admin(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write address and port, such as 127.0.0.1:9901; every address is 0.0.0.0 or [::]"
+            .to_owned()
+    })
+}
+
 fn gateway(text: &str) -> Result<GatewayKey, String> {
     let is_name = |name: &str| {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
@@ -109,7 +116,7 @@ pub struct ProxyOptions {
     pub map_port: PortMap,
     /// Where /livez, /readyz, /metrics and /table are served. Nobody has to log in there, so think twice before you let
     /// others than this machine reach it.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901", value_parser = admin)]
     pub admin: SocketAddr,
     /// Worker threads. Default: one per core that this process may use.
     #[arg(long, value_name = "N")]
@@ -214,7 +221,7 @@ mod tests {
             let error = tables(arguments).unwrap_err();
             assert!(error.contains(words), "{arguments:?}: {error}");
         };
-        told(&[], "--table");
+        told(&[], "--table <FILE>|--controller");
         told(&controller[..2], "--gateway");
         told(&controller[..4], "--identity");
         told(&controller[2..], "--controller");
