@@ -113,6 +113,18 @@ impl Resources {
         twice
     }
 
+    /// Whether there is such an object.
+    pub fn contains(&self, object: &ObjectRef) -> bool {
+        let mut found = false;
+        macro_rules! look {
+            ($kind:literal, $field:ident) => {
+                found |= object.kind == $kind && self.$field.contains_key(&object.key);
+            };
+        }
+        for_each_kind!(look);
+        found
+    }
+
     /// Drops the objects that `keep` does not want.
     pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         macro_rules! retain {

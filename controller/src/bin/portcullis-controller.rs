@@ -3,6 +3,7 @@
 use std::{
     env, io,
     net::SocketAddr,
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -99,6 +100,9 @@ struct Arguments {
 /// with their object.
 const DEFAULT_FILTER: &str = "info,kube_client=error,kube_runtime=error";
 
+/// The exit code of a program that could not do what it was asked to.
+const REFUSED: u8 = 2;
+
 /// How the log looks.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum LogFormat {
@@ -123,7 +127,17 @@ Examples:
 
 SIGTERM (or Ctrl-C) ends it: it is not ready any more, gives the Lease back, and exits with 0.";
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match start() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn start() -> anyhow::Result<()> {
     // The first provider that is installed wins, and libraries install theirs.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -214,7 +228,7 @@ async fn client(context: Option<String>) -> anyhow::Result<Client> {
     let config = match context {
         None => Config::infer()
             .await
-            .context("there is neither a usable kubeconfig (KUBECONFIG) nor a service account")?,
+            .context("no cluster is known: set KUBECONFIG, give --context, or run it in a pod with a service account")?,
         Some(context) => {
             let options = KubeConfigOptions {
                 context: Some(context),

@@ -51,6 +51,12 @@ fn add<'a>(documents: &mut Vec<Document<'a>>, text: &'a str, skipped: usize) {
 }
 
 impl Document<'_> {
+    /// The line of this number, which is counted in the whole text.
+    pub(super) fn line_at(&self, number: usize) -> &str {
+        let index = number.saturating_sub(self.skipped + 1);
+        self.text.lines().nth(index).unwrap_or_default()
+    }
+
     /// Parses it; `None` if it is null. An error says line and message.
     pub(super) fn parse(&self) -> Result<Option<Value>, (usize, String)> {
         serde_saphyr::from_str::<Option<Value>>(self.text).map_err(|error| {

@@ -104,7 +104,16 @@ impl Loaded {
                     line,
                     ..place.clone()
                 };
-                let remedy = "correct the YAML; the other documents of the file are used";
+                // YAML takes it for an alias.
+                let found = document.line_at(line);
+                let remedy = if [": *", "- *", "[*", ", *"]
+                    .iter()
+                    .any(|part| found.contains(part))
+                {
+                    "quote what begins with *, as in \"*.example.com\"; the other documents of the file are used"
+                } else {
+                    "correct the YAML; the other documents of the file are used"
+                };
                 self.problems
                     .push(place.problem(Severity::Error, "Syntax", "", message, remedy));
             }

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 
 use super::{Kind, Problem, Schema, rule};
 
+/// The pattern of durations (GEP-2257), which says little to most people.
+const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+
 /// A name this far away (in edits) from a known one is taken for a slip of it.
 const MAX_SLIP: usize = 3;
 
@@ -115,7 +118,12 @@ impl Schema {
             .pattern
             .as_ref()
             .filter(|pattern| !pattern.is_match(text));
-        pattern.map(|pattern| format!("{text:?} does not match {}", pattern.text))
+        pattern.map(|pattern| match pattern.text.as_str() {
+            DURATION => format!(
+                "{text:?} is no duration: whole numbers with the units h, m, s or ms, such as 300ms or 1m30s"
+            ),
+            text_of_pattern => format!("{text:?} does not match {text_of_pattern}"),
+        })
     }
 
     fn check_number(&self, number: f64) -> Option<String> {

@@ -121,7 +121,8 @@ fn usable_endpoints(
                     "{address:?} is not an address of type {:?}; this endpoint is left out",
                     slice.address_type
                 ),
-                "correct the address or the slice's `addressType` (IPv4, IPv6 or FQDN)",
+                "correct the address, or the slice's `addressType` if it is the other of IPv4 and IPv6; FQDN takes names, but none that \
+                 leads to a loopback address",
             )),
         }
     }
