@@ -89,6 +89,8 @@ pub(crate) struct RunArgs {
     /// File or directory with manifests (YAML or JSON, several documents per file), or `-` for standard input; may be repeated.
     #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    #[arg(hide = true, value_name = "PATH", value_parser = misplaced)]
+    misplaced: Option<String>,
     /// Only validate: print the findings and exit, 1 if one of them is an error, that is, if something is not served
     /// that was asked for; else 0. The findings are those of `analyze`, and what stands in the way of serving all Gateways
     /// from one address. `analyze` exits with 1 on warnings too.
@@ -223,6 +225,13 @@ fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), Str
         .parse()
         .map_err(|_| format!("the value of '{name}' holds bytes no header may hold"))?;
     Ok((name, value))
+}
+
+/// Paths are not taken by their place: there would be no telling them from a slip.
+fn misplaced(text: &str) -> Result<String, String> {
+    Err(format!(
+        "manifests are named with --config, as in `portcullis run --config {text}`"
+    ))
 }
 
 fn workers(text: &str) -> Result<NonZero<usize>, String> {

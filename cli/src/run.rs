@@ -200,8 +200,10 @@ struct Served {
 }
 
 impl Served {
-    fn apply(&self, table: &RoutingTable) {
-        tell_rejections(self.dataplane.apply(Arc::new(table.clone())));
+    /// Whether everything is served. What is not stands in the proxy's own log, with what is served in its place.
+    fn apply(&self, table: &RoutingTable) -> bool {
+        let applied = self.dataplane.apply(Arc::new(table.clone()));
+        applied.is_ok_and(|report| report.rejected.is_empty())
     }
 
     /// What is served, and where.
@@ -268,9 +270,13 @@ impl Served {
             ));
         }
         self.issues = issues;
-        self.apply(&table);
+        let whole = if self.apply(&table) {
+            ""
+        } else {
+            "; not all of it is served, the log says what"
+        };
         tell(&format!(
-            "{} {}: {}\n",
+            "{} {}: {}{whole}\n",
             styled(GOOD, "Reloaded"),
             summary(&table),
             report::summary(&self.issues)

@@ -211,15 +211,21 @@ fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
     for (path, file) in files {
         problems.extend(file.problems.iter().cloned());
         let twice = resources.merge(file.resources.clone());
-        problems.extend(twice.into_iter().map(|object| LoadProblem {
-            kind: object.kind.clone(),
-            name: object.key.to_string(),
-            ..file_problem(
-                path,
-                "Duplicate",
-                "another file describes this object too; this one is left out",
-                "keep one of the two",
-            )
+        problems.extend(twice.into_iter().map(|object| {
+            let first = files
+                .iter()
+                .find(|(_, file)| file.resources.contains(&object));
+            let first = first.map_or_else(String::new, |(path, _)| path.display().to_string());
+            LoadProblem {
+                kind: object.kind.clone(),
+                name: object.key.to_string(),
+                ..file_problem(
+                    path,
+                    "Duplicate",
+                    &format!("{first} describes this object too; the one here is left out"),
+                    "keep one of the two",
+                )
+            }
         }));
     }
     (resources, problems)
@@ -417,6 +423,8 @@ spec:
         let configuration = source.load().unwrap();
         assert_eq!(routes(&configuration), [r#"a Exact("/1")"#]);
         assert_eq!(codes(&configuration), ["Duplicate"]);
+        let message = &configuration.issues[0].message;
+        assert!(message.contains("a.yaml describes"), "{message}");
     }
 
     #[test]

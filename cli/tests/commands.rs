@@ -424,6 +424,21 @@ fn explain_says_that_a_client_certificate_is_needed() {
 }
 
 #[test]
+fn slips_of_the_command_line_are_told_with_an_example() {
+    for (arguments, told) in [
+        (&["run", "m"][..], "`portcullis run --config m`"),
+        (
+            &["run", "--config", "m", "--admin", "9901"],
+            "127.0.0.1:9901",
+        ),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn explain_says_where_a_redirect_leads() {
     let said = stdout(&explain(
         "tls-redirect.yaml",
