@@ -29,6 +29,9 @@ use crate::{
     words,
 };
 
+/// Of the listeners that were not chosen, those whose hostnames are most like the host.
+const LISTENERS_SHOWN: usize = 5;
+
 /// More runners-up than this are for programs.
 const RUNNERS_UP_SHOWN: usize = 20;
 
@@ -517,11 +520,28 @@ fn others(answer: &Answer) -> String {
         .iter()
         .flat_map(|explanation| &explanation.listeners);
     let chosen = answer.explanation.as_ref().and_then(Explanation::listener);
-    for listener in listeners.filter(|listener| Some(*listener) != chosen) {
+    let mut listeners: Vec<_> = listeners
+        .filter(|listener| Some(*listener) != chosen)
+        .collect();
+    let host = &answer.request.host;
+    listeners.sort_by_key(|listener| strsim::damerau_levenshtein(&listener.hostname, host));
+    for listener in listeners.iter().take(LISTENERS_SHOWN) {
         writeln!(
             text,
             "  listener {} (hostname {}): {}",
             listener.key, listener.hostname, listener.verdict
+        )
+        .ok();
+    }
+    if let Some(more) = listeners
+        .len()
+        .checked_sub(LISTENERS_SHOWN)
+        .filter(|more| *more > 0)
+    {
+        writeln!(
+            text,
+            "  ... and {} (-o json shows all)",
+            output::count(more, "more listener")
         )
         .ok();
     }

@@ -38,7 +38,7 @@ pub(crate) fn routes(table: &RoutingTable) -> Columns {
                 ),
                 words::hostnames(route),
                 words::matching(one),
-                words::action(&route.action),
+                words::deeds(route),
             ]);
         }
     }

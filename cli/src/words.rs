@@ -201,6 +201,16 @@ pub(crate) fn endpoints(known: Option<&ClusterEndpoints>) -> String {
     known.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// Everything that is done with a request, in one line.
+pub(crate) fn deeds(route: &Route) -> String {
+    let filters = route.filters.iter().map(filter);
+    let parts = std::iter::once(action(&route.action)).chain(filters);
+    parts
+        .chain(policy(&route.policy))
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
 /// What a filter does, in one line.
 pub(crate) fn filter(filter: &Filter) -> String {
     match filter {
