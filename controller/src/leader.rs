@@ -4,7 +4,7 @@
 //! when the Lease has not changed for its whole duration as measured here. Every write names the version that it was made
 //! of, so that of two replicas that want it at once only one gets it.
 
-use std::{fmt, pin::pin, time::Duration};
+use std::{collections::BTreeMap, fmt, net::SocketAddr, pin::pin, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::{
@@ -27,6 +27,9 @@ use tokio::{
 
 use crate::watch::{Backoff, Version};
 
+/// Where the holder of the Lease is reached by the other replicas: an annotation of the Lease.
+const ADDRESS: &str = "portcullis.dev/address";
+
 /// Which Lease, who asks for it, and how long it holds.
 #[derive(Clone, Debug)]
 pub struct LeaseOptions {
@@ -38,6 +41,8 @@ pub struct LeaseOptions {
     pub identity: String,
     /// How long the Lease holds without being renewed, in whole seconds. A replica that dies is replaced after so long.
     pub duration: Duration,
+    /// Where the other replicas reach what this one publishes, while it leads; `None` if they cannot.
+    pub address: Option<SocketAddr>,
 }
 
 impl LeaseOptions {
@@ -57,6 +62,7 @@ pub struct Elector {
     api: Api<Lease>,
     options: LeaseOptions,
     leads: watch::Sender<bool>,
+    leader: watch::Sender<Option<SocketAddr>>,
     /// The Lease as it was seen last, and when that was.
     seen: Option<(Lease, Instant)>,
     /// When this replica held it for certain.
@@ -80,6 +86,7 @@ impl Elector {
             api: Api::namespaced(client, &options.namespace),
             options,
             leads: watch::channel(false).0,
+            leader: watch::channel(None).0,
             seen: None,
             held: None,
             backoff: Backoff::default(),
@@ -89,6 +96,11 @@ impl Elector {
     /// Whether this replica leads.
     pub fn leads(&self) -> watch::Receiver<bool> {
         self.leads.subscribe()
+    }
+
+    /// Where the replica that leads is, if it is another one and says so.
+    pub fn leader(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.leader.subscribe()
     }
 
     /// Takes part in the election until `stop`, then gives the Lease back, so that the next one need not wait.
@@ -117,6 +129,7 @@ impl Elector {
             Ok(Some(lease)) => self.see(lease),
             Ok(None) => {
                 self.seen = None;
+                self.follow(None);
                 Some(Instant::now())
             }
             Err(error) => {
@@ -139,6 +152,8 @@ impl Elector {
         let own = self.is_own(&lease);
         let free = holder(&lease).is_none();
         let expires = now + duration(&lease);
+        let is_other = !own && !free;
+        self.follow(is_other.then(|| address(&lease)).flatten());
         self.seen = Some((lease, now));
         if own {
             return None;
@@ -201,6 +216,7 @@ impl Elector {
         let lease = Lease {
             metadata: ObjectMeta {
                 name: Some(self.options.name.clone()),
+                annotations: Some(self.annotations(BTreeMap::new())),
                 ..ObjectMeta::default()
             },
             spec: Some(self.spec(None)),
@@ -212,6 +228,8 @@ impl Elector {
 
     async fn hold(&mut self, mut lease: Lease) -> kube::Result<Instant> {
         lease.spec = Some(self.spec(lease.spec.as_ref()));
+        let annotations = lease.metadata.annotations.unwrap_or_default();
+        lease.metadata.annotations = Some(self.annotations(annotations));
         let asked = Instant::now();
         let name = &self.options.name;
         let lease = self
@@ -225,6 +243,7 @@ impl Elector {
     fn holds(&mut self, lease: Lease, asked: Instant) -> Instant {
         self.seen = Some((lease, asked));
         self.held = Some(asked);
+        self.follow(None);
         self.lead(true);
         asked + self.options.renewal()
     }
@@ -247,6 +266,22 @@ impl Elector {
             renew_time: Some(now),
             ..LeaseSpec::default()
         }
+    }
+
+    /// These, with our own address in place of that of whoever held the Lease before.
+    fn annotations(&self, mut before: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        before.remove(ADDRESS);
+        let address = self.options.address;
+        before.extend(address.map(|address| (ADDRESS.to_owned(), address.to_string())));
+        before
+    }
+
+    /// The replica that leads is there.
+    fn follow(&self, leader: Option<SocketAddr>) {
+        // A holder that does not know of the annotation leaves that of the one before.
+        let leader = leader.filter(|_| leader != self.options.address);
+        self.leader
+            .send_if_modified(|before| std::mem::replace(before, leader) != leader);
     }
 
     /// Gives the Lease back, if it is ours.
@@ -300,6 +335,11 @@ impl Elector {
 fn holder(lease: &Lease) -> Option<&String> {
     let holder = lease.spec.as_ref()?.holder_identity.as_ref();
     holder.filter(|holder| !holder.is_empty())
+}
+
+fn address(lease: &Lease) -> Option<SocketAddr> {
+    let annotations = lease.metadata.annotations.as_ref()?;
+    annotations.get(ADDRESS)?.parse().ok()
 }
 
 fn duration(lease: &Lease) -> Duration {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -54,6 +55,7 @@ pub struct Controller {
     store: Arc<ResourceStore>,
     tables: watch::Receiver<Option<Tables>>,
     leads: watch::Receiver<bool>,
+    leader: watch::Receiver<Option<SocketAddr>>,
 }
 
 impl Controller {
@@ -67,7 +69,7 @@ impl Controller {
         let mut tasks = JoinSet::new();
         let store = watches::watch(client, &options.controller_name, metrics, &mut tasks);
         let elector = Elector::new(client.clone(), options.lease);
-        let leads = elector.leads();
+        let (leads, leader) = (elector.leads(), elector.leader());
         let (stop_election, stop) = oneshot::channel::<()>();
         // The controller being dropped is no wish to give the Lease back in peace; its task is aborted then.
         let election = tokio::spawn(elector.run(async move {
@@ -122,6 +124,7 @@ impl Controller {
             store,
             tables,
             leads,
+            leader,
         }
     }
 
@@ -133,6 +136,11 @@ impl Controller {
     /// Whether this replica writes statuses, as it changes.
     pub fn leads(&self) -> watch::Receiver<bool> {
         self.leads.clone()
+    }
+
+    /// Where the replica that leads is, if it is another one, as it changes.
+    pub fn leader(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.leader.clone()
     }
 
     /// What is known of the cluster.

@@ -2,7 +2,7 @@
 
 use std::{
     env, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     process::ExitCode,
     sync::{
         Arc,
@@ -79,6 +79,10 @@ struct Arguments {
     /// Address at which proxies get their tables, over mutual TLS.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9443")]
     publish: SocketAddr,
+    /// IP address at which the other replicas reach the port of --publish: the pod's. The replica that leads is told there
+    /// what proxies are connected to the others; without it only those count that are connected to itself.
+    #[arg(long, value_name = "IP", env = "POD_IP")]
+    advertise: Option<IpAddr>,
     /// Name of the controller's own Service, by which proxies reach the port of --publish.
     #[arg(long, value_name = "NAME", default_value = "portcullis-controller")]
     service: String,
@@ -172,6 +176,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             name: arguments.lease_name,
             identity: identity(arguments.identity)?,
             duration: Duration::from_secs(arguments.lease_duration.into()),
+            address: match arguments.advertise {
+                Some(ip) => Some(SocketAddr::new(ip, publishing.local_addr()?.port())),
+                None => None,
+            },
         },
         provision,
     };
@@ -187,6 +195,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     let publisher = Publisher::new(Arc::clone(&tls), Limits::default());
     let mut controller = Controller::start(&client, options, publisher.fleet(), &metrics);
+    tokio::spawn(publisher.relay(controller.leader()));
     tokio::spawn(publisher.serve(publishing, controller.tables()));
     let stopping = Arc::new(AtomicBool::new(false));
     let admin = Admin {

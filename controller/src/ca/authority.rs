@@ -159,7 +159,7 @@ impl Authority {
         let mut params = params(now, IDENTITY_LIFETIME.min(left.unwrap_or_default()));
         params.use_authority_key_identifier_extension = true;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        let (common_name, names, usage) = match subject {
+        let (common_name, names, usages) = match subject {
             Subject::Controller { names } => {
                 let names = names
                     .iter()
@@ -167,20 +167,24 @@ impl Authority {
                 (
                     "Portcullis controller",
                     names.collect::<Result<_, rcgen::Error>>()?,
-                    ExtendedKeyUsagePurpose::ServerAuth,
+                    // Its replicas are each other's clients.
+                    vec![
+                        ExtendedKeyUsagePurpose::ServerAuth,
+                        ExtendedKeyUsagePurpose::ClientAuth,
+                    ],
                 )
             }
             Subject::Gateway(id) => (
                 "Portcullis data plane",
                 vec![SanType::URI(id.to_string().try_into()?)],
-                ExtendedKeyUsagePurpose::ClientAuth,
+                vec![ExtendedKeyUsagePurpose::ClientAuth],
             ),
         };
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
         params.subject_alt_names = names;
-        params.extended_key_usages = vec![usage];
+        params.extended_key_usages = usages;
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let signing_key = KeyPair::from_pem(self.active.key.expose())?;
         let issuer = Issuer::from_ca_cert_pem(&self.active.certificate, signing_key)?;
@@ -290,9 +294,13 @@ impl Subject {
         match self {
             Self::Gateway(id) => SpiffeId::of(certificate).as_ref() == Ok(id),
             Self::Controller { names } => {
+                let usage = certificate.extended_key_usage().ok().flatten();
+                let is_usable =
+                    usage.is_some_and(|usage| usage.value.server_auth && usage.value.client_auth);
                 let found = certificate.subject_alternative_name().ok().flatten();
                 let found = found.map_or(&[][..], |found| &found.value.general_names);
-                found.len() == names.len()
+                is_usable
+                    && found.len() == names.len()
                     && found.iter().zip(names).all(|(found, name)| {
                         matches!(found, GeneralName::DNSName(found) if found == name)
                     })

@@ -15,7 +15,7 @@ mod tests;
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use x509_parser::{certificate::X509Certificate, pem::Pem};
+use x509_parser::{certificate::X509Certificate, extensions::GeneralName, pem::Pem};
 
 pub use self::{
     authority::{AUTHORITY_LIFETIME, Authority, HANDOVER, IDENTITY_LIFETIME, Subject},
@@ -79,6 +79,20 @@ impl Validity {
     fn is_over(self, now: SystemTime) -> bool {
         now >= self.not_after
     }
+}
+
+/// The DNS names of a certificate; none if it has names of other kinds besides, or cannot be read.
+pub fn dns_names(der: &[u8]) -> Vec<String> {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(der) else {
+        return Vec::new();
+    };
+    let names = certificate.subject_alternative_name().ok().flatten();
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    let names = names.iter().map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    names.collect::<Option<_>>().unwrap_or_default()
 }
 
 /// Reads every certificate of a PEM text and hands it to `read`.

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, date_time_ymd};
 use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier},
@@ -57,12 +58,14 @@ fn understand_each_other(
 ) -> Result<(), rustls::Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap());
-    let client = certificates(&data_plane.certificate);
-    WebPkiClientVerifier::builder_with_provider(roots(controller), Arc::clone(&provider))
-        .build()
-        .unwrap()
-        .verify_client_cert(&client[0], &[], now)?;
     let server = certificates(&controller.certificate);
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(roots(controller), Arc::clone(&provider));
+    let verifier = verifier.build().unwrap();
+    // Replicas are clients of each other.
+    for client in [&certificates(&data_plane.certificate), &server] {
+        verifier.verify_client_cert(&client[0], &[], now)?;
+    }
     WebPkiServerVerifier::builder_with_provider(roots(data_plane), provider)
         .build()
         .unwrap()
@@ -155,6 +158,27 @@ fn after_a_long_absence_the_next_authority_signs_at_once() {
     understand_each_other(&controller, &renewed.unwrap().unwrap(), now).unwrap();
 }
 
+/// A certificate with the controller's names that no replica would take from another one.
+fn for_servers_only(authority: &Authority) -> Identity {
+    let data = authority.to_data();
+    let text = |field: &str| String::from_utf8(data[field].0.clone()).unwrap();
+    let key = KeyPair::from_pem(&text("tls.key")).unwrap();
+    let issuer = Issuer::from_ca_cert_pem(&text("tls.crt"), key).unwrap();
+    let Subject::Controller { names } = controller() else {
+        unreachable!()
+    };
+    let mut params = CertificateParams::new(names).unwrap();
+    params.not_before = date_time_ymd(2025, 12, 1);
+    params.not_after = date_time_ymd(2026, 12, 1);
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let key = KeyPair::generate().unwrap();
+    Identity {
+        certificate: params.signed_by(&key, &issuer).unwrap().pem(),
+        key: portcullis_routing::Secret::new(key.serialize_pem()),
+        authorities: authority.bundle(),
+    }
+}
+
 #[test]
 fn an_identity_is_replaced_when_it_does_not_fit() {
     let authority = Authority::create(start()).unwrap();
@@ -174,6 +198,7 @@ fn an_identity_is_replaced_when_it_does_not_fit() {
         names: vec!["other.example".to_owned()],
     };
     assert!(renewed(&issue(&controller()), &other_name).is_some());
+    assert!(renewed(&for_servers_only(&authority), &controller()).is_some());
     let stranger = Authority::create(start()).unwrap();
     let foreign = stranger.issue(&gateway("edge"), start()).unwrap();
     assert!(renewed(&foreign, &gateway("edge")).is_some());

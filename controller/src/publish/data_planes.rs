@@ -1,18 +1,10 @@
 //! What is known of the data planes: who is connected, and what they say of their tables.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{
-    GatewayKey, Listener, ListenerKey, Rejection, ResourceKind, RoutingTable, TableVersion,
+    Listener, ListenerKey, Rejection, Report, ResourceKind, RoutingTable, TableVersion,
 };
-use tokio::sync::watch;
 
 use crate::{
     resources::ObjectKey,
@@ -21,13 +13,16 @@ use crate::{
 
 /// The data planes of all Gateways. A Gateway that is absent has had none.
 #[derive(Clone, Debug, Default)]
-pub struct Fleet(BTreeMap<ObjectKey, Arc<DataPlanes>>);
+pub struct Fleet(pub(super) BTreeMap<ObjectKey, Arc<DataPlanes>>);
 
 /// The data planes of one Gateway.
 #[derive(Clone, Debug, Default)]
 pub struct DataPlanes {
     /// Those that are connected, by a number of their connection.
     pub connected: BTreeMap<u64, DataPlane>,
+    /// What other replicas say of those that are connected to them, by a number of the replica's connection: one word for
+    /// each table that is served.
+    pub relayed: BTreeMap<u64, Vec<Word>>,
     /// The newest table that one of them serves. It stays when they are gone, until another one says something.
     pub acknowledged: Option<Acknowledgement>,
 }
@@ -37,8 +32,17 @@ pub struct DataPlanes {
 pub struct DataPlane {
     /// Where it connected from.
     pub address: SocketAddr,
-    /// What it serves; `None` before its first report.
+    /// What it says.
+    pub word: Word,
+}
+
+/// What is said of the table that is served.
+#[derive(Clone, Debug, Default)]
+pub struct Word {
+    /// The last report of a table that is known here; `None` before the first one.
     pub acknowledged: Option<Acknowledgement>,
+    /// A later report, of a table that is not known here yet, or never will be.
+    pub pending: Option<Arc<Report>>,
 }
 
 /// A table that is served.
@@ -51,6 +55,23 @@ pub struct Acknowledgement {
     /// What is not served of it, by kind and key.
     pub rejected: BTreeMap<(ResourceKind, String), String>,
     serial: u64,
+}
+
+impl Word {
+    /// The last table that was spoken of, and which of its listeners are not served, and why.
+    pub(super) fn last(&self) -> Option<(&TableVersion, Vec<(&str, &str)>)> {
+        let is_listener = |kind: ResourceKind| kind == ResourceKind::Listener;
+        if let Some(pending) = &self.pending {
+            let rejected = pending.rejected.iter().filter(|it| is_listener(it.kind));
+            let rejected = rejected.map(|it| (it.key.as_str(), it.message.as_str()));
+            return Some((&pending.version, rejected.collect()));
+        }
+        let acknowledged = self.acknowledged.as_ref()?;
+        let rejected = acknowledged.rejected.iter();
+        let rejected = rejected.filter(|((kind, _), _)| is_listener(*kind));
+        let rejected = rejected.map(|((_, key), message)| (key.as_str(), message.as_str()));
+        Some((&acknowledged.version, rejected.collect()))
+    }
 }
 
 impl Acknowledgement {
@@ -76,7 +97,7 @@ impl FromIterator<(ObjectKey, DataPlanes)> for Fleet {
 }
 
 impl Fleet {
-    /// How many data planes are connected.
+    /// How many data planes are connected to this replica.
     pub fn connected(&self) -> usize {
         self.0.values().map(|of| of.connected.len()).sum()
     }
@@ -105,6 +126,23 @@ impl Fleet {
 }
 
 impl DataPlanes {
+    /// Everything that is said of the tables that are served, here and at other replicas.
+    pub(super) fn words(&self) -> impl Iterator<Item = &Word> {
+        let connected = self.connected.values().map(|data_plane| &data_plane.word);
+        connected.chain(self.relayed.values().flatten())
+    }
+
+    pub(super) fn words_mut(&mut self) -> impl Iterator<Item = &mut Word> {
+        let connected = self.connected.values_mut();
+        let connected = connected.map(|data_plane| &mut data_plane.word);
+        connected.chain(self.relayed.values_mut().flatten())
+    }
+
+    /// Whether nobody is there who could say anything.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.connected.is_empty() && self.relayed.is_empty()
+    }
+
     fn observation(&self) -> Observation {
         let Some(acknowledged) = &self.acknowledged else {
             return Observation::default();
@@ -122,14 +160,10 @@ impl DataPlanes {
         }
     }
 
-    /// The newest table that a connected data plane serves, with everything that any of those who serve it rejects. A
+    /// The newest table that a data plane that is connected anywhere serves, with everything that any of those who serve it rejects. A
     /// data plane that is late, or just starting, takes nothing back.
-    fn settle(&mut self) {
-        let all = || {
-            self.connected
-                .values()
-                .filter_map(|data_plane| data_plane.acknowledged.as_ref())
-        };
+    pub(super) fn settle(&mut self) {
+        let all = || self.words().filter_map(|word| word.acknowledged.as_ref());
         let Some(newest) = all().max_by_key(|acknowledged| acknowledged.serial) else {
             return;
         };
@@ -138,75 +172,5 @@ impl DataPlanes {
             newest.rejected.extend(other.rejected.clone());
         }
         self.acknowledged = Some(newest);
-    }
-}
-
-/// Keeps the [`Fleet`].
-#[derive(Debug, Default)]
-pub(super) struct Roster {
-    fleet: watch::Sender<Arc<Fleet>>,
-    connections: AtomicU64,
-}
-
-impl Roster {
-    pub(super) fn watch(&self) -> watch::Receiver<Arc<Fleet>> {
-        self.fleet.subscribe()
-    }
-
-    /// A data plane of `gateway` connected.
-    pub(super) fn enter(&self, gateway: &ObjectKey, address: SocketAddr) -> u64 {
-        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
-        self.change(gateway, |data_planes| {
-            let data_plane = DataPlane {
-                address,
-                acknowledged: None,
-            };
-            data_planes.connected.insert(connection, data_plane);
-        });
-        connection
-    }
-
-    /// A data plane that had entered is gone.
-    pub(super) fn leave(&self, gateway: &ObjectKey, connection: u64) {
-        self.change(gateway, |data_planes| {
-            data_planes.connected.remove(&connection);
-        });
-    }
-
-    /// A data plane that had entered serves a table.
-    pub(super) fn acknowledge(
-        &self,
-        gateway: &ObjectKey,
-        connection: u64,
-        acknowledged: Acknowledgement,
-    ) {
-        self.change(gateway, |data_planes| {
-            if let Some(data_plane) = data_planes.connected.get_mut(&connection) {
-                data_plane.acknowledged = Some(acknowledged);
-            }
-        });
-    }
-
-    /// Forgets Gateways that are gone, once nobody of them is connected.
-    pub(super) fn retain(&self, exists: impl Fn(&GatewayKey) -> bool) {
-        let is_kept = |key: &ObjectKey, data_planes: &DataPlanes| {
-            !data_planes.connected.is_empty() || exists(&GatewayKey::of(&key.namespace, &key.name))
-        };
-        self.fleet.send_if_modified(|fleet| {
-            if fleet.0.iter().all(|(key, of)| is_kept(key, of)) {
-                return false;
-            }
-            Arc::make_mut(fleet).0.retain(|key, of| is_kept(key, of));
-            true
-        });
-    }
-
-    fn change(&self, gateway: &ObjectKey, change: impl FnOnce(&mut DataPlanes)) {
-        self.fleet.send_modify(|fleet| {
-            let entry = Arc::make_mut(fleet).0.entry(gateway.clone()).or_default();
-            let data_planes = Arc::make_mut(entry);
-            change(data_planes);
-            data_planes.settle();
-        });
     }
 }

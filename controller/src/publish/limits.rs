@@ -10,6 +10,10 @@ pub struct Limits {
     /// A heartbeat is sent when a stream has been silent for so long. Default 10 s. A connection that has taken nothing
     /// and asked for nothing for six times as long is closed.
     pub heartbeat: Duration,
+    /// How long a data plane whose table is not known here waits for this replica to learn of it, a heartbeat at most.
+    /// Default 1 s: a replica's watches are behind another's by milliseconds, and a table that is so old as to be forgotten
+    /// is served for a moment longer.
+    pub catch_up: Duration,
 }
 
 impl Default for Limits {
@@ -17,6 +21,7 @@ impl Default for Limits {
         Self {
             clients: 1_000,
             heartbeat: Duration::from_secs(10),
+            catch_up: Duration::from_secs(1),
         }
     }
 }
@@ -30,6 +35,9 @@ impl Limits {
 
 /// Longest report, in bytes: 1 MiB.
 pub const MAX_REPORT: usize = 1 << 20;
+
+/// Longest word of a replica on all its data planes, in bytes: 16 MiB.
+pub(super) const MAX_RELAY: usize = 16 << 20;
 
 /// Time for a TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

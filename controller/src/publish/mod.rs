@@ -4,10 +4,15 @@
 //! A data plane is served only the table of the Gateway that its certificate names. The publisher keeps one cursor per
 //! stream and no queue: when a data plane can take more, it gets what leads from its cursor to the present table, so that
 //! many changes cost one frame. Nothing is answered before the first tables are there.
+//!
+//! Data planes are connected to any replica; only the one that leads writes statuses. The others tell it what their data
+//! planes say.
 
 mod board;
 mod data_planes;
 mod limits;
+mod relay;
+mod roster;
 mod service;
 mod stream;
 mod tls;
@@ -21,9 +26,9 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::{board::Board, data_planes::Roster, limits::HANDSHAKE_TIMEOUT, tls::Peer};
+use self::{board::Board, limits::HANDSHAKE_TIMEOUT, roster::Roster, tls::Peer};
 pub use self::{
-    data_planes::{Acknowledgement, DataPlane, DataPlanes, Fleet},
+    data_planes::{Acknowledgement, DataPlane, DataPlanes, Fleet, Word},
     limits::{Limits, MAX_REPORT},
     tls::PublisherTls,
 };
@@ -47,11 +52,12 @@ struct Shared {
 impl Publisher {
     /// Knows no data plane yet.
     pub fn new(tls: Arc<PublisherTls>, limits: Limits) -> Self {
+        let board = watch::Sender::new(None);
         let shared = Shared {
             tls,
             limits,
-            board: watch::Sender::new(None),
-            roster: Roster::default(),
+            roster: Roster::new(board.subscribe()),
+            board,
         };
         Self {
             shared: Arc::new(shared),
@@ -61,6 +67,15 @@ impl Publisher {
     /// What is known of the data planes, as it changes.
     pub fn fleet(&self) -> watch::Receiver<Arc<Fleet>> {
         self.shared.roster.watch()
+    }
+
+    /// Tells the replica that leads what the data planes of this one serve, so that it can say so in the statuses. `leader`
+    /// is where it is, or `None` while that is this replica or nobody. Ends with the sender of `leader`.
+    pub fn relay(
+        &self,
+        leader: watch::Receiver<Option<SocketAddr>>,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        relay::run(Arc::clone(&self.shared), leader)
     }
 
     /// Serves `tables` on `listener` until their sender is dropped. They are `None` until every watch has synced and the
@@ -81,8 +96,8 @@ async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Tables>>
         if let Some(latest) = latest {
             let before = shared.board.borrow().clone();
             let board = before.unwrap_or_default().successor(&latest);
-            shared.roster.retain(|gateway| latest.contains_key(gateway));
             shared.board.send_replace(Some(Arc::new(board)));
+            shared.roster.tables_changed();
         }
         if tables.changed().await.is_err() {
             return;
@@ -137,7 +152,7 @@ async fn connection(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr
             return;
         }
     };
-    let Some(peer) = Peer::of(stream.get_ref().1) else {
+    let Some(peer) = Peer::of(stream.get_ref().1, &shared.tls) else {
         tracing::warn!(%address, "a client has no certificate");
         return;
     };

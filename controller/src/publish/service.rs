@@ -1,7 +1,8 @@
-//! The two things that a data plane can ask for: its table, and to be heard.
+//! What a data plane can ask for: its table, and to be heard. Another replica can ask to be heard.
 
 use std::{
-    convert::Infallible,
+    collections::BTreeMap,
+    convert::{Infallible, identity},
     net::SocketAddr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::SystemTime,
@@ -15,24 +16,29 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use portcullis_routing::{GatewayKey, Report, TableVersion};
 use tokio::{
     net::TcpStream,
+    sync::watch,
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::server::TlsStream;
 
 use super::{
     Shared,
-    data_planes::Acknowledgement,
-    limits::{Limits, MAX_HEADERS, MAX_REPORT, MAX_SEND_BUFFER, MAX_STREAMS},
+    board::{Board, Editions},
+    limits::{Limits, MAX_HEADERS, MAX_RELAY, MAX_REPORT, MAX_SEND_BUFFER, MAX_STREAMS},
+    relay,
     stream::{Body, TableStream},
-    tls::Peer,
+    tls::{Peer, PeerName},
 };
 use crate::{ca::SpiffeId, resources::ObjectKey};
 
-/// A data plane at the other end of a connection.
+/// The tables as they are published.
+type Boards = watch::Receiver<Option<Arc<Board>>>;
+
+/// A data plane, or a replica, at the other end of a connection.
 pub(super) struct Client {
     shared: Arc<Shared>,
     address: SocketAddr,
-    id: Result<SpiffeId, String>,
+    name: Result<PeerName, String>,
     /// Its number in the roster, from its first request on.
     entry: OnceLock<u64>,
     /// When it last took or asked for something.
@@ -50,7 +56,7 @@ pub(super) async fn serve(
     let client = Arc::new(Client {
         shared: Arc::clone(shared),
         address,
-        id: peer.id,
+        name: peer.name,
         entry: OnceLock::new(),
         alive_at: Mutex::new(Instant::now()),
     });
@@ -92,8 +98,12 @@ impl Client {
         *self.alive_at.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Waits until it has taken nothing and asked for nothing for too long.
+    /// Waits until a data plane has taken nothing and asked for nothing for too long.
     async fn silent(&self, limits: &Limits) {
+        if matches!(self.name, Ok(PeerName::Replica)) {
+            // It has nothing to take, and may have nothing to say.
+            return std::future::pending().await;
+        }
         loop {
             let alive_at = *self.alive_at.lock().unwrap_or_else(PoisonError::into_inner);
             let end = alive_at + limits.silence();
@@ -106,46 +116,74 @@ impl Client {
 
     /// Its number in the roster.
     fn entry(&self, gateway: &ObjectKey) -> u64 {
-        *self
-            .entry
-            .get_or_init(|| self.shared.roster.enter(gateway, self.address))
+        *self.entry.get_or_init(|| {
+            let connection = self.shared.roster.connection();
+            self.shared.roster.enter(gateway, connection, self.address);
+            connection
+        })
     }
 
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Response<Body> {
         self.is_alive();
-        let Some((gateway, resource)) = target(request.uri().path()) else {
+        let Some(resource) = Resource::of(request.uri().path()) else {
             return refusal(
                 StatusCode::NOT_FOUND,
-                "there is /v1/gateways/{namespace}/{name}/table and /v1/gateways/{namespace}/{name}/reports",
+                &format!(
+                    "there is /v1/gateways/{{namespace}}/{{name}}/table and /v1/gateways/{{namespace}}/{{name}}/reports, and for replicas {}",
+                    relay::PATH
+                ),
             );
         };
-        if let Err(why) = self.may_serve(&gateway) {
-            tracing::warn!(address = %self.address, %gateway, why, "a client was refused");
+        if let Err(why) = self.may_have(&resource) {
+            tracing::warn!(address = %self.address, path = request.uri().path(), why, "a client was refused");
             return refusal(StatusCode::FORBIDDEN, &why);
         }
-        match (resource, request.method()) {
-            (Resource::Table, &Method::GET) => self.table(&gateway, request.uri().query()).await,
-            (Resource::Reports, &Method::POST) => self.report(&gateway, request.into_body()).await,
-            (resource, _) => {
-                let allowed = match resource {
-                    Resource::Table => "GET",
-                    Resource::Reports => "POST",
-                };
-                let mut refusal = refusal(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    &format!("only {allowed} is served here"),
-                );
-                refusal
-                    .headers_mut()
-                    .insert(header::ALLOW, HeaderValue::from_static(allowed));
-                refusal
+        if request.method() != resource.method() {
+            let allowed = resource.method();
+            let words = format!("only {allowed} is served here");
+            let mut refusal = refusal(StatusCode::METHOD_NOT_ALLOWED, &words);
+            if let Ok(allowed) = HeaderValue::from_str(allowed.as_str()) {
+                refusal.headers_mut().insert(header::ALLOW, allowed);
+            }
+            return refusal;
+        }
+        match resource {
+            Resource::Table(gateway) => self.table(&gateway, request.uri().query()).await,
+            Resource::Reports(gateway) => {
+                let report = read(request.into_body(), MAX_REPORT, |body| {
+                    serde_json::from_slice(body).map_err(|error| error.to_string())
+                });
+                report
+                    .await
+                    .map_or_else(identity, |report| self.report(&gateway, report))
+            }
+            Resource::DataPlanes => {
+                let told = read(request.into_body(), MAX_RELAY, relay::decode);
+                told.await.map_or_else(identity, |told| self.relay(told))
             }
         }
     }
 
-    /// Whether its certificate is that of `gateway`, and if not, why.
-    fn may_serve(&self, gateway: &ObjectKey) -> Result<(), String> {
-        let id = self.id.as_ref().map_err(Clone::clone)?;
+    /// Whether its certificate is of somebody who may have this, and if not, why.
+    fn may_have(&self, resource: &Resource) -> Result<(), String> {
+        let name = self.name.as_ref().map_err(Clone::clone)?;
+        match (resource, name) {
+            (Resource::DataPlanes, PeerName::Replica) => Ok(()),
+            (Resource::DataPlanes, PeerName::DataPlane(id)) => Err(format!(
+                "the certificate is for Gateway {}, not the controller's",
+                id.gateway
+            )),
+            (Resource::Table(_) | Resource::Reports(_), PeerName::Replica) => {
+                Err("the certificate is the controller's, not a Gateway's".to_owned())
+            }
+            (Resource::Table(gateway) | Resource::Reports(gateway), PeerName::DataPlane(id)) => {
+                self.is_of(gateway, id)
+            }
+        }
+    }
+
+    /// Whether the certificate of a data plane is for `gateway`, and if not, why.
+    fn is_of(&self, gateway: &ObjectKey, id: &SpiffeId) -> Result<(), String> {
         let trust_domain = self.shared.tls.trust_domain();
         if id.trust_domain != trust_domain {
             return Err(format!(
@@ -166,31 +204,33 @@ impl Client {
     async fn table(self: &Arc<Self>, gateway: &ObjectKey, query: Option<&str>) -> Response<Body> {
         let key = GatewayKey::of(&gateway.namespace, &gateway.name);
         let mut board = self.shared.board.subscribe();
-        let editions = loop {
+        loop {
             // Waiting for tables is no silence of the client.
             self.is_alive();
             match timeout(self.limits().heartbeat, board.wait_for(Option::is_some)).await {
-                Ok(Ok(board)) => {
-                    break board
-                        .as_ref()
-                        .and_then(|board| board.editions(&key).cloned());
-                }
+                Ok(Ok(_)) => break,
                 Ok(Err(_)) => {
                     return refusal(StatusCode::SERVICE_UNAVAILABLE, "the controller is ending");
                 }
                 Err(_) => {}
             }
-        };
-        let Some(editions) = editions else {
-            return refusal(
-                StatusCode::NOT_FOUND,
-                &format!(
-                    "the controller has no table for Gateway {gateway}: there is no such Gateway, or its class is not this controller's"
-                ),
-            );
-        };
+        }
+        if editions(&board, &key).is_none() {
+            return no_table(gateway);
+        }
         self.entry(gateway);
         let have = parameter(query, "have").map(|version| TableVersion(version.into()));
+        if let Some(have) = &have {
+            let Limits {
+                catch_up,
+                heartbeat,
+                ..
+            } = *self.limits();
+            _ = timeout(catch_up.min(heartbeat), caught_up(&mut board, &key, have)).await;
+        }
+        let Some(editions) = editions(&board, &key) else {
+            return no_table(gateway);
+        };
         let known = have.and_then(|version| editions.find(&version).cloned());
         let stream = TableStream {
             board,
@@ -209,83 +249,129 @@ impl Client {
         answer
     }
 
-    async fn report(&self, gateway: &ObjectKey, body: Incoming) -> Response<Body> {
-        let body = match Limited::new(body, MAX_REPORT).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => {
-                return refusal(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    &format!("a report may have {MAX_REPORT} bytes"),
-                );
-            }
-            Err(error) => {
-                return refusal(
-                    StatusCode::BAD_REQUEST,
-                    &format!("the report cannot be read: {error}"),
-                );
-            }
-        };
-        let report: Report = match serde_json::from_slice(&body) {
-            Ok(report) => report,
-            Err(error) => {
-                return refusal(
-                    StatusCode::BAD_REQUEST,
-                    &format!("the report cannot be read: {error}"),
-                );
-            }
-        };
+    fn report(&self, gateway: &ObjectKey, report: Report) -> Response<Body> {
         for rejection in &report.rejected {
             tracing::warn!(address = %self.address, %gateway, version = %report.version, %rejection, "a data plane does not serve a resource");
         }
-        let key = GatewayKey::of(&gateway.namespace, &gateway.name);
-        let board = self.shared.board.borrow().clone();
-        let editions = board.as_ref().and_then(|board| board.editions(&key));
-        // An unknown version is that of another controller, or of long ago: the present one is on its way.
-        if let Some(edition) = editions.and_then(|editions| editions.find(&report.version)) {
-            let acknowledged =
-                Acknowledgement::new(&edition.table, edition.serial, report.rejected);
-            self.shared
-                .roster
-                .acknowledge(gateway, self.entry(gateway), acknowledged);
-        }
-        let mut answer = Response::new(Full::default().boxed_unsync());
-        *answer.status_mut() = StatusCode::NO_CONTENT;
-        answer
+        let entry = self.entry(gateway);
+        self.shared.roster.report(gateway, entry, report);
+        heard()
+    }
+
+    fn relay(&self, told: BTreeMap<ObjectKey, Vec<Report>>) -> Response<Body> {
+        let roster = &self.shared.roster;
+        let entry = *self.entry.get_or_init(|| roster.connection());
+        roster.relay(entry, told);
+        heard()
     }
 }
 
 impl Drop for Client {
     /// The connection and every request on it are over.
     fn drop(&mut self) {
-        if let (Some(entry), Ok(id)) = (self.entry.get(), &self.id) {
-            self.shared.roster.leave(&id.gateway, *entry);
+        match (self.entry.get(), &self.name) {
+            (Some(entry), Ok(PeerName::DataPlane(id))) => {
+                self.shared.roster.leave(&id.gateway, *entry);
+            }
+            (Some(entry), Ok(PeerName::Replica)) => self.shared.roster.forget(*entry),
+            _ => {}
         }
     }
 }
 
-/// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resource {
-    Table,
-    Reports,
+/// Waits until this replica knows the table that a data plane has, or that the Gateway is gone. The data plane may have it
+/// from another replica, whose watches were faster; sent the present one at once, it would go back for a moment.
+async fn caught_up(board: &mut Boards, gateway: &GatewayKey, have: &TableVersion) {
+    let knows = |board: &Option<Arc<Board>>| {
+        let editions = board.as_ref().and_then(|board| board.editions(gateway));
+        editions.is_none_or(|editions| editions.find(have).is_some())
+    };
+    _ = board.wait_for(knows).await;
 }
 
-/// Names of Kubernetes objects need no percent-encoding.
-fn target(path: &str) -> Option<(ObjectKey, Resource)> {
-    let mut parts = path.strip_prefix("/v1/gateways/")?.split('/');
-    let gateway = ObjectKey::new(parts.next()?, parts.next()?);
-    let resource = match parts.next()? {
-        "table" => Resource::Table,
-        "reports" => Resource::Reports,
-        _ => return None,
+fn editions(board: &Boards, gateway: &GatewayKey) -> Option<Arc<Editions>> {
+    let board = board.borrow();
+    board.as_ref()?.editions(gateway).cloned()
+}
+
+/// What a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Resource {
+    /// The table of a Gateway.
+    Table(ObjectKey),
+    /// Where a Gateway's data planes say what they serve.
+    Reports(ObjectKey),
+    /// Where a replica says what its data planes serve.
+    DataPlanes,
+}
+
+impl Resource {
+    /// Names of Kubernetes objects need no percent-encoding.
+    fn of(path: &str) -> Option<Self> {
+        if path == relay::PATH {
+            return Some(Self::DataPlanes);
+        }
+        let mut parts = path.strip_prefix("/v1/gateways/")?.split('/');
+        let gateway = ObjectKey::new(parts.next()?, parts.next()?);
+        let resource = match parts.next()? {
+            "table" => Self::Table(gateway),
+            "reports" => Self::Reports(gateway),
+            _ => return None,
+        };
+        parts.next().is_none().then_some(resource)
+    }
+
+    fn method(&self) -> Method {
+        match self {
+            Self::Table(_) => Method::GET,
+            Self::Reports(_) => Method::POST,
+            Self::DataPlanes => Method::PUT,
+        }
+    }
+}
+
+/// Reads the body of a request, or says what is wrong with it.
+async fn read<T>(
+    body: Incoming,
+    limit: usize,
+    parse: impl FnOnce(&[u8]) -> Result<T, String>,
+) -> Result<T, Response<Body>> {
+    let bad = |error: String| {
+        refusal(
+            StatusCode::BAD_REQUEST,
+            &format!("the report cannot be read: {error}"),
+        )
     };
-    parts.next().is_none().then_some((gateway, resource))
+    match Limited::new(body, limit).collect().await {
+        Ok(body) => parse(&body.to_bytes()).map_err(bad),
+        Err(error) if error.is::<LengthLimitError>() => Err(refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            &format!("a report may have {limit} bytes"),
+        )),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+/// It was heard, and there is nothing to say.
+fn heard() -> Response<Body> {
+    let mut answer = Response::new(Full::default().boxed_unsync());
+    *answer.status_mut() = StatusCode::NO_CONTENT;
+    answer
 }
 
 /// The value of a parameter. Versions and `true` need no percent-encoding.
 fn parameter<'a>(query: Option<&'a str>, name: &str) -> Option<&'a str> {
     let mut pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
     pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
+}
+
+fn no_table(gateway: &ObjectKey) -> Response<Body> {
+    refusal(
+        StatusCode::NOT_FOUND,
+        &format!(
+            "the controller has no table for Gateway {gateway}: there is no such Gateway, or its class is not this controller's"
+        ),
+    )
 }
 
 fn refusal(status: StatusCode, why: &str) -> Response<Body> {

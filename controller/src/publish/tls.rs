@@ -8,15 +8,16 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use rustls::{
-    RootCertStore, ServerConfig, ServerConnection,
+    ClientConfig, RootCertStore, ServerConfig, ServerConnection,
+    client::Resumption,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::TLS13,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::ca::{Identity, SpiffeId};
+use crate::ca::{Identity, SpiffeId, dns_names};
 
 /// Why an identity cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +41,16 @@ pub enum TlsError {
 /// The controller's side of TLS 1.3. It can be replaced while connections are open: they go on, new ones use the new one.
 pub struct PublisherTls {
     trust_domain: String,
-    config: ArcSwapOption<ServerConfig>,
+    configs: ArcSwapOption<Configs>,
+}
+
+/// What is made of an identity.
+struct Configs {
+    server: Arc<ServerConfig>,
+    /// Towards other replicas.
+    client: Arc<ClientConfig>,
+    /// The controller's names, which every replica's certificate has.
+    names: Vec<String>,
 }
 
 impl PublisherTls {
@@ -48,20 +58,20 @@ impl PublisherTls {
     pub fn new(trust_domain: impl Into<String>) -> Self {
         Self {
             trust_domain: trust_domain.into(),
-            config: ArcSwapOption::empty(),
+            configs: ArcSwapOption::empty(),
         }
     }
 
     /// Uses `identity` for connections from now on, and believes the authorities that it trusts. An error leaves
     /// everything as it was.
     pub fn replace(&self, identity: &Identity) -> Result<(), TlsError> {
-        self.config.store(Some(config(identity)?));
+        self.configs.store(Some(Arc::new(configs(identity)?)));
         Ok(())
     }
 
     /// Whether there is an identity.
     pub fn is_ready(&self) -> bool {
-        self.config.load().is_some()
+        self.configs.load().is_some()
     }
 
     /// Whose data planes are served.
@@ -70,7 +80,25 @@ impl PublisherTls {
     }
 
     pub(super) fn acceptor(&self) -> Option<TlsAcceptor> {
-        self.config.load_full().map(TlsAcceptor::from)
+        let configs = self.configs.load();
+        configs
+            .as_ref()
+            .map(|configs| TlsAcceptor::from(Arc::clone(&configs.server)))
+    }
+
+    /// For a connection to another replica, and the name that its certificate must have.
+    pub(super) fn connector(&self) -> Option<(TlsConnector, ServerName<'static>)> {
+        let configs = self.configs.load();
+        let configs = configs.as_ref()?;
+        let name = ServerName::try_from(configs.names.first()?.clone()).ok()?;
+        Some((TlsConnector::from(Arc::clone(&configs.client)), name))
+    }
+
+    /// Whether a certificate is a replica's.
+    fn is_replica(&self, certificate: &CertificateDer<'_>) -> bool {
+        let configs = self.configs.load();
+        let own = configs.as_ref().map_or(&[][..], |configs| &configs.names);
+        dns_names(certificate).iter().any(|name| own.contains(name))
     }
 }
 
@@ -82,7 +110,7 @@ impl fmt::Debug for PublisherTls {
     }
 }
 
-fn config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
+fn configs(identity: &Identity) -> Result<Configs, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();
     for authority in certificates("ca.crt", &identity.authorities)? {
@@ -93,18 +121,31 @@ fn config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
         field: "tls.key",
         problem: error.to_string(),
     })?;
+    let roots = Arc::new(roots);
+    let chain = certificates("tls.crt", &identity.certificate)?;
+    let names = chain.first().map(|own| dns_names(own));
     let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
             .build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates("tls.crt", &identity.certificate)?, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
+        .with_single_cert(chain.clone(), key.clone_key())?;
+    server.alpn_protocols = vec![b"h2".to_vec()];
     // A resumed session would be that of a certificate checked long ago.
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+    server.session_storage = Arc::new(NoServerSessionStorage {});
+    server.send_tls13_tickets = 0;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)?;
+    client.alpn_protocols = vec![b"h2".to_vec()];
+    client.resumption = Resumption::disabled();
+    Ok(Configs {
+        server: Arc::new(server),
+        client: Arc::new(client),
+        names: names.unwrap_or_default(),
+    })
 }
 
 fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -116,23 +157,37 @@ fn certificates(field: &'static str, pem: &str) -> Result<Vec<CertificateDer<'st
         })
 }
 
+/// Whom a certificate names.
+#[derive(Debug)]
+pub(super) enum PeerName {
+    /// A data plane.
+    DataPlane(SpiffeId),
+    /// A replica of this controller.
+    Replica,
+}
+
 /// Who is at the other end.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// The Gateway that the certificate names, or in words why there is none.
-    pub(super) id: Result<SpiffeId, String>,
+    /// Whom the certificate names, or in words why nobody who is known.
+    pub(super) name: Result<PeerName, String>,
     /// When the certificate ceases to hold, and with it the connection.
     pub(super) not_after: SystemTime,
 }
 
 impl Peer {
     /// `None` without a certificate.
-    pub(super) fn of(connection: &ServerConnection) -> Option<Self> {
+    pub(super) fn of(connection: &ServerConnection, tls: &PublisherTls) -> Option<Self> {
         let certificate = connection.peer_certificates()?.first()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let seconds = parsed.validity().not_after.timestamp();
+        let name = match SpiffeId::of_certificate(certificate) {
+            Ok(id) => Ok(PeerName::DataPlane(id)),
+            Err(_) if tls.is_replica(certificate) => Ok(PeerName::Replica),
+            Err(why) => Err(why),
+        };
         Some(Self {
-            id: SpiffeId::of_certificate(certificate),
+            name,
             not_after: UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
         })
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::{
     fake_api::FakeApi,
-    support::{EDGE, Replica, SHOP, WEB, condition, routes},
+    support::{EDGE, Replica, SHOP, WEB, address, condition, routes},
 };
 
 const LEASE: (&str, &str) = ("Lease", "portcullis-system/portcullis-controller");
@@ -71,6 +71,29 @@ async fn one_of_two_replicas_writes_and_the_other_takes_over_in_peace() {
     assert_eq!(writes(&api, "one"), before);
     let lease = api.get(LEASE);
     assert_eq!(lease["spec"]["leaseTransitions"], 1);
+}
+
+/// The others know where to tell of their data planes, whoever leads.
+#[tokio::test]
+async fn the_lease_says_where_the_leader_is() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    let one = Replica::start(&api, "one");
+    api.until("one leads", |api| holder(api) == "one").await;
+    let two = Replica::start(&api, "two");
+    let mut of_two = two.controller.leader();
+    let found = of_two.wait_for(Option::is_some).await.unwrap().unwrap();
+    assert_eq!(found, address("one"));
+    let mut of_one = one.controller.leader();
+    assert_eq!(*of_one.borrow_and_update(), None, "it is this one");
+
+    one.controller.shutdown().await;
+    of_two.wait_for(Option::is_none).await.unwrap();
+    api.until("two leads", |api| holder(api) == "two").await;
+    let three = Replica::start(&api, "three");
+    let mut of_three = three.controller.leader();
+    let found = of_three.wait_for(Option::is_some).await.unwrap().unwrap();
+    assert_eq!(found, address("two"));
 }
 
 #[tokio::test]

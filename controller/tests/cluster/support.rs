@@ -1,6 +1,6 @@
 //! A controller beside a fake API server, and objects for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use portcullis_controller::{
     CONTROLLER_NAME, ObjectKey,
@@ -80,6 +80,12 @@ pub(crate) fn give_address(api: &FakeApi) {
     }));
 }
 
+/// Where the other replicas would reach the one with this name.
+pub(crate) fn address(name: &str) -> SocketAddr {
+    let port = name.bytes().map(u16::from).sum();
+    SocketAddr::from(([192, 0, 2, 1], port))
+}
+
 /// A controller under test.
 pub(crate) struct Replica {
     pub(crate) controller: Controller,
@@ -92,12 +98,12 @@ pub(crate) struct Replica {
 impl Replica {
     /// Starts a controller with this name, whose Lease outlasts any pause of a busy machine.
     pub(crate) fn start(api: &FakeApi, name: &str) -> Self {
-        Self::with_lease(api, name, Duration::from_secs(30))
+        Self::with(api, name, |_| {})
     }
 
     /// Starts a controller with this name and duration of its Lease.
     pub(crate) fn with_lease(api: &FakeApi, name: &str, duration: Duration) -> Self {
-        Self::with(api, name, duration, None)
+        Self::with(api, name, |options| options.lease.duration = duration)
     }
 
     /// Starts a controller that makes the infrastructure of Gateways.
@@ -106,17 +112,12 @@ impl Replica {
             image: "registry.example/portcullis-proxy:1.0".into(),
             controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
         };
-        Self::with(api, name, Duration::from_secs(30), Some(provision))
+        Self::with(api, name, |options| options.provision = Some(provision))
     }
 
-    fn with(
-        api: &FakeApi,
-        name: &str,
-        duration: Duration,
-        provision: Option<ProvisionOptions>,
-    ) -> Self {
+    fn with(api: &FakeApi, name: &str, change: impl FnOnce(&mut ControllerOptions)) -> Self {
         let tls = Arc::new(PublisherTls::new("cluster.local"));
-        let options = ControllerOptions {
+        let mut options = ControllerOptions {
             controller_name: CONTROLLER_NAME.into(),
             certificates: CertificateOptions {
                 namespace: "portcullis-system".into(),
@@ -128,10 +129,12 @@ impl Replica {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),
                 identity: name.into(),
-                duration,
+                duration: Duration::from_secs(30),
+                address: Some(address(name)),
             },
-            provision,
+            provision: None,
         };
+        change(&mut options);
         let metrics = Arc::new(Metrics::new().unwrap());
         let (sender, fleet) = watch::channel(Arc::default());
         let controller = Controller::start(&api.client(name), options, fleet, &metrics);

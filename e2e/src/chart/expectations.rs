@@ -7,7 +7,7 @@ pub(super) type Expectation = (&'static str, &'static str, Value);
 
 const DEPLOYMENT: &str = "Deployment portcullis-system/portcullis-controller";
 const ARGUMENTS: &str = "/spec/template/spec/containers/0/args";
-const PROXY_IMAGE: &str = "/spec/template/spec/containers/0/env/2/value";
+const PROXY_IMAGE: &str = "/spec/template/spec/containers/0/env/3/value";
 const IMAGE: &str = "/spec/template/spec/containers/0/image";
 
 /// Values (`--set`), and what they lead to.
@@ -210,7 +210,7 @@ fn deployment_of_everything() -> Vec<Expectation> {
         ),
         (
             DEPLOYMENT,
-            "/spec/template/spec/containers/0/env/4/name",
+            "/spec/template/spec/containers/0/env/5/name",
             json!("HTTPS_PROXY"),
         ),
         (

@@ -3,6 +3,7 @@
 mod absence;
 mod certificates;
 mod protocol;
+mod relay;
 mod scripted;
 mod tables;
 mod world;

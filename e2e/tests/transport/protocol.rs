@@ -56,6 +56,34 @@ async fn a_snapshot_then_deltas() {
     assert_eq!(snapshot(frames.news().await), second);
 }
 
+/// A data plane comes from a replica that was faster.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_behind_takes_nobody_back() {
+    let patient = Limits {
+        heartbeat: Duration::from_mins(1),
+        catch_up: Duration::from_mins(1),
+        ..Limits::default()
+    };
+    let world = World::with(patient).await;
+    let identity = world.issue(&data_plane(TRUST_DOMAIN, "edge"));
+    let mut client = world.client(&identity).await.unwrap();
+    let (first, second, third) = (table(501, 3), table(502, 3), table(503, 3));
+    world.publish(&first);
+    let catches_up = async {
+        until("the client has come", || async {
+            (!world.connected().is_empty()).then_some(())
+        })
+        .await;
+        world.publish(&second);
+    };
+    let (mut frames, ()) = tokio::join!(client.watch(Some(&second)), catches_up);
+    world.publish(&third);
+    let Frame::Delta(delta) = frames.news().await else {
+        panic!("it was sent what it had before");
+    };
+    assert_eq!(apply(&second, &delta).unwrap(), *third);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_has_the_present_table_hears_heartbeats_only() {
     let world = World::with(often()).await;
@@ -171,18 +199,22 @@ async fn a_data_plane_is_served_its_own_gateway_only() {
             assert_eq!((status, told.trim()), (StatusCode::FORBIDDEN, words));
         }
     }
-    // A certificate for servers, and one of another authority: the handshake fails. A TLS 1.3 client learns of that with
-    // its first request.
+    // The controller's own.
+    let mut client = world.client(&world.issue(&controller())).await.unwrap();
+    for (method, path) in [(Method::GET, TABLE), (Method::POST, REPORTS)] {
+        let (status, told) = client.ask(method, path, vec![]).await.unwrap();
+        let words = "the certificate is the controller's, not a Gateway's";
+        assert_eq!((status, told.trim()), (StatusCode::FORBIDDEN, words));
+    }
+    // One of another authority: the handshake fails. A TLS 1.3 client learns of that with its first request.
     let strange = World::new().await;
     let mut stranger = strange.issue(&data_plane(TRUST_DOMAIN, "edge"));
     stranger.authorities = world.authority.bundle();
-    for identity in [world.issue(&controller()), stranger] {
-        let refused = match world.client(&identity).await {
-            Ok(mut client) => client.ask(Method::GET, TABLE, vec![]).await.is_err(),
-            Err(_) => true,
-        };
-        assert!(refused);
-    }
+    let refused = match world.client(&stranger).await {
+        Ok(mut client) => client.ask(Method::GET, TABLE, vec![]).await.is_err(),
+        Err(_) => true,
+    };
+    assert!(refused);
     assert!(world.connected().is_empty());
 }
 

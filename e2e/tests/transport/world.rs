@@ -166,6 +166,8 @@ pub(crate) struct World {
     pub(crate) tls: Arc<PublisherTls>,
     pub(crate) tables: watch::Sender<Option<Tables>>,
     pub(crate) fleet: watch::Receiver<Arc<Fleet>>,
+    /// Where the replica that leads is, if it is another one.
+    leader: watch::Sender<Option<SocketAddr>>,
     pub(crate) address: SocketAddr,
     limits: Limits,
     /// Heartbeats that proxies expect.
@@ -180,9 +182,16 @@ impl World {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
-        let now = SystemTime::now();
-        let authority = Authority::create(now).unwrap();
-        let identity = authority.issue(&controller(), now).unwrap();
+        Self::of(Authority::create(SystemTime::now()).unwrap(), limits).await
+    }
+
+    /// Another replica of this controller.
+    pub(crate) async fn replica(&self) -> Self {
+        Self::of(self.authority.clone(), self.limits).await
+    }
+
+    async fn of(authority: Authority, limits: Limits) -> Self {
+        let identity = authority.issue(&controller(), SystemTime::now()).unwrap();
         let tls = Arc::new(PublisherTls::new(TRUST_DOMAIN));
         tls.replace(&identity).unwrap();
         let tables = watch::Sender::new(None);
@@ -190,12 +199,14 @@ impl World {
         let address = listener.local_addr().unwrap();
         let publisher = Publisher::new(Arc::clone(&tls), limits);
         let fleet = publisher.fleet();
-        let running = tokio::spawn(publisher.serve(listener, tables.subscribe()));
+        let leader = watch::Sender::new(None);
+        let running = run(publisher, listener, &tables, &leader);
         Self {
             authority,
             tls,
             tables,
             fleet,
+            leader,
             address,
             limits,
             heartbeat: limits.heartbeat,
@@ -228,7 +239,12 @@ impl World {
             socket.listen(64).ok()
         })
         .await;
-        self.running = tokio::spawn(publisher.serve(listener, self.tables.subscribe()));
+        self.running = run(publisher, listener, &self.tables, &self.leader);
+    }
+
+    /// Says where the replica that leads is, if it is another one.
+    pub(crate) fn follow(&self, leader: Option<SocketAddr>) {
+        self.leader.send_replace(leader);
     }
 
     /// Lets proxies expect other heartbeats than the controller sends.
@@ -335,6 +351,19 @@ impl World {
             .map(|data_planes| data_planes.connected.keys().copied().collect())
             .unwrap_or_default()
     }
+}
+
+fn run(
+    publisher: Publisher,
+    listener: TcpListener,
+    tables: &watch::Sender<Option<Tables>>,
+    leader: &watch::Sender<Option<SocketAddr>>,
+) -> JoinHandle<()> {
+    let relay = publisher.relay(leader.subscribe());
+    let serve = publisher.serve(listener, tables.subscribe());
+    tokio::spawn(async move {
+        tokio::join!(relay, serve);
+    })
 }
 
 /// Puts an identity into `folder` as the kubelet does: a new directory, and one symbolic link that is moved.
