@@ -27,6 +27,8 @@ use crate::{
     writer::StatusWriter,
 };
 
+pub use crate::writer::LET_STAND;
+
 /// Changes that arrive within this time of the first one are translated together.
 const COALESCE: Duration = Duration::from_millis(5);
 
@@ -44,6 +46,9 @@ pub struct ControllerOptions {
     pub certificates: CertificateOptions,
     /// What the infrastructure of Gateways is made with; `None` if somebody else makes it.
     pub provision: Option<ProvisionOptions>,
+    /// After a replica began to lead: how long `Programmed` stays True for a Gateway that it has heard nothing of yet.
+    /// [`LET_STAND`] unless a test is in a hurry.
+    pub let_stand: Duration,
 }
 
 /// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
@@ -84,6 +89,7 @@ impl Controller {
                 store: Arc::clone(&store),
                 desired,
                 leads: leads.clone(),
+                let_stand: options.let_stand,
                 metrics: Arc::clone(metrics),
             }
             .run(),

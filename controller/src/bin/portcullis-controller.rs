@@ -25,7 +25,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Limits, Publisher, PublisherTls},
-    run::{Controller, ControllerOptions},
+    run::{Controller, ControllerOptions, LET_STAND},
 };
 use tokio::{
     net::TcpListener,
@@ -171,6 +171,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             names: vec![format!("{}.{}.svc", arguments.service, arguments.namespace)],
             tls: Arc::clone(&tls),
         },
+        let_stand: LET_STAND,
         lease: LeaseOptions {
             namespace: arguments.namespace,
             name: arguments.lease_name,

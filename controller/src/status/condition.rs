@@ -46,6 +46,9 @@ pub struct Condition {
     /// `metadata.generation` of the object that was looked at; absent where the object has none (files).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// It is unknown for want of any word, and nothing speaks against what the object says of itself at this generation.
+    #[serde(skip)]
+    pub is_provisional: bool,
 }
 
 /// Status of a condition.
@@ -97,8 +100,16 @@ impl ConditionSet {
                 reason,
                 message,
                 observed_generation,
+                is_provisional: false,
             },
         );
+    }
+
+    /// Nothing was heard that would refute the condition of this type at the object, should this one be Unknown.
+    pub fn make_provisional(&mut self, kind: &str) {
+        if let Some(condition) = self.conditions.get_mut(kind) {
+            condition.is_provisional = condition.status == ConditionStatus::Unknown;
+        }
     }
 
     /// Sets a condition with the finding's code as reason and its text as message.

@@ -43,6 +43,13 @@ pub struct Observation {
     pub rejected: BTreeMap<ListenerKey, String>,
 }
 
+impl Observation {
+    /// Whether no data plane has said anything of its table yet.
+    fn is_silent(&self) -> bool {
+        self.acknowledged.is_empty() && self.rejected.is_empty()
+    }
+}
+
 /// States `Programmed` and the addresses wherever they are for the data plane to say. May be called again with newer
 /// observations.
 pub fn observe(
@@ -75,13 +82,14 @@ pub fn observe(
                 observe_gateway(status, table, &observation, &requested, false);
             }
             Observed::Cluster(gateways) => {
-                observe_gateway(
-                    status,
-                    table,
-                    gateways.get(key).unwrap_or(&nothing),
-                    &requested,
-                    true,
-                );
+                let observation = gateways.get(key).unwrap_or(&nothing);
+                observe_gateway(status, table, observation, &requested, true);
+                if observation.is_silent() {
+                    status.conditions.make_provisional(kind::PROGRAMMED);
+                    for listener in &mut status.listeners {
+                        listener.conditions.make_provisional(kind::PROGRAMMED);
+                    }
+                }
             }
         }
     }
@@ -250,6 +258,18 @@ spec:
         manifest: &str,
         change: impl FnOnce(&mut Observation),
     ) -> Vec<(ConditionStatus, &'static str)> {
+        let status = observed(manifest, change);
+        let short = |condition: &Condition| (condition.status, condition.reason);
+        let listeners = status.listeners.iter().map(|listener| &listener.conditions);
+        [&status.conditions]
+            .into_iter()
+            .chain(listeners)
+            .map(|set| short(set.get(kind::PROGRAMMED).unwrap()))
+            .collect()
+    }
+
+    /// The status of the Gateway.
+    fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> GatewayStatus {
         let mut loaded = Loaded::default();
         loaded.read_text("gateway.yaml", manifest);
         let options = Options {
@@ -274,14 +294,7 @@ spec:
             &translation.tables,
             &observed,
         );
-        let (_, status) = translation.statuses.gateways.pop_first().unwrap();
-        let short = |condition: &Condition| (condition.status, condition.reason);
-        let listeners = status.listeners.iter().map(|listener| &listener.conditions);
-        [&status.conditions]
-            .into_iter()
-            .chain(listeners)
-            .map(|set| short(set.get(kind::PROGRAMMED).unwrap()))
-            .collect()
+        translation.statuses.gateways.pop_first().unwrap().1
     }
 
     const PROGRAMMED: (ConditionStatus, &str) = (ConditionStatus::True, reason::PROGRAMMED);
@@ -299,6 +312,27 @@ spec:
             programmed(GATEWAY, |observation| *observation = Observation::default()),
             [PENDING; 3]
         );
+    }
+
+    /// Whether `Programmed` of the Gateway and of its listeners is left to what they say themselves.
+    #[test]
+    fn only_what_nothing_was_heard_of_is_provisional() {
+        let provisional = |change: fn(&mut Observation)| {
+            let status = observed(GATEWAY, change);
+            let listeners = status.listeners.iter().map(|listener| &listener.conditions);
+            let all = [&status.conditions].into_iter().chain(listeners);
+            all.map(|set| set.get(kind::PROGRAMMED).unwrap().is_provisional)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            provisional(|observation| observation.acknowledged.clear()),
+            [true; 3]
+        );
+        let late = |observation: &mut Observation| {
+            observation.acknowledged.pop_first();
+        };
+        assert_eq!(provisional(late), [false; 3]);
+        assert_eq!(provisional(|_| {}), [false; 3]);
     }
 
     #[test]

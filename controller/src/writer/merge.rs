@@ -67,6 +67,8 @@ pub(super) struct Merge<'a> {
     pub(super) key: &'a ObjectKey,
     /// RFC 3339.
     pub(super) now: &'a str,
+    /// Whether a condition that is True stays so where we know nothing yet, but nothing against it either.
+    pub(super) lets_stand: bool,
 }
 
 impl Merge<'_> {
@@ -135,6 +137,15 @@ impl Merge<'_> {
         if let Some(newer) = newer {
             // It was stated by somebody who knows a newer spec than we do.
             return newer.clone();
+        }
+        if self.lets_stand
+            && desired.is_provisional
+            && let Some(standing) = current.filter(|current| {
+                text(current, "status") == "True"
+                    && generation(current) == desired.observed_generation
+            })
+        {
+            return standing.clone();
         }
         let mut condition = to_json(desired);
         let since = current
@@ -246,13 +257,18 @@ mod tests {
     const NOW: &str = "2026-01-01T00:00:00Z";
     const BEFORE: &str = "2020-01-01T00:00:00Z";
 
-    fn changes(current: &Value, desired: Desired<'_>) -> Option<Value> {
-        let merge = Merge {
+    fn merge(key: &ObjectKey, lets_stand: bool) -> Merge<'_> {
+        Merge {
             controller_name: "ours",
-            key: &ObjectKey::new("apps", "shop"),
+            key,
             now: NOW,
-        };
-        merge.changes(current, desired)
+            lets_stand,
+        }
+    }
+
+    fn changes(current: &Value, desired: Desired<'_>) -> Option<Value> {
+        let key = ObjectKey::new("apps", "shop");
+        merge(&key, true).changes(current, desired)
     }
 
     fn accepted(status: ConditionStatus, generation: i64) -> ConditionSet {
@@ -317,6 +333,34 @@ mod tests {
     fn who_knows_a_newer_generation_is_believed() {
         let before = [condition("Accepted", "True", 3, BEFORE)];
         assert_eq!(merged(&before, accepted(ConditionStatus::False, 2)), None);
+    }
+
+    #[test]
+    fn what_is_true_stands_while_nothing_is_known_against_it() {
+        let pending = |provisional: bool| {
+            let mut desired = accepted(ConditionStatus::Unknown, 2);
+            if provisional {
+                desired.make_provisional(kind::ACCEPTED);
+            }
+            desired
+        };
+        let flipped = Some(json!([condition("Accepted", "Unknown", 2, NOW)]));
+        let standing = [condition("Accepted", "True", 2, BEFORE)];
+        assert_eq!(merged(&standing, pending(true)), None);
+        assert_eq!(merged(&standing, pending(false)), flipped);
+        let of_an_older_spec = [condition("Accepted", "True", 1, BEFORE)];
+        assert_eq!(merged(&of_an_older_spec, pending(true)), flipped);
+        let refuted = [condition("Accepted", "False", 2, BEFORE)];
+        assert_eq!(merged(&refuted, pending(true)), flipped);
+
+        let status = GatewayClassStatus {
+            conditions: pending(true),
+            supported_features: Vec::new(),
+        };
+        let current = json!({ "conditions": standing });
+        let key = ObjectKey::new("apps", "shop");
+        let after = merge(&key, false).changes(&current, Desired::GatewayClass(&status));
+        assert_eq!(after, Some(json!({ "conditions": flipped })));
     }
 
     #[test]

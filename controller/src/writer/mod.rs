@@ -40,6 +40,10 @@ const MAX_WRITES: usize = 16;
 /// Time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long after it began to lead a replica lets stand what nothing is known against yet: two minutes. Data planes look
+/// for a controller every 15 s at least, and say at once what they serve.
+pub const LET_STAND: Duration = Duration::from_mins(2);
+
 /// Who the API server notes as the writer.
 pub(crate) const FIELD_MANAGER: &str = "portcullis-controller";
 
@@ -52,12 +56,17 @@ pub(crate) struct StatusWriter {
     pub(crate) desired: watch::Receiver<Option<Arc<Statuses>>>,
     /// Whether it is for us to write.
     pub(crate) leads: watch::Receiver<bool>,
+    /// How long after that began what is True stays so, where nothing is known against it.
+    pub(crate) let_stand: Duration,
     pub(crate) metrics: Arc<Metrics>,
 }
 
 /// What is to be done.
 #[derive(Default)]
 struct Work {
+    leads: bool,
+    /// Until when what is True stands; `None` if that is over, or it is not for us to write.
+    lets_stand_until: Option<Instant>,
     desired: Option<Arc<Statuses>>,
     /// Objects to look at.
     dirty: BTreeSet<StatusTarget>,
@@ -87,7 +96,13 @@ impl StatusWriter {
         let mut writes = FuturesUnordered::new();
         loop {
             let leads = *self.leads.borrow_and_update();
-            self.metrics.leads(leads);
+            if leads != work.leads {
+                self.metrics.leads(leads);
+                // Whoever led before may have left anything.
+                work.dirty.extend(self.store.status_targets());
+                work.leads = leads;
+                work.lets_stand_until = leads.then(|| Instant::now() + self.let_stand);
+            }
             if leads {
                 while writes.len() < MAX_WRITES
                     && let Some((target, body)) = self.next(&mut work)
@@ -114,7 +129,9 @@ impl StatusWriter {
                     if changed.is_err() {
                         return;
                     }
-                    // Whoever led before may have left anything.
+                }
+                () = wait_until(work.lets_stand_until) => {
+                    work.lets_stand_until = None;
                     work.dirty.extend(self.store.status_targets());
                 }
                 () = wait_until(due) => {}
@@ -126,7 +143,7 @@ impl StatusWriter {
     fn next(&self, work: &mut Work) -> Option<(StatusTarget, Value)> {
         let desired = work.desired.clone()?;
         while let Some(target) = work.take_due() {
-            if let Some(body) = self.body(&target, &desired) {
+            if let Some(body) = self.body(&target, &desired, work.lets_stand_until.is_some()) {
                 work.writing.insert(target.clone());
                 return Some((target, body));
             }
@@ -135,7 +152,7 @@ impl StatusWriter {
     }
 
     /// The merge patch that makes an object's status what it should be; `None` if it is.
-    fn body(&self, target: &StatusTarget, desired: &Statuses) -> Option<Value> {
+    fn body(&self, target: &StatusTarget, desired: &Statuses, lets_stand: bool) -> Option<Value> {
         let desired = target::desired(target, desired)?;
         let seen = self.store.status(target)?;
         let current = serde_json::from_str(&seen.status).unwrap_or_default();
@@ -143,6 +160,7 @@ impl StatusWriter {
             controller_name: &self.controller_name,
             key: &target.key,
             now: &now(),
+            lets_stand,
         };
         let status = merge.changes(&current, desired)?;
         let version = seen.version.to_string();

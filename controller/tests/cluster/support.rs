@@ -9,7 +9,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Acknowledgement, DataPlanes, Fleet, PublisherTls},
-    run::{Controller, ControllerOptions},
+    run::{Controller, ControllerOptions, LET_STAND},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -106,6 +106,11 @@ impl Replica {
         Self::with(api, name, |options| options.lease.duration = duration)
     }
 
+    /// Starts a controller that lets stand for so long what it has heard nothing of.
+    pub(crate) fn with_patience(api: &FakeApi, name: &str, let_stand: Duration) -> Self {
+        Self::with(api, name, |options| options.let_stand = let_stand)
+    }
+
     /// Starts a controller that makes the infrastructure of Gateways.
     pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
         let provision = ProvisionOptions {
@@ -125,6 +130,7 @@ impl Replica {
                 names: vec!["portcullis-controller.portcullis-system.svc".into()],
                 tls: Arc::clone(&tls),
             },
+            let_stand: LET_STAND,
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),
