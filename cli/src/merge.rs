@@ -1,7 +1,7 @@
 //! Several Gateways in one process: their tables become one.
 //!
 //! In a cluster every Gateway has an address of its own. Here they share one, so two listeners of different Gateways
-//! can get into each other's way, which inside one Gateway the translation would have found.
+//! can get into each other's way, which inside one Gateway with its ListenerSets the translation would have found.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,9 +72,9 @@ fn refused_listeners(
             served.push((key, listener));
             continue;
         };
-        findings.push(gateway(&table.gateway).error(
+        findings.push(object(&table.gateway, key).error(
             why.code,
-            format!("spec.listeners[name={}]", short_name(key)),
+            format!("spec.listeners[name={}]", key.name()),
             format!(
                 "port {} is also used by listener {other} of another Gateway, {}; this listener is not served",
                 listener.port, why.difference
@@ -143,8 +143,12 @@ fn gateway(key: &GatewayKey) -> ObjectRef {
     ObjectRef::new("Gateway", ObjectKey::new(namespace, name))
 }
 
-fn short_name(key: &ListenerKey) -> &str {
-    key.as_str().rsplit('/').next().unwrap_or(key.as_str())
+/// The object that a listener of a Gateway stands in: the Gateway itself, or a ListenerSet.
+fn object(of: &GatewayKey, key: &ListenerKey) -> ObjectRef {
+    match key.listener_set() {
+        None => gateway(of),
+        Some((namespace, name)) => ObjectRef::new("ListenerSet", ObjectKey::new(namespace, name)),
+    }
 }
 
 fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<ListenerKey>) {
@@ -341,6 +345,46 @@ mod tests {
         assert_eq!(served, ["default/b/https"]);
         let found: Vec<_> = findings.iter().map(|f| f.object.to_string()).collect();
         assert_eq!(found, ["Gateway default/a"]);
+    }
+
+    #[test]
+    fn a_listener_of_a_listener_set_may_lose_too() {
+        const SETS: &str = "  allowedListeners: {namespaces: {from: Same}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: extra}
+spec:
+  parentRef: {name: b}
+  listeners:
+  - {name: http, protocol: HTTP, port: 80}
+  - {name: other, protocol: HTTP, port: 82}
+";
+        let (table, findings) = merged(
+            "[{name: http, protocol: HTTP, port: 80}]",
+            &format!("[{{name: http, protocol: HTTP, port: 81}}]\n{SETS}"),
+        );
+        let listeners: Vec<_> = table.listeners.keys().map(ListenerKey::as_str).collect();
+        assert_eq!(
+            listeners,
+            [
+                "default/a/http",
+                "default/b/default/extra/other",
+                "default/b/http"
+            ]
+        );
+        let found: Vec<_> = findings
+            .iter()
+            .map(|f| (f.code, f.object.to_string(), &*f.field))
+            .collect();
+        assert_eq!(
+            found,
+            [(
+                "HostnameConflict",
+                "ListenerSet default/extra".to_owned(),
+                "spec.listeners[name=http]"
+            )]
+        );
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use gateway_api::apis::{
     experimental::{
         gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-        referencegrants::ReferenceGrant,
+        listenersets::ListenerSet, referencegrants::ReferenceGrant,
     },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
@@ -34,6 +34,8 @@ pub struct Resources {
     pub gateway_classes: Objects<GatewayClass>,
     /// Gateways.
     pub gateways: Objects<Gateway>,
+    /// ListenerSets.
+    pub listener_sets: Objects<ListenerSet>,
     /// HTTPRoutes.
     pub http_routes: Objects<HttpRoute>,
     /// BackendTLSPolicies.
@@ -59,6 +61,7 @@ macro_rules! for_each_kind {
     ($do:ident) => {
         $do!("GatewayClass", gateway_classes);
         $do!("Gateway", gateways);
+        $do!("ListenerSet", listener_sets);
         $do!("HTTPRoute", http_routes);
         $do!("BackendTLSPolicy", backend_tls_policies);
         $do!("ReferenceGrant", reference_grants);

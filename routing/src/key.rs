@@ -48,7 +48,8 @@ string_key! {
     GatewayKey
 }
 string_key! {
-    /// Names a listener: `<namespace>/<gateway>/<listener>`.
+    /// Names a listener: `<namespace>/<gateway>/<listener>`, or, if it stands in a ListenerSet of the Gateway,
+    /// `<namespace>/<gateway>/<namespace of the set>/<set>/<listener>`. No name has a `/` in it.
     ListenerKey
 }
 string_key! {
@@ -76,6 +77,23 @@ impl ListenerKey {
     /// The key of the listener called `listener` of a Gateway.
     pub fn of(gateway: &GatewayKey, listener: &str) -> Self {
         Self::new(format!("{gateway}/{listener}"))
+    }
+
+    /// The key of the listener called `listener` of the ListenerSet `namespace/set`, which belongs to a Gateway.
+    pub fn of_set(gateway: &GatewayKey, namespace: &str, set: &str, listener: &str) -> Self {
+        Self::new(format!("{gateway}/{namespace}/{set}/{listener}"))
+    }
+
+    /// The name of the listener in its Gateway or ListenerSet.
+    pub fn name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Namespace and name of the ListenerSet that the listener stands in; `None` for a Gateway's own.
+    pub fn listener_set(&self) -> Option<(&str, &str)> {
+        let mut parts = self.0.split('/').skip(2);
+        let (namespace, set, _name) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((namespace, set))
     }
 }
 
@@ -105,5 +123,22 @@ impl CertificateKey {
     /// The key of the certificate held by a TLS Secret.
     pub fn secret(namespace: &str, name: &str) -> Self {
         Self::new(format!("secret/{namespace}/{name}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_of_sets_have_names_of_their_own() {
+        let gateway = GatewayKey::of("infra", "edge");
+        let own = ListenerKey::of(&gateway, "http");
+        assert_eq!(own.as_str(), "infra/edge/http");
+        assert_eq!((own.name(), own.listener_set()), ("http", None));
+        let of_set = ListenerKey::of_set(&gateway, "shop", "extra", "http");
+        assert_eq!(of_set.as_str(), "infra/edge/shop/extra/http");
+        assert_eq!(of_set.name(), "http");
+        assert_eq!(of_set.listener_set(), Some(("shop", "extra")));
     }
 }

@@ -15,6 +15,7 @@ pub(crate) fn for_finding(finding: &Finding, resources: &Resources) -> Option<St
     let key = &finding.object.key;
     let object = match finding.object.kind.as_str() {
         "Gateway" => json_of(resources.gateways.get(key)?),
+        "ListenerSet" => json_of(resources.listener_sets.get(key)?),
         "HTTPRoute" => json_of(resources.http_routes.get(key)?),
         _ => None,
     }?;

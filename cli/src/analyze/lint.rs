@@ -1,7 +1,9 @@
 //! Hints beyond the conditions of the Gateway API: what is valid, yet hardly what was meant.
 
+use std::collections::BTreeSet;
+
 use portcullis_controller::{Finding, ObjectKey, ObjectRef, Resources, Translation};
-use portcullis_routing::{GatewayKey, Route, RouteAction, RoutingTable};
+use portcullis_routing::{GatewayKey, ListenerKey, Route, RouteAction, RoutingTable};
 
 /// Hints about one Gateway's table.
 pub(crate) fn table(table: &RoutingTable) -> Vec<Finding> {
@@ -51,30 +53,44 @@ fn orphans(resources: &Resources) -> impl Iterator<Item = Finding> {
         })
 }
 
-fn listeners_without_routes(translation: &Translation) -> impl Iterator<Item = Finding> {
-    translation.statuses.gateways.iter().flat_map(|(key, status)| {
-        let gateway = ObjectRef::new("Gateway", key.clone());
-        let table = translation.tables.get(&GatewayKey::of(&key.namespace, &key.name));
-        status
-            .listeners
-            .iter()
-            .enumerate()
-            .filter(move |(_, listener)| {
-                listener.attached_routes == 0
-                    && table.is_some_and(|table| {
-                        let suffix = format!("/{}", listener.name);
-                        table.listeners.keys().any(|served| served.as_str().ends_with(&suffix))
-                    })
-            })
-            .map(move |(index, listener)| {
-                gateway.warning(
+/// Listeners that are served, and have no route. Those of a ListenerSet are in the table of its Gateway.
+fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
+    let statuses = &translation.statuses;
+    let gateways = statuses.gateways.iter();
+    let gateways = gateways.map(|(key, status)| ("Gateway", key, &status.listeners));
+    let sets = statuses.listener_sets.iter();
+    let sets = sets.map(|(key, status)| ("ListenerSet", key, &status.listeners));
+    let served: BTreeSet<_> = translation
+        .tables
+        .values()
+        .flat_map(|table| table.listeners.keys().map(|key| place(&table.gateway, key)))
+        .collect();
+    let mut findings = Vec::new();
+    for (kind, key, listeners) in gateways.chain(sets) {
+        let object = ObjectRef::new(kind, key.clone());
+        for (index, listener) in listeners.iter().enumerate() {
+            let place = (kind, key.to_string(), &*listener.name);
+            if listener.attached_routes == 0 && served.contains(&place) {
+                findings.push(object.warning(
                     "ListenerWithoutRoutes",
                     format!("spec.listeners[{index}]"),
                     format!("no route is attached to listener {}, so it answers 404 to everything", listener.name),
-                    "add an HTTPRoute whose parentRef names this Gateway and whose hostnames fit the listener's",
-                )
-            })
-    })
+                    format!(
+                        "add an HTTPRoute whose parentRef names this {kind} and whose hostnames fit the listener's"
+                    ),
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// The kind and name of the object that a listener stands in, and its own name.
+fn place<'a>(gateway: &GatewayKey, key: &'a ListenerKey) -> (&'static str, String, &'a str) {
+    match key.listener_set() {
+        None => ("Gateway", gateway.to_string(), key.name()),
+        Some((namespace, set)) => ("ListenerSet", format!("{namespace}/{set}"), key.name()),
+    }
 }
 
 fn source(route: &Route) -> ObjectRef {

@@ -24,7 +24,10 @@ pub struct Statuses {
     /// Gateways of those classes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub gateways: BTreeMap<ObjectKey, GatewayStatus>,
-    /// HTTPRoutes with a parent among those Gateways.
+    /// ListenerSets of those Gateways.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub listener_sets: BTreeMap<ObjectKey, ListenerSetStatus>,
+    /// HTTPRoutes with a parent among those Gateways and ListenerSets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub http_routes: BTreeMap<ObjectKey, RouteStatus>,
     /// BackendTLSPolicies for Services that routes of those Gateways use.
@@ -53,6 +56,25 @@ pub struct GatewayStatus {
     /// `Accepted`, `Programmed`, `ResolvedRefs`.
     pub conditions: ConditionSet,
     /// One entry per listener, in the order of the spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// Number of ListenerSets that are accepted.
+    #[serde(skip_serializing_if = "is_none_attached")]
+    pub attached_listener_sets: i32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_none_attached(number: &i32) -> bool {
+    *number == 0
+}
+
+/// Status of a ListenerSet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListenerSetStatus {
+    /// `Accepted`, `Programmed`.
+    pub conditions: ConditionSet,
+    /// One entry per listener, in the order of the spec; none while the Gateway does not take the ListenerSet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
 }
 
@@ -103,7 +125,7 @@ impl RouteGroupKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteStatus {
-    /// One entry per parentRef that points to a Gateway of ours, in the order of the spec.
+    /// One entry per parentRef that points to a Gateway of ours or to a ListenerSet of one, in the order of the spec.
     pub parents: Vec<RouteParentStatus>,
 }
 

@@ -1,4 +1,5 @@
-//! `Programmed` and the addresses of Gateways: what the data planes say, laid over what the translation wants.
+//! `Programmed` and the addresses of Gateways, and `Programmed` of their ListenerSets: what the data planes say, laid over
+//! what the translation wants.
 
 use std::{
     borrow::Borrow,
@@ -10,9 +11,13 @@ use gateway_api::apis::experimental::gateways::Gateway;
 use portcullis_routing::{GatewayKey, Listener, ListenerKey, RoutingTable};
 
 use super::{
-    ConditionSet, ConditionStatus, GatewayAddress, GatewayStatus, Statuses, condition::kind, reason,
+    ConditionSet, ConditionStatus, GatewayAddress, GatewayStatus, ListenerSetStatus, Statuses,
+    condition::kind, reason,
 };
-use crate::resources::{ObjectKey, Resources};
+use crate::{
+    resources::{ObjectKey, Resources},
+    translate::gateway_of,
+};
 
 /// What is known of the running data planes.
 #[derive(Clone, Debug)]
@@ -59,6 +64,7 @@ pub fn observe(
     observed: &Observed,
 ) {
     let nothing = Observation::default();
+    let mut sets = sets_by_gateway(statuses, resources);
     for (key, status) in &mut statuses.gateways {
         let Some(table) = tables.get(&GatewayKey::of(&key.namespace, &key.name)) else {
             continue;
@@ -67,117 +73,189 @@ pub fn observe(
         let gateway = resources.gateways.get(key);
         let requested = gateway.map(|gateway| requested_addresses(gateway));
         let requested = requested.unwrap_or_default();
-        match observed {
-            Observed::Standalone { addresses } => {
-                let observation = Observation {
-                    addresses: if addresses.is_empty() {
-                        requested.clone()
-                    } else {
-                        addresses.clone()
-                    },
-                    acknowledged: table.listeners.clone(),
-                    rejected: BTreeMap::new(),
-                };
-                // A proxy on all of the machine's addresses needs to know none of them.
-                observe_gateway(status, table, &observation, &requested, false);
-            }
-            Observed::Cluster(gateways) => {
-                let observation = gateways.get(key).unwrap_or(&nothing);
-                observe_gateway(status, table, observation, &requested, true);
-                if observation.is_silent() {
-                    status.conditions.make_provisional(kind::PROGRAMMED);
-                    for listener in &mut status.listeners {
-                        listener.conditions.make_provisional(kind::PROGRAMMED);
-                    }
-                }
+        let standalone = match observed {
+            Observed::Standalone { addresses } => Some(Observation {
+                addresses: if addresses.is_empty() {
+                    requested.clone()
+                } else {
+                    addresses.clone()
+                },
+                acknowledged: table.listeners.clone(),
+                rejected: BTreeMap::new(),
+            }),
+            Observed::Cluster(_) => None,
+        };
+        let observation = match observed {
+            Observed::Standalone { .. } => standalone.as_ref(),
+            Observed::Cluster(gateways) => gateways.get(key),
+        };
+        let view = View {
+            table,
+            observation: observation.unwrap_or(&nothing),
+            requested: &requested,
+            // A proxy on all of the machine's addresses needs to know none of them.
+            needs_address: standalone.is_none(),
+        };
+        view.observe_gateway(status);
+        for set in sets.remove(key).unwrap_or_default() {
+            if let Some(status) = statuses.listener_sets.get_mut(&set) {
+                view.observe_set(&set, status);
             }
         }
     }
 }
 
-fn observe_gateway(
-    status: &mut GatewayStatus,
-    table: &RoutingTable,
-    observation: &Observation,
-    requested: &[GatewayAddress],
-    needs_address: bool,
-) {
-    use ConditionStatus::{False, True, Unknown};
-    for listener in &mut status.listeners {
-        let key = ListenerKey::of(&table.gateway, &listener.name);
-        let wanted = table.listeners.get(&key);
-        let Some(wanted) = wanted.filter(|wanted| table.has_certificate(wanted)) else {
-            continue;
-        };
-        let conditions = &mut listener.conditions;
-        if let Some(why) = observation.rejected.get(&key) {
-            conditions.set(
-                kind::PROGRAMMED,
-                False,
-                reason::INVALID,
-                format!("The data plane cannot serve it: {why}"),
-            );
-        } else if observation.acknowledged.get(&key) == Some(wanted) {
-            conditions.set(
-                kind::PROGRAMMED,
-                True,
-                reason::PROGRAMMED,
-                "Served by the data plane",
-            );
-        } else {
-            conditions.set(
-                kind::PROGRAMMED,
-                Unknown,
-                reason::PENDING,
-                "Waiting for the data plane",
-            );
+/// The ListenerSets of each Gateway.
+fn sets_by_gateway(
+    statuses: &Statuses,
+    resources: &Resources,
+) -> BTreeMap<ObjectKey, Vec<ObjectKey>> {
+    let mut sets = BTreeMap::<_, Vec<_>>::new();
+    for key in statuses.listener_sets.keys() {
+        let set = resources.listener_sets.get(key);
+        if let Some(gateway) = set.and_then(|set| gateway_of(key, set)) {
+            sets.entry(gateway).or_default().push(key.clone());
         }
     }
-    status.addresses = observation
-        .addresses
-        .iter()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .cloned()
-        .collect();
-    let servable = || {
-        let listeners = table.listeners.iter();
-        listeners.filter(|(_, wanted)| table.has_certificate(wanted))
-    };
-    let served = servable().any(|(key, _)| !observation.rejected.contains_key(key));
-    let unusable = requested
-        .iter()
-        .find(|wanted| !observation.addresses.contains(wanted));
-    let complete = servable().all(|(key, wanted)| {
-        observation.rejected.contains_key(key) || observation.acknowledged.get(key) == Some(wanted)
-    });
-    let conditions: &mut ConditionSet = &mut status.conditions;
-    let mut set =
-        |status, reason, message: &str| conditions.set(kind::PROGRAMMED, status, reason, message);
-    if servable().next().is_none() {
-        set(False, reason::INVALID, "No listener can be served");
-    } else if !served {
-        set(
-            False,
-            reason::INVALID,
-            "The data plane can serve none of the listeners",
-        );
-    } else if !complete {
-        set(Unknown, reason::PENDING, "Waiting for the data plane");
-    } else if let Some(address) = unusable {
-        let message = format!(
-            "spec.addresses: {} cannot be used; remove it, or make it available",
-            address.value
-        );
-        set(False, reason::ADDRESS_NOT_USABLE, &message);
-    } else if needs_address && observation.addresses.is_empty() {
-        set(
-            False,
-            reason::ADDRESS_NOT_ASSIGNED,
-            "No address has been assigned yet",
-        );
-    } else {
-        set(True, reason::PROGRAMMED, "Served by the data plane");
+    sets
+}
+
+/// What a condition is to say.
+type Verdict = (ConditionStatus, &'static str, String);
+
+/// One Gateway's table beside what is known of its data plane.
+struct View<'a> {
+    table: &'a RoutingTable,
+    observation: &'a Observation,
+    requested: &'a [GatewayAddress],
+    needs_address: bool,
+}
+
+impl View<'_> {
+    fn observe_gateway(&self, status: &mut GatewayStatus) {
+        let mut own = Vec::new();
+        for listener in &mut status.listeners {
+            let key = ListenerKey::of(&self.table.gateway, &listener.name);
+            if self.observe_listener(&key, &mut listener.conditions) {
+                own.push(key);
+            }
+        }
+        let addresses = self.observation.addresses.iter();
+        let addresses: BTreeSet<_> = addresses.collect();
+        status.addresses = addresses.into_iter().cloned().collect();
+        // A ListenerSet comes and goes without a flicker of the Gateway, unless there is nothing else to serve.
+        let concerned = if own.is_empty() {
+            let all = self.table.listeners.keys();
+            all.filter(|key| self.wanted(key).is_some())
+                .cloned()
+                .collect()
+        } else {
+            own
+        };
+        let verdict = match self.judge(&concerned) {
+            served @ (ConditionStatus::True, ..) => self.unreachable().unwrap_or(served),
+            verdict => verdict,
+        };
+        self.state(&mut status.conditions, verdict);
+    }
+
+    fn observe_set(&self, set: &ObjectKey, status: &mut ListenerSetStatus) {
+        let mut served = Vec::new();
+        for listener in &mut status.listeners {
+            let gateway = &self.table.gateway;
+            let key = ListenerKey::of_set(gateway, &set.namespace, &set.name, &listener.name);
+            if self.observe_listener(&key, &mut listener.conditions) {
+                served.push(key);
+            }
+        }
+        if served.is_empty() {
+            return;
+        }
+        let verdict = match (self.judge(&served), self.unreachable()) {
+            ((ConditionStatus::True, ..), Some((programmed, _, message))) => {
+                let message = format!("The Gateway is not programmed: {message}");
+                (programmed, reason::PARENT_NOT_PROGRAMMED, message)
+            }
+            (verdict, _) => verdict,
+        };
+        self.state(&mut status.conditions, verdict);
+    }
+
+    /// States `Programmed`. It is provisional while nothing was heard of the data plane.
+    fn state(&self, conditions: &mut ConditionSet, (status, reason, message): Verdict) {
+        conditions.set(kind::PROGRAMMED, status, reason, message);
+        if self.observation.is_silent() {
+            conditions.make_provisional(kind::PROGRAMMED);
+        }
+    }
+
+    /// The listener as the data plane should have it, if there is anything to have.
+    fn wanted(&self, key: &ListenerKey) -> Option<&Arc<Listener>> {
+        let wanted = self.table.listeners.get(key);
+        wanted.filter(|wanted| self.table.has_certificate(wanted))
+    }
+
+    fn is_acknowledged(&self, key: &ListenerKey) -> bool {
+        self.observation.acknowledged.get(key) == self.wanted(key)
+    }
+
+    /// States `Programmed` of a listener, if it is for the data plane to say; returns whether it is.
+    fn observe_listener(&self, key: &ListenerKey, conditions: &mut ConditionSet) -> bool {
+        use ConditionStatus::{False, True, Unknown};
+        if self.wanted(key).is_none() {
+            return false;
+        }
+        let verdict = if let Some(why) = self.observation.rejected.get(key) {
+            let message = format!("The data plane cannot serve it: {why}");
+            (False, reason::INVALID, message)
+        } else if self.is_acknowledged(key) {
+            (True, reason::PROGRAMMED, "Served by the data plane".into())
+        } else {
+            let message = "Waiting for the data plane".into();
+            (Unknown, reason::PENDING, message)
+        };
+        self.state(conditions, verdict);
+        true
+    }
+
+    /// What these listeners together make of `Programmed`.
+    fn judge(&self, listeners: &[ListenerKey]) -> Verdict {
+        use ConditionStatus::{False, True, Unknown};
+        let is_rejected = |key: &ListenerKey| self.observation.rejected.contains_key(key);
+        let (status, reason, message) = if listeners.is_empty() {
+            (False, reason::INVALID, "No listener can be served")
+        } else if listeners.iter().all(is_rejected) {
+            let message = "The data plane can serve none of the listeners";
+            (False, reason::INVALID, message)
+        } else if !listeners
+            .iter()
+            .all(|key| is_rejected(key) || self.is_acknowledged(key))
+        {
+            (Unknown, reason::PENDING, "Waiting for the data plane")
+        } else {
+            (True, reason::PROGRAMMED, "Served by the data plane")
+        };
+        (status, reason, message.into())
+    }
+
+    /// Why the Gateway cannot be reached where it should be, if so.
+    fn unreachable(&self) -> Option<Verdict> {
+        let addresses = &self.observation.addresses;
+        let mut requested = self.requested.iter();
+        if let Some(unusable) = requested.find(|wanted| !addresses.contains(wanted)) {
+            let message = format!(
+                "spec.addresses: {} cannot be used; remove it, or make it available",
+                unusable.value
+            );
+            return Some((ConditionStatus::False, reason::ADDRESS_NOT_USABLE, message));
+        }
+        (self.needs_address && addresses.is_empty()).then(|| {
+            (
+                ConditionStatus::False,
+                reason::ADDRESS_NOT_ASSIGNED,
+                "No address has been assigned yet".into(),
+            )
+        })
     }
 }
 
@@ -231,7 +309,7 @@ mod tests {
     use super::*;
     use crate::{
         manifests::Loaded,
-        status::Condition,
+        status::{Condition, ListenerStatus},
         translate::{Options, translate},
     };
 
@@ -258,18 +336,24 @@ spec:
         manifest: &str,
         change: impl FnOnce(&mut Observation),
     ) -> Vec<(ConditionStatus, &'static str)> {
-        let status = observed(manifest, change);
+        let mut statuses = observed(manifest, change);
+        let (_, status) = statuses.gateways.pop_first().unwrap();
+        stated(&status.conditions, &status.listeners)
+    }
+
+    fn stated(
+        own: &ConditionSet,
+        listeners: &[ListenerStatus],
+    ) -> Vec<(ConditionStatus, &'static str)> {
         let short = |condition: &Condition| (condition.status, condition.reason);
-        let listeners = status.listeners.iter().map(|listener| &listener.conditions);
-        [&status.conditions]
-            .into_iter()
+        let listeners = listeners.iter().map(|listener| &listener.conditions);
+        std::iter::once(own)
             .chain(listeners)
             .map(|set| short(set.get(kind::PROGRAMMED).unwrap()))
             .collect()
     }
 
-    /// The status of the Gateway.
-    fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> GatewayStatus {
+    fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> Statuses {
         let mut loaded = Loaded::default();
         loaded.read_text("gateway.yaml", manifest);
         let options = Options {
@@ -294,7 +378,7 @@ spec:
             &translation.tables,
             &observed,
         );
-        translation.statuses.gateways.pop_first().unwrap().1
+        translation.statuses
     }
 
     const PROGRAMMED: (ConditionStatus, &str) = (ConditionStatus::True, reason::PROGRAMMED);
@@ -318,7 +402,7 @@ spec:
     #[test]
     fn only_what_nothing_was_heard_of_is_provisional() {
         let provisional = |change: fn(&mut Observation)| {
-            let status = observed(GATEWAY, change);
+            let status = observed(GATEWAY, change).gateways.pop_first().unwrap().1;
             let listeners = status.listeners.iter().map(|listener| &listener.conditions);
             let all = [&status.conditions].into_iter().chain(listeners);
             all.map(|set| set.get(kind::PROGRAMMED).unwrap().is_provisional)
@@ -381,5 +465,87 @@ spec:
         assert_eq!(programmed(&wanting("192.0.2.2"), |_| {})[0], unusable);
         // Nothing is going to be assigned in its place.
         assert_eq!(programmed(&wanting("192.0.2.2"), none)[0], unusable);
+    }
+
+    /// Status and reason of `Programmed` of a ListenerSet beside [`GATEWAY`] and of its listeners, then of the Gateway.
+    fn of_set(change: impl FnOnce(&mut Observation)) -> Vec<(ConditionStatus, &'static str)> {
+        let allowed =
+            "  allowedListeners: {namespaces: {from: Same}}\n  gatewayClassName: portcullis";
+        let manifest = GATEWAY.replace("  gatewayClassName: portcullis", allowed)
+            + "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: shop}
+spec:
+  parentRef: {name: edge}
+  listeners:
+  - {name: one, port: 81, protocol: HTTP}
+  - {name: two, port: 82, protocol: HTTP}
+";
+        let statuses = observed(&manifest, change);
+        let (_, set) = statuses.listener_sets.first_key_value().unwrap();
+        let (_, gateway) = statuses.gateways.first_key_value().unwrap();
+        let mut all = stated(&set.conditions, &set.listeners);
+        all.extend(stated(&gateway.conditions, &[]));
+        all
+    }
+
+    fn key_of_set(listener: &str) -> ListenerKey {
+        ListenerKey::of_set(
+            &GatewayKey::of("default", "edge"),
+            "default",
+            "shop",
+            listener,
+        )
+    }
+
+    #[test]
+    fn a_listener_set_is_programmed_once_its_own_listeners_are_acknowledged() {
+        assert_eq!(of_set(|_| {}), [PROGRAMMED; 4]);
+        let late = |observation: &mut Observation| {
+            observation.acknowledged.remove(&key_of_set("two"));
+        };
+        assert_eq!(
+            of_set(late),
+            [PENDING, PROGRAMMED, PENDING, PROGRAMMED],
+            "the Gateway does not wait for it"
+        );
+        let only_sets = |observation: &mut Observation| {
+            let is_of_set = |key: &ListenerKey| key.listener_set().is_some();
+            observation.acknowledged.retain(|key, _| is_of_set(key));
+        };
+        assert_eq!(
+            of_set(only_sets),
+            [PROGRAMMED, PROGRAMMED, PROGRAMMED, PENDING],
+            "nor it for the Gateway's own listeners"
+        );
+    }
+
+    #[test]
+    fn a_listener_set_needs_one_listener_that_is_served_and_an_address() {
+        let reject = |names: &'static [&str]| {
+            move |observation: &mut Observation| {
+                let rejected = names.iter().map(|name| (key_of_set(name), "taken".into()));
+                observation.rejected = rejected.collect();
+            }
+        };
+        assert_eq!(
+            of_set(reject(&["two"])),
+            [PROGRAMMED, PROGRAMMED, INVALID, PROGRAMMED]
+        );
+        assert_eq!(
+            of_set(reject(&["one", "two"])),
+            [INVALID, INVALID, INVALID, PROGRAMMED]
+        );
+        let nowhere = |observation: &mut Observation| observation.addresses.clear();
+        assert_eq!(
+            of_set(nowhere),
+            [
+                (ConditionStatus::False, reason::PARENT_NOT_PROGRAMMED),
+                PROGRAMMED,
+                PROGRAMMED,
+                (ConditionStatus::False, reason::ADDRESS_NOT_ASSIGNED),
+            ]
+        );
     }
 }

@@ -42,7 +42,7 @@ reasons! {
     INVALID_PARAMETERS = "InvalidParameters";
     /// `ResolvedRefs` False: `allowedRoutes` names kinds that the listener cannot take.
     INVALID_ROUTE_KINDS = "InvalidRouteKinds";
-    /// Some or all listeners of the Gateway are not valid.
+    /// Some or all listeners of the Gateway or ListenerSet are not valid.
     LISTENERS_NOT_VALID = "ListenersNotValid";
     /// `ResolvedRefs` False: a reference of some listener is not resolved.
     LISTENERS_NOT_RESOLVED = "ListenersNotResolved";
@@ -56,10 +56,16 @@ reasons! {
     NO_RESOURCES = "NoResources";
     /// `Accepted` False: no CA that certificates are to be verified with is valid.
     NO_VALID_CA_CERTIFICATE = "NoValidCACertificate";
+    /// `Accepted` False: the Gateway takes no ListenerSets from this namespace.
+    NOT_ALLOWED = "NotAllowed";
     /// `Accepted` False: allowedRoutes of the listeners shuts the route out.
     NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners";
     /// `OverlappingTLSConfig` True: the hostnames of two HTTPS listeners overlap.
     OVERLAPPING_HOSTNAMES = "OverlappingHostnames";
+    /// `Accepted` False: the ListenerSet's Gateway is not accepted.
+    PARENT_NOT_ACCEPTED = "ParentNotAccepted";
+    /// `Programmed` False: the ListenerSet's Gateway is not programmed.
+    PARENT_NOT_PROGRAMMED = "ParentNotProgrammed";
     /// Not known yet.
     PENDING = "Pending";
     /// `Programmed` is True.

@@ -1,6 +1,9 @@
 //! Attachment: which listeners a route reaches through its parentRefs, and what its status says about each parent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use gateway_api::apis::experimental::httproutes::{
     HttpRoute, HttpRouteParentRefs, HttpRouteUseDefaultGateways,
@@ -9,7 +12,7 @@ use gateway_api::apis::experimental::httproutes::{
 use super::{
     Backends, Context, GATEWAY_GROUP,
     gateway::GatewayState,
-    hostname,
+    hostname, listener_set,
     route::{self, ConvertedRoute},
 };
 use crate::{
@@ -29,7 +32,7 @@ struct Attachment<'a> {
     parents: Vec<ParentReference>,
 }
 
-/// Attaches an HTTPRoute to Gateways of ours. `None` if it has no parent among them.
+/// Attaches an HTTPRoute to Gateways of ours and their ListenerSets. `None` if it has no parent among them.
 pub(crate) fn attach_http_route<'a>(
     ctx: &Context<'a>,
     key: &ObjectKey,
@@ -64,13 +67,14 @@ pub(crate) fn attach_http_route<'a>(
     let converted = route::convert(ctx, route, backends);
     let mut status = RouteStatus::default();
     let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
-    for (index, gateway_key) in parents {
-        let Some(gateway) = gateways.get(&gateway_key) else {
+    for parent in parents {
+        let Some(gateway) = gateways.get(&parent.gateway) else {
             continue;
         };
-        let refused = match attachment.select(ctx, index, &gateway_key, gateway) {
+        let index = parent.index;
+        let refused = match attachment.select(ctx, &parent, gateway) {
             Ok(listeners) => {
-                reached.entry(gateway_key).or_default().extend(listeners);
+                reached.entry(parent.gateway).or_default().extend(listeners);
                 converted.refused.clone()
             }
             Err(finding) => {
@@ -93,43 +97,97 @@ pub(crate) fn attach_http_route<'a>(
     Some(status)
 }
 
+/// A parent of ours: a Gateway, or a ListenerSet of one.
+struct Parent {
+    /// Its place among the parentRefs.
+    index: usize,
+    gateway: ObjectKey,
+    set: Option<ObjectKey>,
+}
+
+impl fmt::Display for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.set {
+            None => write!(f, "Gateway {}", self.gateway),
+            Some(set) => write!(f, "{} {set}", listener_set::KIND),
+        }
+    }
+}
+
 impl Attachment<'_> {
-    /// The parents that are Gateways of ours, by their index.
+    /// The parents that are ours.
     fn own_parents(
         &self,
         ctx: &Context<'_>,
         gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
-    ) -> Vec<(usize, ObjectKey)> {
-        let mut own = Vec::new();
-        for (index, parent) in self.parents.iter().enumerate() {
-            if (parent.group.as_str(), parent.kind.as_str()) != (GATEWAY_GROUP, "Gateway") {
-                ctx.report(self.parent_of_another_kind(index));
-                continue;
+    ) -> Vec<Parent> {
+        let parent = |index| match self.parent(ctx, gateways, index) {
+            Ok(parent) => Some(parent),
+            Err(finding) => {
+                ctx.report(finding);
+                None
             }
-            let namespace = parent
-                .namespace
-                .as_ref()
-                .unwrap_or(&self.object.key.namespace);
-            let key = ObjectKey::new(namespace, &parent.name);
-            if gateways.contains_key(&key) {
-                own.push((index, key));
-            } else if !ctx.resources.gateways.contains_key(&key) {
-                ctx.report(self.object.error(
-                    "GatewayNotFound",
-                    format!("spec.parentRefs[{index}].name"),
-                    format!("there is no usable Gateway {key}, so the route is not served there"),
-                    "create it, mend it if there is one, or correct the name and namespace",
-                ));
-            } else {
-                ctx.report(self.object.note(
-                    "ParentNotServed",
-                    format!("spec.parentRefs[{index}]"),
-                    format!("Gateway {key} is not served here, so the route is not either"),
-                    "the finding of the Gateway says why",
-                ));
+        };
+        (0..self.parents.len()).filter_map(parent).collect()
+    }
+
+    /// The parent of parentRef number `index`, or why it is not ours.
+    fn parent(
+        &self,
+        ctx: &Context<'_>,
+        gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
+        index: usize,
+    ) -> Result<Parent, Finding> {
+        let ParentReference {
+            group,
+            kind,
+            namespace,
+            name,
+            ..
+        } = &self.parents[index];
+        let namespace = namespace.as_ref().unwrap_or(&self.object.key.namespace);
+        let key = ObjectKey::new(namespace, name);
+        let (gateway, set) = match (&**group, &**kind) {
+            (GATEWAY_GROUP, "Gateway") => (Some(key.clone()), None),
+            (GATEWAY_GROUP, listener_set::KIND) => {
+                let Some(set) = ctx.resources.listener_sets.get(&key) else {
+                    return Err(self.parent_not_found(index, &key));
+                };
+                (listener_set::gateway_of(&key, set), Some(key.clone()))
             }
+            _ => return Err(self.parent_of_another_kind(index)),
+        };
+        match gateway {
+            Some(gateway) if gateways.contains_key(&gateway) => Ok(Parent {
+                index,
+                gateway,
+                set,
+            }),
+            None | Some(_) if set.is_none() && !ctx.resources.gateways.contains_key(&key) => {
+                Err(self.parent_not_found(index, &key))
+            }
+            None | Some(_) => Err(self.object.note(
+                "ParentNotServed",
+                format!("spec.parentRefs[{index}]"),
+                format!("{kind} {key} is not served here, so the route is not either"),
+                format!("the finding of the {kind} says why"),
+            )),
         }
-        own
+    }
+
+    fn parent_not_found(&self, index: usize, key: &ObjectKey) -> Finding {
+        let kind = &self.parents[index].kind;
+        let code = if kind == listener_set::KIND {
+            "ListenerSetNotFound"
+        } else {
+            "GatewayNotFound"
+        };
+        self.object.error(
+            code,
+            format!("spec.parentRefs[{index}].name"),
+            format!("there is no usable {kind} {key}, so the route is not served there"),
+            "create it, mend it if there is one, or correct the name and namespace",
+        )
     }
 
     /// Other kinds of the Gateway API are ours to serve; a Service, say, is the parent of a mesh's routes.
@@ -139,7 +197,7 @@ impl Attachment<'_> {
         let code = "ParentNotServed";
         if group == GATEWAY_GROUP {
             let message = format!("parents of kind {kind:?} are not supported");
-            let remedy = "name a Gateway; without `kind` it is one";
+            let remedy = "name a Gateway or a ListenerSet; without `kind` it is a Gateway";
             self.object.error(code, field, message, remedy)
         } else {
             let message = format!(
@@ -151,48 +209,48 @@ impl Attachment<'_> {
         }
     }
 
-    /// The listeners that parentRef number `index` reaches.
+    /// The listeners that a parentRef reaches.
     fn select(
         &self,
         ctx: &Context<'_>,
-        index: usize,
-        gateway_key: &ObjectKey,
+        parent: &Parent,
         gateway: &GatewayState<'_>,
     ) -> Result<Vec<usize>, Finding> {
-        let parent = &self.parents[index];
-        let field = format!("spec.parentRefs[{index}]");
-        let all = gateway.listeners.iter().enumerate();
-        let named: Vec<_> = all
-            .filter(|(_, listener)| parent.selects(&listener.spec.name, listener.spec.port))
+        let reference = &self.parents[parent.index];
+        let field = format!("spec.parentRefs[{}]", parent.index);
+        let Some(range) = gateway.listeners_of(parent.set.as_ref()) else {
+            return Err(self.object.error(
+                reason::NO_MATCHING_PARENT,
+                field,
+                format!("{parent} is not allowed at its Gateway, so the route is not served there"),
+                "the finding of the ListenerSet says why",
+            ));
+        };
+        let all = || range.clone().zip(&gateway.listeners[range.clone()]);
+        let named: Vec<_> = all()
+            .filter(|(_, listener)| reference.selects(&listener.spec.name, listener.spec.port))
             .collect();
         if named.is_empty() {
-            let known: Vec<_> = gateway
-                .listeners
-                .iter()
-                .map(|l| format!("{} (port {})", l.spec.name, l.spec.port))
+            let known: Vec<_> = all()
+                .map(|(_, l)| format!("{} (port {})", l.spec.name, l.spec.port))
                 .collect();
             return Err(self.object.error(
                 reason::NO_MATCHING_PARENT,
                 field,
-                format!(
-                    "Gateway {gateway_key} has no listener {}",
-                    parent.wanted_listener()
-                ),
+                format!("{parent} has no listener {}", reference.wanted_listener()),
                 format!("choose one of {}", known.join(", ")),
             ));
         }
         let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
         let allowed: Vec<_> = named
             .into_iter()
-            .filter(|(_, listener)| listener.allows(ctx, &gateway_key.namespace, kind, namespace))
+            .filter(|(_, listener)| listener.allows(ctx, kind, namespace))
             .collect();
         if allowed.is_empty() {
             return Err(self.object.error(
                 reason::NOT_ALLOWED_BY_LISTENERS,
                 field,
-                format!(
-                    "no listener of Gateway {gateway_key} allows {kind} from namespace {namespace}"
-                ),
+                format!("no listener of {parent} allows {kind} from namespace {namespace}"),
                 "extend allowedRoutes of the listener, or move the route",
             ));
         }
@@ -206,7 +264,7 @@ impl Attachment<'_> {
                 reason::NO_MATCHING_LISTENER_HOSTNAME,
                 "spec.hostnames",
                 format!(
-                    "no listener of Gateway {gateway_key} that this route may use serves {}",
+                    "no listener of {parent} that this route may use serves {}",
                     self.hostnames.join(" or ")
                 ),
                 "use a hostname that a listener serves",

@@ -72,7 +72,7 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    /// Follows a certificateRef at `field` of the Gateway `object`.
+    /// Follows a certificateRef at `field` of `object`, a Gateway or ListenerSet.
     pub(crate) fn resolve(
         &mut self,
         ctx: &Context<'_>,
@@ -96,7 +96,7 @@ impl Certificates {
         let namespace = reference.namespace.as_deref().unwrap_or(own);
         let subject = GrantSubject {
             group: "gateway.networking.k8s.io",
-            kind: "Gateway",
+            kind: &object.kind,
             namespace: own,
         };
         let target = GrantTarget {
@@ -110,8 +110,8 @@ impl Certificates {
             return Err(object.error(
                 reason::REF_NOT_PERMITTED,
                 format!("{field}.namespace"),
-                format!("no ReferenceGrant in namespace {namespace} lets Gateways of {own} refer to this Secret"),
-                format!("create a ReferenceGrant in {namespace} from Gateway in {own} to Secret {}", reference.name),
+                format!("no ReferenceGrant in namespace {namespace} lets {}s of {own} refer to this Secret", object.kind),
+                format!("create a ReferenceGrant in {namespace} from {} in {own} to Secret {}", object.kind, reference.name),
             ).into());
         }
         let key = ObjectKey::new(namespace, &reference.name);

@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Range,
     sync::Arc,
 };
 
-use gateway_api::apis::experimental::gateways::Gateway;
+use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
 use portcullis_crds::GatewayParametersSpec;
 use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
 
@@ -15,14 +16,17 @@ use super::{
     class::{Class, Classes},
     client_certificate::ClientCertificate,
     frontend::Frontend,
-    listener::{ListenerState, find_conflicts},
+    listener::{Entry, ListenerState, find_conflicts},
+    listener_set::{self, ListenerSetState, ListenerSets},
     settings,
 };
 use crate::{
     finding::{Finding, ObjectRef},
     provision::Infrastructure,
     resources::{ObjectKey, Resources},
-    status::{ConditionSet, ConditionStatus, GatewayStatus, condition::kind, reason},
+    status::{
+        ConditionSet, ConditionStatus, GatewayStatus, ListenerSetStatus, condition::kind, reason,
+    },
 };
 
 /// A controller's name this many edits away from ours is a slip of the pen.
@@ -34,7 +38,11 @@ pub(crate) struct GatewayState<'a> {
     pub(crate) object: ObjectRef,
     pub(crate) key: GatewayKey,
     gateway: &'a Gateway,
+    /// Everything that the table has listeners for: first the Gateway's own, then those of its ListenerSets, in the order
+    /// of precedence.
     pub(crate) listeners: Vec<ListenerState<'a>>,
+    /// The ListenerSets that name it.
+    sets: BTreeMap<ObjectKey, ListenerSetState>,
     frontend: Frontend,
     settings: ProxySettings,
     /// Why it is not accepted.
@@ -42,6 +50,8 @@ pub(crate) struct GatewayState<'a> {
     /// References of the Gateway itself that lead nowhere.
     unresolved: Option<Finding>,
     client_certificate: Option<ClientCertificate>,
+    /// What is wrong with its `allowedListeners`.
+    allowed_listeners: Option<Finding>,
     routes: BTreeMap<RouteKey, Arc<Route>>,
     /// Services that its routes refer to.
     services: BTreeSet<ObjectKey>,
@@ -54,16 +64,18 @@ pub(crate) fn collect<'a>(
 ) -> BTreeMap<ObjectKey, GatewayState<'a>> {
     let mut certificates = Certificates::default();
     let mut gateways = BTreeMap::new();
+    let mut sets = ListenerSets::new(ctx);
     for (key, gateway) in &ctx.resources.gateways {
         if let Some(class) = classes.get(&gateway.spec.gateway_class_name) {
-            gateways.insert(
-                key.clone(),
-                GatewayState::new(ctx, key, gateway, class, &mut certificates),
-            );
+            let mut state = GatewayState::new(ctx, key, gateway, class, &mut certificates);
+            state.add_sets(ctx, sets.take(key), &mut certificates);
+            find_conflicts(&mut state.listeners);
+            gateways.insert(key.clone(), state);
         } else {
             ctx.report(not_served(ctx, key, &gateway.spec.gateway_class_name));
         }
     }
+    sets.report(ctx);
     gateways
 }
 
@@ -110,13 +122,9 @@ impl<'a> GatewayState<'a> {
         let object = ObjectRef::new("Gateway", key.clone());
         let table_key = GatewayKey::of(&key.namespace, &key.name);
         let frontend = Frontend::new(ctx, &object, gateway);
-        let mut listeners: Vec<_> = (0..gateway.spec.listeners.len())
-            .map(|index| {
-                let gateway = (&table_key, gateway);
-                ListenerState::new(ctx, &object, gateway, index, &frontend, certificates)
-            })
+        let listeners = Entry::of_gateway(&object, &table_key, gateway)
+            .map(|entry| ListenerState::new(ctx, entry, &frontend, certificates))
             .collect();
-        find_conflicts(&object, &mut listeners);
         let mut refused = unsupported_address(&object, gateway);
         let settings = proxy_settings(ctx, &object, gateway, class).unwrap_or_else(|finding| {
             refused.get_or_insert(finding);
@@ -129,11 +137,13 @@ impl<'a> GatewayState<'a> {
             key: table_key,
             gateway,
             listeners,
+            sets: BTreeMap::new(),
             frontend,
             settings,
             refused,
             unresolved,
             client_certificate,
+            allowed_listeners: None,
             routes: BTreeMap::new(),
             services: BTreeSet::new(),
         }
@@ -149,6 +159,43 @@ impl<'a> GatewayState<'a> {
         self.services.contains(service)
     }
 
+    /// Takes the ListenerSets that it allows; they come in the order of precedence.
+    fn add_sets(
+        &mut self,
+        ctx: &Context<'a>,
+        sets: Vec<(&ObjectKey, &ListenerSet)>,
+        certificates: &mut Certificates,
+    ) {
+        let (allowed, broken) = listener_set::allowed_namespaces(&self.object, self.gateway);
+        self.allowed_listeners = broken;
+        for (key, set) in sets {
+            let object = ObjectRef::new(listener_set::KIND, key.clone());
+            let state = if allowed.contain(ctx, &self.object.key.namespace, &key.namespace) {
+                let before = self.listeners.len();
+                let entries = Entry::of_set(&object, &self.key, set);
+                let listeners = entries
+                    .map(|entry| ListenerState::new(ctx, entry, &self.frontend, certificates));
+                self.listeners.extend(listeners);
+                ListenerSetState::taken(set, before..self.listeners.len())
+            } else {
+                ListenerSetState::refused(&object, set, &self.object.key)
+            };
+            self.sets.insert(key.clone(), state);
+        }
+    }
+
+    fn own_listeners(&self) -> Range<usize> {
+        0..self.gateway.spec.listeners.len()
+    }
+
+    /// The places of its own listeners, or of those of one of its ListenerSets. `None` if it does not take that.
+    pub(crate) fn listeners_of(&self, set: Option<&ObjectKey>) -> Option<Range<usize>> {
+        match set {
+            None => Some(self.own_listeners()),
+            Some(set) => self.sets.get(set)?.listeners(),
+        }
+    }
+
     /// Adds a rule to the table.
     pub(crate) fn add_route(&mut self, key: RouteKey, route: Route) {
         self.routes.insert(key, Arc::new(route));
@@ -157,22 +204,25 @@ impl<'a> GatewayState<'a> {
     /// Reports everything worth telling about the Gateway.
     pub(crate) fn report(&self, ctx: &Context<'_>) {
         let listeners = self.listeners.iter().flat_map(ListenerState::findings);
+        let sets = self.sets.values().filter_map(ListenerSetState::finding);
         let own = self.refused.iter().chain(&self.unresolved);
-        own.chain(listeners)
+        own.chain(&self.allowed_listeners)
+            .chain(listeners)
+            .chain(sets)
             .cloned()
             .for_each(|finding| ctx.report(finding));
         let https = self.listeners.iter().filter(|listener| listener.is_https());
         let https_ports: Vec<_> = https.map(|listener| listener.spec.port).collect();
         let warnings = self.frontend.warnings(&self.object, &https_ports);
-        for finding in unused_fields(&self.object, self.gateway)
+        for finding in warnings
             .into_iter()
-            .chain(warnings)
+            .chain(default_scope(&self.object, self.gateway))
         {
             ctx.report(finding);
         }
     }
 
-    /// Its table: only its own listeners, routes, clusters, endpoints, certificates and settings. `None` if the Gateway
+    /// Its table: only its own listeners and those of its ListenerSets, its routes, clusters, endpoints, certificates and settings. `None` if the Gateway
     /// is not accepted.
     pub(crate) fn table(&mut self, backends: &Backends) -> Option<RoutingTable> {
         let routes = std::mem::take(&mut self.routes);
@@ -207,8 +257,22 @@ impl<'a> GatewayState<'a> {
         self.refused.is_none() && self.listeners.iter().any(ListenerState::accepted)
     }
 
-    /// Its status. `Programmed` stays Unknown where that is for the data plane to say.
-    pub(crate) fn status(&self) -> GatewayStatus {
+    /// Its status and those of its ListenerSets. `Programmed` stays Unknown where that is for the data plane to say.
+    pub(crate) fn statuses(&self) -> (GatewayStatus, BTreeMap<ObjectKey, ListenerSetStatus>) {
+        let sets = self.sets.iter();
+        let sets: BTreeMap<_, _> = sets
+            .map(|(key, set)| {
+                let status = set.status(&self.listeners, self.refused.is_some());
+                (key.clone(), status)
+            })
+            .collect();
+        let accepted = sets.values();
+        let accepted = accepted.filter(|status| status.conditions.is_true(kind::ACCEPTED));
+        let attached = i32::try_from(accepted.count()).unwrap_or(i32::MAX);
+        (self.status(attached), sets)
+    }
+
+    fn status(&self, attached_listener_sets: i32) -> GatewayStatus {
         use ConditionStatus::{False, True, Unknown};
         let generation = self.gateway.metadata.generation;
         let mut conditions = ConditionSet::new(generation);
@@ -278,8 +342,7 @@ impl<'a> GatewayState<'a> {
                 "Waiting for the data plane",
             );
         }
-        let listeners = self
-            .listeners
+        let listeners = self.listeners[self.own_listeners()]
             .iter()
             .map(|listener| listener.status(generation, self.refused.is_some()))
             .collect();
@@ -287,11 +350,12 @@ impl<'a> GatewayState<'a> {
             addresses: Vec::new(),
             conditions,
             listeners,
+            attached_listener_sets,
         }
     }
 
     fn names(&self, pick: impl Fn(&ListenerState<'_>) -> bool) -> Vec<&str> {
-        self.listeners
+        self.listeners[self.own_listeners()]
             .iter()
             .filter(|listener| pick(listener))
             .map(|listener| listener.spec.name.as_str())
@@ -365,28 +429,12 @@ fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding>
     ))
 }
 
-fn unused_fields(object: &ObjectRef, gateway: &Gateway) -> Vec<Finding> {
-    let spec = &gateway.spec;
-    let fields = [
-        (
-            "spec.allowedListeners",
-            spec.allowed_listeners.is_some(),
-            "ListenerSets are not supported yet",
-        ),
-        (
-            "spec.defaultScope",
-            spec.default_scope.is_some(),
-            "default Gateways are not supported yet",
-        ),
-    ];
-    let used = fields.into_iter().filter(|(_, used, _)| *used);
-    used.map(|(field, _, message)| {
-        object.warning(
-            reason::UNSUPPORTED_VALUE,
-            field,
-            format!("{message}; this has no effect"),
-            "remove the field",
-        )
-    })
-    .collect()
+fn default_scope(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {
+    gateway.spec.default_scope.as_ref()?;
+    Some(object.warning(
+        reason::UNSUPPORTED_VALUE,
+        "spec.defaultScope",
+        "default Gateways are not supported yet; this has no effect",
+        "remove the field",
+    ))
 }

@@ -13,6 +13,8 @@ mod gateway;
 mod grant;
 mod hostname;
 mod listener;
+mod listener_set;
+mod namespaces;
 mod problem;
 mod route;
 mod settings;
@@ -28,6 +30,7 @@ pub(crate) use self::{
     class::parameters as class_parameters,
     gateway::own_parameters,
     grant::{GrantSubject, GrantTarget, Grants},
+    listener_set::gateway_of,
 };
 use crate::{
     CONTROLLER_NAME,
@@ -142,7 +145,9 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let mut tables = BTreeMap::new();
     for (key, mut gateway) in gateways {
         gateway.report(&ctx);
-        statuses.gateways.insert(key, gateway.status());
+        let (status, sets) = gateway.statuses();
+        statuses.gateways.insert(key, status);
+        statuses.listener_sets.extend(sets);
         if let Some(table) = gateway.table(&backends) {
             tables.insert(table.gateway.clone(), table);
         }

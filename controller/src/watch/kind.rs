@@ -5,7 +5,7 @@ use std::{borrow::Cow, fmt};
 use gateway_api::apis::{
     experimental::{
         gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-        referencegrants::ReferenceGrant,
+        listenersets::ListenerSet, referencegrants::ReferenceGrant,
     },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
@@ -135,6 +135,7 @@ macro_rules! kinds {
 kinds! {
     "GatewayClass": GatewayClass => gateway_classes, custom_with_status;
     "Gateway": Gateway => gateways, custom_with_status;
+    "ListenerSet": ListenerSet => listener_sets, custom_with_status;
     "HTTPRoute": HttpRoute => http_routes, custom_with_status;
     "BackendTLSPolicy": BackendTlsPolicy => backend_tls_policies, custom_with_status;
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;

@@ -4,36 +4,49 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::{
-    experimental::gateways::Gateway, standard::backendtlspolicies::BackendTlsPolicy,
+    experimental::{gateways::Gateway, listenersets::ListenerSet},
+    standard::backendtlspolicies::BackendTlsPolicy,
 };
 
 use super::object::Version;
-use crate::resources::{ObjectKey, Resources};
+use crate::{
+    resources::{ObjectKey, Resources},
+    translate::gateway_of,
+};
 
 /// The objects that a translation may look into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Secrets, by the references to certificates of our Gateways and of BackendTLSPolicies.
+    /// Secrets, by the references to certificates of our Gateways, of their ListenerSets and of BackendTLSPolicies.
     pub secrets: BTreeSet<ObjectKey>,
     /// ConfigMaps, by the caCertificateRefs of our Gateways and of BackendTLSPolicies.
     pub config_maps: BTreeSet<ObjectKey>,
 }
 
 impl References {
-    /// What the Gateways of `controller_name` refer to, whether or not a ReferenceGrant permits it.
+    /// What the Gateways of `controller_name` and their ListenerSets refer to, whether or not a ReferenceGrant permits it.
     pub fn of(resources: &Resources, controller_name: &str) -> Self {
         let mut references = Self::default();
-        for (key, gateway) in &resources.gateways {
+        let is_ours = |gateway: &Gateway| {
             let class = ObjectKey::cluster(gateway.spec.gateway_class_name.as_str());
             let class = resources.gateway_classes.get(&class);
-            if class.is_some_and(|class| class.spec.controller_name == controller_name) {
-                references.secrets.extend(certificates(key, gateway));
+            class.is_some_and(|class| class.spec.controller_name == controller_name)
+        };
+        for (key, gateway) in &resources.gateways {
+            if is_ours(gateway) {
+                references.secrets.extend(of_gateway(key, gateway));
                 references.add_client_cas(key, gateway);
                 references.secrets.extend(client_certificate(key, gateway));
             }
         }
         for (key, policy) in &resources.backend_tls_policies {
             references.add_backend_cas(key, policy);
+        }
+        for (key, set) in &resources.listener_sets {
+            let gateway = gateway_of(key, set).and_then(|key| resources.gateways.get(&key));
+            if gateway.is_some_and(|gateway| is_ours(gateway)) {
+                references.secrets.extend(of_set(key, set));
+            }
         }
         references
     }
@@ -85,25 +98,33 @@ fn client_certificate(key: &ObjectKey, gateway: &Gateway) -> Option<ObjectKey> {
     Some(ObjectKey::new(namespace, &reference.name))
 }
 
-fn certificates<'a>(
-    key: &'a ObjectKey,
-    gateway: &'a Gateway,
-) -> impl Iterator<Item = ObjectKey> + 'a {
-    let listeners = gateway.spec.listeners.iter();
-    let references = listeners
-        .filter_map(|listener| listener.tls.as_ref()?.certificate_refs.as_ref())
-        .flatten();
-    references
-        .filter(|reference| {
-            reference
-                .kind
-                .as_deref()
-                .is_none_or(|kind| kind == "Secret")
-        })
-        .map(|reference| {
-            let namespace = reference.namespace.as_ref().unwrap_or(&key.namespace);
-            ObjectKey::new(namespace, &reference.name)
-        })
+/// The Secrets that the listeners of an object name. Its types are generated, once for each kind.
+macro_rules! certificates {
+    ($key:ident, $object:ident) => {{
+        let listeners = $object.spec.listeners.iter();
+        let references = listeners
+            .filter_map(|listener| listener.tls.as_ref()?.certificate_refs.as_ref())
+            .flatten();
+        references
+            .filter(|reference| {
+                reference
+                    .kind
+                    .as_deref()
+                    .is_none_or(|kind| kind == "Secret")
+            })
+            .map(|reference| {
+                let namespace = reference.namespace.as_ref().unwrap_or(&$key.namespace);
+                ObjectKey::new(namespace, &reference.name)
+            })
+    }};
+}
+
+fn of_gateway(key: &ObjectKey, gateway: &Gateway) -> impl Iterator<Item = ObjectKey> {
+    certificates!(key, gateway)
+}
+
+fn of_set(key: &ObjectKey, set: &ListenerSet) -> impl Iterator<Item = ObjectKey> {
+    certificates!(key, set)
 }
 
 /// How far the objects of one kind are read.

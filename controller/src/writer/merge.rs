@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::{
     resources::ObjectKey,
     status::{
-        Condition, ConditionSet, GatewayClassStatus, GatewayStatus, ListenerStatus,
-        ParentReference, PolicyStatus, RouteStatus, condition::kind,
+        Condition, ConditionSet, GatewayClassStatus, GatewayStatus, ListenerSetStatus,
+        ListenerStatus, ParentReference, PolicyStatus, RouteStatus, condition::kind,
     },
     translate::GATEWAY_GROUP,
 };
@@ -52,6 +52,8 @@ pub(super) enum Desired<'a> {
     GatewayClass(&'a GatewayClassStatus),
     /// Of a Gateway of ours.
     Gateway(&'a GatewayStatus),
+    /// Of a ListenerSet of such a Gateway.
+    ListenerSet(&'a ListenerSetStatus),
     /// Of a route; `None` if it has no parent of ours.
     Route(Option<&'a RouteStatus>),
     /// Of a policy; `None` if it says nothing to a Gateway of ours.
@@ -91,7 +93,16 @@ impl Merge<'_> {
                     "conditions".into(),
                     self.conditions(current, &status.conditions),
                 );
-                fields.insert("listeners".into(), self.listeners(current, status));
+                let listeners = self.listeners(current, &status.listeners);
+                fields.insert("listeners".into(), listeners);
+                let attached = status.attached_listener_sets;
+                fields.insert("attachedListenerSets".into(), attached.into());
+            }
+            Desired::ListenerSet(status) => {
+                let conditions = self.conditions(current, &status.conditions);
+                fields.insert("conditions".into(), conditions);
+                let listeners = self.listeners(current, &status.listeners);
+                fields.insert("listeners".into(), listeners);
             }
             Desired::Route(status) => {
                 let parents = status.iter().flat_map(|status| &status.parents);
@@ -108,8 +119,8 @@ impl Merge<'_> {
         }
         fields.retain(|name, value| match current.get(name) {
             Some(current) => current != value,
-            // A list that is not there yet need not be made to hold nothing.
-            None => value.as_array().is_none_or(|list| !list.is_empty()),
+            // What is not there yet need not be made to hold nothing.
+            None => *value != json!([]) && *value != json!(0),
         });
         (!fields.is_empty()).then_some(Value::Object(fields))
     }
@@ -156,7 +167,7 @@ impl Merge<'_> {
         condition
     }
 
-    fn listeners(&self, current: &Value, desired: &GatewayStatus) -> Value {
+    fn listeners(&self, current: &Value, desired: &[ListenerStatus]) -> Value {
         let listener = |desired: &ListenerStatus| {
             let current = list(current, "listeners")
                 .find(|current| text(current, "name") == desired.name)
@@ -168,7 +179,7 @@ impl Merge<'_> {
             listener["supportedKinds"] = to_json(&desired.supported_kinds);
             listener
         };
-        desired.listeners.iter().map(listener).collect()
+        desired.iter().map(listener).collect()
     }
 
     /// A list in which only those entries change that carry our name.
@@ -474,6 +485,7 @@ mod tests {
                 supported_kinds: Vec::new(),
                 conditions: accepted(ConditionStatus::True, 1),
             }],
+            attached_listener_sets: 0,
         };
         let after = changes(&current, Desired::Gateway(&status));
         let listener = json!({

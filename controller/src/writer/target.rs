@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use gateway_api::apis::{
-    experimental::{gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute},
+    experimental::{
+        gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
+        listenersets::ListenerSet,
+    },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
 use kube::Resource;
@@ -13,11 +16,18 @@ use crate::{resources::ObjectKey, status::Statuses, watch::StatusTarget};
 
 const GATEWAY_CLASS: &str = "GatewayClass";
 const GATEWAY: &str = "Gateway";
+const LISTENER_SET: &str = "ListenerSet";
 const HTTP_ROUTE: &str = "HTTPRoute";
 const BACKEND_TLS_POLICY: &str = "BackendTLSPolicy";
 
 /// All of them.
-pub(crate) const KINDS: [&str; 4] = [GATEWAY_CLASS, GATEWAY, HTTP_ROUTE, BACKEND_TLS_POLICY];
+pub(crate) const KINDS: [&str; 5] = [
+    GATEWAY_CLASS,
+    GATEWAY,
+    LISTENER_SET,
+    HTTP_ROUTE,
+    BACKEND_TLS_POLICY,
+];
 
 /// What the status of an object should say; `None` if it is not ours to write.
 pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Option<Desired<'a>> {
@@ -25,6 +35,7 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
     match target.kind {
         GATEWAY_CLASS => statuses.gateway_classes.get(key).map(Desired::GatewayClass),
         GATEWAY => statuses.gateways.get(key).map(Desired::Gateway),
+        LISTENER_SET => statuses.listener_sets.get(key).map(Desired::ListenerSet),
         // A route that is not ours any more may still carry entries of ours.
         HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
         BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
@@ -42,6 +53,12 @@ pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget
         &now.gateway_classes,
     );
     differ(&mut targets, GATEWAY, &before.gateways, &now.gateways);
+    differ(
+        &mut targets,
+        LISTENER_SET,
+        &before.listener_sets,
+        &now.listener_sets,
+    );
     differ(
         &mut targets,
         HTTP_ROUTE,
@@ -77,6 +94,7 @@ pub(super) fn path(target: &StatusTarget) -> String {
     match target.kind {
         GATEWAY_CLASS => GatewayClass::url_path(&(), None),
         GATEWAY => Gateway::url_path(&(), namespace),
+        LISTENER_SET => ListenerSet::url_path(&(), namespace),
         BACKEND_TLS_POLICY => BackendTlsPolicy::url_path(&(), namespace),
         _ => HttpRoute::url_path(&(), namespace),
     }

@@ -169,6 +169,64 @@ async fn what_was_programmed_is_unknown_if_its_data_planes_stay_silent() {
 }
 
 #[tokio::test]
+async fn listener_sets_say_whether_their_gateway_takes_them() {
+    const SET: (&str, &str) = ("ListenerSet", "shop/extra");
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: extra, namespace: shop}
+spec:
+  parentRef: {name: edge}
+  listeners: [{name: http, port: 81, protocol: HTTP}]
+",
+    );
+    let mut replica = Replica::start(&api, "one");
+    let conditions = |api: &FakeApi| api.get(SET)["status"]["conditions"].clone();
+    api.until("it is not allowed", |api| {
+        is(&conditions(api), "Accepted", "False", "NotAllowed")
+    })
+    .await;
+    assert_eq!(api.get(SET)["status"]["listeners"], Value::Null);
+    assert_eq!(
+        api.get(EDGE)["status"]["attachedListenerSets"],
+        Value::Null,
+        "nothing to write"
+    );
+
+    let allow =
+        |from: &str| json!({ "spec": { "allowedListeners": { "namespaces": { "from": from } } } });
+    api.patch(EDGE, &allow("Same"));
+    replica
+        .tables("both listeners", |tables| {
+            tables.values().any(|table| table.listeners.len() == 2)
+        })
+        .await;
+    give_address(&api);
+    replica.acknowledge();
+    api.until("it is programmed", |api| {
+        is(&conditions(api), "Programmed", "True", "Programmed")
+    })
+    .await;
+    assert_eq!(
+        api.get(SET)["status"]["listeners"][0]["supportedKinds"][0]["kind"],
+        "HTTPRoute"
+    );
+    let attached =
+        |api: &FakeApi, number: u64| api.get(EDGE)["status"]["attachedListenerSets"] == number;
+    api.until("it is counted", |api| attached(api, 1)).await;
+
+    api.patch(EDGE, &allow("None"));
+    api.until("it is gone from the Gateway", |api| {
+        attached(api, 0) && is(&conditions(api), "Programmed", "False", "NotAllowed")
+    })
+    .await;
+    assert_eq!(api.get(SET)["status"]["listeners"], json!([]));
+}
+
+#[tokio::test]
 async fn what_others_wrote_stays_as_it_is() {
     let api = FakeApi::start().await;
     api.apply(SHOP);

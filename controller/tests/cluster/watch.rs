@@ -355,7 +355,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
     };
     api.until("the GatewayClass tells", |api| {
         message(api)
-            .contains("not served: BackendTLSPolicy, GatewayParameters, HTTPRoute, ReferenceGrant")
+            .contains("not served: BackendTLSPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant")
     })
     .await;
 
@@ -365,7 +365,9 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         .tables("the route", |tables| routes(tables) == 1)
         .await;
     api.until("the GatewayClass tells", |api| {
-        message(api).contains("not served: BackendTLSPolicy, GatewayParameters, ReferenceGrant")
+        message(api).contains(
+            "not served: BackendTLSPolicy, GatewayParameters, ListenerSet, ReferenceGrant",
+        )
     })
     .await;
 

@@ -17,6 +17,7 @@ const KINDS: &[(&str, &str)] = &[
     ("gatewayclasses", "gatewayclass"),
     ("gateways", "gateway"),
     ("httproutes", "httproute"),
+    ("listenersets", "listenerset"),
     ("referencegrants", "referencegrant"),
 ];
 

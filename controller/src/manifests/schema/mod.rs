@@ -26,6 +26,7 @@ static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
         ("GatewayClass", include_str!("gatewayclass.json")),
         ("Gateway", include_str!("gateway.json")),
         ("HTTPRoute", include_str!("httproute.json")),
+        ("ListenerSet", include_str!("listenerset.json")),
         ("ReferenceGrant", include_str!("referencegrant.json")),
     ];
     let own = GatewayParameters::crd().spec.versions.swap_remove(0).schema;
@@ -225,6 +226,7 @@ mod tests {
             include_str!("gatewayclass.json"),
             include_str!("gateway.json"),
             include_str!("httproute.json"),
+            include_str!("listenerset.json"),
             include_str!("referencegrant.json"),
         ] {
             let schema: Value = serde_json::from_str(text).unwrap();

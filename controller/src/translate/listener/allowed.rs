@@ -1,20 +1,14 @@
 //! `allowedRoutes`: which routes a listener takes, by kind and by namespace.
 
-use std::collections::BTreeMap;
-
 use gateway_api::apis::experimental::gateways::{
     GatewayListeners, GatewayListenersAllowedRoutesNamespacesFrom as From,
-    GatewayListenersAllowedRoutesNamespacesSelector,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
-use kube::core::{Selector, SelectorExt};
 use portcullis_routing::ListenerProtocol;
 
 use crate::{
     finding::{Finding, ObjectRef},
-    resources::ObjectKey,
     status::reason,
-    translate::{Context, GATEWAY_GROUP},
+    translate::{Context, GATEWAY_GROUP, namespaces::Namespaces},
 };
 
 /// The kinds of routes that HTTP and HTTPS listeners take.
@@ -28,14 +22,6 @@ pub(super) struct AllowedRoutes {
     /// Kinds that were asked for and cannot be taken.
     pub(super) invalid_kinds: Vec<Finding>,
     namespaces: Namespaces,
-}
-
-#[derive(Debug, Default)]
-enum Namespaces {
-    #[default]
-    Same,
-    All,
-    Selected(Selector),
 }
 
 impl AllowedRoutes {
@@ -82,75 +68,14 @@ impl AllowedRoutes {
             Some(From::Selector) => {
                 let field = format!("{field}.allowedRoutes.namespaces.selector");
                 let selector = namespaces.and_then(|namespaces| namespaces.selector.as_ref());
-                Namespaces::Selected(parse(object, &field, selector)?)
+                Namespaces::selected(object, &field, selector)?
             }
         };
         Ok(result)
     }
 
-    pub(super) fn allows(
-        &self,
-        ctx: &Context<'_>,
-        gateway_namespace: &str,
-        kind: &str,
-        namespace: &str,
-    ) -> bool {
-        self.kinds.contains(&kind)
-            && match &self.namespaces {
-                Namespaces::Same => namespace == gateway_namespace,
-                Namespaces::All => true,
-                Namespaces::Selected(selector) => selector.matches(&labels(ctx, namespace)),
-            }
+    /// Whether an object of the namespace `own` takes a route of this kind from `namespace`.
+    pub(super) fn allows(&self, ctx: &Context<'_>, own: &str, kind: &str, namespace: &str) -> bool {
+        self.kinds.contains(&kind) && self.namespaces.contain(ctx, own, namespace)
     }
-}
-
-fn parse(
-    object: &ObjectRef,
-    field: &str,
-    selector: Option<&GatewayListenersAllowedRoutesNamespacesSelector>,
-) -> Result<Selector, Finding> {
-    let Some(selector) = selector else {
-        return Err(object.error(
-            reason::UNSUPPORTED_VALUE,
-            field,
-            "from is Selector, and there is no selector",
-            "give a selector; an empty one selects every namespace",
-        ));
-    };
-    let match_expressions = selector.match_expressions.as_ref().map(|expressions| {
-        expressions
-            .iter()
-            .map(|e| LabelSelectorRequirement {
-                key: e.key.clone(),
-                operator: e.operator.clone(),
-                values: e.values.clone(),
-            })
-            .collect()
-    });
-    let selector = LabelSelector {
-        match_expressions,
-        match_labels: selector.match_labels.clone(),
-    };
-    selector
-        .try_into()
-        .map_err(|error: kube::core::ParseExpressionError| {
-            object.error(
-                reason::UNSUPPORTED_VALUE,
-                format!("{field}.matchExpressions"),
-                error.to_string(),
-                "use the operators In, NotIn (with values), Exists and DoesNotExist (without)",
-            )
-        })
-}
-
-/// The labels of a namespace. The API server puts the name on every one, so it counts for one that no file mentions.
-fn labels(ctx: &Context<'_>, namespace: &str) -> BTreeMap<String, String> {
-    let object = ctx.resources.namespaces.get(&ObjectKey::cluster(namespace));
-    let mut labels = object
-        .and_then(|object| object.metadata.labels.clone())
-        .unwrap_or_default();
-    labels
-        .entry("kubernetes.io/metadata.name".into())
-        .or_insert_with(|| namespace.into());
-    labels
 }

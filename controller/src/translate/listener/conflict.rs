@@ -1,54 +1,62 @@
-//! Listeners of one port among each other: which cannot be told apart, and which overlap.
+//! Listeners of one port among each other: which cannot be told apart.
 
 use std::collections::BTreeMap;
 
 use portcullis_routing::ListenerProtocol;
 
-use super::ListenerState;
-use crate::{
-    finding::{Finding, ObjectRef},
-    status::reason,
-    translate::hostname,
-};
-
-/// Names of listeners in a message.
-const SHOWN_NAMES: usize = 5;
+use super::{ListenerState, names, overlap};
+use crate::{finding::Finding, status::reason};
 
 /// Marks listeners that conflict (same port with another protocol, or with the same hostname), and HTTPS listeners
-/// whose hostnames overlap. Of listeners that conflict none is accepted. Listeners of protocols that are not supported
-/// take no part.
-pub(crate) fn find_conflicts(object: &ObjectRef, listeners: &mut [ListenerState<'_>]) {
+/// whose hostnames overlap.
+///
+/// Of listeners of one object that conflict none is accepted. Of those of several objects the ones that come first are:
+/// `listeners` has those of the Gateway itself, then those of its ListenerSets, in the order of precedence.
+pub(crate) fn find_conflicts(listeners: &mut [ListenerState<'_>]) {
     let mut ports = BTreeMap::<i32, Vec<usize>>::new();
     for (index, listener) in listeners.iter().enumerate() {
-        if listener.protocol.is_some() {
-            ports.entry(listener.spec.port).or_default().push(index);
-        }
+        ports.entry(listener.spec.port).or_default().push(index);
     }
     for indices in ports.values() {
-        for &index in indices {
-            let listener = &listeners[index];
-            let others = indices.iter().filter(|other| **other != index);
-            let others: Vec<_> = others.map(|other| &listeners[*other]).collect();
-            let conflict = conflict(object, listener, &others);
-            let overlap = if conflict.is_none() {
-                overlap(object, listener, &others)
-            } else {
-                None
-            };
-            listeners[index].conflict = conflict;
-            listeners[index].overlap = overlap;
+        let mut taken = Taken::default();
+        let by_object: Vec<_> = indices
+            .chunk_by(|a, b| listeners[*a].object == listeners[*b].object)
+            .collect();
+        for of_object in by_object {
+            find_conflicts_of_object(of_object, &mut taken, listeners);
         }
+        overlap::find(listeners, indices);
     }
 }
 
-fn conflict(
-    object: &ObjectRef,
-    listener: &ListenerState<'_>,
-    others: &[&ListenerState<'_>],
-) -> Option<Finding> {
+fn find_conflicts_of_object(
+    indices: &[usize],
+    taken: &mut Taken,
+    listeners: &mut [ListenerState<'_>],
+) {
+    let mut rest = Vec::new();
+    for &index in indices {
+        let listener = &mut listeners[index];
+        listener.conflict = taken.conflict(listener);
+        // One of a protocol that is not supported gets in nobody's way.
+        if listener.conflict.is_none() && listener.protocol.is_some() {
+            rest.push(index);
+        }
+    }
+    for &index in &rest {
+        let others = rest.iter().filter(|other| **other != index);
+        let others: Vec<_> = others.map(|other| &listeners[*other]).collect();
+        listeners[index].conflict = conflict_within(&listeners[index], &others);
+    }
+    for index in rest {
+        taken.add(&listeners[index]);
+    }
+}
+
+fn conflict_within(listener: &ListenerState<'_>, others: &[&ListenerState<'_>]) -> Option<Finding> {
     let port = listener.spec.port;
     if let Some(names) = names(others, |other| other.protocol != listener.protocol) {
-        return Some(object.error(
+        return Some(listener.object.error(
             reason::PROTOCOL_CONFLICT,
             format!("{}.protocol", listener.field),
             format!(
@@ -59,7 +67,7 @@ fn conflict(
         ));
     }
     let names = names(others, |other| other.hostname == listener.hostname)?;
-    Some(object.error(
+    Some(listener.object.error(
         reason::HOSTNAME_CONFLICT,
         format!("{}.hostname", listener.field),
         format!("port {port} is used with the same hostname by {names}; none of them is served"),
@@ -67,42 +75,76 @@ fn conflict(
     ))
 }
 
-fn overlap(
-    object: &ObjectRef,
-    listener: &ListenerState<'_>,
-    others: &[&ListenerState<'_>],
-) -> Option<Finding> {
-    listener
-        .protocol
-        .filter(|protocol| *protocol == ListenerProtocol::Https)?;
-    let names = names(others, |other| {
-        match (&listener.hostname, &other.hostname) {
-            (Some(own), Some(other)) => hostname::intersects(own, other),
-            _ => true,
-        }
-    })?;
-    Some(object.note(
-        reason::OVERLAPPING_HOSTNAMES,
-        format!("{}.hostname", listener.field),
-        format!("the hostname overlaps with that of {names} on the same port"),
-        "nothing to do: a browser that reuses a connection of the other listener gets 421 and connects anew",
-    ))
+/// What objects that come first have of a port.
+#[derive(Default)]
+struct Taken {
+    protocols: BTreeMap<ListenerProtocol, Holder>,
+    hostnames: BTreeMap<Option<String>, Holder>,
 }
 
-/// The names of the listeners that `pick` chooses, for people: the first few, and how many more there are.
-fn names(
-    listeners: &[&ListenerState<'_>],
-    pick: impl Fn(&ListenerState<'_>) -> bool,
-) -> Option<String> {
-    let picked: Vec<_> = listeners
-        .iter()
-        .filter(|listener| pick(listener))
-        .map(|listener| &*listener.spec.name)
-        .collect();
-    let (shown, more) = picked.split_at(picked.len().min(SHOWN_NAMES));
-    match more.len() {
-        _ if shown.is_empty() => None,
-        0 => Some(shown.join(", ")),
-        more => Some(format!("{} and {more} more", shown.join(", "))),
+/// Who has it. Which ListenerSet it is says nobody: it may be somebody else's.
+#[derive(Clone, Copy)]
+struct Holder(&'static str);
+
+impl Taken {
+    /// A Gateway holds what it asks for, even while it gets it itself only once it is mended. A ListenerSet holds what
+    /// is accepted.
+    fn add(&mut self, listener: &ListenerState<'_>) {
+        let of_gateway = listener.is_of_gateway();
+        let Some(protocol) = listener
+            .protocol
+            .filter(|_| of_gateway || listener.accepted())
+        else {
+            return;
+        };
+        let holder = Holder(if of_gateway {
+            "the Gateway itself"
+        } else {
+            "a ListenerSet that comes first (the older one, then by namespace and name)"
+        });
+        self.protocols.entry(protocol).or_insert(holder);
+        self.hostnames
+            .entry(listener.hostname.clone())
+            .or_insert(holder);
+    }
+
+    fn conflict(&self, listener: &ListenerState<'_>) -> Option<Finding> {
+        let port = listener.spec.port;
+        let other = self
+            .protocols
+            .iter()
+            .find(|(protocol, _)| !shares_port(listener, **protocol));
+        if let Some((_, Holder(holder))) = other {
+            return Some(listener.object.error(
+                reason::PROTOCOL_CONFLICT,
+                format!("{}.protocol", listener.field),
+                format!(
+                    "port {port} cannot be {} too: {holder} uses it with another protocol",
+                    listener.spec.protocol
+                ),
+                "choose another port, or the protocol that it has there",
+            ));
+        }
+        listener.protocol?;
+        let Holder(holder) = self.hostnames.get(&listener.hostname)?;
+        Some(listener.object.error(
+            reason::HOSTNAME_CONFLICT,
+            format!("{}.hostname", listener.field),
+            format!("port {port} is used with the same hostname by {holder}"),
+            "choose another hostname or port",
+        ))
+    }
+}
+
+/// Whether a listener can have a port together with listeners of `other` protocol. If its own is not supported, that is
+/// what is wrong with it, unless it could not be had there in any case.
+fn shares_port(listener: &ListenerState<'_>, other: ListenerProtocol) -> bool {
+    match listener.protocol {
+        Some(own) => own == other,
+        None => match &*listener.spec.protocol {
+            "TCP" => false,
+            "TLS" => other != ListenerProtocol::Http,
+            _ => true,
+        },
     }
 }

@@ -1,19 +1,21 @@
-//! Listeners of a Gateway: what each one serves, which routes it takes, and what is wrong with it.
+//! Listeners of a Gateway and of its ListenerSets: what each one serves, which routes it takes, and what is wrong with
+//! it.
 
 mod allowed;
 mod conflict;
+mod entry;
+mod overlap;
 mod tls;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use gateway_api::apis::experimental::gateways::{Gateway, GatewayListeners};
+use gateway_api::apis::experimental::gateways::GatewayListeners;
 use portcullis_routing::{
-    CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
-    validate::syntax,
+    CertificateKey, Listener, ListenerKey, ListenerProtocol, ListenerTls, validate::syntax,
 };
 
-pub(crate) use self::conflict::find_conflicts;
 use self::{allowed::AllowedRoutes, tls::Terminate};
+pub(crate) use self::{conflict::find_conflicts, entry::Entry};
 use super::{
     Context,
     certificate::{Certificates, ServerCertificate},
@@ -29,10 +31,12 @@ use crate::{
 /// A listener, and everything that its status says.
 #[derive(Debug)]
 pub(crate) struct ListenerState<'a> {
-    pub(crate) spec: &'a GatewayListeners,
-    pub(crate) key: ListenerKey,
-    /// Path of the listener in its Gateway.
+    /// The Gateway or ListenerSet that it stands in.
+    pub(crate) object: ObjectRef,
+    /// Path of the listener in that object.
     field: String,
+    pub(crate) spec: Cow<'a, GatewayListeners>,
+    pub(crate) key: ListenerKey,
     /// `None` if the protocol is not supported.
     protocol: Option<ListenerProtocol>,
     /// In lower case.
@@ -52,56 +56,59 @@ pub(crate) struct ListenerState<'a> {
 }
 
 impl<'a> ListenerState<'a> {
-    /// Looks at listener number `index` of a Gateway.
+    /// Looks at a listener that a Gateway has by itself or by a ListenerSet. What it asks of its clients is the Gateway's.
     pub(crate) fn new(
         ctx: &Context<'a>,
-        object: &ObjectRef,
-        (key, gateway): (&GatewayKey, &'a Gateway),
-        index: usize,
+        entry: Entry<'a>,
         frontend: &Frontend,
         certificates: &mut Certificates,
     ) -> Self {
-        let spec = &gateway.spec.listeners[index];
-        let field = format!("spec.listeners[{index}]");
-        let (protocol, mut refused) = match protocol(object, &field, spec) {
+        let Entry {
+            object,
+            field,
+            spec,
+            key,
+        } = entry;
+        let (protocol, mut refused) = match protocol(&object, &field, &spec) {
             Ok(protocol) => (Some(protocol), None),
             Err(finding) => (None, Some(finding)),
         };
-        if let Some(finding) = invalid_address(object, &field, spec) {
+        if let Some(finding) = invalid_address(&object, &field, &spec) {
             refused.get_or_insert(finding);
         }
         let mut unresolved = Vec::new();
         let allowed =
-            AllowedRoutes::new(object, &field, spec, protocol).unwrap_or_else(|finding| {
+            AllowedRoutes::new(&object, &field, &spec, protocol).unwrap_or_else(|finding| {
                 refused.get_or_insert(finding);
                 AllowedRoutes::default()
             });
         unresolved.extend(allowed.invalid_kinds.clone());
         let mut tls = Terminate::default();
         if protocol == Some(ListenerProtocol::Https) {
-            match Terminate::new(ctx, object, &field, spec, certificates) {
+            match Terminate::new(ctx, &object, &field, &spec, certificates) {
                 Ok(terminate) => tls = terminate,
                 Err(finding) => drop(refused.get_or_insert(finding)),
             }
             unresolved.append(&mut tls.unresolved);
             if let Some(asked) = frontend.of_port(spec.port) {
-                unresolved.extend(asked.unresolved.clone());
-                match asked.validation(object, &field) {
+                // They are references of the Gateway; whoever has a ListenerSet of it need not know them.
+                if key.listener_set().is_none() {
+                    unresolved.extend(asked.unresolved.clone());
+                }
+                match asked.validation(&object, &field) {
                     Ok(validation) => tls.client_validation = Some(validation),
                     Err(finding) => drop(refused.get_or_insert(finding)),
                 }
             }
         }
+        let hostname = spec.hostname.as_ref().filter(|name| !name.is_empty());
         Self {
-            spec,
-            key: ListenerKey::of(key, &spec.name),
+            hostname: hostname.map(|name| name.to_ascii_lowercase()),
+            object,
             field,
+            spec,
+            key,
             protocol,
-            hostname: spec
-                .hostname
-                .as_ref()
-                .filter(|name| !name.is_empty())
-                .map(|name| name.to_ascii_lowercase()),
             allowed,
             tls,
             refused,
@@ -117,20 +124,20 @@ impl<'a> ListenerState<'a> {
         self.refused.is_none() && self.conflict.is_none()
     }
 
+    /// Whether it stands in a Gateway, not in a ListenerSet.
+    fn is_of_gateway(&self) -> bool {
+        self.key.listener_set().is_none()
+    }
+
     /// Whether all its references are resolved.
     pub(crate) fn resolved(&self) -> bool {
         self.unresolved.is_empty()
     }
 
     /// Whether `allowedRoutes` admits a route of this kind from this namespace.
-    pub(crate) fn allows(
-        &self,
-        ctx: &Context<'_>,
-        gateway_namespace: &str,
-        kind: &str,
-        namespace: &str,
-    ) -> bool {
-        self.allowed.allows(ctx, gateway_namespace, kind, namespace)
+    pub(crate) fn allows(&self, ctx: &Context<'_>, kind: &str, namespace: &str) -> bool {
+        let own = &self.object.key.namespace;
+        self.allowed.allows(ctx, own, kind, namespace)
     }
 
     /// Whether clients speak TLS to it, terminated here.
@@ -281,6 +288,27 @@ impl<'a> ListenerState<'a> {
                 .collect(),
             conditions,
         }
+    }
+}
+
+/// Names of listeners in a message.
+const SHOWN_NAMES: usize = 5;
+
+/// The names of the listeners that `pick` chooses, for people: the first few, and how many more there are.
+fn names(
+    listeners: &[&ListenerState<'_>],
+    pick: impl Fn(&ListenerState<'_>) -> bool,
+) -> Option<String> {
+    let picked: Vec<_> = listeners
+        .iter()
+        .filter(|listener| pick(listener))
+        .map(|listener| &*listener.spec.name)
+        .collect();
+    let (shown, more) = picked.split_at(picked.len().min(SHOWN_NAMES));
+    match more.len() {
+        _ if shown.is_empty() => None,
+        0 => Some(shown.join(", ")),
+        more => Some(format!("{} and {more} more", shown.join(", "))),
     }
 }
 

@@ -31,6 +31,12 @@ pub(super) const KINDS: &[Kind] = &[
         true,
     ),
     kind("Gateway", "gateway.networking.k8s.io", "gateways", true),
+    kind(
+        "ListenerSet",
+        "gateway.networking.k8s.io",
+        "listenersets",
+        true,
+    ),
     kind("HTTPRoute", "gateway.networking.k8s.io", "httproutes", true),
     kind(
         "BackendTLSPolicy",

@@ -48,7 +48,7 @@ pub struct Line<'a> {
     /// Why the proxy answered or ended the request by itself: a code of the error table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'static str>,
-    /// Listener: `<namespace>/<gateway>/<listener>`.
+    /// Listener, by its key: `<namespace>/<gateway>/<listener>` if it is the Gateway's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener: Option<&'a str>,
     /// Route rule: `<kind>/<namespace>/<name>/<rule index>`.
