@@ -368,7 +368,7 @@ mod tests {
             ),
             (
                 json!({"timeouts": {"request": "1 s"}}),
-                "spec.rules[0].timeouts.request: \"1 s\" does not match ^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+                "spec.rules[0].timeouts.request: \"1 s\" is no duration: whole numbers with the units h, m, s or ms, such as 300ms or 1m30s",
             ),
         ] {
             let found = telling(check("HTTPRoute", &mut route(&rule)));
