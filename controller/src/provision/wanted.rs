@@ -42,8 +42,9 @@ pub struct Wanted {
 
 /// The objects that are wanted for every Gateway that has a table, and none for those of somebody else's classes.
 ///
-/// A Gateway of ours without a table is not in the plan: a mistake in its spec must not take away the proxies, which serve
-/// on with the table that they have. Nor is one whose class does not exist, or one that is being deleted.
+/// A Gateway of ours without a table, or with one that has nothing to serve, is not in the plan: a mistake must not take
+/// away the proxies, which serve on with the table that they have. Nor is one whose class does not exist, or one that is
+/// being deleted.
 pub fn wanted(
     resources: &Resources,
     tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
@@ -68,7 +69,9 @@ pub fn wanted(
         let objects = match table {
             _ if gateway.metadata.deletion_timestamp.is_some() => continue,
             _ if known.spec.controller_name != controller_name => Ok(Vec::new()),
+            // Proxies have nothing to do before there is something to serve; those that are there serve on what they have.
             None => continue,
+            Some(table) if !is_servable(table.borrow()) => continue,
             Some(table) => infrastructure(resources, key, gateway).map(|infrastructure| {
                 objects(&Blueprint {
                     key,
@@ -90,6 +93,12 @@ pub fn wanted(
         plan.gateways.insert(key.clone(), wanted);
     }
     plan
+}
+
+/// Whether there is a listener that can be served.
+fn is_servable(table: &RoutingTable) -> bool {
+    let mut listeners = table.listeners.values();
+    listeners.any(|listener| table.has_certificate(listener))
 }
 
 /// What the parameters of its class and its own say. A class whose parameters are broken says nothing.

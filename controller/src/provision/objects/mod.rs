@@ -58,9 +58,11 @@ pub(super) fn objects(blueprint: &Blueprint<'_>) -> Vec<Object> {
         automount_service_account_token: Some(false),
         ..ServiceAccount::default()
     };
-    let mut objects = vec![blueprint.object(Kind::ServiceAccount, account)];
-    objects.extend(service::service(blueprint));
-    objects.push(workload::workload(blueprint));
+    let mut objects = vec![
+        blueprint.object(Kind::ServiceAccount, account),
+        service::service(blueprint),
+        workload::workload(blueprint),
+    ];
     objects.extend(availability::budget(blueprint));
     objects.extend(availability::autoscaler(blueprint));
     objects

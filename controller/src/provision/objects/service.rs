@@ -15,15 +15,11 @@ use crate::{
     status::programmed::requested_addresses,
 };
 
-/// The Service of a Gateway. `None` while no listener has a port: a Service must have one, and an older one keeps its
-/// address.
-pub(super) fn service(blueprint: &Blueprint<'_>) -> Option<Object> {
+/// The Service of a Gateway.
+pub(super) fn service(blueprint: &Blueprint<'_>) -> Object {
     let parameters = &blueprint.infrastructure.service;
     let kind = parameters.kind.unwrap_or_default();
     let ports = ports(blueprint, kind);
-    if ports.is_empty() {
-        return None;
-    }
     let mut metadata = blueprint.metadata();
     if let Some(labels) = &mut metadata.labels {
         labels.extend(parameters.labels.clone().unwrap_or_default());
@@ -68,7 +64,7 @@ pub(super) fn service(blueprint: &Blueprint<'_>) -> Option<Object> {
         spec: Some(spec),
         status: None,
     };
-    Some(blueprint.object(Kind::Service, service))
+    blueprint.object(Kind::Service, service)
 }
 
 /// One per port of the listeners, leading to the same port of the pods. There is no `appProtocol`: some load balancers
