@@ -1,13 +1,16 @@
 //! `cargo e2e conformance`: the official conformance suite of Gateway API against the cluster.
 
 use std::{
-    fs,
+    fmt,
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
+    process::ExitStatus,
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use tokio::process::Command;
+use tokio::{process::Command, task::spawn_blocking};
 
 use crate::cluster::{
     Cluster,
@@ -84,11 +87,15 @@ impl Conformance {
         let report = self.add_report(&mut command)?;
         command.args(&self.suite);
         println!("{:?}", command.as_std());
-        let status = command.status().await.context("cannot start the suite")?;
+        let log = Path::new(&suite).with_file_name("conformance.log");
+        println!("everything that it says: {}", log.display());
+        let (status, outcomes) = follow(command, &log).await?;
+        println!("{outcomes}");
         if let Some(report) = report.filter(|report| report.exists()) {
             println!("report: {}", report.display());
         }
         ensure!(status.success(), "the suite ended with {status}");
+        ensure!(outcomes.passed > 0, "not a single test was run");
         Ok(())
     }
 
@@ -116,5 +123,105 @@ impl Conformance {
         }
         command.arg("--report-output").arg(&path);
         Ok(Some(path))
+    }
+}
+
+/// How many tests ended how.
+#[derive(Default)]
+struct Outcomes {
+    passed: u32,
+    failed: u32,
+    skipped: u32,
+}
+
+impl Outcomes {
+    /// Takes a line of the suite's log; returns whether it is worth printing: whole tests, and parts that fail.
+    fn take(&mut self, line: &str) -> bool {
+        let Some((outcome, test)) = line
+            .trim_start()
+            .strip_prefix("--- ")
+            .and_then(|line| line.split_once(": TestConformance/"))
+        else {
+            return false;
+        };
+        let is_whole = !test.contains('/');
+        match outcome {
+            "PASS" if is_whole => self.passed += 1,
+            "FAIL" if is_whole => self.failed += 1,
+            // What a GatewayClass does not claim to support is not tested; there are many of those.
+            "SKIP" if is_whole => {
+                self.skipped += 1;
+                return false;
+            }
+            "FAIL" => {}
+            _ => return false,
+        }
+        true
+    }
+}
+
+impl fmt::Display for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(
+            f,
+            "{passed} tests passed, {failed} failed; {skipped} are for features or profiles that were not asked for"
+        )
+    }
+}
+
+/// Runs the suite, writes what it says into `log`, and prints what counts.
+async fn follow(mut command: Command, log: &Path) -> Result<(ExitStatus, Outcomes)> {
+    let mut file = File::create(log).with_context(|| log.display().to_string())?;
+    let (reader, writer) = io::pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let mut child = command.spawn().context("cannot start the suite")?;
+    // It holds the other ends of the pipe, which must end with the suite.
+    drop(command);
+    let reading = spawn_blocking(move || -> io::Result<Outcomes> {
+        let mut outcomes = Outcomes::default();
+        for line in BufReader::new(reader).split(b'\n') {
+            let line = line?;
+            file.write_all(&line)?;
+            file.write_all(b"\n")?;
+            let line = String::from_utf8_lossy(&line);
+            if outcomes.take(&line) {
+                println!("{line}");
+            }
+        }
+        Ok(outcomes)
+    });
+    let status = child.wait().await?;
+    Ok((status, reading.await??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_tests_are_counted_and_failures_are_shown_in_full() {
+        let mut outcomes = Outcomes::default();
+        let shown = [
+            "--- FAIL: TestConformance (300.00s)",
+            "    --- PASS: TestConformance/HTTPRouteMatching (0.23s)",
+            "        --- PASS: TestConformance/HTTPRouteMatching/part (0.00s)",
+            "    --- FAIL: TestConformance/HTTPRouteCORS (0.21s)",
+            "        --- FAIL: TestConformance/HTTPRouteCORS/part (30.00s)",
+            "    --- SKIP: TestConformance/UDPRoute (0.00s)",
+            "    http.go:322: --- what a test says",
+        ]
+        .map(|line| outcomes.take(line));
+        assert_eq!(shown, [false, true, false, true, true, false, false]);
+        let Outcomes {
+            passed,
+            failed,
+            skipped,
+        } = outcomes;
+        assert_eq!((passed, failed, skipped), (1, 1, 1));
     }
 }

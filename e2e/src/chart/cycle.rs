@@ -6,7 +6,11 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{helm::Helm, repository};
+use super::{
+    helm::Helm,
+    install::{IMAGES, load_images},
+    repository,
+};
 use crate::{
     cluster::{Cluster, kubectl::Kubectl},
     images::product,
@@ -16,14 +20,9 @@ use crate::{
 /// The release, and its namespace. Its GatewayClass has another name than the default one, so that it may be installed beside.
 const RELEASE: &str = "portcullis-cycle";
 const CONTROLLER: &str = "portcullis-cycle-controller";
-const VALUES: [&str; 7] = [
+const VALUES: [&str; 2] = [
     "gatewayClass.name=portcullis-cycle",
     "controllerName=portcullis.dev/cycle",
-    "image.repository=localhost/portcullis-controller",
-    "image.tag=e2e",
-    "image.pullPolicy=Never",
-    "proxy.image.repository=localhost/portcullis-proxy",
-    "proxy.image.tag=e2e",
 ];
 /// How long the cluster may take for each step.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -54,23 +53,6 @@ pub(super) async fn run(images: Option<PathBuf>) -> Result<()> {
     let accepted = cycle.kustomize().await;
     cycle.check("the API server takes config/default", &accepted);
     cycle.tally.close()
-}
-
-async fn load_images(cluster: &Cluster, folder: Option<PathBuf>) -> Result<()> {
-    let packed;
-    let folder = if let Some(folder) = folder {
-        folder
-    } else {
-        packed = tempfile::tempdir()?;
-        product::pack(packed.path(), "release").await?;
-        packed.path().to_owned()
-    };
-    for program in ["portcullis-controller", "portcullis-proxy"] {
-        cluster
-            .load(&folder.join(program).with_extension("tar"))
-            .await?;
-    }
-    Ok(())
 }
 
 struct Cycle {
@@ -303,7 +285,7 @@ impl Cycle {
         if wait {
             arguments.extend(["--wait", &patience]);
         }
-        for value in VALUES.iter().chain(values) {
+        for value in IMAGES.iter().chain(&VALUES).chain(values) {
             arguments.extend(["--set", value]);
         }
         self.helm.run(&arguments).await

@@ -4,6 +4,7 @@ mod check;
 mod cycle;
 mod expectations;
 mod helm;
+mod install;
 mod objects;
 
 use std::path::{Path, PathBuf};
@@ -20,6 +21,12 @@ pub(crate) enum Chart {
         #[arg(long)]
         update: bool,
     },
+    /// Install this checkout in the cluster, or upgrade it, as release `portcullis` in namespace `portcullis-system`.
+    Install {
+        /// Where `cargo e2e images product` has put the images. Without it they are built.
+        #[arg(long, value_name = "DIRECTORY")]
+        images: Option<PathBuf>,
+    },
     /// Install, upgrade, break, roll back and uninstall it in the cluster, and look for what is left behind.
     Cycle {
         /// Where `cargo e2e images product` has put the images. Without it they are built.
@@ -32,6 +39,7 @@ impl Chart {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Check { update } => check::run(update).await,
+            Self::Install { images } => install::run(images).await,
             Self::Cycle { images } => cycle::run(images).await,
         }
     }
