@@ -332,16 +332,21 @@ impl H1 {
     }
 
     pub(super) async fn closed(&mut self) -> DownstreamError {
-        let Handles { reader, writer, .. } = &self.handles;
         if self.after == After::Tunnel {
             // That the client says no more does not mean that it hears no more: only writing can tell.
-            let broken = poll_fn(|cx| match writer.try_flush(cx) {
-                Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(error),
-            });
-            return broken.await.into();
+            return self.broken().await;
         }
-        poll_fn(|cx| reader.poll_closed(cx)).await.into()
+        poll_fn(|cx| self.handles.reader.poll_closed(cx))
+            .await
+            .into()
+    }
+
+    pub(super) async fn broken(&self) -> DownstreamError {
+        let broken = poll_fn(|cx| match self.handles.writer.try_flush(cx) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(error),
+        });
+        broken.await.into()
     }
 
     pub(super) fn writer(&self) -> H1Writer {

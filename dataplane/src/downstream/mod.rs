@@ -1,8 +1,9 @@
 //! The client's side of an exchange: one request and its response, whatever the HTTP version.
 //!
 //! What is sent is collected and leaves when the exchange next waits for the client ([`Downstream::read_body`],
-//! [`Downstream::closed`], [`Downstream::flushed`], [`DownstreamWriter::room`]) or has finished, so that a head, its body
-//! and their end leave in one system call. An exchange therefore always polls one of these while it waits for a backend.
+//! [`Downstream::closed`], [`Downstream::broken`], [`Downstream::flushed`], [`DownstreamWriter::room`]) or has finished, so
+//! that a head, its body and their end leave in one system call. An exchange therefore always polls one of these while it
+//! waits for a backend.
 
 pub mod error;
 pub mod h1;
@@ -112,6 +113,15 @@ impl Downstream {
     /// Resolves when the client goes away. Cancel-safe.
     pub async fn closed(&mut self) -> DownstreamError {
         each!(self, session => session.closed().await)
+    }
+
+    /// As [`closed`](Self::closed), without listening: what HTTP/1 clients say is left where it is, so that only writing can
+    /// tell. Cancel-safe.
+    pub async fn broken(&mut self) -> DownstreamError {
+        match self {
+            Self::H1(session) => session.broken().await,
+            Self::H2(stream) => stream.closed().await,
+        }
     }
 
     /// A handle that tells whether there is room for more of the response.

@@ -66,7 +66,7 @@ impl Pump<'_, '_> {
                 answer = self.upstream.read_event(), if down_room => Step::Answer(answer),
                 room = down.room(), if !down_room => Step::DownstreamRoom(room),
                 () = up.room(), if !up_room => Step::UpstreamRoom,
-                step = client(self.downstream, self.request_done), if self.request_done || up_room => step,
+                step = client(self.downstream, self.request_done, up_room) => step,
                 () = poll_fn(|cx| silence.poll_passed(cx)) => Step::Idle,
             };
             match step {
@@ -246,12 +246,15 @@ impl Pump<'_, '_> {
     }
 }
 
-/// The client's side: its body while there is one, then only whether it is still there.
-async fn client(downstream: &mut Downstream, request_done: bool) -> Step {
+/// The client's side: its body while there is one and room for it, else only whether it is still there. Whichever it is, what
+/// was sent moves along.
+async fn client(downstream: &mut Downstream, request_done: bool, up_room: bool) -> Step {
     if request_done {
         Step::Gone(downstream.closed().await)
-    } else {
+    } else if up_room {
         Step::Body(downstream.read_body().await)
+    } else {
+        Step::Gone(downstream.broken().await)
     }
 }
 

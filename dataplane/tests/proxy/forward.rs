@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use portcullis_routing::{Backend as TableBackend, RouteAction, WeightedCluster};
 
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{Backend, Proxy, TableBuilder, client, table};
 
@@ -70,6 +73,41 @@ async fn bodies_stream_both_ways_at_once() {
             "HTTP/2 {path}"
         );
     }
+}
+
+/// A backend may answer bit by bit and take nothing of the request's body meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_does_not_wait_for_room_for_the_request() {
+    const PIECE: &[u8] = b"1\r\n.\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let table = TableBuilder::default()
+        .cluster("b", &[listener.local_addr().unwrap()])
+        .route("/", "b", |_| {});
+    let proxy = Proxy::start(table);
+    let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let head = "POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 1099511627776\r\n\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let (mut backend, _) = listener.accept().await.unwrap();
+    let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+    backend.write_all(answer.as_bytes()).await.unwrap();
+    let exchange = async {
+        let body = vec![b'x'; 1 << 16];
+        // Until every buffer on the way has been full for some rounds.
+        let mut rounds = 0;
+        while rounds < 5 {
+            rounds += 1;
+            while client.try_write(&body).is_ok() {
+                rounds = 0;
+            }
+            backend.write_all(PIECE).await.unwrap();
+            let mut received = Vec::new();
+            while !received.ends_with(PIECE) {
+                received.push(client.read_u8().await.unwrap());
+            }
+        }
+    };
+    let in_time = tokio::time::timeout(std::time::Duration::from_secs(30), exchange).await;
+    in_time.expect("each piece of the answer arrives");
 }
 
 #[tokio::test(flavor = "multi_thread")]
