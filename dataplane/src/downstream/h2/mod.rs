@@ -75,6 +75,7 @@ pub(crate) async fn serve(
         finished: 0,
         work: Work::None,
         progress: 0,
+        is_last_call: false,
         is_retired: false,
         is_closing: false,
     };
@@ -178,6 +179,8 @@ struct H2Connection<'a> {
     work: Work,
     /// How much the client had taken when the deadline last passed.
     progress: u64,
+    /// Draining has begun, and the deadline is that of the first request.
+    is_last_call: bool,
     /// An exchange has found that the connection is of no further use.
     is_retired: bool,
     /// GOAWAY is sent.
@@ -260,10 +263,23 @@ impl H2Connection<'_> {
             .limits
             .max_requests_per_connection
             .is_some_and(|most| self.accepted >= most);
-        if is_used_up || self.is_retired || is_over.is_ready() || self.deadline.is_draining() {
+        if is_used_up || self.is_retired || is_over.is_ready() || self.is_leaving() {
             self.close(cx);
         }
         Poll::Pending
+    }
+
+    /// Whether draining ends the connection. As on HTTP/1 a client that has only just connected still gets an answer: it
+    /// may not have anywhere else to go yet.
+    fn is_leaving(&mut self) -> bool {
+        if !self.deadline.is_draining() {
+            return false;
+        }
+        if self.accepted == 0 && !self.is_last_call {
+            self.is_last_call = true;
+            self.deadline.set(self.limits.header_timeout.duration());
+        }
+        self.accepted > 0
     }
 
     /// Exchanges have deadlines of their own; a client that reads may take nothing for as long as within an exchange.

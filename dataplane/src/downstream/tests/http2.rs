@@ -276,6 +276,47 @@ async fn draining_lets_streams_finish() {
     .await;
 }
 
+/// GOAWAY in front of the first request would leave a client without any answer that has nowhere else to go yet.
+#[tokio::test]
+async fn whoever_comes_while_draining_gets_one_answer() {
+    local(async {
+        for end in [Deadlines::announce_drain, |all: &Deadlines| all.drain(None)] {
+            let server = Server::start(true, limits(), echo).await;
+            end(&server.deadlines);
+            let tcp = server.connect().await;
+            let (sender, mut connection) = client::handshake(tcp).await.unwrap();
+            let mut pings = connection.ping_pong().unwrap();
+            let driver = spawn_local(connection);
+            // A GOAWAY that was sent with the settings is known by now.
+            for _ in 0..3 {
+                pings.ping(::h2::Ping::opaque()).await.unwrap();
+            }
+            let mut sender = sender.ready().await.unwrap();
+            let answer = get(&mut sender, request(Method::GET, "http://a/late")).await;
+            assert_eq!(text(&answer.unwrap().1), "/late");
+            driver.await.unwrap().unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn draining_waits_for_a_first_request_as_long_as_for_a_head() {
+    local(async {
+        let server = Server::start(true, limits(), echo).await;
+        let tcp = server.connect().await;
+        let (_sender, mut connection) = client::handshake(tcp).await.unwrap();
+        let mut pings = connection.ping_pong().unwrap();
+        let driver = spawn_local(connection);
+        server.deadlines.drain(None);
+        pings.ping(::h2::Ping::opaque()).await.unwrap();
+        let patience = limits().header_timeout.duration();
+        server.pass(patience + Duration::from_secs(2)).await;
+        driver.await.unwrap().unwrap();
+    })
+    .await;
+}
+
 /// An exchange is over long before a slow client has read its answer.
 #[tokio::test]
 async fn draining_cuts_no_response_that_the_client_is_still_reading() {
