@@ -5,6 +5,7 @@ use std::{net::IpAddr, num::NonZero, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
 /// Gateway API manifests in, traffic out.
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     /// Install it in a cluster, or print the manifests for that; needs Helm
     #[command(after_long_help = INSTALL_EXAMPLES)]
     Install(InstallArgs),
+    /// What a cluster serves: classes, Gateways and routes, and what is wrong with them
+    #[command(after_long_help = STATUS_EXAMPLES)]
+    Status(StatusArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = COMPLETION_EXAMPLES)]
     Completion {
@@ -212,6 +216,58 @@ pub(crate) struct InstallArgs {
     pub(crate) output: Format,
 }
 
+/// Which cluster is asked.
+#[derive(Args, Debug)]
+pub(crate) struct ClusterArgs {
+    /// Context of the kubeconfig; without it the current one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig; without it the files that KUBECONFIG names, or ~/.kube/config. In a pod without any of them its
+    /// service account.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+/// `portcullis status`.
+#[derive(Args, Debug)]
+pub(crate) struct StatusArgs {
+    /// What to look at.
+    #[arg(value_enum, default_value_t)]
+    pub(crate) what: StatusOf,
+    /// Namespace of the Gateways and routes; without it the one of the context.
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        conflicts_with = "all_namespaces"
+    )]
+    pub(crate) namespace: Option<String>,
+    /// All namespaces.
+    #[arg(short = 'A', long)]
+    pub(crate) all_namespaces: bool,
+    /// The controller whose objects are looked at.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME)]
+    pub(crate) controller_name: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// What `portcullis status` looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusOf {
+    /// GatewayClasses, Gateways and ListenerSets.
+    Gateways,
+    /// Routes and BackendTLSPolicies.
+    Routes,
+    /// Both.
+    #[default]
+    All,
+}
+
 fn parse_header(text: &str) -> Result<(http::HeaderName, http::HeaderValue), String> {
     let (name, value) = text
         .split_once(':')
@@ -256,6 +312,7 @@ Start here:
   portcullis analyze my-manifests/                    what is wrong with my manifests?
   portcullis run --config my-manifests/ --map-port 80=8080,443=8443
   portcullis explain --config my-manifests/ GET http://shop.example/cart -H 'user: test'
+  portcullis status -A                                and in my cluster?
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.
 Colours appear on terminals only and never with NO_COLOR set.";
@@ -321,6 +378,22 @@ Examples:
 The Helm chart is in this program, and the `helm` on your PATH (3.14 or later) does the work: the release is one of Helm's, \
 which `helm upgrade`, `rollback` and `uninstall` know, and so does a second `portcullis install`. The CRDs of Gateway API \
 are not part of it; if they are not there, the error says how to install them.";
+
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  portcullis status                                   the namespace of the current context
+  portcullis status -A                                the whole cluster
+  portcullis status gateways -n shop
+  portcullis status -A -o json | jq '.findings[].message'
+  portcullis status -A --context production           another cluster
+
+Below the tables stands every condition that is not as it should be, with its message, which says what to do. Gateways \
+and routes of other controllers are left out. LISTENERS counts those that are served, ROUTES what is attached to them: a \
+route that two listeners serve counts twice.
+
+It reads with your own rights: `get` and `list` of the kinds of gateway.networking.k8s.io. What you may not read is said.
+
+Exit codes: 0 all is as it should be, 1 something is not, 2 the cluster cannot be asked.";
 
 const COMPLETION_EXAMPLES: &str = "\
 Examples:

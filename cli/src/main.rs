@@ -3,6 +3,7 @@
 mod analyze;
 mod args;
 mod binding;
+mod cluster;
 mod demo;
 mod explain;
 mod install;
@@ -13,6 +14,7 @@ mod request;
 mod run;
 mod serving;
 mod source;
+mod status;
 mod stop;
 mod translate;
 mod watch;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Translate(args) => translate::translate(args),
         Command::Install(args) => install::install(args),
+        Command::Status(args) => status::status(args),
         Command::Completion { shell } => {
             clap_complete::generate(
                 *shell,

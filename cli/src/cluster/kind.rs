@@ -1,0 +1,64 @@
+//! The kinds of objects that are read as they are, whatever release of their API is installed.
+
+use kube::api::ApiResource;
+
+/// A kind.
+#[derive(Debug)]
+pub(crate) struct Kind {
+    /// Such as `HTTPRoute`.
+    pub(crate) name: &'static str,
+    group: &'static str,
+    version: &'static str,
+    /// Such as `httproutes`.
+    pub(crate) plural: &'static str,
+    /// Whether its objects live in namespaces.
+    pub(super) namespaced: bool,
+}
+
+const fn gateway_api(name: &'static str, plural: &'static str, namespaced: bool) -> Kind {
+    Kind {
+        name,
+        group: "gateway.networking.k8s.io",
+        version: "v1",
+        plural,
+        namespaced,
+    }
+}
+
+impl Kind {
+    /// GatewayClass.
+    pub(crate) const GATEWAY_CLASS: Self = gateway_api("GatewayClass", "gatewayclasses", false);
+    /// Gateway.
+    pub(crate) const GATEWAY: Self = gateway_api("Gateway", "gateways", true);
+    /// ListenerSet.
+    pub(crate) const LISTENER_SET: Self = gateway_api("ListenerSet", "listenersets", true);
+    /// BackendTLSPolicy.
+    pub(crate) const BACKEND_TLS_POLICY: Self =
+        gateway_api("BackendTLSPolicy", "backendtlspolicies", true);
+    /// Every kind of route.
+    pub(crate) const ROUTES: [Self; 3] = [
+        gateway_api("HTTPRoute", "httproutes", true),
+        gateway_api("GRPCRoute", "grpcroutes", true),
+        gateway_api("TLSRoute", "tlsroutes", true),
+    ];
+    /// `CustomResourceDefinition`.
+    pub(crate) const CUSTOM_RESOURCE_DEFINITION: Self = Self {
+        name: "CustomResourceDefinition",
+        group: "apiextensions.k8s.io",
+        version: "v1",
+        plural: "customresourcedefinitions",
+        namespaced: false,
+    };
+
+    /// As the client wants it.
+    pub(super) fn resource(&self) -> ApiResource {
+        let dot = if self.group.is_empty() { "" } else { "/" };
+        ApiResource {
+            group: self.group.into(),
+            version: self.version.into(),
+            api_version: format!("{}{dot}{}", self.group, self.version),
+            kind: self.name.into(),
+            plural: self.plural.into(),
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The cluster that a command asks: kubeconfig, context and namespace as kubectl has them, and words for what goes wrong.
+
+mod kind;
+
+use std::{error::Error as _, time::Duration};
+
+use anyhow::{Context, anyhow};
+use kube::{
+    Api, Client, Config,
+    api::{DynamicObject, ListParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use crate::args::ClusterArgs;
+
+pub(crate) use self::kind::Kind;
+
+/// Time to get a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for one answer to begin.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to install what a cluster lacks.
+const INSTALL_GATEWAY_API: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.7.0/standard-install.yaml";
+
+/// A connection to a cluster.
+pub(crate) struct Cluster {
+    client: Client,
+    /// Where it is.
+    server: String,
+    /// The namespace of the context.
+    pub(crate) namespace: String,
+}
+
+/// Where objects are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// In all namespaces.
+    All,
+    /// In one.
+    Namespace(String),
+}
+
+/// Why a kind cannot be read.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// The cluster does not know the kind.
+    NotInstalled,
+    /// The caller may not; in the words of the API server, which name the right that is missing.
+    Forbidden(String),
+    /// Nothing else will go better.
+    Failed(anyhow::Error),
+}
+
+impl Cluster {
+    /// Reads the kubeconfig. Nothing is asked yet.
+    pub(crate) async fn new(args: &ClusterArgs) -> anyhow::Result<Self> {
+        let mut config = config(args).await?;
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(READ_TIMEOUT);
+        config.default_retry = false;
+        let server = config.cluster_url.to_string();
+        let namespace = config.default_namespace.clone();
+        let client = Client::try_from(config)
+            .with_context(|| format!("cannot use the kubeconfig's entry for {server}"))?;
+        Ok(Self {
+            client,
+            server,
+            namespace,
+        })
+    }
+
+    /// The objects of a kind.
+    pub(crate) async fn list(
+        &self,
+        kind: &Kind,
+        scope: &Scope,
+    ) -> Result<Vec<DynamicObject>, Refusal> {
+        let resource = kind.resource();
+        let client = self.client.clone();
+        let api: Api<DynamicObject> = match scope {
+            Scope::Namespace(namespace) if kind.namespaced => {
+                Api::namespaced_with(client, namespace, &resource)
+            }
+            _ => Api::all_with(client, &resource),
+        };
+        let listed = api.list(&ListParams::default()).await;
+        Ok(listed
+            .map_err(|error| self.refusal(kind.plural, error))?
+            .items)
+    }
+
+    /// One object of the whole cluster, if it is there.
+    pub(crate) async fn get(
+        &self,
+        kind: &Kind,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Refusal> {
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &kind.resource());
+        let got = api.get_opt(name).await;
+        got.map_err(|error| self.refusal(kind.plural, error))
+    }
+
+    fn refusal(&self, what: &str, error: kube::Error) -> Refusal {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => Refusal::NotInstalled,
+            kube::Error::Api(status) if status.code == 403 => Refusal::Forbidden(status.message),
+            kube::Error::Api(status) if status.code == 401 => Refusal::Failed(anyhow!(
+                "{} does not know who you are (401): log in again, or choose another user or context; `kubectl auth whoami` \
+                 asks the same",
+                self.server
+            )),
+            kube::Error::Api(status) => Refusal::Failed(anyhow!(
+                "{} refuses to list {what}: {} ({})",
+                self.server,
+                status.message,
+                status.code
+            )),
+            error => Refusal::Failed(self.unreachable(&error)),
+        }
+    }
+
+    /// The innermost cause says most: `connection refused` rather than `service error`.
+    fn unreachable(&self, error: &kube::Error) -> anyhow::Error {
+        let mut cause = error.source();
+        let mut words = error.to_string();
+        while let Some(inner) = cause {
+            words = inner.to_string();
+            cause = inner.source();
+        }
+        anyhow!(
+            "cannot ask the API server at {}: {words}. Is the cluster up, and is it the one you mean? `kubectl config \
+             current-context` says which one it is, --context chooses another",
+            self.server
+        )
+    }
+}
+
+impl Refusal {
+    /// As the error of a command that cannot do without the kind.
+    pub(crate) fn fatal(self, kind: &Kind) -> anyhow::Error {
+        match self {
+            Self::NotInstalled => anyhow!(
+                "the cluster does not know the kind {}: install the CRDs of Gateway API: {INSTALL_GATEWAY_API}",
+                kind.name
+            ),
+            Self::Forbidden(message) => anyhow!(
+                "you may not list {}: {message}. Ask for a role with `get` and `list` of it, or look at a namespace of yours \
+                 with -n",
+                kind.plural
+            ),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+async fn config(args: &ClusterArgs) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions {
+        context: args.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    if let Some(path) = &args.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(path)
+            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
+        let known = contexts(&kubeconfig);
+        return Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .with_context(|| format!("cannot use the kubeconfig {}{known}", path.display()));
+    }
+    if args.context.is_some() {
+        let kubeconfig = Kubeconfig::read().context(NO_KUBECONFIG)?;
+        let known = contexts(&kubeconfig);
+        return Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .with_context(|| format!("cannot use the kubeconfig{known}"));
+    }
+    Config::infer().await.context(NO_KUBECONFIG)
+}
+
+const NO_KUBECONFIG: &str = "no cluster to ask: name a kubeconfig with --kubeconfig or KUBECONFIG, or put it at \
+    ~/.kube/config";
+
+/// For whoever has mistyped the name of one.
+fn contexts(kubeconfig: &Kubeconfig) -> String {
+    let names: Vec<_> = kubeconfig
+        .contexts
+        .iter()
+        .map(|context| context.name.as_str())
+        .collect();
+    if names.is_empty() {
+        ", which has no context".into()
+    } else {
+        format!(", whose contexts are {}", names.join(", "))
+    }
+}

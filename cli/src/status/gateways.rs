@@ -1,0 +1,212 @@
+//! The Gateways of a cluster and the ListenerSets that add to them.
+
+use jiff::Timestamp;
+use portcullis_controller::status::condition::kind;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Question, Status,
+    classes::Names,
+    condition::{Condition, Subject, all_good, key, status, view},
+    routes::ParentRef,
+};
+use crate::cluster::Kind;
+
+/// A Gateway of one of our classes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Gateway {
+    pub(super) name: String,
+    pub(super) class: String,
+    pub(super) addresses: Vec<String>,
+    pub(super) accepted: String,
+    pub(super) programmed: String,
+    pub(super) listeners: Listeners,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created_at: Option<Timestamp>,
+}
+
+/// A ListenerSet.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ListenerSet {
+    pub(super) name: String,
+    pub(super) parent: String,
+    pub(super) accepted: String,
+    pub(super) programmed: String,
+    pub(super) listeners: Listeners,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) created_at: Option<Timestamp>,
+}
+
+/// How the listeners are.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Listeners {
+    /// Those with nothing wrong.
+    pub(super) good: usize,
+    /// Those of the spec.
+    pub(super) all: usize,
+    /// Attached routes of all listeners together: one that is attached to two of them counts twice.
+    pub(super) attached_routes: i64,
+}
+
+#[derive(Debug, Deserialize)]
+struct GatewayView {
+    spec: GatewaySpec,
+    #[serde(default)]
+    status: Stated,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct GatewaySpec {
+    gateway_class_name: String,
+    listeners: Vec<Named>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SetView {
+    spec: SetSpec,
+    #[serde(default)]
+    status: Stated,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetSpec {
+    parent_ref: ParentRef,
+    listeners: Vec<Named>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Stated {
+    conditions: Vec<Condition>,
+    addresses: Vec<Address>,
+    listeners: Vec<ListenerStated>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Address {
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ListenerStated {
+    name: String,
+    #[serde(default)]
+    attached_routes: i64,
+    #[serde(default)]
+    conditions: Vec<Condition>,
+}
+
+impl Question<'_> {
+    /// Looks at the Gateways.
+    pub(super) async fn gateways(
+        &self,
+        classes: &Names,
+        answer: &mut Status,
+    ) -> anyhow::Result<()> {
+        let listed = self.cluster.list(&Kind::GATEWAY, &self.scope).await;
+        for object in listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))? {
+            let GatewayView {
+                spec,
+                status: stated,
+            } = view(&object)?;
+            let class = spec.gateway_class_name;
+            if !classes.concerns(&class) {
+                continue;
+            }
+            let subject = Subject::new(Kind::GATEWAY.name, &object);
+            match classes.missing(&class) {
+                Some(why) => {
+                    let finding = subject.finding(kind::ACCEPTED, "NoSuchClass", why);
+                    answer.findings.push(finding);
+                }
+                None => answer.judge(&subject, &stated, &spec.listeners),
+            }
+            answer.gateways.push(Gateway {
+                name: key(&object),
+                class,
+                addresses: stated.addresses.iter().map(|it| it.value.clone()).collect(),
+                accepted: status(&stated.conditions, kind::ACCEPTED),
+                programmed: status(&stated.conditions, kind::PROGRAMMED),
+                listeners: Listeners::of(&spec.listeners, &stated),
+                created_at: object.metadata.creation_timestamp.map(|time| time.0),
+            });
+        }
+        Ok(())
+    }
+
+    /// Looks at the ListenerSets. Which of them are ours only their Gateways say: those that nobody has answered are left
+    /// out unless their Gateway is here.
+    pub(super) async fn listener_sets(&self, answer: &mut Status) -> anyhow::Result<()> {
+        for object in self
+            .optional(&Kind::LISTENER_SET, &mut answer.notes)
+            .await?
+        {
+            let SetView {
+                spec,
+                status: stated,
+            } = view(&object)?;
+            let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+            let parent = spec.parent_ref.key(namespace);
+            if !answer.gateways.iter().any(|gateway| gateway.name == parent) {
+                continue;
+            }
+            let subject = Subject::new(Kind::LISTENER_SET.name, &object);
+            answer.judge(&subject, &stated, &spec.listeners);
+            answer.listener_sets.push(ListenerSet {
+                name: key(&object),
+                parent,
+                accepted: status(&stated.conditions, kind::ACCEPTED),
+                programmed: status(&stated.conditions, kind::PROGRAMMED),
+                listeners: Listeners::of(&spec.listeners, &stated),
+                created_at: object.metadata.creation_timestamp.map(|time| time.0),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Status {
+    /// What is wrong with a Gateway or ListenerSet and its listeners. What the controller has not answered at all is said
+    /// once, not for each listener too.
+    fn judge(&mut self, subject: &Subject, stated: &Stated, listeners: &[Named]) {
+        self.findings.extend(subject.judge(&stated.conditions));
+        for listener in listeners {
+            if let Some(entry) = stated.entry(listener) {
+                let part = subject.part(format!("listener {}", listener.name));
+                self.findings.extend(part.judge(&entry.conditions));
+            }
+        }
+    }
+}
+
+impl Stated {
+    fn entry(&self, listener: &Named) -> Option<&ListenerStated> {
+        self.listeners.iter().find(|it| it.name == listener.name)
+    }
+}
+
+impl Listeners {
+    fn of(listeners: &[Named], stated: &Stated) -> Self {
+        let entries = || {
+            listeners
+                .iter()
+                .filter_map(|listener| stated.entry(listener))
+        };
+        Self {
+            good: entries().filter(|it| all_good(&it.conditions)).count(),
+            all: listeners.len(),
+            attached_routes: entries().map(|it| it.attached_routes).sum(),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! The status for people: tables, and below them what is wrong.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+
+use super::{Status, condition::Finding, gateways::Listeners};
+use crate::output::{BAD, Columns, DIM, GOOD, HEAD, ODD, count, indented, styled};
+
+/// The whole of it.
+pub(super) fn text(status: &Status) -> String {
+    let now = Timestamp::now();
+    let mut tables = Vec::new();
+    let mut add = |is_empty: bool, columns: Columns| {
+        if !is_empty {
+            tables.push(columns.to_string());
+        }
+    };
+    add(status.gateway_classes.is_empty(), classes(status, now));
+    add(status.gateways.is_empty(), gateways(status, now));
+    add(status.listener_sets.is_empty(), listener_sets(status, now));
+    add(status.routes.is_empty(), routes(status, now));
+    tables.push(findings(&status.findings));
+    for note in &status.notes {
+        tables.push(format!("{} {note}\n", styled(ODD, "note:")));
+    }
+    tables.join("\n")
+}
+
+fn classes(status: &Status, now: Timestamp) -> Columns {
+    let mut columns = Columns::new([
+        "GATEWAYCLASS",
+        "ACCEPTED",
+        "GATEWAY API",
+        "SUPPORTED",
+        "AGE",
+    ]);
+    for class in &status.gateway_classes {
+        columns.row([
+            class.name.clone(),
+            coloured(&class.accepted),
+            status.gateway_api.clone().unwrap_or_else(|| "-".into()),
+            coloured(&class.supported_version),
+            age(class.created_at, now),
+        ]);
+    }
+    columns
+}
+
+fn gateways(status: &Status, now: Timestamp) -> Columns {
+    let mut columns = Columns::new([
+        "GATEWAY",
+        "CLASS",
+        "ADDRESSES",
+        "ACCEPTED",
+        "PROGRAMMED",
+        "LISTENERS",
+        "ROUTES",
+        "AGE",
+    ]);
+    for gateway in &status.gateways {
+        columns.row([
+            gateway.name.clone(),
+            gateway.class.clone(),
+            joined(&gateway.addresses),
+            coloured(&gateway.accepted),
+            coloured(&gateway.programmed),
+            good(&gateway.listeners),
+            gateway.listeners.attached_routes.to_string(),
+            age(gateway.created_at, now),
+        ]);
+    }
+    columns
+}
+
+fn listener_sets(status: &Status, now: Timestamp) -> Columns {
+    let mut columns = Columns::new([
+        "LISTENERSET",
+        "GATEWAY",
+        "ACCEPTED",
+        "PROGRAMMED",
+        "LISTENERS",
+        "ROUTES",
+        "AGE",
+    ]);
+    for set in &status.listener_sets {
+        columns.row([
+            set.name.clone(),
+            set.parent.clone(),
+            coloured(&set.accepted),
+            coloured(&set.programmed),
+            good(&set.listeners),
+            set.listeners.attached_routes.to_string(),
+            age(set.created_at, now),
+        ]);
+    }
+    columns
+}
+
+/// One row per parent.
+fn routes(status: &Status, now: Timestamp) -> Columns {
+    let mut columns = Columns::new([
+        "ROUTE",
+        "HOSTNAMES",
+        "PARENT",
+        "ACCEPTED",
+        "RESOLVED",
+        "AGE",
+    ]);
+    for route in &status.routes {
+        for parent in &route.parents {
+            columns.row([
+                format!("{} {}", route.kind, route.name),
+                joined(&route.hostnames),
+                parent.name.clone(),
+                coloured(&parent.accepted),
+                coloured(&parent.resolved),
+                age(route.created_at, now),
+            ]);
+        }
+    }
+    columns
+}
+
+/// Conditions of one object that say the same are told together.
+fn findings(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return format!("{}\n", styled(GOOD, "All is as it should be."));
+    }
+    let mut text = format!("{}\n", styled(HEAD, count(findings.len(), "finding")));
+    let same = |a: &Finding, b: &Finding| {
+        (&a.object, &a.part, &a.message) == (&b.object, &b.part, &b.message)
+    };
+    for group in findings.chunk_by(same) {
+        let Some(first) = group.first() else { continue };
+        let conditions = group
+            .iter()
+            .map(|it| format!("{}={} ({})", it.condition, it.status, it.reason));
+        let conditions = conditions.collect::<Vec<_>>().join(", ");
+        let part = first.part.as_ref().map(|part| format!(", {part}"));
+        writeln!(
+            text,
+            "{}{}  {}",
+            first.object,
+            part.unwrap_or_default(),
+            styled(BAD, conditions)
+        )
+        .ok();
+        text += &indented(&first.message, 8);
+    }
+    text
+}
+
+fn joined(words: &[String]) -> String {
+    if words.is_empty() {
+        "-".into()
+    } else {
+        words.join(",")
+    }
+}
+
+fn good(listeners: &Listeners) -> String {
+    let style = if listeners.good == listeners.all {
+        GOOD
+    } else {
+        BAD
+    };
+    styled(style, format!("{}/{}", listeners.good, listeners.all))
+}
+
+fn coloured(status: &str) -> String {
+    let style = match status {
+        "True" => GOOD,
+        "-" => DIM,
+        _ => BAD,
+    };
+    styled(style, status)
+}
+
+/// As kubectl writes it: the largest unit, and hours and minutes where days and hours are few.
+fn age(created_at: Option<Timestamp>, now: Timestamp) -> String {
+    let Some(created_at) = created_at else {
+        return "-".into();
+    };
+    let seconds = now.duration_since(created_at).as_secs().max(0);
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match () {
+        () if minutes < 2 => format!("{seconds}s"),
+        () if hours < 2 => format!("{minutes}m"),
+        () if days < 2 => format!("{hours}h"),
+        () => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_are_in_the_largest_unit_that_tells_enough() {
+        let now = Timestamp::from_second(1_000_000_000).unwrap();
+        let told = |seconds: i64| {
+            let then = Timestamp::from_second(1_000_000_000 - seconds).unwrap();
+            age(Some(then), now)
+        };
+        let cases = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7199, "119m"),
+            (7200, "2h"),
+            (172_800, "2d"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(told(seconds), expected);
+        }
+        assert_eq!(told(-5), "0s", "clocks differ");
+        assert_eq!(age(None, now), "-");
+    }
+}

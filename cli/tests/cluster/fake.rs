@@ -1,0 +1,177 @@
+//! An API server that only answers: lists and gets of the objects that it was given, over a real socket.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::Output,
+    sync::Arc,
+    thread,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::common::portcullis;
+
+/// What a cluster holds, and whom it refuses.
+#[derive(Debug, Default)]
+pub(crate) struct Contents {
+    /// All objects.
+    pub(crate) objects: Vec<Value>,
+    /// Status codes instead of answers, by plural.
+    pub(crate) refused: BTreeMap<&'static str, u16>,
+}
+
+impl Contents {
+    /// The objects of a stream of YAML documents.
+    pub(crate) fn of(manifests: &str) -> Self {
+        Self {
+            objects: serde_saphyr::from_multiple(manifests).expect("YAML"),
+            ..Self::default()
+        }
+    }
+
+    /// The same, but requests for a kind are answered with this code.
+    pub(crate) fn refusing(mut self, plural: &'static str, code: u16) -> Self {
+        self.refused.insert(plural, code);
+        self
+    }
+
+    fn answer(&self, path: &str) -> (u16, Value) {
+        let mut parts = path.trim_matches('/').split('/');
+        let root = parts.next();
+        let version = match root {
+            Some("api") => parts.next().unwrap_or_default().to_owned(),
+            _ => parts.by_ref().take(2).collect::<Vec<_>>().join("/"),
+        };
+        let mut rest: Vec<&str> = parts.collect();
+        let mut namespace = None;
+        if rest.len() > 2 && rest[0] == "namespaces" {
+            namespace = Some(rest[1]);
+            rest.drain(..2);
+        }
+        let plural = rest.first().copied().unwrap_or_default();
+        if let Some(code) = self.refused.get(plural) {
+            return (*code, failure(*code, plural));
+        }
+        let is_asked = |object: &&Value| {
+            object["apiVersion"] == *version
+                && plural_of(object) == plural
+                && namespace.is_none_or(|namespace| object["metadata"]["namespace"] == *namespace)
+        };
+        let mut asked = self.objects.iter().filter(is_asked);
+        if let Some(name) = rest.get(1) {
+            let named = asked.find(|object| object["metadata"]["name"] == **name);
+            return named.map_or_else(
+                || (404, failure(404, plural)),
+                |object| (200, object.clone()),
+            );
+        }
+        let items: Vec<_> = asked.cloned().collect();
+        let list = json!({ "apiVersion": version, "kind": "List", "metadata": {}, "items": items });
+        (200, list)
+    }
+}
+
+/// As all kinds here have it.
+fn plural_of(object: &Value) -> String {
+    let kind = object["kind"].as_str().expect("a kind").to_lowercase();
+    match kind.strip_suffix('y') {
+        Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
+        _ if kind.ends_with("ss") => format!("{kind}es"),
+        _ => format!("{kind}s"),
+    }
+}
+
+fn failure(code: u16, plural: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": code, "reason": "Refused",
+        "message": format!("{plural} is forbidden: User \"dora\" cannot list resource \"{plural}\""),
+    })
+}
+
+/// The server, and a kubeconfig for it. It serves until the test's process ends.
+#[derive(Debug)]
+pub(crate) struct FakeCluster {
+    kubeconfig: TempDir,
+}
+
+impl FakeCluster {
+    /// Starts it.
+    pub(crate) fn start(contents: Contents) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let contents = Arc::new(contents);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let contents = Arc::clone(&contents);
+                thread::spawn(move || serve(&stream, &contents));
+            }
+        });
+        Self::at(address)
+    }
+
+    /// A kubeconfig for whatever is at this address.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        let kubeconfig = tempfile::tempdir().expect("a directory");
+        let text = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "fake",
+            "clusters": [{ "name": "fake", "cluster": { "server": format!("http://{address}") } }],
+            "users": [{ "name": "dora", "user": { "token": "dora" } }],
+            "contexts": [{
+                "name": "fake",
+                "context": { "cluster": "fake", "user": "dora", "namespace": "shop" },
+            }],
+        });
+        std::fs::write(kubeconfig.path().join("config"), text.to_string()).expect("written");
+        Self { kubeconfig }
+    }
+
+    /// Runs a command that asks this cluster.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        portcullis(arguments)
+            .env("KUBECONFIG", self.kubeconfig.path().join("config"))
+            .output()
+            .expect("the binary starts")
+    }
+}
+
+/// Answers one request after the other, until the client has had enough.
+fn serve(stream: &TcpStream, contents: &Contents) {
+    let mut reader = BufReader::new(stream);
+    while let Some(path) = request(&mut reader) {
+        let (code, body) = contents.answer(&path);
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {code} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let mut writer = stream;
+        if writer.write_all((head + &body).as_bytes()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The path of the next request; its body is read and forgotten.
+fn request(reader: &mut impl BufRead) -> Option<String> {
+    let mut first = String::new();
+    reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
+    let target = first.split(' ').nth(1)?;
+    let path = target.split('?').next()?.to_owned();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        match line.trim().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().ok()?;
+            }
+            Some(_) => {}
+            None => break,
+        }
+    }
+    reader.take(length).read_to_end(&mut Vec::new()).ok()?;
+    Some(path)
+}

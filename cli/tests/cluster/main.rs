@@ -1,0 +1,6 @@
+//! Commands that ask a cluster: the `portcullis` binary against an API server of the test's own.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod fake;
+mod status;

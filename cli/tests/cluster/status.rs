@@ -1,0 +1,301 @@
+//! `portcullis status`: tables, findings, exit codes, and what it says if it cannot ask.
+
+use std::{fs, net::TcpListener};
+
+use serde_json::Value;
+
+use crate::{
+    common::{config, run, stderr, stdout},
+    fake::{Contents, FakeCluster},
+};
+
+/// All is well in namespace `shop`; `team` has a route that is not.
+const CLUSTER: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: gateways.gateway.networking.k8s.io
+  annotations: {gateway.networking.k8s.io/bundle-version: v1.7.0, gateway.networking.k8s.io/channel: standard}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis, generation: 1}
+spec: {controllerName: portcullis.dev/gateway-controller}
+status:
+  conditions:
+  - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 1}
+  - {type: SupportedVersion, status: "True", reason: SupportedVersion, message: "", observedGeneration: 1}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: other}
+spec: {controllerName: example.com/other}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop, generation: 2}
+spec:
+  gatewayClassName: portcullis
+  listeners:
+  - {name: http, port: 80, protocol: HTTP}
+  - {name: https, port: 443, protocol: HTTPS}
+status:
+  addresses: [{value: 192.0.2.1}]
+  conditions:
+  - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 2}
+  - {type: Programmed, status: "True", reason: Programmed, message: "", observedGeneration: 2}
+  listeners:
+  - name: http
+    attachedRoutes: 2
+    conditions: [{type: Accepted, status: "True", reason: Accepted, message: ""}]
+  - name: https
+    attachedRoutes: 1
+    conditions: [{type: Programmed, status: "True", reason: Programmed, message: ""}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: foreign, namespace: shop}
+spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: extra, namespace: shop}
+spec:
+  parentRef: {name: edge}
+  listeners: [{name: more, port: 8080, protocol: HTTP}]
+status:
+  conditions:
+  - {type: Accepted, status: "True", reason: Accepted, message: ""}
+  - {type: Programmed, status: "True", reason: Programmed, message: ""}
+  listeners:
+  - name: more
+    attachedRoutes: 0
+    conditions: [{type: Accepted, status: "True", reason: Accepted, message: ""}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  hostnames: [shop.example, www.shop.example]
+  parentRefs: [{name: edge, sectionName: http}, {name: foreign}]
+status:
+  parents:
+  - parentRef: {group: gateway.networking.k8s.io, kind: Gateway, name: edge, sectionName: http}
+    controllerName: portcullis.dev/gateway-controller
+    conditions:
+    - {type: Accepted, status: "True", reason: Accepted, message: ""}
+    - {type: ResolvedRefs, status: "True", reason: ResolvedRefs, message: ""}
+  - parentRef: {name: foreign}
+    controllerName: example.com/other
+    conditions: [{type: Accepted, status: "False", reason: Whatever, message: not ours}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: broken, namespace: team, generation: 5}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: https, port: 443, protocol: HTTPS}]
+status:
+  conditions:
+  - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 4}
+  - {type: Programmed, status: "Unknown", reason: Pending, message: no proxy is ready yet, observedGeneration: 4}
+  listeners:
+  - name: https
+    attachedRoutes: 0
+    conditions:
+    - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 5}
+    - {type: Programmed, status: "False", reason: Invalid, message: Secret team/tls is missing, observedGeneration: 5}
+    - {type: ResolvedRefs, status: "False", reason: InvalidCertificateRef, message: Secret team/tls is missing, observedGeneration: 5}
+    - {type: Conflicted, status: "False", reason: NoConflicts, message: "", observedGeneration: 5}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: misspelt, namespace: team}
+spec: {gatewayClassName: portculis, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: lost, namespace: team}
+spec: {parentRefs: [{name: nowhere, namespace: shop, port: 80}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: verify, namespace: team}
+spec: {}
+status:
+  ancestors:
+  - ancestorRef: {kind: Gateway, name: edge, namespace: shop}
+    controllerName: portcullis.dev/gateway-controller
+    conditions: [{type: Accepted, status: "False", reason: NoValidCACertificate, message: ConfigMap team/ca is missing}]
+"#;
+
+const CLASS: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+";
+
+const ALL_IS_WELL: &str = "\
+GATEWAYCLASS  ACCEPTED  GATEWAY API      SUPPORTED  AGE
+portcullis    True      v1.7.0 standard  True       -
+
+GATEWAY    CLASS       ADDRESSES  ACCEPTED  PROGRAMMED  LISTENERS  ROUTES  AGE
+shop/edge  portcullis  192.0.2.1  True      True        2/2        3       -
+
+LISTENERSET  GATEWAY    ACCEPTED  PROGRAMMED  LISTENERS  ROUTES  AGE
+shop/extra   shop/edge  True      True        1/1        0       -
+
+ROUTE               HOSTNAMES                      PARENT                           ACCEPTED  RESOLVED  AGE
+HTTPRoute shop/web  shop.example,www.shop.example  Gateway shop/edge listener http  True      True      -
+
+All is as it should be.
+";
+
+const FINDINGS: &str = "\
+GATEWAYCLASS  ACCEPTED  GATEWAY API      SUPPORTED  AGE
+portcullis    True      v1.7.0 standard  True       -
+
+GATEWAY        CLASS       ADDRESSES  ACCEPTED  PROGRAMMED  LISTENERS  ROUTES  AGE
+team/broken    portcullis  -          True      Unknown     0/1        0       -
+team/misspelt  portculis   -          -         -           0/1        0       -
+
+ROUTE                HOSTNAMES  PARENT                   ACCEPTED  RESOLVED  AGE
+HTTPRoute team/lost  -          Gateway shop/nowhere:80  -         -         -
+
+7 findings
+Gateway team/broken  Programmed=Unknown (Pending)
+        no proxy is ready yet
+Gateway team/broken  Accepted=Unknown (Stale)
+        the controller has not looked at the last change yet: the object is at generation 5, the condition tells of 4
+Gateway team/broken, listener https  Programmed=False (Invalid), ResolvedRefs=False (InvalidCertificateRef)
+        Secret team/tls is missing
+Gateway team/misspelt  Accepted=Unknown (NoSuchClass)
+        there is no GatewayClass portculis; those of Portcullis are: portcullis
+HTTPRoute team/lost, parent Gateway shop/nowhere:80  Accepted=Unknown (NoAnswer)
+        no controller has answered for this parent: it does not exist, or its class is of no controller that runs, or that controller does not serve this kind of route
+BackendTLSPolicy team/verify, Gateway shop/edge  Accepted=False (NoValidCACertificate)
+        ConfigMap team/ca is missing
+";
+
+#[test]
+fn a_namespace_that_is_well_is_told_in_tables() {
+    let cluster = FakeCluster::start(Contents::of(CLUSTER));
+    // The namespace is that of the context.
+    let output = cluster.run(&["status"]);
+    assert_eq!(stdout(&output), ALL_IS_WELL, "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn what_is_wrong_stands_below_with_its_message() {
+    let cluster = FakeCluster::start(Contents::of(CLUSTER));
+    let output = cluster.run(&["status", "--namespace", "team"]);
+    assert_eq!(stdout(&output), FINDINGS, "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn programs_read_json_and_choose_what() {
+    let cluster = FakeCluster::start(Contents::of(CLUSTER));
+    let ask = |arguments: &[&str]| -> Value {
+        let output = cluster.run(&[arguments, &["-o", "json"]].concat());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let all = ask(&["status", "-A"]);
+    assert_eq!(all["gatewayApi"], "v1.7.0 standard");
+    assert_eq!(all["gateways"].as_array().map(Vec::len), Some(3));
+    assert_eq!(all["gateways"][0]["listeners"]["attachedRoutes"], 3);
+    assert_eq!(all["routes"].as_array().map(Vec::len), Some(2));
+    let gateways = ask(&["status", "gateways", "-A"]);
+    assert_eq!(gateways["routes"], Value::Array(Vec::new()));
+    let routes = ask(&["status", "routes", "-A"]);
+    assert_eq!(routes["gateways"], Value::Array(Vec::new()));
+    assert_eq!(routes["findings"][0]["object"], "HTTPRoute team/lost");
+}
+
+#[test]
+fn where_no_controller_runs_nothing_is_as_it_should_be() {
+    let manifests = config().join("samples/shared-gateway.yaml");
+    let manifests = fs::read_to_string(manifests).expect("a sample") + CLASS;
+    let cluster = FakeCluster::start(Contents::of(&manifests));
+    let output = cluster.run(&["status", "gateways", "-A"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("the controller has not answered: does it run?"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_may_not_be_read_is_said_with_the_right_that_is_missing() {
+    let cluster = FakeCluster::start(Contents::of(CLUSTER).refusing("gatewayclasses", 403));
+    let output = cluster.run(&["status"]);
+    let told = stdout(&output);
+    assert!(told.contains("shop/foreign"), "{told}");
+    assert!(
+        told.contains("note: without GatewayClasses")
+            && told.contains("User \"dora\" cannot list resource \"gatewayclasses\""),
+        "{told}"
+    );
+
+    let cluster = FakeCluster::start(Contents::of(CLUSTER).refusing("gateways", 403));
+    let output = cluster.run(&["status", "-A"]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        error.contains("you may not list gateways") && error.contains("with -n"),
+        "{error}"
+    );
+}
+
+#[test]
+fn missing_crds_are_said_with_the_remedy() {
+    let cluster = FakeCluster::start(Contents::default().refusing("gatewayclasses", 404));
+    let output = cluster.run(&["status"]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        error.contains("does not know the kind GatewayClass")
+            && error.contains("kubectl apply --server-side"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_cluster_without_portcullis_is_told_so() {
+    let cluster = FakeCluster::start(Contents::default());
+    let output = cluster.run(&["status"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        told.contains("`portcullis install`") && told.contains("-A looks at all of them"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_cluster_that_is_away_is_an_error_that_names_it() {
+    let address = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    let address = address.expect("a port that is free again");
+    let output = FakeCluster::at(address).run(&["status"]);
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        error.contains(&format!("cannot ask the API server at http://{address}"))
+            && error.contains("refused"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_context_or_kubeconfig_that_is_not_there_is_an_error() {
+    let cluster = FakeCluster::start(Contents::default());
+    let error = stderr(&cluster.run(&["status", "--context", "production"]));
+    assert!(error.contains("whose contexts are fake"), "{error}");
+    let output = run(&["status", "--kubeconfig", "/no/such/file"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cannot read the kubeconfig /no/such/file"));
+}
