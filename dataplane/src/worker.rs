@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -133,24 +134,46 @@ impl Worker {
         let ports = AcceptLoops::new(Rc::clone(&self));
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Open { port, socket } => {
-                    if let Err(error) = ports.open(port, socket) {
-                        tracing::error!(worker = self.id, port, %error, "no connection can be accepted");
-                    }
+                Command::Drain { delay, grace } => {
+                    return self.drain(&ports, &mut commands, delay, grace).await;
                 }
-                Command::Close { port } => ports.close(port),
-                Command::Refresh => drop(self.snapshot()),
-                Command::Drain { delay, grace } => return self.drain(&ports, delay, grace).await,
+                command => self.carry_out(&ports, command),
             }
+        }
+    }
+
+    fn carry_out(&self, ports: &AcceptLoops, command: Command) {
+        match command {
+            Command::Open { port, socket } => {
+                if let Err(error) = ports.open(port, socket) {
+                    tracing::error!(worker = self.id, port, %error, "no connection can be accepted");
+                }
+            }
+            Command::Close { port } => ports.close(port),
+            Command::Refresh => drop(self.snapshot()),
+            // Once is enough.
+            Command::Drain { .. } => {}
         }
     }
 
     /// Lets connections finish. For `delay` every connection, old or new, gets an answer that says it is the last one. Then
     /// idle ones close; whoever has not heard of the end yet may still connect and gets one answer, until there is no
-    /// connection left or half of the grace is over.
-    async fn drain(&self, ports: &AcceptLoops, delay: Duration, grace: Duration) {
+    /// connection left or half of the grace is over. Ports come and go as long as everybody is served.
+    async fn drain(
+        &self,
+        ports: &AcceptLoops,
+        commands: &mut UnboundedReceiver<Command>,
+        delay: Duration,
+        grace: Duration,
+    ) {
         self.deadlines.announce_drain();
-        sleep(delay).await;
+        let mut delay = pin!(sleep(delay));
+        loop {
+            tokio::select! {
+                () = &mut delay => break,
+                Some(command) = commands.recv() => self.carry_out(ports, command),
+            }
+        }
         let now = Instant::now();
         self.deadlines.drain(None);
         self.without_connections(now + grace / 2).await;
@@ -217,5 +240,47 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get() - 1);
         self.0.metrics.connection_closed();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::telemetry::{AccessLogWriter, Metrics, MetricsOptions};
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "as the server does")]
+    fn ports_come_and_go_while_the_end_is_only_announced() {
+        let metrics = Metrics::new(MetricsOptions::default()).worker();
+        let log = AccessLogWriter::start(io::sink()).unwrap();
+        let (tell, commands) = tokio::sync::mpsc::unbounded_channel();
+        let start = Start {
+            id: 0,
+            published: SnapshotCell::default(),
+            access_log: log.worker(Arc::clone(&metrics)),
+            metrics,
+            commands,
+        };
+        // It goes on until the process ends.
+        std::thread::spawn(move || start.run());
+        let announced = Command::Drain {
+            delay: Duration::from_hours(1),
+            grace: Duration::ZERO,
+        };
+        tell.send(announced).unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::connect(socket.local_addr().unwrap()).unwrap();
+        tell.send(Command::Open { port: 80, socket }).unwrap();
+        client
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        // Accepted, and closed again for want of a table.
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 }
