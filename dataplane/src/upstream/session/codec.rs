@@ -78,6 +78,10 @@ pub(super) fn write_head(
         buffer.put_slice(value.as_bytes());
         buffer.put_slice(b"\r\n");
     }
+    // Who sends TE has to say that it is of this hop (RFC 9110 10.1.4).
+    if head.headers.contains_key(header::TE) && !head.headers.contains_key(header::CONNECTION) {
+        buffer.put_slice(b"connection: te\r\n");
+    }
     let expects_length = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
     match framing {
         BodyFraming::Chunked => buffer.put_slice(b"transfer-encoding: chunked\r\n"),
@@ -152,6 +156,15 @@ mod tests {
         assert!(framing(&odd, false).is_err());
         let twice = [("content-length", "3"), ("content-length", "3")];
         assert!(framing(&testing::request("PUT", "/", &twice), false).is_err());
+    }
+
+    #[test]
+    fn te_is_of_this_hop() {
+        let get = testing::request("GET", "/", &[("te", "trailers")]);
+        assert_eq!(
+            written(&get, true).unwrap(),
+            "GET / HTTP/1.1\r\nte: trailers\r\nconnection: te\r\n\r\n"
+        );
     }
 
     #[test]
