@@ -46,7 +46,7 @@ pub struct Condition {
     /// `metadata.generation` of the object that was looked at; absent where the object has none (files).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// It is unknown for want of any word, and nothing speaks against what the object says of itself at this generation.
+    /// It is not True for want of any word, and nothing speaks against what the object says of itself at this generation.
     #[serde(skip)]
     pub is_provisional: bool,
 }
@@ -105,10 +105,10 @@ impl ConditionSet {
         );
     }
 
-    /// Nothing was heard that would refute the condition of this type at the object, should this one be Unknown.
+    /// Nothing was heard that would refute the condition of this type at the object.
     pub fn make_provisional(&mut self, kind: &str) {
         if let Some(condition) = self.conditions.get_mut(kind) {
-            condition.is_provisional = condition.status == ConditionStatus::Unknown;
+            condition.is_provisional = true;
         }
     }
 

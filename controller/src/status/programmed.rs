@@ -184,7 +184,7 @@ impl View<'_> {
     /// States `Programmed`. It is provisional while nothing was heard of the data plane.
     fn state(&self, conditions: &mut ConditionSet, (status, reason, message): Verdict) {
         conditions.set(kind::PROGRAMMED, status, reason, message);
-        if self.observation.is_silent() {
+        if status == ConditionStatus::Unknown && self.observation.is_silent() {
             conditions.make_provisional(kind::PROGRAMMED);
         }
     }
@@ -280,12 +280,19 @@ pub fn obstruct(statuses: &mut Statuses, obstacles: &BTreeMap<ObjectKey, String>
             }
             // Nothing that the infrastructure could do would help.
             Some(programmed) if programmed.reason == reason::INVALID => {}
-            _ => conditions.set(
-                kind::PROGRAMMED,
-                ConditionStatus::False,
-                reason::NO_RESOURCES,
-                message,
-            ),
+            programmed => {
+                let is_provisional = programmed.is_some_and(|it| it.is_provisional);
+                conditions.set(
+                    kind::PROGRAMMED,
+                    ConditionStatus::False,
+                    reason::NO_RESOURCES,
+                    message,
+                );
+                // What is in the way of a part of it takes nothing from proxies that have not spoken up yet.
+                if is_provisional {
+                    conditions.make_provisional(kind::PROGRAMMED);
+                }
+            }
         }
     }
 }
@@ -417,6 +424,27 @@ spec:
         };
         assert_eq!(provisional(late), [false; 3]);
         assert_eq!(provisional(|_| {}), [false; 3]);
+    }
+
+    #[test]
+    fn an_obstacle_does_not_speak_for_proxies_that_are_silent() {
+        let obstructed = |change: fn(&mut Observation)| {
+            let mut statuses = observed(GATEWAY, change);
+            let edge = ObjectKey::new("default", "edge");
+            obstruct(&mut statuses, &[(edge, "the quota".to_owned())].into());
+            let status = statuses.gateways.pop_first().unwrap().1;
+            let condition = status.conditions.get(kind::PROGRAMMED).unwrap();
+            (condition.reason, condition.is_provisional)
+        };
+        assert_eq!(
+            obstructed(|observation| *observation = Observation::default()),
+            (reason::NO_RESOURCES, true)
+        );
+        let late = |observation: &mut Observation| {
+            observation.acknowledged.pop_first();
+        };
+        assert_eq!(obstructed(late), (reason::NO_RESOURCES, false));
+        assert_eq!(obstructed(|_| {}), (reason::PROGRAMMED, false));
     }
 
     #[test]
