@@ -94,6 +94,10 @@ impl IdentityKeeper {
         }
         let results = owners.iter().filter_map(|(gateway, owner)| {
             let key = ObjectKey::new(&gateway.namespace, &owner.identity_secret);
+            // Two Gateways would take it from each other for ever.
+            if let Some(obstacle) = &owner.obstacle {
+                return Some(Err((key, obstacle.clone())));
+            }
             let present = seen.get(&key);
             let renewed = self.renewed(&authority, gateway, present.as_ref());
             match renewed {

@@ -4,6 +4,7 @@ mod addresses;
 mod apply;
 mod labels;
 mod name;
+mod namesake;
 mod object;
 mod objects;
 mod owner;

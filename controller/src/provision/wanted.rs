@@ -11,6 +11,7 @@ use portcullis_routing::{GatewayKey, RoutingTable};
 
 use super::{
     Infrastructure, Object, ProvisionOptions, infrastructure_name, label_value,
+    namesake::{self, namesakes},
     objects::{Blueprint, objects},
     owner,
 };
@@ -52,6 +53,7 @@ pub fn wanted(
     options: &ProvisionOptions,
 ) -> Plan {
     let prefers_ipv6 = prefers_ipv6(resources);
+    let namesakes = namesakes(resources);
     let mut plan = Plan::default();
     for (key, class) in &resources.gateway_classes {
         if class.spec.controller_name == controller_name {
@@ -72,18 +74,21 @@ pub fn wanted(
             // Proxies have nothing to do before there is something to serve; those that are there serve on what they have.
             None => continue,
             Some(table) if !is_servable(table.borrow()) => continue,
-            Some(table) => infrastructure(resources, key, gateway).map(|infrastructure| {
-                objects(&Blueprint {
-                    key,
-                    gateway,
-                    owner,
-                    table: table.borrow(),
-                    infrastructure: &infrastructure,
-                    service: super::addresses::service(resources, key, gateway),
-                    prefers_ipv6,
-                    options,
-                })
-            }),
+            Some(table) => match namesakes.get(key) {
+                Some(holder) => Err(namesake::problem(holder)),
+                None => infrastructure(resources, key, gateway).map(|infrastructure| {
+                    objects(&Blueprint {
+                        key,
+                        gateway,
+                        owner,
+                        table: table.borrow(),
+                        infrastructure: &infrastructure,
+                        service: super::addresses::service(resources, key, gateway),
+                        prefers_ipv6,
+                        options,
+                    })
+                }),
+            },
         };
         let wanted = Wanted {
             owner: uid,

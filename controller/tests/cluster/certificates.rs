@@ -131,3 +131,52 @@ async fn a_secret_of_somebody_else_is_left_alone() {
     })
     .await;
 }
+
+/// What is made for both Gateways would have the name `edge-a-portcullis`.
+const SAME_NAME: &str = r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: a-portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: twins}
+spec:
+  gatewayClassName: a-portcullis
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge-a, namespace: twins}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, port: 80, protocol: HTTP}]";
+
+#[tokio::test]
+async fn gateways_whose_infrastructure_has_the_same_name_do_not_take_it_from_each_other() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(SAME_NAME);
+    let replica = Replica::start(&api, "one");
+    let shared = ("Secret", "twins/edge-a-portcullis-identity");
+    api.until("one of the two was refused several times", |_| {
+        let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
+        let mut lines = metrics.lines();
+        let failed = lines.find_map(|line| {
+            let name = "portcullis_controller_identity_writes_total{result=\"failed\"} ";
+            line.strip_prefix(name)?.parse::<f64>().ok()
+        });
+        failed.is_some_and(|failed| failed >= 3.0)
+    })
+    .await;
+    let written = api.count(|it| it.kind == "Secret" && it.method == "PUT" && it.code == 200);
+    assert_eq!(written, 0);
+
+    let holder = || gateway_of(&identity(&api.get(shared)).unwrap());
+    assert!(holder().ends_with("/edge"), "{}", holder());
+
+    api.delete(("Gateway", "twins/edge"));
+    api.until("the other one gets it", |_| holder().ends_with("/edge-a"))
+        .await;
+}
