@@ -167,7 +167,7 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         headers,
     };
     let explanation = judge(compiled, request.port, &head);
-    let answer = match misdirected(request, bound) {
+    let answer = match misdirected(request, bound).or_else(|| unauthenticated(request, bound)) {
         Some(outcome) => unanswered(asked, &outcome, Some(explanation)),
         None => judged(asked, request, explanation, table),
     };
@@ -226,6 +226,21 @@ fn misdirected<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> 
         format!(
             "421: the connection was made for {name}, which belongs to another listener than {}",
             request.host
+        )
+    })
+}
+
+/// A handshake that names nobody may have asked for no client certificate, and the request's listener needs one: Gateways that
+/// share a port differ in that.
+fn unauthenticated<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
+    let named = bound.listener_for(request.sni.as_deref().unwrap_or_default())?;
+    let asked = bound.listener_for(&request.host)?;
+    let needs = asked.listener().needs_client_certificate();
+    (needs && !named.listener().needs_client_certificate()).then(|| {
+        format!(
+            "421: listener {} needs a client certificate, and the connection was made without one, for listener {}",
+            asked.key(),
+            named.key()
         )
     })
 }

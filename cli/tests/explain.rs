@@ -229,6 +229,37 @@ fn explain_says_that_a_client_certificate_is_needed() {
     assert!(!open.contains("client certificate"), "{open}");
 }
 
+/// Gateways share a port here, and need not agree on who has to show a certificate.
+#[test]
+fn explain_says_that_a_handshake_asked_for_no_client_certificate() {
+    const OPEN: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: open, namespace: client-certificates}
+spec:
+  gatewayClassName: portcullis
+  listeners:
+  - {name: https, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: shop-certificate}]}}
+";
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.yaml");
+    let text = fs::read_to_string(sample("client-certificates.yaml")).expect("readable");
+    fs::write(&path, text + OPEN).expect("written");
+    let output = run(&[
+        "explain",
+        "--config",
+        path.to_str().expect("UTF-8"),
+        "-H",
+        "Host: shop.example",
+        "GET",
+        "https://127.0.0.1/",
+    ]);
+    let said = stdout(&output);
+    let expected = "421: listener client-certificates/shop/https needs a client certificate";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+}
+
 #[test]
 fn explain_says_where_a_redirect_leads() {
     let said = stdout(&explain(
