@@ -36,7 +36,7 @@ use self::{
 };
 
 /// Bytes that may wait in the write buffer before [`WriteHandle::has_room`] says no. It says no to any while the socket is
-/// full: of a slow reader no more is held than the one write that found it so.
+/// full: of a slow reader no more is held than the one write that found it so, and what TLS has encrypted (64 KiB at most).
 const WRITE_ROOM: usize = 32 * 1024;
 
 /// The I/O object of a session. See the module.
