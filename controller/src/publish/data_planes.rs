@@ -75,10 +75,12 @@ impl Word {
 }
 
 impl Acknowledgement {
-    /// Of a table, but for what is rejected of it. `serial` counts up with the tables of a Gateway.
+    /// Of a table, but for what is rejected of it. What the table does not have is not kept, however much a data plane
+    /// says of it. `serial` counts up with the tables of a Gateway.
     pub fn new(table: &RoutingTable, serial: u64, rejected: Vec<Rejection>) -> Self {
         let rejected = rejected
             .into_iter()
+            .filter(|rejection| has(table, rejection))
             .map(|rejection| ((rejection.kind, rejection.key), rejection.message));
         Self {
             version: table.version.clone(),
@@ -86,6 +88,19 @@ impl Acknowledgement {
             rejected: rejected.collect(),
             serial,
         }
+    }
+}
+
+/// Whether a table has what is rejected.
+fn has(table: &RoutingTable, rejection: &Rejection) -> bool {
+    let key = rejection.key.as_str();
+    match rejection.kind {
+        ResourceKind::Settings => key == table.gateway.as_str(),
+        ResourceKind::Listener => table.listeners.contains_key(key),
+        ResourceKind::Route => table.routes.contains_key(key),
+        ResourceKind::Cluster => table.clusters.contains_key(key),
+        ResourceKind::Endpoints => table.endpoints.contains_key(key),
+        ResourceKind::Certificate => table.certificates.contains_key(key),
     }
 }
 

@@ -199,14 +199,16 @@ mod tests {
     fn table(port: u16) -> Arc<RoutingTable> {
         let gateway = GatewayKey::of("infra", "edge");
         let mut table = RoutingTable::new(gateway.clone());
-        let listener = portcullis_routing::Listener {
+        let listener = Arc::new(portcullis_routing::Listener {
             port,
             protocol: ListenerProtocol::Http,
             hostname: None,
             tls: None,
-        };
-        let key = ListenerKey::of(&gateway, "http");
-        table.listeners.insert(key, Arc::new(listener));
+        });
+        for name in ["a", "b", "late"] {
+            let key = ListenerKey::of(&gateway, name);
+            table.listeners.insert(key, Arc::clone(&listener));
+        }
         table.seal();
         Arc::new(table)
     }
@@ -314,6 +316,22 @@ mod tests {
         scene.relays(vec![report(80, None)]);
         assert_eq!(scene.served(), Some((80, vec!["a".into()])));
         scene.relays(vec![]);
+        assert_eq!(scene.served(), Some((80, vec!["a".into()])));
+    }
+
+    #[test]
+    fn only_what_the_table_has_can_be_rejected() {
+        let scene = Scene::new(&[80]);
+        scene.connect(HERE);
+        let mut forged = report(80, Some("a"));
+        forged.rejected.extend(report(80, Some("none")).rejected);
+        let route = Rejection {
+            kind: ResourceKind::Route,
+            key: "infra/edge/b".into(),
+            message: "b".into(),
+        };
+        forged.rejected.push(route);
+        scene.roster.report(&edge(), HERE, forged);
         assert_eq!(scene.served(), Some((80, vec!["a".into()])));
     }
 

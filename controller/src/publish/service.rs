@@ -31,6 +31,9 @@ use super::{
 };
 use crate::{ca::SpiffeId, resources::ObjectKey};
 
+/// Rejected resources of one report that are logged.
+const MAX_TOLD: usize = 20;
+
 /// The tables as they are published.
 type Boards = watch::Receiver<Option<Arc<Board>>>;
 
@@ -250,8 +253,14 @@ impl Client {
     }
 
     fn report(&self, gateway: &ObjectKey, report: Report) -> Response<Body> {
-        for rejection in &report.rejected {
+        let (told, untold) = report
+            .rejected
+            .split_at(report.rejected.len().min(MAX_TOLD));
+        for rejection in told {
             tracing::warn!(address = %self.address, %gateway, version = %report.version, %rejection, "a data plane does not serve a resource");
+        }
+        if !untold.is_empty() {
+            tracing::warn!(address = %self.address, %gateway, version = %report.version, more = untold.len(), "a data plane does not serve more resources");
         }
         let entry = self.entry(gateway);
         self.shared.roster.report(gateway, entry, report);
