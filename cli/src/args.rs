@@ -56,6 +56,9 @@ pub(crate) enum Command {
     /// Install it in a cluster, or print the manifests for that; needs Helm
     #[command(after_long_help = INSTALL_EXAMPLES)]
     Install(InstallArgs),
+    /// Is a cluster ready for it, and is it well there? One line per item, with remedies
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// What a cluster serves: classes, Gateways and routes, and what is wrong with them
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
@@ -228,6 +231,31 @@ pub(crate) struct ClusterArgs {
     pub(crate) kubeconfig: Option<PathBuf>,
 }
 
+/// `portcullis check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckArgs {
+    /// Before the installation: only what it needs, and whether you may install it.
+    #[arg(long)]
+    pub(crate) pre: bool,
+    /// Namespace of the controller.
+    #[arg(
+        short,
+        long,
+        value_name = "NAMESPACE",
+        default_value = "portcullis-system"
+    )]
+    pub(crate) namespace: String,
+    /// The name by which GatewayClasses call the controller.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME)]
+    pub(crate) controller_name: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
 /// `portcullis status`.
 #[derive(Args, Debug)]
 pub(crate) struct StatusArgs {
@@ -378,6 +406,18 @@ Examples:
 The Helm chart is in this program, and the `helm` on your PATH (3.14 or later) does the work: the release is one of Helm's, \
 which `helm upgrade`, `rollback` and `uninstall` know, and so does a second `portcullis install`. The CRDs of Gateway API \
 are not part of it; if they are not there, the error says how to install them.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  portcullis check --pre                              may I install it here, and will it run?
+  portcullis install && portcullis check              is it installed and well?
+  portcullis check -n edge --context production
+  portcullis check -o json | jq '.[] | select(.state != \"ok\")'
+
+Before: the version of Kubernetes, the CRDs of Gateway API, and your rights to install. After: the same two, the CRDs of \
+Portcullis, the controller and its Lease, its GatewayClasses and Gateways; `portcullis status -A` tells more of these.
+
+Exit codes: 0 no fault (warnings are none), 1 a fault, 2 the cluster cannot be asked.";
 
 const STATUS_EXAMPLES: &str = "\
 Examples:

@@ -3,6 +3,7 @@
 mod analyze;
 mod args;
 mod binding;
+mod check;
 mod cluster;
 mod demo;
 mod explain;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => explain::explain(args),
         Command::Translate(args) => translate::translate(args),
         Command::Install(args) => install::install(args),
+        Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
         Command::Completion { shell } => {
             clap_complete::generate(

@@ -49,14 +49,29 @@ impl Kind {
         plural: "customresourcedefinitions",
         namespaced: false,
     };
+    /// Deployment.
+    pub(crate) const DEPLOYMENT: Self = Self {
+        name: "Deployment",
+        group: "apps",
+        version: "v1",
+        plural: "deployments",
+        namespaced: true,
+    };
+    /// Lease.
+    pub(crate) const LEASE: Self = Self {
+        name: "Lease",
+        group: "coordination.k8s.io",
+        version: "v1",
+        plural: "leases",
+        namespaced: true,
+    };
 
     /// As the client wants it.
     pub(super) fn resource(&self) -> ApiResource {
-        let dot = if self.group.is_empty() { "" } else { "/" };
         ApiResource {
             group: self.group.into(),
             version: self.version.into(),
-            api_version: format!("{}{dot}{}", self.group, self.version),
+            api_version: format!("{}/{}", self.group, self.version),
             kind: self.name.into(),
             plural: self.plural.into(),
         }

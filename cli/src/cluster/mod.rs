@@ -10,6 +10,8 @@ use kube::{
     api::{DynamicObject, ListParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::args::ClusterArgs;
 
@@ -21,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to install what a cluster lacks.
-const INSTALL_GATEWAY_API: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.7.0/standard-install.yaml";
+pub(crate) const INSTALL_GATEWAY_API: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.7.0/standard-install.yaml";
 
 /// A connection to a cluster.
 pub(crate) struct Cluster {
@@ -30,6 +32,16 @@ pub(crate) struct Cluster {
     server: String,
     /// The namespace of the context.
     pub(crate) namespace: String,
+}
+
+/// The version of Kubernetes.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Version {
+    /// Such as `33`; some distributions write `33+`.
+    pub(crate) minor: String,
+    /// In full.
+    pub(crate) git_version: String,
 }
 
 /// Where objects are looked for.
@@ -101,6 +113,40 @@ impl Cluster {
         got.map_err(|error| self.refusal(kind.plural, error))
     }
 
+    /// The version of Kubernetes.
+    pub(crate) async fn version(&self) -> Result<Version, Refusal> {
+        let request = http::Request::get("/version").body(Vec::new());
+        let request = request.map_err(|error| Refusal::Failed(error.into()))?;
+        let version = self.client.request(request).await;
+        version.map_err(|error| self.refusal("its version", error))
+    }
+
+    /// Whether the caller has a right, in a namespace or, with none, in all of the cluster.
+    pub(crate) async fn may(
+        &self,
+        verb: &str,
+        (group, plural): (&str, &str),
+        namespace: Option<&str>,
+    ) -> Result<bool, Refusal> {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": { "resourceAttributes": {
+                "verb": verb, "group": group, "resource": plural, "namespace": namespace,
+            } },
+        });
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let request = http::Request::post(path)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(review.to_string().into_bytes())
+            .map_err(|error| Refusal::Failed(error.into()))?;
+        let review: Value = self
+            .client
+            .request(request)
+            .await
+            .map_err(|error| self.refusal("your rights", error))?;
+        Ok(review["status"]["allowed"] == true)
+    }
+
     fn refusal(&self, what: &str, error: kube::Error) -> Refusal {
         match error {
             kube::Error::Api(status) if status.code == 404 => Refusal::NotInstalled,
@@ -111,7 +157,7 @@ impl Cluster {
                 self.server
             )),
             kube::Error::Api(status) => Refusal::Failed(anyhow!(
-                "{} refuses to list {what}: {} ({})",
+                "{} refuses to tell of {what}: {} ({})",
                 self.server,
                 status.message,
                 status.code

@@ -16,8 +16,8 @@ use crate::cluster::{Kind, Refusal, Scope};
 /// A GatewayClass of ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Class {
-    pub(super) name: String,
+pub(crate) struct Class {
+    pub(crate) name: String,
     pub(super) accepted: String,
     /// Whether the installed release of Gateway API is one that the controller knows.
     pub(super) supported_version: String,

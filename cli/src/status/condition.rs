@@ -42,18 +42,18 @@ impl Condition {
 /// Something that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     /// Kind, namespace and name.
-    pub(super) object: String,
+    pub(crate) object: String,
     /// The listener or the parent that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) part: Option<String>,
+    pub(crate) part: Option<String>,
     /// Type of the condition.
-    pub(super) condition: String,
-    pub(super) status: String,
-    pub(super) reason: String,
+    pub(crate) condition: String,
+    pub(crate) status: String,
+    pub(crate) reason: String,
     /// With the remedy, if the controller is ours.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// An object that is judged, or a part of it.

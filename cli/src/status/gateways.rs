@@ -15,8 +15,8 @@ use crate::cluster::Kind;
 /// A Gateway of one of our classes.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Gateway {
-    pub(super) name: String,
+pub(crate) struct Gateway {
+    pub(crate) name: String,
     pub(super) class: String,
     pub(super) addresses: Vec<String>,
     pub(super) accepted: String,

@@ -23,17 +23,17 @@ use crate::{
 /// The answer, for people and programs.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+pub(crate) struct Status {
     /// The release of Gateway API whose CRDs are installed, if the caller may know.
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway_api: Option<String>,
-    gateway_classes: Vec<Class>,
-    gateways: Vec<Gateway>,
+    pub(crate) gateway_classes: Vec<Class>,
+    pub(crate) gateways: Vec<Gateway>,
     listener_sets: Vec<ListenerSet>,
     routes: Vec<Route>,
-    findings: Vec<Finding>,
+    pub(crate) findings: Vec<Finding>,
     /// What could not be looked at, and what else is worth knowing.
-    notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 /// What is asked, and of whom.
@@ -60,22 +60,33 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 async fn ask(args: &StatusArgs) -> anyhow::Result<Status> {
     let cluster = Cluster::new(&args.cluster).await?;
     let namespace = args.namespace.as_ref().unwrap_or(&cluster.namespace);
+    let scope = if args.all_namespaces {
+        Scope::All
+    } else {
+        Scope::Namespace(namespace.clone())
+    };
+    look(&cluster, &args.controller_name, scope, args.what).await
+}
+
+/// Looks at what a controller serves.
+pub(crate) async fn look(
+    cluster: &Cluster,
+    controller_name: &str,
+    scope: Scope,
+    what: StatusOf,
+) -> anyhow::Result<Status> {
     let question = Question {
-        cluster: &cluster,
-        controller_name: &args.controller_name,
-        scope: if args.all_namespaces {
-            Scope::All
-        } else {
-            Scope::Namespace(namespace.clone())
-        },
+        cluster,
+        controller_name,
+        scope,
     };
     let mut status = Status::default();
-    if args.what != StatusOf::Routes {
+    if what != StatusOf::Routes {
         let classes = question.classes(&mut status).await?;
         question.gateways(&classes, &mut status).await?;
         question.listener_sets(&mut status).await?;
     }
-    if args.what != StatusOf::Gateways {
+    if what != StatusOf::Gateways {
         question.routes(&mut status).await?;
         question.policies(&mut status).await?;
     }

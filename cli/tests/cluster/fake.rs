@@ -1,4 +1,5 @@
-//! An API server that only answers: lists and gets of the objects that it was given, over a real socket.
+//! An API server that only answers, over a real socket: lists and gets of the objects that it was given, its version, and
+//! what its caller may do.
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,8 @@ pub(crate) struct Contents {
     pub(crate) objects: Vec<Value>,
     /// Status codes instead of answers, by plural.
     pub(crate) refused: BTreeMap<&'static str, u16>,
+    /// What the caller may not create, by plural.
+    pub(crate) not_creatable: Vec<&'static str>,
 }
 
 impl Contents {
@@ -38,7 +41,16 @@ impl Contents {
         self
     }
 
-    fn answer(&self, path: &str) -> (u16, Value) {
+    fn answer(&self, path: &str, body: &Value) -> (u16, Value) {
+        if path == "/version" {
+            let version = json!({ "major": "1", "minor": "33+", "gitVersion": "v1.33.4-eks" });
+            return (200, version);
+        }
+        if path.ends_with("/selfsubjectaccessreviews") {
+            let plural = body["spec"]["resourceAttributes"]["resource"].as_str();
+            let is_allowed = plural.is_some_and(|plural| !self.not_creatable.contains(&plural));
+            return (201, json!({ "status": { "allowed": is_allowed } }));
+        }
         let mut parts = path.trim_matches('/').split('/');
         let root = parts.next();
         let version = match root {
@@ -140,8 +152,8 @@ impl FakeCluster {
 /// Answers one request after the other, until the client has had enough.
 fn serve(stream: &TcpStream, contents: &Contents) {
     let mut reader = BufReader::new(stream);
-    while let Some(path) = request(&mut reader) {
-        let (code, body) = contents.answer(&path);
+    while let Some((path, body)) = request(&mut reader) {
+        let (code, body) = contents.answer(&path, &body);
         let body = body.to_string();
         let head = format!(
             "HTTP/1.1 {code} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -154,8 +166,8 @@ fn serve(stream: &TcpStream, contents: &Contents) {
     }
 }
 
-/// The path of the next request; its body is read and forgotten.
-fn request(reader: &mut impl BufRead) -> Option<String> {
+/// Path and body of the next request.
+fn request(reader: &mut impl BufRead) -> Option<(String, Value)> {
     let mut first = String::new();
     reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
     let target = first.split(' ').nth(1)?;
@@ -172,6 +184,7 @@ fn request(reader: &mut impl BufRead) -> Option<String> {
             None => break,
         }
     }
-    reader.take(length).read_to_end(&mut Vec::new()).ok()?;
-    Some(path)
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).ok()?;
+    Some((path, serde_json::from_slice(&body).unwrap_or_default()))
 }

@@ -1,5 +1,6 @@
 //! Commands that ask a cluster: the `portcullis` binary against an API server of the test's own.
 
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod fake;

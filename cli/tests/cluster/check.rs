@@ -1,0 +1,188 @@
+//! `portcullis check`: before and after an installation.
+
+use serde_json::Value;
+
+use crate::{
+    common::{stderr, stdout},
+    fake::{Contents, FakeCluster},
+};
+
+/// The CRDs of Gateway API but for some.
+fn definitions(missing: &[&str]) -> String {
+    let plurals = [
+        "gatewayclasses",
+        "gateways",
+        "httproutes",
+        "referencegrants",
+        "listenersets",
+        "backendtlspolicies",
+    ];
+    let there = plurals.iter().filter(|plural| !missing.contains(plural));
+    there
+        .map(|plural| DEFINITION.replace("PLURAL", plural))
+        .collect()
+}
+
+const DEFINITION: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata:
+  name: PLURAL.gateway.networking.k8s.io
+  annotations: {gateway.networking.k8s.io/bundle-version: v1.7.0, gateway.networking.k8s.io/channel: standard}
+spec: {versions: [{name: v1, served: true}]}
+---";
+
+const INSTALLED: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: gatewayparameters.portcullis.dev}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: portcullis-controller
+  namespace: portcullis-system
+  labels: {app.kubernetes.io/name: portcullis, app.kubernetes.io/component: controller}
+spec: {replicas: 2}
+status: {readyReplicas: 2}
+---
+apiVersion: coordination.k8s.io/v1
+kind: Lease
+metadata: {name: portcullis-controller, namespace: portcullis-system}
+spec: {holderIdentity: portcullis-controller-abc}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+status: {conditions: [{type: Accepted, status: "True", reason: Accepted, message: ""}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: portcullis, listeners: []}
+status: {conditions: [{type: Programmed, status: "True", reason: Programmed, message: ""}]}
+"#;
+
+const WELL: &str = "\
+ok      Kubernetes: v1.33.4-eks
+ok      Gateway API: v1.7.0, channel standard
+ok      CRDs of Portcullis: gatewayparameters.portcullis.dev
+ok      Deployment portcullis-system/portcullis-controller: 2 of 2 replicas are ready
+ok      Lease portcullis-system/portcullis-controller: held by portcullis-controller-abc
+ok      GatewayClass portcullis: accepted, nothing is wrong with it
+ok      Gateway shop/edge: accepted, nothing is wrong with it
+
+0 faults, 0 warnings
+";
+
+#[test]
+fn an_installation_that_is_well_is_told_line_by_line() {
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + INSTALLED)));
+    let output = cluster.run(&["check"]);
+    assert_eq!(stdout(&output), WELL, "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn faults_come_with_their_remedy() {
+    let broken = INSTALLED
+        .replace("readyReplicas: 2", "readyReplicas: 0")
+        .replace(
+            "{holderIdentity: portcullis-controller-abc}",
+            "{holderIdentity: gone, renewTime: \"2020-01-01T00:00:00.000000Z\", leaseDurationSeconds: 15}",
+        )
+        .replace(
+            "{type: Programmed, status: \"True\", reason: Programmed, message: \"\"}",
+            "{type: Programmed, status: \"False\", reason: NoResources, message: ask for quota}",
+        );
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + &broken)));
+    let output = cluster.run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1));
+    for expected in [
+        "fault   Deployment portcullis-system/portcullis-controller: 0 of 2 replicas are ready\n        -> kubectl",
+        "fault   Lease portcullis-system/portcullis-controller: held by gone, who has not renewed it for",
+        "fault   Gateway shop/edge: Programmed=False (NoResources)\n        -> ask for quota",
+        "3 faults, 0 warnings",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
+#[test]
+fn a_namespace_without_a_controller_is_a_fault() {
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + INSTALLED)));
+    let output = cluster.run(&["check", "--namespace", "elsewhere"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("fault   Controller: there is none in namespace elsewhere"));
+}
+
+#[test]
+fn before_an_installation_rights_and_crds_are_looked_at() {
+    let cluster = FakeCluster::start(Contents::of(definitions(&[]).trim_end_matches("---")));
+    let output = cluster.run(&["check", "--pre"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", stderr(&output));
+    assert!(
+        told.contains("ok      Rights: you may create all that is installed"),
+        "{told}"
+    );
+
+    let few = definitions(&["gateways", "listenersets"]);
+    let contents = Contents {
+        not_creatable: vec!["clusterroles", "deployments"],
+        ..Contents::of(few.trim_end_matches("---"))
+    };
+    let output = FakeCluster::start(contents).run(&["check", "--pre", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let items: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let found = |state: &str| -> Vec<String> {
+        let items = items.as_array().into_iter().flatten();
+        let items = items.filter(|item| item["state"] == state);
+        items
+            .filter_map(|item| Some(item["found"].as_str()?.to_owned()))
+            .collect()
+    };
+    assert_eq!(
+        found("fault"),
+        [
+            "the CRD gateways.gateway.networking.k8s.io is not installed",
+            "you may not create clusterroles",
+            "you may not create deployments in portcullis-system",
+        ]
+    );
+    assert_eq!(
+        found("warning"),
+        [
+            "the CRD listenersets.gateway.networking.k8s.io is not installed, so there are none of them"
+        ]
+    );
+}
+
+#[test]
+fn a_cluster_without_gateway_api_is_a_fault_and_no_error() {
+    let cluster = FakeCluster::start(Contents::default().refusing("gatewayclasses", 404));
+    let output = cluster.run(&["check"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stdout(&output).contains("-> install v1.7.0: kubectl apply --server-side"));
+}
+
+#[test]
+fn what_may_not_be_looked_at_is_a_warning() {
+    let contents = Contents::of(&(definitions(&[]) + INSTALLED));
+    let contents = contents
+        .refusing("deployments", 403)
+        .refusing("customresourcedefinitions", 403);
+    let output = FakeCluster::start(contents).run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", stderr(&output));
+    assert!(
+        told.contains("warning Controller: may not be looked at: deployments is forbidden"),
+        "{told}"
+    );
+    assert!(
+        told.contains("warning Gateway API: may not be looked at"),
+        "{told}"
+    );
+}
