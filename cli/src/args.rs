@@ -47,7 +47,10 @@ pub(crate) enum Command {
     /// Say which route would serve a request, and why no other one
     #[command(
         after_long_help = EXPLAIN_EXAMPLES,
-        override_usage = "portcullis explain [OPTIONS] --config <PATH>... <METHOD> <URL>"
+        override_usage = "portcullis explain [OPTIONS] --config <PATH>... <METHOD> <URL>\n       portcullis explain \
+                          [OPTIONS] --gateway <NAMESPACE/NAME> <METHOD> <URL>",
+        mut_arg("context", |arg| arg.conflicts_with("config")),
+        mut_arg("kubeconfig", |arg| arg.conflicts_with("config"))
     )]
     Explain(ExplainArgs),
     /// Print what manifests become: routing tables and statuses
@@ -155,8 +158,17 @@ pub(crate) struct AnalyzeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// File or directory with manifests, or `-` for standard input; may be repeated.
-    #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
+    #[arg(short, long, required_unless_present = "gateway", num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
+    /// Instead of manifests: a Gateway of a cluster, with all objects that it is translated from.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "config")]
+    pub(crate) gateway: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// The controller that serves the Gateway.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME, conflicts_with = "config")]
+    pub(crate) controller_name: String,
     /// Method of the request, such as GET.
     pub(crate) method: Option<String>,
     /// URL of the request, as a client would ask for it. Without a scheme it is http.
@@ -382,10 +394,15 @@ Examples:
   portcullis explain --config manifests/ --map-port 80=8080 GET http://localhost:8080/
   portcullis explain --config manifests/ --sni shop.example GET https://other.example/
   portcullis explain --config manifests/ POST http://shop.example/ -o json
+  portcullis explain --gateway shop/edge GET http://shop.example/cart
 
 A client names the host twice over HTTPS: in the TLS handshake, for which a listener with a certificate must be \
 there, and in the request. If the two belong to different listeners, the answer is 421. `--sni` says what the \
 handshake names, a `Host` header what the request does.
+
+With --gateway the objects of the cluster are read once, with your rights, and translated as the controller does it. That the \
+proxies have it in force, the Gateway's condition Programmed says, and so does the answer. Certificates are in Secrets; \
+without the right to read these the listeners that need them count as broken, and that is said.
 
 Exit codes: 0 a route takes the request, 1 none does, 2 the command could not be carried out.";
 

@@ -1,5 +1,6 @@
 //! `portcullis explain`: which route would serve a request, and why no other one.
 
+mod live;
 mod text;
 
 use std::{process::ExitCode, sync::Arc};
@@ -45,6 +46,9 @@ struct Answer {
     route: Option<Winner>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
+    /// Where the objects are from, unless it is manifests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<live::Origin>,
     /// Words for each candidate of the explanation, in its order.
     #[serde(skip)]
     candidates: Vec<String>,
@@ -96,13 +100,20 @@ struct Destination {
 /// Explains one request.
 pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let (request, paths) = Request::of(args)?;
-    let configuration = Source::new(&paths)?.load()?;
-    let (table, conflicts) = merge(&configuration.translation.tables);
     let headers = args.headers.iter().cloned().collect();
-    let answer = answer(&request, &headers, table);
+    let (answer, findings) = if let Some(gateway) = &args.gateway {
+        let live = live::read(args, gateway)?;
+        let mut answer = answer(&request, &headers, live.table);
+        answer.cluster = Some(live.origin);
+        (answer, 0)
+    } else {
+        let configuration = Source::new(&paths)?.load()?;
+        let (table, conflicts) = merge(&configuration.translation.tables);
+        let findings = configuration.issues.len() + conflicts.len();
+        (answer(&request, &headers, table), findings)
+    };
     let found = answer.route.is_some();
     output::print(args.output.output, &answer, text::text)?;
-    let findings = configuration.issues.len() + conflicts.len();
     if findings > 0 {
         tell(&format!(
             "\nThese manifests have {}: see `portcullis analyze`.\n",
@@ -275,6 +286,7 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
         request,
         outcome: outcome.to_owned(),
         client_certificate: None,
+        cluster: None,
         route: None,
         explanation,
         candidates: Vec::new(),
@@ -314,6 +326,7 @@ fn judged(
             },
         ),
         client_certificate: None,
+        cluster: None,
         route: won.map(|(won, route)| Winner {
             location: location(&asked, request, won, route),
             ..winner(won, route, table)

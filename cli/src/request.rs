@@ -27,10 +27,14 @@ impl Request {
     /// Reads the command line. Also, the paths of the manifests: `--config` takes as many words as it can get, and so may
     /// have got method and URL, too.
     pub(crate) fn of(args: &ExplainArgs) -> anyhow::Result<(Self, Vec<PathBuf>)> {
-        let (paths, words) = split(
-            &args.config,
-            args.method.iter().chain(&args.url).cloned().collect(),
-        )?;
+        let words: Vec<String> = args.method.iter().chain(&args.url).cloned().collect();
+        let (paths, words) = match &args.gateway {
+            None => split(&args.config, words)?,
+            Some(_) => match <[String; 2]>::try_from(words) {
+                Ok(words) => (Vec::new(), words),
+                Err(_) => bail!(WANTED),
+            },
+        };
         let [method, url] = &words;
         let method = method
             .parse()

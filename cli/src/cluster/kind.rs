@@ -65,15 +65,73 @@ impl Kind {
         plural: "leases",
         namespaced: true,
     };
+    /// `ReferenceGrant`.
+    pub(crate) const REFERENCE_GRANT: Self = gateway_api("ReferenceGrant", "referencegrants", true);
+    /// `GatewayParameters`.
+    pub(crate) const GATEWAY_PARAMETERS: Self = Self {
+        name: "GatewayParameters",
+        group: "portcullis.dev",
+        version: "v1alpha1",
+        plural: "gatewayparameters",
+        namespaced: true,
+    };
+    /// Namespace.
+    pub(crate) const NAMESPACE: Self = Self {
+        name: "Namespace",
+        group: "",
+        version: "v1",
+        plural: "namespaces",
+        namespaced: false,
+    };
+    /// Service.
+    pub(crate) const SERVICE: Self = Self {
+        name: "Service",
+        group: "",
+        version: "v1",
+        plural: "services",
+        namespaced: true,
+    };
+    /// `EndpointSlice`.
+    pub(crate) const ENDPOINT_SLICE: Self = Self {
+        name: "EndpointSlice",
+        group: "discovery.k8s.io",
+        version: "v1",
+        plural: "endpointslices",
+        namespaced: true,
+    };
+    /// Secret.
+    pub(crate) const SECRET: Self = Self {
+        name: "Secret",
+        group: "",
+        version: "v1",
+        plural: "secrets",
+        namespaced: true,
+    };
+    /// `ConfigMap`.
+    pub(crate) const CONFIG_MAP: Self = Self {
+        name: "ConfigMap",
+        group: "",
+        version: "v1",
+        plural: "configmaps",
+        namespaced: true,
+    };
 
     /// As the client wants it.
     pub(super) fn resource(&self) -> ApiResource {
         ApiResource {
             group: self.group.into(),
             version: self.version.into(),
-            api_version: format!("{}/{}", self.group, self.version),
+            api_version: self.api_version(),
             kind: self.name.into(),
             plural: self.plural.into(),
+        }
+    }
+
+    /// Group and version, as objects have them.
+    pub(crate) fn api_version(&self) -> String {
+        match self.group {
+            "" => self.version.into(),
+            group => format!("{group}/{}", self.version),
         }
     }
 }

@@ -113,6 +113,19 @@ impl Cluster {
         got.map_err(|error| self.refusal(kind.plural, error))
     }
 
+    /// One object of a namespace, if it is there.
+    pub(crate) async fn get_in(
+        &self,
+        kind: &Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Refusal> {
+        let client = self.client.clone();
+        let api = Api::<DynamicObject>::namespaced_with(client, namespace, &kind.resource());
+        let got = api.get_opt(name).await;
+        got.map_err(|error| self.refusal(kind.plural, error))
+    }
+
     /// The version of Kubernetes.
     pub(crate) async fn version(&self) -> Result<Version, Refusal> {
         let request = http::Request::get("/version").body(Vec::new());

@@ -62,7 +62,11 @@ pub(super) fn text(answer: &Answer) -> String {
     if let Some(winner) = &answer.route {
         text += &route(winner);
     }
-    text + &others(answer)
+    text += &others(answer);
+    if let Some(origin) = &answer.cluster {
+        writeln!(text, "\n{}", origin.text()).ok();
+    }
+    text
 }
 
 fn route(winner: &Winner) -> String {

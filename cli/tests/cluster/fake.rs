@@ -76,7 +76,12 @@ impl Contents {
         if let Some(name) = rest.get(1) {
             let named = asked.find(|object| object["metadata"]["name"] == **name);
             return named.map_or_else(
-                || (404, failure(404, plural)),
+                || {
+                    (
+                        404,
+                        json!({ "status": "Failure", "code": 404, "reason": "NotFound" }),
+                    )
+                },
                 |object| (200, object.clone()),
             );
         }

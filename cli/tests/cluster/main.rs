@@ -3,5 +3,6 @@
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod explain;
 mod fake;
 mod status;
