@@ -69,7 +69,7 @@ fn replicas(deployment: &DynamicObject, namespace: &str) -> Item {
     );
     match ready {
         0 => Item::fault(what, found, &remedy),
-        _ if ready < wanted => Item::warning(what, found, &remedy),
+        _ if ready < wanted => Item::concern(what, found, &remedy),
         _ => Item::ok(what, found),
     }
 }
@@ -127,7 +127,7 @@ pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Resu
     }
     for note in status.notes {
         let remedy = "ask for a role with this right, or somebody who has it";
-        items.push(Item::warning("Objects", note, remedy));
+        items.push(Item::concern("Objects", note, remedy));
     }
     Ok(items)
 }

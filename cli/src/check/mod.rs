@@ -46,7 +46,7 @@ impl Item {
         }
     }
 
-    fn warning(what: impl Into<String>, found: impl Into<String>, remedy: &str) -> Self {
+    fn concern(what: impl Into<String>, found: impl Into<String>, remedy: &str) -> Self {
         Self {
             state: State::Warning,
             remedy: Some(remedy.into()),
@@ -57,14 +57,14 @@ impl Item {
     fn fault(what: impl Into<String>, found: impl Into<String>, remedy: &str) -> Self {
         Self {
             state: State::Fault,
-            ..Self::warning(what, found, remedy)
+            ..Self::concern(what, found, remedy)
         }
     }
 
     /// What the caller may not look at.
     fn hidden(what: impl Into<String>, message: &str) -> Self {
         let remedy = "ask for a role with this right, or somebody who has it";
-        Self::warning(what, format!("may not be looked at: {message}"), remedy)
+        Self::concern(what, format!("may not be looked at: {message}"), remedy)
     }
 }
 

@@ -77,14 +77,14 @@ pub(super) async fn gateway_api(cluster: &Cluster) -> anyhow::Result<Vec<Item>> 
             }
             None => {
                 let found = format!("the CRD {name} is not installed, so there are none of them");
-                items.push(Item::warning(GATEWAY_API, found, &remedy));
+                items.push(Item::concern(GATEWAY_API, found, &remedy));
             }
             Some(definition) if !serves_v1(&definition) => {
                 let found = format!("the CRD {name} does not serve v1");
                 let make = if is_needed {
                     Item::fault
                 } else {
-                    Item::warning
+                    Item::concern
                 };
                 items.push(make(GATEWAY_API.to_owned(), found, &remedy));
             }
@@ -114,7 +114,7 @@ fn release(definition: &DynamicObject, remedy: &str) -> Item {
     } else {
         let found =
             format!("{found}; made for {BUNDLE_VERSION}, what both have in common is served");
-        Item::warning(GATEWAY_API, found, remedy)
+        Item::concern(GATEWAY_API, found, remedy)
     }
 }
 
