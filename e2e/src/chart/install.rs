@@ -62,7 +62,7 @@ pub(super) async fn load_images(cluster: &Cluster, folder: Option<PathBuf>) -> R
         folder
     } else {
         packed = tempfile::tempdir()?;
-        product::pack(packed.path(), "release").await?;
+        product::pack_for_clusters(packed.path()).await?;
         packed.path().to_owned()
     };
     for program in ["portcullis-controller", "portcullis-proxy"] {
