@@ -10,7 +10,7 @@ use gateway_api::apis::experimental::gateways::Gateway;
 use portcullis_routing::{GatewayKey, RoutingTable};
 
 use super::{
-    Infrastructure, Object, ProvisionOptions, infrastructure_name, label_value,
+    Infrastructure, Object, ProvisionOptions, label_value,
     namesake::{self, namesakes},
     objects::{Blueprint, objects},
     owner,
@@ -37,8 +37,6 @@ pub struct Wanted {
     pub owner: String,
     /// The objects, or why what is there has to stay as it is.
     pub objects: Result<Vec<Object>, String>,
-    /// The name of what is made for it. A Service of that name always stays: it has the Gateway's address.
-    pub name: String,
 }
 
 /// The objects that are wanted for every Gateway that has a table, and none for those of somebody else's classes.
@@ -93,7 +91,6 @@ pub fn wanted(
         let wanted = Wanted {
             owner: uid,
             objects,
-            name: infrastructure_name(&key.name, class),
         };
         plan.gateways.insert(key.clone(), wanted);
     }

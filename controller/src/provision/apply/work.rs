@@ -179,7 +179,7 @@ impl Work {
     }
 
     /// The Gateway that an object was made for, if it is not wanted any more.
-    fn not_wanted(&self, (kind, key): &Target, live: &Live) -> Option<&ObjectKey> {
+    fn not_wanted(&self, (kind, _): &Target, live: &Live) -> Option<&ObjectKey> {
         let labels = live.metadata.labels.as_ref()?;
         if !self.plan.classes.contains(labels.get(GATEWAY_CLASS_NAME)?) {
             return None;
@@ -187,9 +187,7 @@ impl Work {
         let gateway = self.owners.get(live.owner()?)?;
         let wanted = self.plan.gateways.get(gateway)?;
         let objects = wanted.objects.as_ref().ok()?;
-        let keeps_address =
-            *kind == Kind::Service && key.name == wanted.name && !objects.is_empty();
-        if keeps_address || (is_workload(*kind) && !self.is_replaced(objects)) {
+        if is_workload(*kind) && !self.is_replaced(objects) {
             return None;
         }
         Some(gateway)
