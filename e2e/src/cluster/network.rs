@@ -6,7 +6,7 @@ use tokio::process::Command;
 use super::layout::{HOST_ADDRESS, LINK, NODE_ADDRESS, NODE_PREFIX, ROUTED};
 use crate::support::process::output_of;
 
-/// Connects the machine with the network namespace of process `pid`. Everything goes away with that namespace.
+/// Connects the machine with the network namespace of process `pid`.
 pub(super) async fn connect(pid: u32) -> Result<()> {
     let inside = format!("nsenter --target {pid} --net ip");
     let mut commands = vec![
@@ -32,4 +32,12 @@ pub(super) async fn connect(pid: u32) -> Result<()> {
             .context("cannot connect the node")?;
     }
     Ok(())
+}
+
+/// Takes the link away, and with it the routes. It would go with the node's namespace, but the kernel keeps that for as long
+/// as a connection without a process waits for its last answer: up to two minutes after a test under load.
+pub(super) async fn disconnect() -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["link", "delete", LINK]);
+    output_of(command).await.map(drop)
 }

@@ -14,7 +14,10 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use super::layout::{self, CGROUP, LINK, MARK, ROUTED};
+use super::{
+    layout::{self, CGROUP, LINK, MARK, ROUTED},
+    network,
+};
 use crate::support::process::POLL;
 
 /// How long the kernel may take to end what was killed. Machines that build something beside are slow.
@@ -37,6 +40,10 @@ pub(super) async fn down() -> Result<()> {
             }
         }
         remove_cgroups();
+        if link_exists() {
+            // It may go by itself between the look and the blow; what stays is told below.
+            let _ = network::disconnect().await;
+        }
         let left = leftovers()?;
         if left.is_empty() || Instant::now() > deadline {
             break left;
@@ -82,7 +89,7 @@ pub(super) fn leftovers() -> Result<Vec<String>> {
             .into_iter()
             .map(|folder| format!("cgroup {}", folder.display())),
     );
-    if Path::new("/sys/class/net").join(LINK).exists() {
+    if link_exists() {
         found.push(format!("link {LINK}"));
     }
     let routes = fs::read_to_string("/proc/net/route")?;
@@ -97,6 +104,10 @@ pub(super) fn leftovers() -> Result<Vec<String>> {
             .map(|(namespace, pid)| format!("namespace {namespace}, held by process {pid}")),
     );
     Ok(found)
+}
+
+fn link_exists() -> bool {
+    Path::new("/sys/class/net").join(LINK).exists()
 }
 
 /// Processes of the node: marked by their environment, or in the pods' cgroup.
