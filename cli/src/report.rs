@@ -110,10 +110,7 @@ impl From<LoadProblem> for Issue {
         Self {
             severity: problem.severity,
             code: problem.code.to_owned(),
-            place: Some(match problem.line {
-                0 => problem.file.clone(),
-                line => format!("{}:{line}", problem.file),
-            }),
+            place: Some(problem.place()),
             file: Some(problem.file),
             object: format!("{} {}", problem.kind, problem.name)
                 .trim()

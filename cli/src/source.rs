@@ -22,6 +22,9 @@ use portcullis_controller::{
 
 use crate::{analyze, report::Issue};
 
+/// Files that are not read and named all the same.
+const NAMED: usize = 5;
+
 /// Everything a set of manifests says.
 #[derive(Debug)]
 pub(crate) struct Configuration {
@@ -47,8 +50,10 @@ impl Configuration {
 
     fn new(resources: &Resources, problems: Vec<LoadProblem>, kept: usize) -> Self {
         let translation = translate(resources, &Options::standalone());
+        let mut found = analyze::issues(resources, &translation);
+        analyze::broken::point_out(&mut found, &problems);
         let mut issues: Vec<Issue> = problems.into_iter().map(Issue::from).collect();
-        issues.extend(analyze::issues(resources, &translation));
+        issues.extend(found);
         Self {
             translation,
             issues,
@@ -102,7 +107,11 @@ impl Source {
 
     /// Reads what has changed, and translates the whole.
     pub(crate) fn load(&mut self) -> anyhow::Result<Configuration> {
-        let (paths, unreadable) = manifests::files(&self.paths);
+        let manifests::Found {
+            files: paths,
+            others,
+            problems: unreadable,
+        } = manifests::files(&self.paths);
         if let Some(problem) = unreadable.first() {
             bail!("{problem}");
         }
@@ -114,7 +123,8 @@ impl Source {
             })
             .collect();
         files.extend(self.piped.clone());
-        let (resources, problems) = join(&files);
+        let (resources, mut problems) = join(&files);
+        problems.extend(not_read(&others));
         if resources.is_empty() {
             let piped = self.piped.iter().map(|(name, _)| name);
             bail!(
@@ -229,6 +239,35 @@ fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
         }));
     }
     (resources, problems)
+}
+
+/// Files in directories that are no manifests by their names. Most are not meant to be; a misnamed one would be missed.
+fn not_read(others: &[PathBuf]) -> Option<LoadProblem> {
+    let first = others.first()?;
+    let names: Vec<_> = others
+        .iter()
+        .take(NAMED)
+        .filter_map(|path| path.file_name())
+        .map(|name| name.to_string_lossy())
+        .collect();
+    let more = others.len().saturating_sub(NAMED);
+    let more = if more == 0 {
+        String::new()
+    } else {
+        format!(" and {more} more")
+    };
+    Some(LoadProblem {
+        severity: Severity::Note,
+        ..file_problem(
+            first.parent().unwrap_or(first),
+            "NotRead",
+            &format!(
+                "of directories only files named .yaml, .yml and .json are read, so not {}{more}",
+                names.join(", ")
+            ),
+            "rename what is a manifest, or name the file itself",
+        )
+    })
 }
 
 fn file_problem(path: &Path, code: &'static str, message: &str, remedy: &str) -> LoadProblem {
@@ -400,6 +439,22 @@ spec:
         for key in ["hunter2", bytes.trim_matches(['[', ']'])] {
             assert!(!printed.contains(key), "{printed}");
         }
+    }
+
+    #[test]
+    fn a_misnamed_file_is_told() {
+        let (root, mut source) = directory(&[
+            ("gateway.yaml", GATEWAY),
+            ("a.yaml", &route("a", "/1")),
+            ("a.yaml.txt", ""),
+            (".b", ""),
+        ]);
+        let configuration = source.load().unwrap();
+        assert_eq!(codes(&configuration), ["NotRead"]);
+        let message = &configuration.issues[0].message;
+        assert!(message.ends_with("not a.yaml.txt"), "{message}");
+        fs::remove_file(root.path().join("a.yaml.txt")).unwrap();
+        assert_eq!(codes(&source.load().unwrap()), [""; 0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `portcullis analyze`: what is wrong with manifests, and what to do about it.
 
+pub(crate) mod broken;
 mod certificates;
 mod grant;
 mod lint;

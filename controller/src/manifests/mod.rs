@@ -29,31 +29,43 @@ pub struct Loaded {
     accepted: bool,
 }
 
-/// The files that `paths` mean: files themselves, and the `.yaml`, `.yml` and `.json` files below directories, in the
-/// order of their names, without those whose name begins with a dot. Also, which paths are not there or cannot be
-/// listed.
-pub fn files<P: AsRef<Path>>(paths: &[P]) -> (Vec<PathBuf>, Vec<LoadProblem>) {
-    let (mut files, mut problems) = (Vec::new(), Vec::new());
-    for path in paths {
-        find(path.as_ref(), true, &mut files, &mut problems);
-    }
-    (files, problems)
+/// What paths lead to.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// Files that are named themselves, and the `.yaml`, `.yml` and `.json` files below directories, in the order of their
+    /// names, without those whose name begins with a dot.
+    pub files: Vec<PathBuf>,
+    /// The other files below directories, which are not read. Without those whose name begins with a dot.
+    pub others: Vec<PathBuf>,
+    /// Paths that are not there or cannot be listed.
+    pub problems: Vec<LoadProblem>,
 }
 
-fn find(path: &Path, named: bool, files: &mut Vec<PathBuf>, problems: &mut Vec<LoadProblem>) {
-    if path.is_dir() {
-        match entries(path) {
-            Ok(entries) => entries
-                .iter()
-                .for_each(|entry| find(entry, false, files, problems)),
-            Err(error) => problems.push(unreadable(path, &error)),
-        }
-    } else if !named && is_manifest(path) {
-        files.push(path.into());
-    } else if named {
-        match fs::metadata(path) {
-            Ok(_) => files.push(path.into()),
-            Err(error) => problems.push(unreadable(path, &error)),
+/// The files that `paths` mean.
+pub fn files<P: AsRef<Path>>(paths: &[P]) -> Found {
+    let mut found = Found::default();
+    for path in paths {
+        found.add(path.as_ref(), true);
+    }
+    found
+}
+
+impl Found {
+    fn add(&mut self, path: &Path, named: bool) {
+        if path.is_dir() {
+            match entries(path) {
+                Ok(entries) => entries.iter().for_each(|entry| self.add(entry, false)),
+                Err(error) => self.problems.push(unreadable(path, &error)),
+            }
+        } else if named {
+            match fs::metadata(path) {
+                Ok(_) => self.files.push(path.into()),
+                Err(error) => self.problems.push(unreadable(path, &error)),
+            }
+        } else if is_manifest(path) {
+            self.files.push(path.into());
+        } else {
+            self.others.push(path.into());
         }
     }
 }

@@ -31,13 +31,19 @@ pub struct LoadProblem {
     pub remedy: String,
 }
 
+impl LoadProblem {
+    /// File and line: `routes.yaml:12`, or the file alone if it is meant as a whole.
+    pub fn place(&self) -> String {
+        match self.line {
+            0 => self.file.clone(),
+            line => format!("{}:{line}", self.file),
+        }
+    }
+}
+
 impl fmt::Display for LoadProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file)?;
-        if self.line > 0 {
-            write!(f, ":{}", self.line)?;
-        }
-        f.write_str(": ")?;
+        write!(f, "{}: ", self.place())?;
         for part in [&self.kind, &self.name] {
             if !part.is_empty() {
                 write!(f, "{part} ")?;

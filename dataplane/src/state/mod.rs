@@ -208,7 +208,7 @@ impl TableState {
         snapshot.settings = self.overrides.settings(&snapshot.compiled.table().settings);
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
         for rejection in &snapshot.rejected {
-            tracing::warn!(%rejection, "rejected: what it was before is served on, if it was good before; if not, a rule answers 500 and a listener is closed");
+            tracing::warn!(%rejection, "rejected: its last good version stays in force; without one, a rule answers 500 and a listener is closed");
         }
         let report = Report {
             version: table.version.clone(),
