@@ -136,6 +136,11 @@ impl Watch {
 }
 
 impl Deadline {
+    /// Another one of the same worker, unset, which drains with no port.
+    pub(crate) fn another(&self) -> Self {
+        self.all.register(None)
+    }
+
     /// Passes `duration` from now.
     pub(crate) fn set(&self, duration: Duration) {
         // The present may be one tick ahead of the last sweep.

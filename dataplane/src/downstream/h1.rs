@@ -31,6 +31,8 @@ use crate::{
 const MAX_DRAIN: usize = 64 * 1024;
 /// Time for it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a client is still there of whom nothing can be read.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Serves the requests of a connection one after the other until it ends. A request that never becomes an exchange is
 /// answered here and told to `refused`.
@@ -341,12 +343,24 @@ impl H1 {
             .into()
     }
 
+    /// Without reading: that the client has hung up is seen by looking from time to time.
     pub(super) async fn broken(&self) -> DownstreamError {
-        let broken = poll_fn(|cx| match self.handles.writer.try_flush(cx) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(error),
-        });
-        broken.await.into()
+        let look = self.handles.deadline.another();
+        look.set(LOOK);
+        poll_fn(|cx| {
+            if let Err(error) = self.handles.writer.try_flush(cx) {
+                return Poll::Ready(error.into());
+            }
+            // One direction of a tunnel may end before the other.
+            if self.after != After::Tunnel && self.handles.reader.has_hung_up() {
+                return Poll::Ready(ReadError::Closed.into());
+            }
+            while look.poll_passed(cx).is_ready() {
+                look.set(LOOK);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     pub(super) fn writer(&self) -> H1Writer {

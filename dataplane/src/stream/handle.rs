@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::BytesMut;
+use futures::FutureExt as _;
 use http::response::Parts;
+use tokio::io::Interest;
 
 use super::{
     guard::{BodyFrame, HEAD_READ, Pass, Violation},
@@ -172,6 +174,14 @@ impl ReadHandle {
         }
         // Nothing more is read before somebody consumes, so a close will only be seen by writing.
         Poll::Pending
+    }
+
+    /// Whether the peer has closed its side, as the event loop knows, though perhaps not all that it sent has been read. Nothing
+    /// wakes the task when that changes.
+    pub fn has_hung_up(&self) -> bool {
+        let inner = self.shared.lock();
+        let ready = inner.transport.tcp().ready(Interest::READABLE);
+        matches!(ready.now_or_never(), Some(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Whether the stream begins with `expected`, which must not be empty. Decided at the first byte that differs; nothing

@@ -117,3 +117,20 @@ async fn a_violation_reaches_the_session_as_an_error() {
     let error = in_time(ours.read_u8()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
 }
+
+#[tokio::test]
+async fn a_peer_that_hangs_up_is_seen_behind_what_it_sent() {
+    let (stream, mut peer) = pair().await;
+    let reader = stream.read_handle();
+    peer.write_all(b"unread").await.unwrap();
+    assert!(!reader.has_hung_up());
+    peer.shutdown().await.unwrap();
+    in_time(async {
+        while !reader.has_hung_up() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let frame = in_time(poll_fn(|cx| reader.poll_frame(cx))).await.unwrap();
+    assert_eq!(frame, BodyFrame::Data("unread".into()));
+}

@@ -1,5 +1,7 @@
 //! Forwarding: routes, backends, bodies, errors.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use portcullis_routing::{Backend as TableBackend, RouteAction, WeightedCluster};
 
@@ -218,6 +220,43 @@ async fn a_client_that_leaves_takes_its_request_along() {
     backend.wait_seen(1).await;
     request.abort();
     backend.wait_cancelled().await;
+}
+
+/// Nothing of its body can be passed on, so nothing is read either.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_is_noticed_while_the_backend_takes_no_body() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(
+        TableBuilder::default()
+            .cluster("b", &[listener.local_addr().unwrap()])
+            .route("/", "b", |_| {}),
+    );
+    let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    let (mut backend, _) = listener.accept().await.unwrap();
+    // Until every buffer on the way is full, as far as one can tell.
+    let stuck = Duration::from_millis(300);
+    let body = vec![b'x'; 64 * 1024];
+    while let Ok(written) = tokio::time::timeout(stuck, client.write(&body)).await {
+        written.unwrap();
+    }
+    // An orderly end could not get through either.
+    client.set_zero_linger().unwrap();
+    drop(client);
+
+    let given_up = async {
+        while proxy.metric("portcullis_requests_in_flight") > 0.0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), given_up)
+        .await
+        .expect("long before the stream idle timeout of five minutes");
+    // And the backend hears of it.
+    let mut received = Vec::new();
+    _ = backend.read_to_end(&mut received).await;
+    assert!(received.starts_with(b"POST / "));
 }
 
 /// What HTTP/2 delimits by itself may still be announced, and a client of HTTP/1 believes it (RFC 9113 8.1.1).
