@@ -171,22 +171,18 @@ impl ClusterState {
     }
 
     /// Endpoints that stay keep their state; those that are gone drain.
-    fn apply_addresses(&self, endpoints: &ClusterEndpoints) {
+    fn apply_addresses(self: &Rc<Self>, endpoints: &ClusterEndpoints) {
         let profile = self.profile();
         let before = self.peers();
         let mut gone: HashMap<SocketAddr, &Rc<Peer>> =
             before.iter().map(|peer| (peer.address(), peer)).collect();
-        let mut keep = |address: SocketAddr| {
-            let peer = *gone.get(&address)?;
-            Rc::ptr_eq(peer.profile(), &profile)
-                .then(|| gone.remove(&address))?
-                .map(Rc::clone)
-        };
         let addresses = self.serving(endpoints);
         let peers: Vec<_> = addresses
             .into_iter()
-            .map(|address| {
-                keep(address).unwrap_or_else(|| Peer::new(address, &profile, &self.limit))
+            .map(|address| match gone.remove(&address) {
+                Some(peer) if Rc::ptr_eq(peer.profile(), &profile) => Rc::clone(peer),
+                Some(peer) => self.replace(peer, &profile),
+                None => Peer::new(address, &profile, &self.limit),
             })
             .collect();
         for peer in gone.into_values() {
@@ -194,6 +190,17 @@ impl ClusterState {
             self.outliers.removed(&peer.health);
         }
         self.peers.replace(peers.into());
+    }
+
+    /// An endpoint that is to be talked to in another way: its connections drain, its health stays. One that is out is tried
+    /// at once, since it may have been the old way that it refused.
+    fn replace(self: &Rc<Self>, before: &Peer, profile: &Rc<Profile>) -> Rc<Peer> {
+        before.remove();
+        let peer = before.under(profile);
+        if peer.health.is_ejected() {
+            self.probe_after(&peer, Duration::ZERO);
+        }
+        peer
     }
 
     /// The addresses that get requests, sorted and without duplicates.
@@ -308,6 +315,10 @@ impl ClusterState {
         tracing::info!(cluster = %self.key, endpoint = %peer.address(), ?pause, "endpoint ejected");
         self.shared.metrics.ejected(self.shared.ejected.get());
         peer.pool().clear();
+        self.probe_after(peer, pause);
+    }
+
+    fn probe_after(self: &Rc<Self>, peer: &Rc<Peer>, pause: Duration) {
         if !peer.probing.replace(true) {
             tokio::task::spawn_local(probe(Rc::downgrade(self), Rc::downgrade(peer), pause));
         }

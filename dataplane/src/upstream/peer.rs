@@ -23,7 +23,7 @@ pub(super) struct Peer {
     address: SocketAddr,
     profile: Rc<Profile>,
     limit: Rc<ConnectionLimit>,
-    pub(super) health: Health,
+    pub(super) health: Rc<Health>,
     in_flight: Cell<u32>,
     pool: Pool,
     handshake: SharedHandshake,
@@ -40,11 +40,25 @@ impl Peer {
         profile: &Rc<Profile>,
         limit: &Rc<ConnectionLimit>,
     ) -> Rc<Self> {
+        Self::with_health(address, profile, limit, Rc::default())
+    }
+
+    /// The same endpoint under another profile: it shares the health, and no connection.
+    pub(super) fn under(&self, profile: &Rc<Profile>) -> Rc<Self> {
+        Self::with_health(self.address, profile, &self.limit, Rc::clone(&self.health))
+    }
+
+    fn with_health(
+        address: SocketAddr,
+        profile: &Rc<Profile>,
+        limit: &Rc<ConnectionLimit>,
+        health: Rc<Health>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             address,
             profile: Rc::clone(profile),
             limit: Rc::clone(limit),
-            health: Health::default(),
+            health,
             in_flight: Cell::new(0),
             pool: Pool::default(),
             handshake: SharedHandshake::default(),

@@ -19,7 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::upstream::{
     OpenRequest, Progress, UpstreamErrorKind,
     testing::{
-        backend::OK,
+        backend::{OK, refusing},
         world::{World, exchange, ready},
     },
 };
@@ -84,6 +84,18 @@ async fn start(
     alpn: &[&[u8]],
     clients: Option<&Authority>,
 ) -> TlsBackend {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    start_on(listener, authority, names, alpn, clients)
+}
+
+/// The same, on a socket of the caller's.
+fn start_on(
+    listener: TcpListener,
+    authority: &Authority,
+    names: Vec<SanType>,
+    alpn: &[&[u8]],
+    clients: Option<&Authority>,
+) -> TlsBackend {
     let (leaf, key) = authority.sign(names);
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -103,7 +115,6 @@ async fn start(
         .expect("configuration");
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address");
     let handshakes = Rc::new(RefCell::new(Vec::new()));
     tokio::task::spawn_local(serve(
@@ -346,6 +357,18 @@ async fn a_rotated_ca_is_taken_over_for_new_connections() {
     assert_eq!(before.handshakes.borrow().len(), 2);
 }
 
+/// Puts a new certificate of `clients` under `key`, for the next table.
+fn renew(world: &mut World, key: &CertificateKey, clients: &Authority) -> rcgen::Certificate {
+    let (leaf, leaf_key) = clients.sign(vec![uri("spiffe://example/gateway")]);
+    let certificate = Certificate {
+        chain_pem: leaf.pem(),
+        key_pem: Secret::new(leaf_key.serialize_pem()),
+    };
+    let certificates = &mut world.certificates;
+    certificates.insert(key.clone(), Arc::new(certificate));
+    leaf
+}
+
 #[tokio::test(flavor = "local")]
 async fn a_client_certificate_is_shown_and_replaced() {
     let (servers, clients) = (Authority::new(), Authority::new());
@@ -365,14 +388,7 @@ async fn a_client_certificate_is_shown_and_replaced() {
         assert_eq!(error.kind, UpstreamErrorKind::Tls, "{error}");
 
         for _ in 0..2 {
-            let (leaf, leaf_key) = clients.sign(vec![uri("spiffe://example/gateway")]);
-            let certificate = Certificate {
-                chain_pem: leaf.pem(),
-                key_pem: Secret::new(leaf_key.serialize_pem()),
-            };
-            world
-                .certificates
-                .insert(key.clone(), Arc::new(certificate));
+            let leaf = renew(&mut world, &key, &clients);
             change(&mut world, &backend, |_| {});
             world.get().await;
             let shown = backend
@@ -385,4 +401,40 @@ async fn a_client_certificate_is_shown_and_replaced() {
             assert_eq!(shown.as_ref(), Some(leaf.der()));
         }
     }
+}
+
+#[tokio::test(flavor = "local")]
+async fn an_ejected_endpoint_is_not_forgotten_when_the_client_certificate_is_renewed() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let good = start(&servers, vec![dns("up.internal")], &[], Some(&clients)).await;
+    let bad = refusing().await;
+    let mut world = world(&good, "up.internal", ClusterProtocol::Http1);
+    let key = CertificateKey::secret("ns", "client");
+    let tls = world.cluster.tls.as_mut().expect("a policy");
+    tls.client_certificate = Some(key.clone());
+    renew(&mut world, &key, &clients);
+    let endpoints = vec![ready(good.address), ready(bad)];
+    world.set_endpoints(endpoints.clone());
+    let ejections = |world: &World| world.metric("portcullis_upstream_ejections_total", "");
+    while ejections(&world) == 0 {
+        world.get().await;
+    }
+
+    renew(&mut world, &key, &clients);
+    world.set_endpoints(endpoints.clone());
+    for _ in 0..20 {
+        assert_eq!(world.get().await, good.address);
+    }
+    assert_eq!(ejections(&world), 1);
+
+    // It comes back as it would have without the renewal.
+    let listener = TcpListener::bind(bad).await.expect("bind");
+    let revived = start_on(
+        listener,
+        &servers,
+        vec![dns("up.internal")],
+        &[],
+        Some(&clients),
+    );
+    while world.get().await != revived.address {}
 }
