@@ -222,7 +222,7 @@ impl Worker {
             _ => {
                 self.upstreams.sync(
                     published.compiled.table(),
-                    &published.certificates,
+                    &published.backend_tls,
                     &published.labels,
                 );
                 let fresh = Rc::new(Arc::clone(published));

@@ -20,8 +20,7 @@ use std::{
 
 use arc_swap::{ArcSwapOption, Guard};
 use portcullis_routing::{
-    Cluster, ClusterKey, GatewayKey, ProxySettings, Rejection, ResourceKind, RoutingTable,
-    TableVersion,
+    GatewayKey, ProxySettings, Rejection, ResourceKind, RoutingTable, TableVersion,
     compile::compile,
     delta::{self, Report},
     settings::AccessLog,
@@ -38,7 +37,7 @@ use crate::{
     plan::PreparedRoute,
     telemetry::{Labels, Metrics, metrics::TableOutcome},
     tls::TlsListeners,
-    upstream::tls,
+    upstream::TlsPolicies,
 };
 
 /// How often it is looked whether an old snapshot can be dropped.
@@ -316,13 +315,16 @@ fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
 
 fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let none = Certificates::default();
-    let known = previous.map_or(&none, |previous| &*previous.certificates);
+    let known = previous.map_or(&none, |previous| &previous.certificates);
     let (certificates, mut rejected) = Certificates::decode(known, table);
     let none = TlsListeners::default();
     let known = previous.map_or(&none, |previous| &previous.tls);
     let (tls, unverifiable) = TlsListeners::build(known, table, &certificates);
     rejected.extend(unverifiable);
-    rejected.extend(unusable_tls(previous, table));
+    let none = TlsPolicies::default();
+    let known = previous.map_or(&none, |previous| &*previous.backend_tls);
+    let (backend_tls, unusable) = TlsPolicies::build(known, table, &certificates);
+    rejected.extend(unusable);
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
         Arc::clone(table),
@@ -334,34 +336,10 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     Snapshot {
         tls,
         compiled,
-        certificates: Arc::new(certificates),
+        certificates,
+        backend_tls: Arc::new(backend_tls),
         labels: Arc::<Labels>::default(),
         settings: Arc::clone(&table.settings),
         rejected,
     }
-}
-
-/// Clusters whose TLS policy no connection could be made with.
-fn unusable_tls(previous: Option<&Snapshot>, table: &RoutingTable) -> Vec<Rejection> {
-    let known_good = |key: &ClusterKey, cluster: &Arc<Cluster>| {
-        previous.is_some_and(|previous| {
-            let served = previous.compiled.table().clusters.get(key);
-            served.is_some_and(|served| Arc::ptr_eq(served, cluster))
-                && !previous.rejects(ResourceKind::Cluster, key.as_str())
-        })
-    };
-    let checked = table
-        .clusters
-        .iter()
-        .filter(|(key, cluster)| !known_good(key, cluster));
-    let with_tls = checked.filter_map(|(key, cluster)| Some((key, cluster.tls.as_ref()?)));
-    with_tls
-        .filter_map(|(key, policy)| {
-            Some(Rejection {
-                kind: ResourceKind::Cluster,
-                key: key.to_string(),
-                message: tls::check(policy).err()?,
-            })
-        })
-        .collect()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use portcullis_routing::{ProxySettings, Rejection, ResourceKind, compile::CompiledTable};
 
 use super::certificates::Certificates;
-use crate::{plan::PreparedRoute, telemetry::Labels, tls::TlsListeners};
+use crate::{plan::PreparedRoute, telemetry::Labels, tls::TlsListeners, upstream::TlsPolicies};
 
 /// A table in the form that requests need it. A request keeps the snapshot that it began with.
 #[derive(Debug)]
@@ -13,9 +13,11 @@ pub struct Snapshot {
     /// Listeners and routes. Its table holds clusters and endpoints too.
     pub compiled: CompiledTable<PreparedRoute>,
     /// Certificates with their keys, decoded.
-    pub certificates: Arc<Certificates>,
+    pub certificates: Certificates,
     /// TLS of the HTTPS listeners.
     pub tls: TlsListeners,
+    /// TLS towards the clusters.
+    pub backend_tls: Arc<TlsPolicies>,
     /// Which resources have metrics of their own.
     pub labels: Arc<Labels>,
     pub(super) settings: Arc<ProxySettings>,

@@ -12,7 +12,6 @@ use std::{
 use portcullis_routing::{
     Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState,
 };
-use rustls::sign::CertifiedKey;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -25,7 +24,7 @@ use super::{
     outlier::OutlierDetector,
     peer::Peer,
     session::{Outcome, Session},
-    tls,
+    tls::TlsPolicy,
 };
 use crate::telemetry::ConnectResult;
 
@@ -47,23 +46,20 @@ pub(super) struct ClusterState {
 struct Config {
     cluster: Arc<Cluster>,
     endpoints: Arc<ClusterEndpoints>,
-    /// The client certificate that the cluster names, if it is there.
-    client: Option<Arc<CertifiedKey>>,
     profile: Rc<Profile>,
 }
 
 impl Config {
-    fn new(resources: ClusterResources<'_>, shared: &Shared) -> Self {
+    fn new(resources: ClusterResources<'_>) -> Self {
         let ClusterResources {
             cluster,
             endpoints,
-            client,
+            tls,
         } = resources;
         Self {
-            profile: Rc::new(Profile::new(cluster, client.as_ref(), &shared.policies)),
+            profile: Rc::new(Profile::new(cluster, tls.cloned())),
             cluster: Arc::clone(cluster),
             endpoints,
-            client,
         }
     }
 }
@@ -72,7 +68,8 @@ impl Config {
 pub(super) struct ClusterResources<'a> {
     pub(super) cluster: &'a Arc<Cluster>,
     pub(super) endpoints: Arc<ClusterEndpoints>,
-    pub(super) client: Option<Arc<CertifiedKey>>,
+    /// How TLS is spoken with it, or why it cannot be.
+    pub(super) tls: Option<&'a Result<Arc<TlsPolicy>, String>>,
 }
 
 impl ClusterState {
@@ -82,7 +79,7 @@ impl ClusterState {
         resources: ClusterResources<'_>,
     ) -> Rc<Self> {
         let max_connections = resources.cluster.max_connections;
-        let config = Config::new(resources, shared);
+        let config = Config::new(resources);
         let state = Rc::new(Self {
             key: key.clone(),
             shared: Rc::clone(shared),
@@ -106,19 +103,18 @@ impl ClusterState {
         let ClusterResources {
             cluster,
             endpoints,
-            client,
+            tls,
         } = &resources;
-        let same_client = tls::same(config.client.as_ref(), client.as_ref());
-        if config.cluster == **cluster && config.endpoints == *endpoints && same_client {
+        let same_profile = config.profile.fits(cluster, *tls);
+        if config.cluster == **cluster && config.endpoints == *endpoints && same_profile {
             return;
         }
         let max_connections = cluster.max_connections;
-        let same_tls = config.cluster.tls == cluster.tls && same_client;
-        if same_tls && config.cluster.protocol == cluster.protocol {
+        if same_profile {
             config.cluster = Arc::clone(cluster);
             config.endpoints = Arc::clone(endpoints);
         } else {
-            *config = Config::new(resources, &self.shared);
+            *config = Config::new(resources);
             self.told.borrow_mut().clear();
         }
         drop(config);

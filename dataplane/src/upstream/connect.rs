@@ -1,16 +1,15 @@
 //! One connection to one endpoint: TCP, and TLS where the cluster asks for it.
 
-use std::{io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use portcullis_routing::{Cluster, ClusterProtocol};
-use rustls::sign::CertifiedKey;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::{
     error::{UpstreamError, UpstreamErrorKind},
-    tls::{TlsPolicies, TlsPolicy},
+    tls::{self, TlsPolicy},
 };
 use crate::stream::Transport;
 
@@ -26,20 +25,26 @@ const PROBES: u32 = 3;
 pub(super) struct Profile {
     /// HTTP/2 is wanted: by prior knowledge in clear text, by ALPN over TLS.
     pub(super) http2: bool,
-    tls: Option<Result<Rc<TlsPolicy>, String>>,
+    tls: Option<Result<Arc<TlsPolicy>, String>>,
 }
 
 impl Profile {
     /// The profile of a cluster.
-    pub(super) fn new(
-        cluster: &Cluster,
-        client: Option<&Arc<CertifiedKey>>,
-        policies: &TlsPolicies,
-    ) -> Self {
+    pub(super) fn new(cluster: &Cluster, tls: Option<Result<Arc<TlsPolicy>, String>>) -> Self {
         Self {
             http2: cluster.protocol == ClusterProtocol::Http2,
-            tls: cluster.tls.as_ref().map(|tls| policies.get(tls, client)),
+            tls,
         }
+    }
+
+    /// Whether this is how such a cluster is talked to.
+    pub(super) fn fits(
+        &self,
+        cluster: &Cluster,
+        tls: Option<&Result<Arc<TlsPolicy>, String>>,
+    ) -> bool {
+        self.http2 == (cluster.protocol == ClusterProtocol::Http2)
+            && tls::same(self.tls.as_ref(), tls)
     }
 }
 

@@ -40,17 +40,13 @@ use tokio::{
 use self::{
     cluster::{ClusterResources, ClusterState},
     dns::Dns,
-    tls::TlsPolicies,
 };
 pub use self::{
     error::{Progress, UpstreamError, UpstreamErrorKind},
     session::{Outcome, Upstream, UpstreamEvent, UpstreamWriter},
-    tls::system_roots,
+    tls::{TlsPolicies, system_roots},
 };
-use crate::{
-    state::Certificates,
-    telemetry::{Labels, WorkerMetrics},
-};
+use crate::telemetry::{Labels, WorkerMetrics};
 
 /// How often idle connections are looked through.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -73,7 +69,7 @@ pub struct OpenRequest<'a> {
 pub struct Upstreams {
     shared: Rc<Shared>,
     clusters: Clusters,
-    table: RefCell<Option<(Arc<RoutingTable>, Arc<Certificates>)>>,
+    table: RefCell<Option<(Arc<RoutingTable>, Arc<TlsPolicies>)>>,
     sweeper: AbortHandle,
 }
 
@@ -85,7 +81,6 @@ struct Shared {
     labels: RefCell<Arc<Labels>>,
     /// Endpoints that are ejected at present.
     ejected: Rc<Cell<usize>>,
-    policies: TlsPolicies,
     dns: Dns,
 }
 
@@ -100,7 +95,6 @@ impl Upstreams {
             metrics,
             labels: RefCell::default(),
             ejected: Rc::default(),
-            policies: TlsPolicies::default(),
             dns,
         });
         let clusters = Clusters::default();
@@ -114,22 +108,17 @@ impl Upstreams {
         }
     }
 
-    /// Takes a new table's clusters and endpoints, and its certificates, decoded. What is gone gets no new requests;
+    /// Takes a new table's clusters and endpoints, and how TLS is spoken with them. What is gone gets no new requests;
     /// requests in flight finish.
-    pub fn sync(
-        &self,
-        table: &Arc<RoutingTable>,
-        certificates: &Arc<Certificates>,
-        labels: &Arc<Labels>,
-    ) {
+    pub fn sync(&self, table: &Arc<RoutingTable>, tls: &Arc<TlsPolicies>, labels: &Arc<Labels>) {
         *self.shared.labels.borrow_mut() = Arc::clone(labels);
         for (key, state) in self.clusters.borrow().iter() {
-            match resources(table, certificates, key) {
+            match resources(table, tls, key) {
                 Some(resources) => state.update(resources),
                 None => state.remove(),
             }
         }
-        *self.table.borrow_mut() = Some((Arc::clone(table), Arc::clone(certificates)));
+        *self.table.borrow_mut() = Some((Arc::clone(table), Arc::clone(tls)));
     }
 
     /// A session with an endpoint of `cluster`: pooled, or new. A connect that fails or is slow moves on to another
@@ -153,8 +142,8 @@ impl Upstreams {
             return Some(Rc::clone(state));
         }
         let table = self.table.borrow();
-        let (table, certificates) = table.as_ref()?;
-        let state = ClusterState::new(key, &self.shared, resources(table, certificates, key)?);
+        let (table, tls) = table.as_ref()?;
+        let state = ClusterState::new(key, &self.shared, resources(table, tls, key)?);
         self.clusters
             .borrow_mut()
             .insert(key.clone(), Rc::clone(&state));
@@ -165,18 +154,13 @@ impl Upstreams {
 /// What the table says about a cluster.
 fn resources<'a>(
     table: &'a RoutingTable,
-    certificates: &Certificates,
+    tls: &'a TlsPolicies,
     key: &ClusterKey,
 ) -> Option<ClusterResources<'a>> {
-    let cluster = table.clusters.get(key)?;
-    let client = cluster
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.client_certificate.as_ref());
     Some(ClusterResources {
-        cluster,
+        cluster: table.clusters.get(key)?,
         endpoints: table.endpoints.get(key).cloned().unwrap_or_default(),
-        client: client.and_then(|key| certificates.get(key)).cloned(),
+        tls: tls.get(key),
     })
 }
 

@@ -13,7 +13,10 @@ use crate::{
     message,
     state::Certificates,
     telemetry::{Metrics, MetricsOptions},
-    upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamEvent, Upstreams, dns::Dns},
+    upstream::{
+        OpenRequest, Outcome, TlsPolicies, Upstream, UpstreamError, UpstreamEvent, Upstreams,
+        dns::Dns,
+    },
 };
 
 pub(crate) struct World {
@@ -23,7 +26,8 @@ pub(crate) struct World {
     pub(crate) cluster: Cluster,
     /// Certificates of the table.
     pub(crate) certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
-    decoded: RefCell<Arc<Certificates>>,
+    decoded: RefCell<Certificates>,
+    tls: RefCell<TlsPolicies>,
 }
 
 impl World {
@@ -48,6 +52,7 @@ impl World {
             cluster,
             certificates: BTreeMap::new(),
             decoded: RefCell::default(),
+            tls: RefCell::default(),
         }
     }
 
@@ -74,9 +79,12 @@ impl World {
         let mut decoded = self.decoded.borrow_mut();
         let (certificates, rejected) = Certificates::decode(&decoded, &table);
         assert_eq!(rejected, []);
-        *decoded = Arc::new(certificates);
+        *decoded = certificates;
+        let mut tls = self.tls.borrow_mut();
+        // What is wrong with a policy is told by whoever would use it.
+        (*tls, _) = TlsPolicies::build(&tls, &table, &decoded);
         self.upstreams
-            .sync(&Arc::new(table), &decoded, &Arc::default());
+            .sync(&Arc::new(table), &Arc::new(tls.clone()), &Arc::default());
     }
 
     pub(crate) async fn open(&self) -> Result<Upstream, UpstreamError> {
