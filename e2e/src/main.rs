@@ -10,6 +10,7 @@ mod conformance;
 mod failover;
 mod images;
 mod support;
+mod test;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     Conformance(conformance::Conformance),
     #[command(subcommand)]
     Images(images::Images),
+    Test(test::Test),
     #[command(subcommand, hide = true)]
     Node(cluster::node::Inside),
 }
@@ -89,6 +91,7 @@ impl Command {
             Self::Cluster(action) => Box::pin(action.run()).await,
             Self::Conformance(conformance) => conformance.run().await,
             Self::Images(images) => images.run().await,
+            Self::Test(test) => Box::pin(test.run()).await,
             // Its own runtime has nothing else to do: what is inside waits for one thing only.
             Self::Node(inside) => inside.run(),
         }

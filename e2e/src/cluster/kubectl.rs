@@ -64,25 +64,36 @@ impl Kubectl {
 
     /// Applies one object on the server's side.
     pub(crate) async fn apply(&self, object: &Value) -> Result<()> {
+        self.feed(
+            &["apply", "--server-side", "--filename=-"],
+            &object.to_string(),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Runs kubectl with `input` on its standard input, and returns what it printed.
+    pub(crate) async fn feed(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut child = self
-            .command(&["apply", "--server-side", "--filename=-"])
+            .command(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
             .context("cannot start kubectl")?;
-        let mut input = child.stdin.take().context("the input is piped")?;
-        input.write_all(&serde_json::to_vec(object)?).await?;
-        drop(input);
+        let mut pipe = child.stdin.take().context("the input is piped")?;
+        pipe.write_all(input.as_bytes()).await?;
+        drop(pipe);
         let output = child.wait_with_output().await?;
         if !output.status.success() {
             bail!(
-                "kubectl apply: {}",
+                "kubectl {}: {}",
+                arguments.join(" "),
                 String::from_utf8_lossy(&output.stderr).trim()
             );
         }
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Applies a folder with a `kustomization.yaml` on the server's side and returns how many objects it has.

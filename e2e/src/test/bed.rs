@@ -1,0 +1,231 @@
+//! What a scenario stands on: its namespace, echo backends, Gateways, and ways to ask and to wait.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
+
+use super::answer::Answer;
+use crate::{
+    cluster::{Cluster, kubectl::Kubectl},
+    images::ECHO_IMAGES,
+    support::{
+        binaries::installed,
+        process::{POLL, output_of},
+    },
+};
+
+/// How long the cluster may take for a step. Machines that build something beside are slow.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// Where echo-basic listens.
+const ECHO_PORT: u16 = 3000;
+
+/// The surroundings of one scenario.
+pub(crate) struct Bed {
+    pub(crate) cluster: Cluster,
+    pub(crate) kubectl: Kubectl,
+    /// The scenario's own.
+    pub(crate) namespace: String,
+    keep: bool,
+}
+
+impl Bed {
+    pub(super) fn new(cluster: &Cluster, kubectl: &Kubectl, scenario: &str, keep: bool) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            kubectl: kubectl.clone(),
+            namespace: format!("e2e-{scenario}"),
+            keep,
+        }
+    }
+
+    /// Makes the namespace anew.
+    pub(super) async fn open(&self) -> Result<()> {
+        // What an interrupted run has left would answer for this one.
+        self.delete_namespace().await?;
+        self.kubectl
+            .run(&["create", "namespace", &self.namespace])
+            .await
+            .map(drop)
+    }
+
+    /// Takes the namespace away with everything in it.
+    pub(super) async fn close(&self, good: bool) -> Result<()> {
+        if self.keep && !good {
+            println!("          kept: namespace {}", self.namespace);
+            return Ok(());
+        }
+        self.delete_namespace().await
+    }
+
+    async fn delete_namespace(&self) -> Result<()> {
+        let patience = format!("--timeout={}s", PATIENCE.as_secs());
+        self.kubectl
+            .run(&[
+                "delete",
+                "namespace",
+                &self.namespace,
+                "--ignore-not-found",
+                &patience,
+            ])
+            .await
+            .map(drop)
+    }
+
+    /// Applies manifests in the scenario's namespace, as a user does: `kubectl apply --filename -`.
+    pub(crate) async fn apply(&self, manifests: &str) -> Result<()> {
+        self.kubectl
+            .feed(
+                &["apply", "--namespace", &self.namespace, "--filename=-"],
+                manifests,
+            )
+            .await
+            .map(drop)
+    }
+
+    /// Runs kubectl in the scenario's namespace.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
+        let mut all = vec!["--namespace", &self.namespace];
+        all.extend(arguments);
+        self.kubectl.run(&all).await
+    }
+
+    /// An object of the scenario's namespace, `gateway/edge`.
+    pub(crate) async fn get(&self, object: &str) -> Result<Value> {
+        self.kubectl
+            .get(&["--namespace", &self.namespace, object])
+            .await
+    }
+
+    /// Tries until it succeeds; fails with the last error after [`PATIENCE`].
+    pub(crate) async fn until<T>(
+        &self,
+        what: &str,
+        mut attempt: impl AsyncFnMut() -> Result<T>,
+    ) -> Result<T> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match attempt().await {
+                Ok(value) => return Ok(value),
+                Err(error) if Instant::now() > deadline => {
+                    return Err(
+                        error.context(format!("{what}: not within {} s", PATIENCE.as_secs()))
+                    );
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Runs `replicas` pods of the echo backend as Deployment and Service `name`, port 80, and waits until all are Ready.
+    /// Every answer names pod and Service: see [`Answer::echo`].
+    pub(crate) async fn echo(&self, name: &str, replicas: usize) -> Result<()> {
+        self.apply(&echo(name, replicas).to_string()).await?;
+        let deployment = format!("deployment/{name}");
+        let patience = format!("--timeout={}s", PATIENCE.as_secs());
+        self.run(&["rollout", "status", &deployment, &patience])
+            .await
+            .map(drop)
+    }
+
+    /// The first address of a Gateway, once it is Programmed.
+    pub(crate) async fn address(&self, gateway: &str) -> Result<IpAddr> {
+        self.until(&format!("Gateway {gateway} is Programmed"), async || {
+            let gateway = self.get(&format!("gateway/{gateway}")).await?;
+            expect_condition(&gateway["status"]["conditions"], "Programmed", "True")?;
+            let address = gateway["status"]["addresses"][0]["value"]
+                .as_str()
+                .context("it has no address")?;
+            address
+                .parse()
+                .with_context(|| format!("`{address}` is no IP address"))
+        })
+        .await
+    }
+
+    /// Asks by curl. The arguments go to curl as they are; certificates and answers are those of curl.
+    pub(crate) async fn curl(&self, arguments: &[&str]) -> Result<Answer> {
+        let mut command = Command::new(installed("curl")?);
+        command
+            .args([
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "10",
+                "--noproxy",
+                "*",
+            ])
+            // The head comes first, as it is on the wire.
+            .args(["--dump-header", "-"])
+            .args(arguments);
+        Answer::parse(&output_of(command).await?)
+    }
+
+    /// Asks by curl until the answer is what is looked for.
+    pub(crate) async fn until_curl(
+        &self,
+        arguments: &[&str],
+        good: impl Fn(&Answer) -> bool,
+    ) -> Result<Answer> {
+        self.until(&format!("curl {}", arguments.join(" ")), async || {
+            let answer = self.curl(arguments).await?;
+            ensure!(good(&answer), "the last answer: {answer}");
+            Ok(answer)
+        })
+        .await
+    }
+}
+
+/// Whether a list of conditions has one of this type and status.
+pub(crate) fn expect_condition(conditions: &Value, kind: &str, status: &str) -> Result<()> {
+    let found = conditions
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == kind);
+    match found {
+        Some(condition) if condition["status"] == status => Ok(()),
+        Some(condition) => bail!("{kind} is not {status}: {condition}"),
+        None => bail!("no condition {kind} in {conditions}"),
+    }
+}
+
+fn echo(name: &str, replicas: usize) -> Value {
+    let from_field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
+    let deployment = json!({
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": { "name": name },
+        "spec": {
+            "replicas": replicas,
+            "selector": { "matchLabels": { "app": name } },
+            "template": {
+                "metadata": { "labels": { "app": name } },
+                "spec": {
+                    "containers": [{
+                        "name": "echo",
+                        "image": ECHO_IMAGES[0],
+                        "imagePullPolicy": "Never",
+                        "env": [
+                            from_field("POD_NAME", "metadata.name"),
+                            from_field("NAMESPACE", "metadata.namespace"),
+                            { "name": "SERVICE_NAME", "value": name },
+                        ],
+                        "readinessProbe": { "httpGet": { "path": "/", "port": ECHO_PORT }, "periodSeconds": 1 },
+                    }],
+                },
+            },
+        },
+    });
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": { "name": name },
+        "spec": { "selector": { "app": name }, "ports": [{ "name": "http", "port": 80, "targetPort": ECHO_PORT }] },
+    });
+    json!({ "apiVersion": "v1", "kind": "List", "items": [deployment, service] })
+}
