@@ -9,7 +9,7 @@ use crate::{cluster::Cluster, images::product};
 
 /// The release, as the documents install it.
 const RELEASE: &str = "portcullis";
-const NAMESPACE: &str = "portcullis-system";
+pub(crate) const NAMESPACE: &str = "portcullis-system";
 
 /// The values that name the images of this checkout.
 pub(super) const IMAGES: [&str; 5] = [

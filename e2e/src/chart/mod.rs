@@ -4,7 +4,7 @@ mod check;
 mod cycle;
 mod expectations;
 mod helm;
-mod install;
+pub(crate) mod install;
 mod objects;
 
 use std::path::{Path, PathBuf};

@@ -1,38 +1,40 @@
 //! `cargo e2e churn`: `portcullis run` serves a directory under load while everything in it is edited.
 
 mod edits;
-mod load;
 mod manifests;
-mod streams;
 
-use std::{cell::Cell, net::SocketAddr, path::Path};
+use std::{cell::Cell, net::SocketAddr, path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use futures::future::join_all;
 use tokio::process::Command;
 
 use self::{
     edits::Editor,
-    load::{Counts, load},
     manifests::{EXTRA_PORTS, HOST, HTTP_PORT, HTTPS_PORT, Manifests},
-    streams::EchoStream,
 };
 use crate::support::{
-    backend::Backend,
+    backend::{ANSWER_LENGTH, Backend},
     binaries,
     certificate::Authority,
     client::{Target, Version},
+    load::{Caller, Counts},
     process::{Service, ended_well},
     proxy::free_address,
     report::{Table, Tally},
     statistics::quantile,
+    streams::EchoStream,
     watch::{mib, rss_growth},
 };
 
 /// Clients that load the fixed listeners: half in clear text, a quarter each over TLS with HTTP/1.1 and HTTP/2.
 const CONNECTIONS: usize = 32;
 const QUICK_EDITS: usize = 60;
+/// Pause between two requests of one client.
+const PACE: Duration = Duration::from_millis(10);
+/// Requests after which a client connects anew, so that new connections meet every edit, too.
+const REQUESTS_PER_CONNECTION: u32 = 50;
 
 /// 32 connections load `portcullis run` while its directory is edited; no request may fail, no stream may be cut.
 #[derive(Args)]
@@ -124,9 +126,13 @@ impl Churn {
             over.set(true);
             result
         };
-        let loading = join_all(
-            (0..CONNECTIONS).map(|number| load(&targets[number % targets.len()], &counts, &over)),
-        );
+        let callers: Vec<Caller> = targets
+            .iter()
+            .cycle()
+            .take(CONNECTIONS)
+            .map(caller)
+            .collect();
+        let loading = join_all(callers.iter().map(|caller| caller.call(&counts, &over)));
         let streaming = join_all(streams.into_iter().map(|stream| stream.run(&over)));
         let everything = async { tokio::join!(editing, loading, streaming) };
         let ((edited, loaded, streamed), growth) = rss_growth(&service, everything).await?;
@@ -213,6 +219,23 @@ fn targets(ports: &Ports, authority: &Authority) -> Result<[Target; 4]> {
         tls("http/1.1", Version::Http1)?,
         tls("h2", Version::Http2)?,
     ])
+}
+
+fn caller(target: &Target) -> Caller {
+    Caller {
+        target: target.clone(),
+        pace: PACE,
+        requests_per_connection: Some(REQUESTS_PER_CONNECTION),
+        check: |answer| {
+            ensure!(answer.status() == 200, "status {}", answer.status());
+            ensure!(
+                answer.body().len() == ANSWER_LENGTH,
+                "{} bytes",
+                answer.body().len()
+            );
+            Ok(())
+        },
+    }
 }
 
 /// WebSockets and streamed bodies, two of each on every kind of connection that can carry them.

@@ -23,7 +23,8 @@ pub(crate) struct Kubectl {
 }
 
 impl Kubectl {
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// kubectl with these arguments, to be run.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(arguments)
@@ -110,4 +111,20 @@ impl Kubectl {
             .await?;
         Ok(applied.lines().count())
     }
+}
+
+/// The pods in a list that are Ready and not on their way out.
+pub(crate) fn ready_pods(pods: &Value) -> impl Iterator<Item = &Value> {
+    pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
+        .filter(|pod| {
+            pod["status"]["conditions"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+        })
 }

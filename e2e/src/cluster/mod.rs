@@ -13,10 +13,11 @@ pub(crate) mod kubectl;
 pub(crate) mod layout;
 mod network;
 pub(crate) mod node;
+pub(crate) mod processes;
 mod smoke;
 mod teardown;
 mod toolchain;
-mod up;
+pub(crate) mod up;
 
 use std::{
     env, fs,

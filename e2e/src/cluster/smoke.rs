@@ -16,7 +16,11 @@ use hickory_resolver::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{Cluster, kubectl::Kubectl, layout};
+use super::{
+    Cluster,
+    kubectl::{Kubectl, ready_pods},
+    layout,
+};
 use crate::{
     images::ECHO_IMAGES,
     support::{
@@ -262,20 +266,8 @@ fn socket(address: &str, port: u16) -> Result<SocketAddr> {
     Ok(SocketAddr::new(address, port))
 }
 
-/// Names of the pods in a list that are Ready and not on their way out.
 fn ready_names(pods: &Value) -> BTreeSet<String> {
-    pods["items"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter(|pod| pod["metadata"]["deletionTimestamp"].is_null())
-        .filter(|pod| {
-            pod["status"]["conditions"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
-        })
+    ready_pods(pods)
         .filter_map(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
         .collect()
 }

@@ -18,7 +18,7 @@ use super::{
     layout::{self, CGROUP, LINK, MARK, ROUTED},
     network,
 };
-use crate::support::process::POLL;
+use crate::support::process::{POLL, all_processes};
 
 /// How long the kernel may take to end what was killed. Machines that build something beside are slow.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -137,20 +137,6 @@ fn in_cgroup(line: &str, cgroup: &str) -> bool {
         .nth(2)
         .and_then(|path| path.strip_prefix(cgroup))
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-fn all_processes() -> Result<Vec<i32>> {
-    let mut pids = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        if let Some(pid) = entry?
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok())
-        {
-            pids.push(pid);
-        }
-    }
-    Ok(pids)
 }
 
 fn name_of(pid: i32) -> String {

@@ -141,21 +141,35 @@ pub(super) async fn prepare(cluster: &Cluster, crds: Crds) -> Result<()> {
 
 /// Installs the definitions of Gateway API.
 async fn install(kubectl: &Kubectl, crds: Crds, progress: &Progress) -> Result<()> {
-    let (folder, version) = gateway_api().await?;
-    // The release's own folder is the standard channel.
-    let (channel, folder) = match crds {
-        Crds::Experimental => ("experimental", folder.join("experimental")),
-        Crds::Standard => ("standard", folder),
-        Crds::None => return Ok(()),
+    let Some((folder, version)) = definitions(crds).await? else {
+        return Ok(());
     };
     let objects = kubectl.apply_kustomization(&folder).await?;
     kubectl
         .wait(&["crd", "--all"], "condition=Established", PATIENCE)
         .await?;
+    let channel = if crds == Crds::Standard {
+        "standard"
+    } else {
+        "experimental"
+    };
     progress.done(&format!(
         "Gateway API {version} ({channel}): {objects} objects installed"
     ));
     Ok(())
+}
+
+/// The folder of the definitions for kustomize, and their version.
+pub(crate) async fn definitions(crds: Crds) -> Result<Option<(PathBuf, String)>> {
+    if crds == Crds::None {
+        return Ok(None);
+    }
+    let (mut folder, version) = gateway_api().await?;
+    // The release's own folder is the standard channel.
+    if crds == Crds::Experimental {
+        folder.push("experimental");
+    }
+    Ok(Some((folder, version)))
 }
 
 async fn refuse_a_second() -> Result<()> {

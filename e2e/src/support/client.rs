@@ -1,6 +1,6 @@
 //! An HTTP client that knows which connection it uses: one connection each, no pool, no retry.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -167,6 +167,22 @@ impl Client {
             Sender::Http2(sender) => sender.is_closed(),
         }
     }
+}
+
+/// Whether a request was certainly not processed and may be sent again, as every client does: it was never sent, or the server
+/// has said so (RFC 9113, 8.7).
+pub(crate) fn is_unprocessed(error: &anyhow::Error) -> bool {
+    let Some(error) = error.downcast_ref::<hyper::Error>() else {
+        return false;
+    };
+    let by_server = error
+        .source()
+        .and_then(|source| source.downcast_ref::<h2::Error>())
+        .is_some_and(|error| {
+            let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            error.is_remote() && (error.is_go_away() || refused)
+        });
+    error.is_canceled() || by_server
 }
 
 /// Checks that an answer is the right one: 200, as many bytes as expected, and the header a filter adds.

@@ -93,16 +93,12 @@ impl Service {
 
     /// CPU time (user and system) of the whole process tree so far.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let ticks: u64 = self.members()?.values().map(|stat| stat.cpu_ticks).sum();
-        Ok(Duration::from_secs_f64(
-            to_f64(ticks) / to_f64(rustix::param::clock_ticks_per_second()),
-        ))
+        Ok(self.members()?.values().map(Stat::cpu).sum())
     }
 
     /// Resident memory of the whole process tree, in bytes.
     pub(crate) fn rss(&self) -> Result<u64> {
-        let pages: u64 = self.members()?.values().map(|stat| stat.rss_pages).sum();
-        Ok(pages * rustix::param::page_size() as u64)
+        Ok(self.members()?.values().map(Stat::rss).sum())
     }
 
     /// CPU time of the threads whose name begins with `prefix`, by the scheduler's nanosecond clock.
@@ -153,20 +149,9 @@ impl Service {
 
     fn members(&self) -> Result<BTreeMap<i32, Stat>> {
         let mut members = BTreeMap::new();
-        for entry in fs::read_dir("/proc")? {
-            let Some(id) = entry?
-                .file_name()
-                .to_str()
-                .and_then(|name| name.parse::<i32>().ok())
-            else {
-                continue;
-            };
+        for id in all_processes()? {
             // A process may be gone between the listing and the look.
-            let Some(stat) = fs::read_to_string(format!("/proc/{id}/stat"))
-                .ok()
-                .as_deref()
-                .and_then(Stat::parse)
-            else {
+            let Some(stat) = Stat::of(id) else {
                 continue;
             };
             if stat.group == self.group.as_raw_nonzero().get() {
@@ -187,14 +172,46 @@ impl Drop for Service {
     }
 }
 
+/// The ids of everything that runs on the machine.
+pub(crate) fn all_processes() -> Result<Vec<i32>> {
+    let mut ids = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(id) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
 /// The parts of `/proc/PID/stat` that count here; see proc(5).
-struct Stat {
+pub(crate) struct Stat {
     group: i32,
     cpu_ticks: u64,
     rss_pages: u64,
 }
 
 impl Stat {
+    /// `None` if there is no such process.
+    pub(crate) fn of(id: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
+    }
+
+    /// CPU time, user and system.
+    pub(crate) fn cpu(&self) -> Duration {
+        Duration::from_secs_f64(
+            to_f64(self.cpu_ticks) / to_f64(rustix::param::clock_ticks_per_second()),
+        )
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn rss(&self) -> u64 {
+        self.rss_pages * rustix::param::page_size() as u64
+    }
+
     fn parse(line: &str) -> Option<Self> {
         // The name stands in brackets and may hold anything, so the fields are counted from the last bracket: state is 3.
         let fields: Vec<&str> = line.rsplit_once(')')?.1.split_whitespace().collect();

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::answer::Answer;
 use crate::{
-    cluster::{Cluster, kubectl::Kubectl},
+    cluster::kubectl::Kubectl,
     images::ECHO_IMAGES,
     support::{
         binaries::installed,
@@ -26,7 +26,6 @@ const ECHO_PORT: u16 = 3000;
 
 /// The surroundings of one scenario.
 pub(crate) struct Bed {
-    pub(crate) cluster: Cluster,
     pub(crate) kubectl: Kubectl,
     /// The scenario's own.
     pub(crate) namespace: String,
@@ -34,9 +33,8 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    pub(super) fn new(cluster: &Cluster, kubectl: &Kubectl, scenario: &str, keep: bool) -> Self {
+    pub(super) fn new(kubectl: &Kubectl, scenario: &str, keep: bool) -> Self {
         Self {
-            cluster: cluster.clone(),
             kubectl: kubectl.clone(),
             namespace: format!("e2e-{scenario}"),
             keep,

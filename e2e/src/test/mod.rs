@@ -1,8 +1,15 @@
 //! `cargo e2e test`: what users do with Portcullis on a real cluster, and what a cluster does to it; by kubectl, curl and pods.
 
 mod answer;
+mod api;
 mod bed;
+mod chaos;
+mod controllers;
 mod flows;
+mod late_crds;
+mod latency;
+mod proxies;
+mod scale;
 
 use std::{
     collections::BTreeSet,
@@ -78,7 +85,15 @@ impl Scenario {
 
 /// All scenarios; those that stand alone run in this order, after the others.
 fn all() -> Vec<Scenario> {
-    flows::all()
+    let mut scenarios = flows::all();
+    scenarios.extend([
+        latency::scenario(),
+        scale::scenario(),
+        chaos::scenario(),
+        // What it takes away, nobody misses any more.
+        late_crds::scenario(),
+    ]);
+    scenarios
 }
 
 /// How one scenario ended.
@@ -112,7 +127,7 @@ impl Test {
             .into_iter()
             .partition(|one| one.company == Company::Others);
         let mut tally = Tally::default();
-        let bed = |scenario: &Scenario| Bed::new(&cluster, &kubectl, scenario.name, self.keep);
+        let bed = |scenario: &Scenario| Bed::new(&kubectl, scenario.name, self.keep);
         for (scenarios, width) in [(together, SIDE_BY_SIDE), (alone, 1)] {
             let mut outcomes = stream::iter(scenarios)
                 .map(|scenario| {

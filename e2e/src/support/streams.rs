@@ -1,4 +1,4 @@
-//! Streams that stay open through every edit: WebSockets, and bodies that go both ways over HTTP/1.1 and HTTP/2.
+//! Streams that stay open and echo: WebSockets, and bodies that go both ways over HTTP/1.1 and HTTP/2.
 
 use std::{cell::Cell, convert::Infallible, time::Duration};
 
@@ -6,12 +6,17 @@ use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, channel::mpsc};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::{
+    body::{Frame, Incoming},
+    header::{HeaderValue, ORIGIN},
+};
 use tokio::time::{sleep, timeout};
-use tokio_tungstenite::{WebSocketStream, client_async, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream, client_async,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
-use super::manifests::HOST;
-use crate::support::client::{Client, Stream, Target};
+use super::client::{Client, Stream, Target};
 
 /// Pause between two messages.
 const PACE: Duration = Duration::from_millis(100);
@@ -29,11 +34,20 @@ pub(crate) enum EchoStream {
 }
 
 impl EchoStream {
-    /// Opens a WebSocket.
+    /// Opens a WebSocket at `/ws`.
     pub(crate) async fn websocket(target: &Target) -> Result<Self> {
-        let scheme = if target.tls.is_some() { "wss" } else { "ws" };
-        let (socket, _) =
-            client_async(format!("{scheme}://{HOST}/ws"), target.open().await?).await?;
+        let (scheme, origin) = match target.tls {
+            Some(_) => ("wss", "https"),
+            None => ("ws", "http"),
+        };
+        let mut request = format!("{scheme}://{}/ws", target.host).into_client_request()?;
+        // As browsers do; some servers take no other clients.
+        let origin = HeaderValue::try_from(format!("{origin}://{}", target.host))?;
+        request.headers_mut().insert(ORIGIN, origin);
+        let opening = async { anyhow::Ok(client_async(request, target.open().await?).await?) };
+        let (socket, _) = timeout(PATIENCE, opening)
+            .await
+            .context("no answer to a WebSocket's head")??;
         Ok(Self::WebSocket(Box::new(socket)))
     }
 
