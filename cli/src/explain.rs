@@ -8,13 +8,16 @@ use std::{process::ExitCode, sync::Arc};
 use http::{HeaderMap, Method};
 use portcullis_dataplane::{
     exchange::path,
-    filter::redirect::{self, RedirectedRequest},
+    filter::{
+        cors::PreparedCors,
+        redirect::{self, RedirectedRequest},
+    },
     state::{Overrides, TableState},
     telemetry::{Metrics, MetricsOptions},
     tls::TlsListeners,
 };
 use portcullis_routing::{
-    Backend, Explanation, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
+    Backend, Explanation, Filter, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
     RoutingTable, WeightedCluster,
     compile::CompiledPort,
     explain as judge,
@@ -180,7 +183,7 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
     let explanation = judge(compiled, request.port, &head);
     let answer = match misdirected(request, bound).or_else(|| unauthenticated(request, bound)) {
         Some(outcome) => unanswered(asked, &outcome, Some(explanation)),
-        None => judged(asked, request, explanation, table),
+        None => judged(asked, (request, headers), explanation, table),
     };
     let named = request.sni.as_deref().unwrap_or_default();
     Answer {
@@ -275,7 +278,8 @@ fn no_port(table: &RoutingTable, port: u16) -> String {
         "no connection: no Gateway of these manifests is served".into()
     } else {
         format!(
-            "no connection: nothing listens on port {port}, only on {}. If `run` maps ports, give the same --map-port",
+            "no connection: no listener that can be served has port {port}, only {}. `portcullis analyze` says what is wrong with \
+             others; if `run` maps ports, give the same --map-port",
             ports.join(", ")
         )
     }
@@ -295,7 +299,7 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
 
 fn judged(
     asked: Asked,
-    request: &Request,
+    (request, headers): (&Request, &HeaderMap),
     explanation: Explanation,
     table: &RoutingTable,
 ) -> Answer {
@@ -318,6 +322,9 @@ fn judged(
         outcome: won.map_or_else(
             || no_route(&explanation).into(),
             |(_, route)| match &route.action {
+                _ if is_preflight(route, &request.method, headers) => {
+                    "204: a CORS preflight, which the proxy answers itself".into()
+                }
                 RouteAction::Forward(backends) => forwarded(backends, table)
                     .unwrap_or_else(|| format!("forwarded, {}", words::action(&route.action))),
                 RouteAction::Redirect(_) | RouteAction::Respond { .. } => {
@@ -335,6 +342,16 @@ fn judged(
         candidates,
         explanation: Some(explanation),
     }
+}
+
+/// Whether the route's CORS filter answers; no backend sees the request then.
+fn is_preflight(route: &Route, method: &Method, headers: &HeaderMap) -> bool {
+    route.filters.iter().any(|filter| {
+        let Filter::Cors(cors) = filter else {
+            return false;
+        };
+        PreparedCors::prepare(cors).is_ok_and(|cors| cors.check(method, headers).preflight)
+    })
 }
 
 /// The answer, if no backend gives it: whichever is picked, there is none to ask.
@@ -455,6 +472,41 @@ mod tests {
     use super::*;
 
     /// The translation lets none through; who writes tables by hand may.
+    #[test]
+    fn a_preflight_is_answered_by_the_proxy() {
+        let mut table: RoutingTable = serde_json::from_value(json!({
+            "schema": 1,
+            "gateway": "ns/gw",
+            "listeners": { "l": { "port": 80, "protocol": "HTTP" } },
+            "routes": { "r": {
+                "listeners": ["l"],
+                "matches": [{ "path": { "Prefix": "/" } }],
+                "filters": [{ "Cors": { "allow_origins": ["https://a.example"], "max_age": 5 } }],
+                "action": { "Respond": { "status": 500, "reason": "invalid_backend" } },
+                "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
+                "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
+            } },
+        }))
+        .unwrap();
+        table.seal();
+        let request = |method| Request {
+            method,
+            url: "http://a.example/".parse().unwrap(),
+            port: 80,
+            host: "a.example".into(),
+            sni: None,
+        };
+        let headers = [
+            ("origin", "https://a.example"),
+            ("access-control-request-method", "PUT"),
+        ]
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        let outcome = |method| answer(&request(method), &headers, table.clone()).outcome;
+        assert!(outcome(Method::OPTIONS).starts_with("204"));
+        assert!(outcome(Method::GET).contains("500"));
+    }
+
     #[test]
     fn a_rule_that_the_proxy_rejects_is_foretold() {
         let mut table: RoutingTable = serde_json::from_value(json!({

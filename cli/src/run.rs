@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use portcullis_controller::ObjectRef;
 use portcullis_dataplane::{
     config::Config,
     options::ProxyOptions,
@@ -30,14 +31,16 @@ use crate::{
     output::{BAD, GOOD, ODD, count, show, styled, tell},
     report::{self, Issue},
     serving,
+    signals::Signals,
     source::{Configuration, Source},
-    stop::StopSignal,
     watch::Watch,
     words,
 };
 
 /// More rules than this are not listed at the start.
 const RULES_SHOWN: usize = 40;
+/// Kept objects that are named; more are counted.
+const KEPT_NAMED: usize = 5;
 
 /// Serves, or only checks.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -80,6 +83,26 @@ fn tables(configuration: &Configuration) -> (RoutingTable, Vec<Issue>) {
         issues.push(Issue::nothing_served());
     }
     (table, issues)
+}
+
+/// Names what stays in force as it was.
+fn kept(objects: &[ObjectRef]) -> String {
+    if objects.is_empty() {
+        return String::new();
+    }
+    let named: Vec<_> = objects
+        .iter()
+        .take(KEPT_NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let more = match objects.len().saturating_sub(KEPT_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "        Until the broken documents are mended, this stays in force as it was: {}{more}\n",
+        named.join(", ")
+    )
 }
 
 /// Whether everything is served; what is not is told.
@@ -158,10 +181,12 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     tell(&served.introduction(args));
 
-    let mut stop = StopSignal::new()?;
+    // Two, since both are waited for at once.
+    let (mut stop, mut reload) = (Signals::new()?, Signals::new()?);
     loop {
         tokio::select! {
-            () = stop.given() => break,
+            () = stop.stop() => break,
+            () = reload.reload() => served.reload(&mut source),
             () = watch.changed() => served.reload(&mut source),
         }
     }
@@ -263,12 +288,7 @@ impl Served {
         };
         let (table, issues) = tables(&configuration);
         tell(&report::news(&self.issues, &issues));
-        if configuration.kept > 0 {
-            tell(&format!(
-                "        {} of broken documents: what they described before stays in force.\n",
-                count(configuration.kept, "object")
-            ));
-        }
+        tell(&kept(&configuration.kept));
         self.issues = issues;
         let whole = if self.apply(&table) {
             ""

@@ -1,6 +1,6 @@
 //! Listeners and routes of a table in columns.
 
-use portcullis_routing::{Listener, ListenerKey, RoutingTable};
+use portcullis_routing::{Listener, ListenerKey, Route, RoutingTable};
 
 use crate::{output::Columns, words};
 
@@ -29,7 +29,19 @@ fn attached(table: &RoutingTable, listener: &ListenerKey) -> usize {
 /// One row per rule and match.
 pub(crate) fn routes(table: &RoutingTable) -> Columns {
     let mut columns = Columns::new(["ROUTE", "HOST", "REQUEST", "DOES"]);
-    for route in table.routes.values() {
+    let mut routes: Vec<_> = table.routes.values().collect();
+    // By number: the keys of the table sort rule 10 before rule 2.
+    routes.sort_by(|one, other| {
+        let place = |route: &'_ Route| {
+            (
+                route.source.namespace.clone(),
+                route.source.name.clone(),
+                route.source.rule,
+            )
+        };
+        place(one).cmp(&place(other))
+    });
+    for route in routes {
         for one in &route.matches {
             columns.row([
                 format!(

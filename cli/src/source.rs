@@ -6,7 +6,7 @@
 //! what it has.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -34,8 +34,8 @@ pub(crate) struct Configuration {
     pub(crate) issues: Vec<Issue>,
     /// Number of objects.
     pub(crate) objects: usize,
-    /// How many of them are of earlier versions, since their documents are broken now.
-    pub(crate) kept: usize,
+    /// Those of them that are of earlier versions, since their documents are broken now.
+    pub(crate) kept: Vec<ObjectRef>,
 }
 
 impl Configuration {
@@ -45,10 +45,10 @@ impl Configuration {
         for (name, text) in texts {
             loaded.read_text(name, text);
         }
-        Self::new(&loaded.resources, loaded.problems, 0)
+        Self::new(&loaded.resources, loaded.problems, Vec::new())
     }
 
-    fn new(resources: &Resources, problems: Vec<LoadProblem>, kept: usize) -> Self {
+    fn new(resources: &Resources, problems: Vec<LoadProblem>, kept: Vec<ObjectRef>) -> Self {
         let translation = translate(resources, &Options::standalone());
         let mut found = analyze::issues(resources, &translation);
         analyze::broken::point_out(&mut found, &problems);
@@ -78,8 +78,8 @@ struct File {
     text: Redacted<String>,
     /// With the objects of earlier versions whose documents are broken now.
     resources: Resources,
-    /// How many those are.
-    kept: usize,
+    /// Which those are.
+    kept: Vec<ObjectRef>,
     problems: Vec<LoadProblem>,
 }
 
@@ -132,9 +132,14 @@ impl Source {
                 nothing_found(self.paths.iter().chain(piped), &problems)
             );
         }
-        let kept = files.values().map(|file| file.kept).sum();
+        let kept = files
+            .values()
+            .flat_map(|file| file.kept.iter().cloned())
+            .collect();
+        let mut configuration = Configuration::new(&resources, problems, kept);
+        point_to_files(&mut configuration.issues, &files);
         self.files = files;
-        Ok(Configuration::new(&resources, problems, kept))
+        Ok(configuration)
     }
 }
 
@@ -164,7 +169,7 @@ impl File {
                     None => Arc::new(Self {
                         text: Redacted::default(),
                         resources: Resources::default(),
-                        kept: 0,
+                        kept: Vec::new(),
                         problems: vec![problem],
                     }),
                 }
@@ -177,7 +182,7 @@ impl File {
         Self {
             text: Redacted(text),
             resources: known.resources.clone(),
-            kept: known.resources.len(),
+            kept: known.resources.objects(),
             problems: vec![problem],
         }
     }
@@ -190,16 +195,18 @@ impl File {
             problems,
             ..
         } = loaded;
-        let read = resources.len();
+        let mut kept = Vec::new();
         if let Some(known) = known {
             let mut still_meant = known.resources.clone();
             still_meant.retain(|object| problems.iter().any(|problem| spoils(problem, object)));
+            kept = still_meant.objects();
+            kept.retain(|object| !resources.contains(object));
             resources.merge(still_meant);
         }
         Self {
             text: Redacted(text),
-            kept: resources.len() - read,
             resources,
+            kept,
             problems,
         }
     }
@@ -239,6 +246,32 @@ fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
         }));
     }
     (resources, problems)
+}
+
+/// Says in which file the object of an issue stands.
+fn point_to_files(issues: &mut [Issue], files: &BTreeMap<PathBuf, Arc<File>>) {
+    let nowhere: BTreeSet<&str> = issues
+        .iter()
+        .filter(|issue| issue.place.is_none())
+        .map(|issue| issue.object.as_str())
+        .collect();
+    if nowhere.is_empty() {
+        return;
+    }
+    let mut places = BTreeMap::new();
+    for (path, file) in files {
+        for object in file.resources.objects() {
+            let name = object.to_string();
+            if nowhere.contains(name.as_str()) {
+                places
+                    .entry(name)
+                    .or_insert_with(|| path.display().to_string());
+            }
+        }
+    }
+    for issue in issues.iter_mut().filter(|issue| issue.place.is_none()) {
+        issue.place = places.get(&issue.object).cloned();
+    }
 }
 
 /// Files in directories that are no manifests by their names. Most are not meant to be; a misnamed one would be missed.
@@ -416,14 +449,15 @@ spec:
     fn an_object_of_a_misspelt_kind_keeps_its_earlier_form() {
         let (root, mut source) =
             directory(&[("gateway.yaml", GATEWAY), ("a.yaml", &route("a", "/1"))]);
-        assert_eq!(source.load().unwrap().kept, 0);
+        assert_eq!(source.load().unwrap().kept, []);
         let misspelt = route("a", "/2").replace("kind: HTTPRoute", "kind: HTTPRout");
         fs::write(root.path().join("a.yaml"), misspelt).unwrap();
         for again in 1..3 {
             let configuration = source.load().unwrap();
             assert_eq!(routes(&configuration), [r#"a Exact("/1")"#], "{again}");
             assert_eq!(codes(&configuration), ["UnknownKind"], "{again}");
-            assert_eq!(configuration.kept, 1, "{again}");
+            let kept: Vec<_> = configuration.kept.iter().map(ToString::to_string).collect();
+            assert_eq!(kept, ["HTTPRoute default/a"], "{again}");
         }
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn matching(one: &RouteMatch) -> String {
         PathMatch::Exact(path) => format!("path {path} exactly"),
         PathMatch::Prefix(path) if path == "/" => "any path".into(),
         PathMatch::Prefix(path) => format!("path {path} and below"),
-        PathMatch::Regex(pattern) => format!("path like /{pattern}/"),
+        PathMatch::Regex(pattern) => format!("path like {pattern}"),
     };
     let method = one.method.iter().map(|method| format!("method {method}"));
     let headers = one
@@ -98,7 +98,7 @@ pub(crate) fn matching(one: &RouteMatch) -> String {
 fn condition(what: &str, name: &str, value: &ValueMatch) -> String {
     match value {
         ValueMatch::Exact(value) => format!("{what} {name}: {value}"),
-        ValueMatch::Regex(pattern) => format!("{what} {name} like /{pattern}/"),
+        ValueMatch::Regex(pattern) => format!("{what} {name} like {pattern}"),
     }
 }
 
@@ -303,8 +303,9 @@ pub(crate) fn policy(policy: &RoutePolicy) -> Vec<String> {
                 format!(" and on {}", codes.join(", "))
             };
             format!(
-                "up to {} more attempts on connection errors and attempt timeouts{on}",
-                retry.attempts
+                "up to {} more attempts on connection errors and attempt timeouts{on}, {} ms apart and more; POST and PATCH only if \
+                 nothing was sent",
+                retry.attempts, retry.backoff.0
             )
         });
     [request, attempt, retry].into_iter().flatten().collect()

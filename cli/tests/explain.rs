@@ -119,7 +119,7 @@ fn explain_says_why_nobody_answers() {
         ),
         (
             "http://shop.example:8080/",
-            "nothing listens on port 8080, only on 80",
+            "no listener that can be served has port 8080, only 80",
         ),
         (
             "http://shop.example/%5c",

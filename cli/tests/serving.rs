@@ -215,7 +215,7 @@ fn run_serves_follows_changes_survives_mistakes_and_stops_in_peace() {
 
     save(&route, "kind: [\n");
     running.wait_for("Syntax");
-    running.wait_for("1 object of broken documents");
+    running.wait_for("this stays in force as it was: HTTPRoute");
     assert!(
         get(address, "/").expect("an answer").ends_with("two"),
         "what the file held stays in force"

@@ -128,6 +128,22 @@ impl Resources {
         found
     }
 
+    /// Kinds, namespaces and names of all objects.
+    pub fn objects(&self) -> Vec<ObjectRef> {
+        let mut all = Vec::new();
+        macro_rules! list {
+            ($kind:literal, $field:ident) => {
+                all.extend(
+                    self.$field
+                        .keys()
+                        .map(|key| ObjectRef::new($kind, key.clone())),
+                );
+            };
+        }
+        for_each_kind!(list);
+        all
+    }
+
     /// Drops the objects that `keep` does not want.
     pub fn retain(&mut self, mut keep: impl FnMut(&ObjectRef) -> bool) {
         macro_rules! retain {

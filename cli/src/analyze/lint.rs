@@ -18,6 +18,7 @@ pub(crate) fn table(table: &RoutingTable) -> Vec<Finding> {
 pub(crate) fn unserved(resources: &Resources, translation: &Translation) -> Vec<Finding> {
     orphans(resources)
         .chain(listeners_without_routes(translation))
+        .chain(unused_addresses(resources))
         .collect()
 }
 
@@ -49,6 +50,24 @@ fn orphans(resources: &Resources) -> impl Iterator<Item = Finding> {
                 "spec.parentRefs",
                 "the route names no Gateway, so nobody serves it",
                 "add a parentRef with the name (and the namespace, if it is another one) of a Gateway",
+            )
+        })
+}
+
+/// In a cluster they become addresses of the Gateway's Service. Here they would be those of the machine, and one who writes an
+/// internal one means that no other is bound.
+fn unused_addresses(resources: &Resources) -> impl Iterator<Item = Finding> {
+    resources
+        .gateways
+        .iter()
+        .filter(|(_, gateway)| gateway.spec.addresses.as_ref().is_some_and(|all| !all.is_empty()))
+        .map(|(key, _)| {
+            ObjectRef::new("Gateway", key.clone()).warning(
+                "AddressesNotUsed",
+                "spec.addresses",
+                "they are for the Gateway's Service in a cluster; `portcullis run` listens where --address says, without it \
+                 on all addresses of the machine",
+                "give `portcullis run` the same addresses by --address",
             )
         })
 }

@@ -33,8 +33,8 @@ use crate::{
     merge::merge,
     output::{self, BAD, GOOD, show, styled},
     report,
+    signals::Signals,
     source::Configuration,
-    stop::StopSignal,
 };
 
 /// Names of the echo servers, in the order of [`quickstart::ECHO`].
@@ -80,7 +80,7 @@ async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             https,
             &dataplane,
         )));
-        StopSignal::new()?.given().await;
+        Signals::new()?.stop().await;
         true
     };
     // The echo servers go on meanwhile, so that requests under way get their answer.

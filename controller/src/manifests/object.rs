@@ -208,15 +208,18 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether the object can be used; at most unknown fields were found, which have been taken out.
+    /// Whether the object can be used; at most unknown fields outside of what it asks for were found, which have been taken
+    /// out. A misspelt condition would widen what it is meant to narrow, so such an object is refused, as kubectl does it.
     fn check_schema(&mut self, kind: &str, value: &mut Value) -> bool {
         let mut usable = true;
         for problem in schema::check(kind, value) {
-            usable &= problem.unknown_field;
-            let (severity, code) = if problem.unknown_field {
-                (Warning, "UnknownField")
+            let harmless = problem.unknown_field && !problem.field.starts_with("spec.");
+            usable &= harmless;
+            let severity = if harmless { Warning } else { Error };
+            let code = if problem.unknown_field {
+                "UnknownField"
             } else {
-                (Error, "Invalid")
+                "Invalid"
             };
             self.problem(
                 severity,

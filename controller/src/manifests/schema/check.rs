@@ -236,7 +236,7 @@ impl Schema {
             Some((_, known)) => format!("did you mean {known}? Otherwise remove the field"),
             None => "correct the name of the field, or remove it".into(),
         };
-        let message = "this field is not known, and has no effect".into();
+        let message = "this field is not known".into();
         Problem {
             field: path.into(),
             message,

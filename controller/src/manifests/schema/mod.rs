@@ -336,7 +336,7 @@ mod tests {
         for (rule, expected) in [
             (
                 json!({"match": []}),
-                "spec.rules[0].match: this field is not known, and has no effect",
+                "spec.rules[0].match: this field is not known",
             ),
             (
                 json!({"backendRefs": [{"port": 80}]}),
