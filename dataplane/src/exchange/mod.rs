@@ -13,11 +13,11 @@ mod reply;
 pub mod retry;
 mod upgrade;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use http::{Method, StatusCode, header, request, response};
 use portcullis_routing::{
-    CompiledPort, Found, ListenerKey, ListenerProtocol, PathMatch, RequestHead,
+    CompiledListener, CompiledPort, Found, ListenerKey, ListenerProtocol, PathMatch, RequestHead,
 };
 
 use self::{
@@ -168,11 +168,8 @@ impl<'s> Exchange<'s> {
             return Err(Reason::Misdirected);
         }
         let listener = port.listener_for(&target.host);
-        // A connection was made for the listener that its SNI names; requests for another listener do not belong on
-        // it, be it by HTTP/2 coalescing or by intent (GEP-3567).
-        if self.connection.sni.is_some()
-            && self.connection.sni_listener.as_ref() != listener.map(|found| found.key())
-        {
+        // Requests for another listener do not belong on a connection, be it by HTTP/2 coalescing or by intent (GEP-3567).
+        if !self.is_made_for(&target.host, listener, port) {
             return Err(Reason::Misdirected);
         }
         let listener = listener.ok_or(Reason::NoRoute)?;
@@ -189,6 +186,42 @@ impl<'s> Exchange<'s> {
             headers: &head.headers,
         };
         listener.lookup(&request).ok_or(Reason::NoRoute)
+    }
+
+    /// Whether the host's listener is the one that the connection's SNI names. Both are asked of the present table: what a
+    /// listener was called at the handshake says nothing about the host.
+    fn is_made_for(
+        &self,
+        host: &str,
+        listener: Option<&Arc<CompiledListener<PreparedRoute>>>,
+        port: &CompiledPort<PreparedRoute>,
+    ) -> bool {
+        match (self.connection.sni.as_deref(), listener) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(sni), Some(listener)) => {
+                *sni == *host
+                    || port
+                        .listener_for(sni)
+                        .is_some_and(|named| named.key() == listener.key())
+            }
+        }
+    }
+
+    /// Whether the port has changed since the connection was made, so that its client does better with a new one: another
+    /// protocol is spoken there, or its name belongs to another listener.
+    fn is_outdated(&self) -> bool {
+        let connection = self.connection;
+        let Some(port) = self.snapshot.compiled.port(connection.port) else {
+            return true;
+        };
+        let present = connection
+            .sni
+            .as_deref()
+            .and_then(|sni| port.listener_for(sni));
+        let same_name = connection.sni.is_none()
+            || present.map(|listener| listener.key()) == connection.sni_listener.as_ref();
+        !same_name || connection.tls != (port.protocol() == ListenerProtocol::Https)
     }
 
     /// Asked of every request: the connection may be older than the CAs, or its client may have named no host and got another
@@ -264,7 +297,12 @@ impl<'s> Exchange<'s> {
         // The rest of the request is of no use to anybody. Whoever sends a path that others would read differently is not
         // listened to any longer, as with every ambiguity; a connection made for something else is not needed here.
         let ends = matches!(reason, Reason::BadPath | Reason::Misdirected);
-        if reason == Reason::ClientCertificate {
+        let is_useless = match reason {
+            Reason::ClientCertificate => true,
+            Reason::Misdirected => self.is_outdated(),
+            _ => false,
+        };
+        if is_useless {
             downstream.retire();
         }
         if ends || !downstream.body_is_empty() {

@@ -300,6 +300,136 @@ async fn http2_over_tls_is_served_for_its_own_listener_only() {
     driver.abort();
 }
 
+/// One listener for `*.example` on port 443, called `wildcard`; with `exact`, a more specific one of that name for a.example.
+/// All routes are on all listeners, and one certificate covers everything.
+fn wildcard(
+    backend: &Backend,
+    made: &rcgen::CertifiedKey<rcgen::KeyPair>,
+    wildcard: &str,
+    exact: Option<&str>,
+) -> RoutingTable {
+    let mut table = table(backend).build();
+    let certificate = Certificate {
+        chain_pem: made.cert.pem(),
+        key_pem: Secret::new(made.signing_key.serialize_pem()),
+    };
+    table
+        .certificates
+        .insert(CertificateKey::new("c"), Arc::new(certificate));
+    let exact = exact.map(|name| (name, "a.example"));
+    for (name, hostname) in std::iter::once((wildcard, "*.example")).chain(exact) {
+        let listener = Listener {
+            port: 443,
+            protocol: ListenerProtocol::Https,
+            hostname: Some(hostname.into()),
+            tls: Some(ListenerTls {
+                certificates: vec![CertificateKey::new("c")],
+                min_version: TlsVersion::V1_2,
+                client_validation: None,
+            }),
+        };
+        table.listeners.insert(key(name), Arc::new(listener));
+    }
+    sealed(table)
+}
+
+/// A certificate for a.example and b.example, and what makes a client that trusts it and speaks `protocol`.
+fn wildcard_certificate() -> (
+    rcgen::CertifiedKey<rcgen::KeyPair>,
+    impl Fn(&str) -> Arc<ClientConfig>,
+) {
+    let names = ["a.example", "b.example"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = move |protocol: &str| {
+        let mut config = config.clone();
+        config.alpn_protocols = vec![protocol.into()];
+        Arc::new(config)
+    };
+    (made, client)
+}
+
+/// Listeners are added, renamed and moved under connections that are open.
+#[tokio::test]
+async fn connections_survive_a_new_listener_for_their_host() {
+    let backend = Backend::start("backend").await;
+    let (made, client) = wildcard_certificate();
+    let proxy = Proxy::start(TableBuilder::from(wildcard(
+        &backend, &made, "second", None,
+    )));
+    let address = proxy.address(443);
+    let mut kept = tls(address, &client("http/1.1"), "a.example").await;
+    let stream = tls(address, &client("h2"), "a.example").await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    let tables = [
+        ("second", None),
+        ("second", Some("third")),
+        ("third", None),
+        ("third", Some("second")),
+    ];
+    for (name, exact) in tables {
+        let report = proxy.apply(wildcard(&backend, &made, name, exact));
+        assert!(report.rejected.is_empty(), "{:?}", report.rejected);
+        kept.write_all(GET).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nbackend") {
+            assert!(kept.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 "),
+            "{name} {exact:?}: {answer}"
+        );
+        let status = h2_status(&mut sender, "a.example").await;
+        assert_eq!(status, Some(200), "{name} {exact:?}");
+    }
+    driver.abort();
+}
+
+/// The status of a GET on an HTTP/2 connection; `None` if the connection takes no more.
+async fn h2_status(sender: &mut h2::client::SendRequest<Bytes>, host: &str) -> Option<u16> {
+    std::future::poll_fn(|cx| sender.poll_ready(cx))
+        .await
+        .ok()?;
+    let uri = format!("https://{host}/");
+    let request = http::Request::get(uri).body(()).unwrap();
+    let (response, _) = sender.send_request(request, true).ok()?;
+    Some(response.await.ok()?.status().as_u16())
+}
+
+/// What a connection was made for has become something else: its client is told to make another one, and can.
+#[tokio::test]
+async fn a_connection_whose_listener_has_changed_is_not_misdirected_for_ever() {
+    let backend = Backend::start("backend").await;
+    let (made, client) = wildcard_certificate();
+    let before = wildcard(&backend, &made, "second", None);
+    let proxy = Proxy::start(TableBuilder::from(before));
+    let address = proxy.address(443);
+    let stream = tls(address, &client("h2"), "a.example").await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let mut sender = sender.ready().await.unwrap();
+    assert_eq!(h2_status(&mut sender, "b.example").await, Some(200));
+    // Now b.example belongs to another listener than a.example, for which the connection was made.
+    proxy.apply(wildcard(&backend, &made, "second", Some("third")));
+    assert_eq!(h2_status(&mut sender, "b.example").await, Some(421));
+    let end = async {
+        while h2_status(&mut sender, "b.example").await.is_some() {}
+        driver.await.unwrap()
+    };
+    let end = tokio::time::timeout(std::time::Duration::from_mins(1), end).await;
+    end.expect("the connection ends").unwrap();
+}
+
 #[tokio::test]
 async fn a_stream_under_way_survives_a_change_of_everything_else() {
     let backend = Backend::start("backend").await;
