@@ -1,7 +1,7 @@
 //! The Secrets with the certificates of data planes: one per Gateway, made and renewed by the replica that leads.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -24,7 +24,7 @@ use crate::{
     metrics::{Metrics, Write},
     provision::{Owner, Owners},
     resources::{ObjectKey, Redacted},
-    watch::{Backoff, Sink, follow},
+    watch::{Backoff, Sink, Version, follow},
 };
 
 /// Secrets that are written at once.
@@ -42,11 +42,19 @@ pub(crate) struct IdentityKeeper {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// The Secrets that there are; `None` before they are known.
+/// The Secrets that there are.
 #[derive(Default)]
 struct Seen {
-    secrets: Mutex<Option<BTreeMap<ObjectKey, Redacted<Secret>>>>,
+    state: Mutex<State>,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None` before they are known.
+    secrets: Option<BTreeMap<ObjectKey, Redacted<Secret>>>,
+    /// Those whose write is under way. One that the watch calls gone meanwhile is not among them any more.
+    writing: BTreeSet<ObjectKey>,
 }
 
 impl IdentityKeeper {
@@ -89,7 +97,7 @@ impl IdentityKeeper {
         let Some(authority) = authority.filter(|_| *self.leads.borrow_and_update()) else {
             return true;
         };
-        if seen.lock().is_none() {
+        if seen.lock().secrets.is_none() {
             return true;
         }
         let results = owners.iter().filter_map(|(gateway, owner)| {
@@ -111,10 +119,12 @@ impl IdentityKeeper {
             .map(|due| async move {
                 let (key, problem) = match due {
                     Ok((key, wanted, present)) => {
-                        match write(client, &key, wanted, present).await {
-                            Ok(written) => {
+                        seen.begin(key.clone());
+                        let written = write(client, &key, wanted, present).await;
+                        seen.end(&key, written.as_ref().ok());
+                        match written {
+                            Ok(_) => {
                                 metrics.wrote_identity(Write::Written);
-                                seen.record(key, written);
                                 return true;
                             }
                             Err(problem) => (key, problem),
@@ -155,17 +165,46 @@ impl IdentityKeeper {
 }
 
 impl Seen {
-    fn lock(&self) -> MutexGuard<'_, Option<BTreeMap<ObjectKey, Redacted<Secret>>>> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn get(&self, key: &ObjectKey) -> Option<Redacted<Secret>> {
-        self.lock().as_ref()?.get(key).cloned()
+        self.lock().secrets.as_ref()?.get(key).cloned()
     }
 
-    /// A Secret as the answer to a write gave it: sooner than the watch does.
-    fn record(&self, key: ObjectKey, secret: Secret) {
-        if let Some(secrets) = &mut *self.lock() {
+    /// A write begins.
+    fn begin(&self, key: ObjectKey) {
+        self.lock().writing.insert(key);
+    }
+
+    /// A write has been answered: with the Secret, which is known sooner so than by the watch. If the watch was faster and
+    /// knows of its end or of a later version, it has the last word: nobody would say so again.
+    fn end(&self, key: &ObjectKey, written: Option<&Secret>) {
+        let mut state = self.lock();
+        let is_current = state.writing.remove(key);
+        if let (true, Some(written)) = (is_current, written) {
+            state.put(key.clone(), written.clone());
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.lock());
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    /// Keeps the newer one, unless it is another object of the same name.
+    fn put(&mut self, key: ObjectKey, secret: Secret) {
+        let Some(secrets) = &mut self.secrets else {
+            return;
+        };
+        let is_newer = secrets.get(&key).is_some_and(|Redacted(known)| {
+            known.metadata.uid == secret.metadata.uid
+                && Version::of(&known.metadata) >= Version::of(&secret.metadata)
+        });
+        if !is_newer {
             secrets.insert(key, Redacted(secret));
         }
     }
@@ -174,20 +213,23 @@ impl Seen {
 impl Sink<Secret> for Seen {
     fn replace(&self, all: BTreeMap<ObjectKey, Secret>) {
         let all = all.into_iter().map(|(key, secret)| (key, Redacted(secret)));
-        *self.lock() = Some(all.collect());
-        self.changed.notify_one();
+        self.change(|state| {
+            state.secrets = Some(all.collect());
+            state.writing.clear();
+        });
     }
 
     fn apply(&self, key: ObjectKey, secret: Secret) {
-        self.record(key, secret);
-        self.changed.notify_one();
+        self.change(|state| state.put(key, secret));
     }
 
     fn delete(&self, key: &ObjectKey) {
-        if let Some(secrets) = &mut *self.lock() {
-            secrets.remove(key);
-        }
-        self.changed.notify_one();
+        self.change(|state| {
+            state.writing.remove(key);
+            if let Some(secrets) = &mut state.secrets {
+                secrets.remove(key);
+            }
+        });
     }
 }
 
@@ -243,5 +285,60 @@ async fn write(
         ),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(uid: &str, version: &str) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                uid: Some(uid.to_owned()),
+                resource_version: Some(version.to_owned()),
+                ..ObjectMeta::default()
+            },
+            ..Secret::default()
+        }
+    }
+
+    /// UID and version of what is there after a write of version 5 of `first`, and `watched` before its answer.
+    fn after(watched: impl FnOnce(&Seen, &ObjectKey)) -> Option<(String, String)> {
+        let seen = Seen::default();
+        let key = ObjectKey::new("shop", "edge-portcullis-identity");
+        seen.replace(BTreeMap::new());
+        seen.begin(key.clone());
+        watched(&seen, &key);
+        seen.end(&key, Some(&secret("first", "5")));
+        let ObjectMeta {
+            uid,
+            resource_version,
+            ..
+        } = seen.get(&key)?.0.metadata;
+        uid.zip(resource_version)
+    }
+
+    #[test]
+    fn a_written_secret_is_there_before_the_watch_says_so() {
+        let there = Some(("first".to_owned(), "5".to_owned()));
+        assert_eq!(after(|_, _| {}), there);
+    }
+
+    #[test]
+    fn what_the_watch_says_during_a_write_outlives_its_answer() {
+        // Its Gateway or its namespace goes at the same time.
+        let gone = after(|seen, key| {
+            seen.apply(key.clone(), secret("first", "5"));
+            seen.delete(key);
+        });
+        assert_eq!(gone, None);
+        let edited = after(|seen, key| seen.apply(key.clone(), secret("first", "6")));
+        assert_eq!(edited, Some(("first".to_owned(), "6".to_owned())));
+        let another = after(|seen, key| {
+            seen.delete(key);
+            seen.apply(key.clone(), secret("second", "7"));
+        });
+        assert_eq!(another, Some(("second".to_owned(), "7".to_owned())));
     }
 }
