@@ -6,6 +6,7 @@
 mod compare;
 mod live;
 mod request;
+mod takeover;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -10,11 +10,17 @@ use kube::{
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::live::{Live, Target};
+use super::{
+    live::{Live, Target},
+    takeover::take_over,
+};
 use crate::{provision::Object, resources::ObjectKey, writer::FIELD_MANAGER};
 
 /// Time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The HTTP status of an object that would not be valid.
+const INVALID: u16 = 422;
 
 /// Something to be done to an object.
 pub(super) struct Action {
@@ -111,12 +117,30 @@ async fn apply(
     if let Some(uid) = uid {
         body["metadata"]["uid"] = uid.into();
     }
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = request.patch(&object.key.name, &parameters, &Patch::Apply(body));
-    let live = client.request(patch.map_err(build)?).await?;
-    Ok(Outcome::Applied(Box::new(live)))
+    let live = match send(client, request, object, &body).await {
+        Err(kube::Error::Api(status)) if status.code == INVALID && uid.is_some() => {
+            // What others have said may go ill with what we say.
+            if !take_over(client, request, &object.key.name).await? {
+                return Err(kube::Error::Api(status));
+            }
+            send(client, request, object, &body).await
+        }
+        answer => answer,
+    };
+    Ok(Outcome::Applied(Box::new(live?)))
 }
 
-fn build(error: kube::core::request::Error) -> kube::Error {
+async fn send(
+    client: &Client,
+    request: &Request,
+    object: &Object,
+    body: &Value,
+) -> kube::Result<Live> {
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = request.patch(&object.key.name, &parameters, &Patch::Apply(body));
+    client.request(patch.map_err(build)?).await
+}
+
+pub(super) fn build(error: kube::core::request::Error) -> kube::Error {
     kube::Error::BuildRequest(error)
 }
