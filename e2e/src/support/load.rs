@@ -17,14 +17,14 @@ use super::client::{Client, Target, is_unprocessed};
 const ATTEMPTS: u32 = 3;
 
 /// One client.
-pub(crate) struct Caller {
+pub(crate) struct Caller<C = fn(&Response<Bytes>) -> Result<()>> {
     pub(crate) target: Target,
     /// Pause between two requests.
     pub(crate) pace: Duration,
     /// Requests after which it connects anew; `None` if it stays until the server ends the connection.
     pub(crate) requests_per_connection: Option<u32>,
     /// Whether an answer is the right one.
-    pub(crate) check: fn(&Response<Bytes>) -> Result<()>,
+    pub(crate) check: C,
 }
 
 /// What the clients have seen so far.
@@ -69,7 +69,7 @@ impl Counts {
     }
 }
 
-impl Caller {
+impl<C: Fn(&Response<Bytes>) -> Result<()>> Caller<C> {
     /// Asks on one connection at a time until `over`. Returns the number of requests.
     pub(crate) async fn call(&self, counts: &Counts, over: &Cell<bool>) -> u64 {
         let mut clock = interval(self.pace);

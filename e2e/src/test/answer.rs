@@ -62,7 +62,9 @@ impl Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:?} {}", self.status, self.headers, self.body)
+        // One line: the backend writes a line for every field.
+        let body: Vec<&str> = self.body.split_whitespace().collect();
+        write!(f, "{} {:?} {}", self.status, self.headers, body.join(" "))
     }
 }
 

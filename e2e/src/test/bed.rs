@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::answer::Answer;
+use super::{Test, answer::Answer};
 use crate::{
     cluster::kubectl::Kubectl,
     images::ECHO_IMAGES,
@@ -25,30 +25,52 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 const ECHO_PORT: u16 = 3000;
 
 /// The surroundings of one scenario.
+#[derive(Clone)]
 pub(crate) struct Bed {
     pub(crate) kubectl: Kubectl,
     /// The scenario's own.
     pub(crate) namespace: String,
+    /// Cargo profile of programs that a scenario runs itself.
+    pub(crate) profile: String,
     keep: bool,
 }
 
 impl Bed {
-    pub(super) fn new(kubectl: &Kubectl, scenario: &str, keep: bool) -> Self {
+    pub(super) fn new(kubectl: &Kubectl, scenario: &str, test: &Test) -> Self {
         Self {
             kubectl: kubectl.clone(),
             namespace: format!("e2e-{scenario}"),
-            keep,
+            profile: test.profile.clone(),
+            keep: test.keep,
         }
     }
 
     /// Makes the namespace anew.
     pub(super) async fn open(&self) -> Result<()> {
         // What an interrupted run has left would answer for this one.
-        self.delete_namespace().await?;
+        self.delete_namespaces().await?;
+        self.create_namespace().await
+    }
+
+    async fn create_namespace(&self) -> Result<()> {
         self.kubectl
             .run(&["create", "namespace", &self.namespace])
             .await
             .map(drop)
+    }
+
+    /// The same with a second namespace, which is gone afterwards, too.
+    pub(crate) async fn neighbour(&self) -> Result<Self> {
+        let neighbour = Self {
+            namespace: self.neighbours_namespace(),
+            ..self.clone()
+        };
+        neighbour.create_namespace().await?;
+        Ok(neighbour)
+    }
+
+    fn neighbours_namespace(&self) -> String {
+        format!("{}-neighbour", self.namespace)
     }
 
     /// Takes the namespace away with everything in it.
@@ -57,16 +79,26 @@ impl Bed {
             println!("          kept: namespace {}", self.namespace);
             return Ok(());
         }
-        self.delete_namespace().await
+        // A namespace that goes with pods in it looks for their end only after half of the time that they may take.
+        self.run(&["delete", "gateways,deployments", "--all"])
+            .await?;
+        self.until("no pod is left", async || {
+            let pods = self.run(&["get", "pods", "--output=name"]).await?;
+            ensure!(pods.is_empty(), "there is {pods}");
+            Ok(())
+        })
+        .await?;
+        self.delete_namespaces().await
     }
 
-    async fn delete_namespace(&self) -> Result<()> {
+    async fn delete_namespaces(&self) -> Result<()> {
         let patience = format!("--timeout={}s", PATIENCE.as_secs());
         self.kubectl
             .run(&[
                 "delete",
                 "namespace",
                 &self.namespace,
+                &self.neighbours_namespace(),
                 "--ignore-not-found",
                 &patience,
             ])
@@ -97,6 +129,29 @@ impl Bed {
         self.kubectl
             .get(&["--namespace", &self.namespace, object])
             .await
+    }
+
+    /// Merges `patch`, JSON, into an object of the scenario's namespace.
+    pub(crate) async fn patch(&self, object: &str, patch: &str) -> Result<()> {
+        self.run(&["patch", object, "--type=merge", "--patch", patch])
+            .await
+            .map(drop)
+    }
+
+    /// Waits until the conditions at `pointer` in an object have one of this type and status, and returns it.
+    pub(crate) async fn until_condition(
+        &self,
+        object: &str,
+        pointer: &str,
+        kind: &str,
+        status: &str,
+    ) -> Result<Value> {
+        self.until(&format!("{kind} of {object} is {status}"), async || {
+            let object = self.get(object).await?;
+            let conditions = object.pointer(pointer).unwrap_or(&Value::Null);
+            expect_condition(conditions, kind, status).cloned()
+        })
+        .await
     }
 
     /// Tries until it succeeds; fails with the last error after [`PATIENCE`].
@@ -152,6 +207,9 @@ impl Bed {
             .args([
                 "--silent",
                 "--show-error",
+                // A load balancer's address that is not known everywhere yet swallows the whole connection.
+                "--connect-timeout",
+                "1",
                 "--max-time",
                 "10",
                 "--noproxy",
@@ -178,15 +236,19 @@ impl Bed {
     }
 }
 
-/// Whether a list of conditions has one of this type and status.
-pub(crate) fn expect_condition(conditions: &Value, kind: &str, status: &str) -> Result<()> {
+/// The condition of this type in a list, if it has this status.
+pub(crate) fn expect_condition<'a>(
+    conditions: &'a Value,
+    kind: &str,
+    status: &str,
+) -> Result<&'a Value> {
     let found = conditions
         .as_array()
         .into_iter()
         .flatten()
         .find(|condition| condition["type"] == kind);
     match found {
-        Some(condition) if condition["status"] == status => Ok(()),
+        Some(condition) if condition["status"] == status => Ok(condition),
         Some(condition) => bail!("{kind} is not {status}: {condition}"),
         None => bail!("no condition {kind} in {conditions}"),
     }
@@ -213,7 +275,9 @@ fn echo(name: &str, replicas: usize) -> Value {
                             from_field("NAMESPACE", "metadata.namespace"),
                             { "name": "SERVICE_NAME", "value": name },
                         ],
-                        "readinessProbe": { "httpGet": { "path": "/", "port": ECHO_PORT }, "periodSeconds": 1 },
+                        "readinessProbe": { "httpGet": { "path": "/health", "port": ECHO_PORT }, "periodSeconds": 1 },
+                        // It ends at once when it is told to, while others still send it requests.
+                        "lifecycle": { "preStop": { "sleep": { "seconds": 2 } } },
                     }],
                 },
             },

@@ -111,7 +111,7 @@ async fn serve(bed: &Bed) -> Result<()> {
     bed.until("the class is accepted", async || {
         let class = bed.kubectl.get(&["gatewayclass", CLASS]).await?;
         expect_condition(&class["status"]["conditions"], "Accepted", "True")?;
-        expect_condition(&class["status"]["conditions"], "SupportedVersion", "True")
+        expect_condition(&class["status"]["conditions"], "SupportedVersion", "True").map(drop)
     })
     .await?;
     bed.echo("app", 1).await?;

@@ -19,6 +19,7 @@ use std::{
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use futures::{FutureExt, StreamExt, future::LocalBoxFuture, stream};
+use tokio::sync::Semaphore;
 
 use self::bed::Bed;
 use crate::{
@@ -42,6 +43,9 @@ pub(crate) struct Test {
     /// Leave the namespaces of failed scenarios for a look.
     #[arg(long)]
     keep: bool,
+    /// Cargo profile that the `portcullis` command is built with.
+    #[arg(long, default_value = "release")]
+    profile: String,
 }
 
 /// One scenario. It has a namespace of its own, which is gone afterwards.
@@ -61,7 +65,7 @@ type Run = Box<dyn for<'a> Fn(&'a Bed) -> LocalBoxFuture<'a, Result<()>>>;
 pub(crate) enum Company {
     /// Others that stay in their namespaces.
     Others,
-    /// Nobody: it measures, or it breaks what all of them need.
+    /// Nobody: it measures, it judges the whole cluster, or it breaks what all of them need.
     Alone,
     /// Nobody, and it needs a node of our own.
     AloneOnOwnNode,
@@ -127,12 +131,14 @@ impl Test {
             .into_iter()
             .partition(|one| one.company == Company::Others);
         let mut tally = Tally::default();
-        let bed = |scenario: &Scenario| Bed::new(&kubectl, scenario.name, self.keep);
-        for (scenarios, width) in [(together, SIDE_BY_SIDE), (alone, 1)] {
+        let bed = |scenario: &Scenario| Bed::new(&kubectl, scenario.name, &self);
+        let slots = &Semaphore::new(SIDE_BY_SIDE);
+        // Those that stand alone do not even begin before the one before them is gone.
+        for (width, scenarios) in [(together.len().max(1), together), (1, alone)] {
             let mut outcomes = stream::iter(scenarios)
                 .map(|scenario| {
                     let bed = bed(&scenario);
-                    async move { scenario.play(&bed).await }
+                    async move { scenario.play(&bed, slots).await }
                 })
                 .buffer_unordered(width);
             while let Some(outcome) = outcomes.next().await {
@@ -164,7 +170,9 @@ impl Test {
 }
 
 impl Scenario {
-    async fn play(self, bed: &Bed) -> Outcome {
+    /// Holds one of `slots` until its namespace goes: that takes time, and nothing else.
+    async fn play(self, bed: &Bed, slots: &Semaphore) -> Outcome {
+        let slot = slots.acquire().await;
         let start = Instant::now();
         let run = async {
             bed.open().await?;
@@ -173,12 +181,14 @@ impl Scenario {
         let result = tokio::time::timeout(TIME_LIMIT, run.boxed_local())
             .await
             .unwrap_or_else(|_| Err(anyhow!("not done after {} s", TIME_LIMIT.as_secs())));
+        let took = start.elapsed();
+        drop(slot);
         let closed = bed.close(result.is_ok()).await;
         Outcome {
             name: self.name,
             shows: self.shows,
             result: result.and(closed),
-            took: start.elapsed(),
+            took,
         }
     }
 }
