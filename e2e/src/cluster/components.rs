@@ -193,6 +193,8 @@ fn controller_manager() -> Component {
     ))
     .set("allocate-node-cidrs", "true")
     .set("cluster-cidr", PODS)
+    // There is no other node to go to, and one that is not heard of while the API server stands still is not gone.
+    .set("node-monitor-grace-period", "5m")
     .set("service-cluster-ip-range", SERVICES)
     .set("use-service-account-credentials", "true")
     .path("root-ca-file", pki.join("ca.crt"))

@@ -182,7 +182,7 @@ pub(crate) fn is_unprocessed(error: &anyhow::Error) -> bool {
             let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
             error.is_remote() && (error.is_go_away() || refused)
         });
-    error.is_canceled() || by_server
+    error.is_canceled() || error.is_closed() || by_server
 }
 
 /// Checks that an answer is the right one: 200, as many bytes as expected, and the header a filter adds.

@@ -1,5 +1,7 @@
 //! The controllers are there before the CRDs of Gateway API. Every object of Gateway API in the cluster is lost on the way.
 
+use std::{collections::BTreeSet, path::Path};
+
 use anyhow::{Context, Result, ensure};
 use futures::FutureExt;
 use serde_json::Value;
@@ -52,7 +54,7 @@ async fn run(bed: &Bed) -> Result<()> {
     let folder_name = folder.to_string_lossy();
     let delete = ["delete", "--kustomize", &folder_name, &patience];
     let without = match bed.kubectl.run(&delete).await {
-        Ok(_) => start(bed, replicas).await,
+        Ok(_) => start(bed, replicas, &folder, &class).await,
         Err(error) => Err(error),
     };
     // Whatever came of it, those who come next need them.
@@ -75,8 +77,8 @@ async fn run(bed: &Bed) -> Result<()> {
     expect_started_once(bed, &now).await
 }
 
-/// Starts the controllers while there is no CRD. Returns their pods.
-async fn start(bed: &Bed, replicas: u64) -> Result<Vec<String>> {
+/// Starts the controllers while there is no CRD; then there is that of the class only. Returns their pods.
+async fn start(bed: &Bed, replicas: u64, folder: &Path, class: &Value) -> Result<Vec<String>> {
     let controllers = Controllers(bed);
     controllers.scale(replicas).await?;
     let pods = controllers.pods().await?;
@@ -94,8 +96,53 @@ async fn start(bed: &Bed, replicas: u64) -> Result<Vec<String>> {
             );
         }
     }
+    let definition = folder.join("gateway.networking.k8s.io_gatewayclasses.yaml");
+    let definition = definition.to_string_lossy();
+    bed.kubectl
+        .run(&["apply", "--server-side", "--filename", &definition])
+        .await?;
+    bed.kubectl
+        .wait(
+            &["crd", "gatewayclasses.gateway.networking.k8s.io"],
+            "condition=Established",
+            PATIENCE,
+        )
+        .await?;
+    bed.kubectl.apply(class).await?;
+    bed.until("the class says which kinds are missing", async || {
+        let missing = missing_kinds(bed).await?;
+        ensure!(
+            ["Gateway", "HTTPRoute"]
+                .iter()
+                .all(|kind| missing.contains(*kind)),
+            "it says that these are: {missing:?}"
+        );
+        Ok(())
+    })
+    .await?;
     expect_started_once(bed, &pods).await?;
     Ok(pods)
+}
+
+/// The kinds that the class says are not installed, in the message of `SupportedVersion`.
+async fn missing_kinds(bed: &Bed) -> Result<BTreeSet<String>> {
+    let class = bed.kubectl.get(&["gatewayclass", CLASS]).await?;
+    let conditions = class["status"]["conditions"]
+        .as_array()
+        .context("it has no status")?;
+    let message = conditions
+        .iter()
+        .find(|condition| condition["type"] == "SupportedVersion")
+        .and_then(|condition| condition["message"].as_str())
+        .context("it says nothing of the version")?;
+    let missing = message
+        .split_once("Not installed, so not served: ")
+        .map_or("", |(_, kinds)| kinds);
+    Ok(missing
+        .split(", ")
+        .filter(|kind| !kind.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// Checks that no controller has been started again.
@@ -111,7 +158,10 @@ async fn serve(bed: &Bed) -> Result<()> {
     bed.until("the class is accepted", async || {
         let class = bed.kubectl.get(&["gatewayclass", CLASS]).await?;
         expect_condition(&class["status"]["conditions"], "Accepted", "True")?;
-        expect_condition(&class["status"]["conditions"], "SupportedVersion", "True").map(drop)
+        expect_condition(&class["status"]["conditions"], "SupportedVersion", "True")?;
+        let missing = missing_kinds(bed).await?;
+        ensure!(missing.is_empty(), "still missing: {missing:?}");
+        Ok(())
     })
     .await?;
     bed.echo("app", 1).await?;

@@ -61,8 +61,12 @@ impl Traffic {
         let callers: Vec<Caller> = (0..CALLERS).map(|number| self.caller(number)).collect();
         let calling = async {
             let mut calls = FuturesUnordered::new();
-            for caller in &callers {
-                calls.push(caller.call(&self.counts, &self.over));
+            for (number, caller) in (0..).zip(&callers) {
+                calls.push(async move {
+                    // Not all of them at once: requests come evenly.
+                    sleep(PACE * number / CALLERS).await;
+                    caller.call(&self.counts, &self.over).await
+                });
             }
             while calls.next().await.is_some() {}
         };
