@@ -170,7 +170,10 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         return unanswered(asked, outcome, None);
     };
     if [Method::CONNECT, Method::TRACE].contains(&request.method) {
-        let outcome = format!("405: the proxy serves no {}", request.method);
+        let mut outcome = format!("405: the proxy serves no {}", request.method);
+        if request.method == Method::CONNECT {
+            outcome.push_str("; ask for GET to see what becomes of a WebSocket, over HTTP/2 too");
+        }
         return unanswered(asked, &outcome, None);
     }
     let head = RequestHead {

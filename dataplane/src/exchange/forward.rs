@@ -1,10 +1,6 @@
 //! Forwarding: attempts at a backend until one answers, within the deadlines of the route.
 
-use std::{
-    net::SocketAddr,
-    pin::{Pin, pin},
-    time::Duration,
-};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use http::{request, response};
 use portcullis_routing::ClusterKey;
@@ -14,7 +10,8 @@ use super::{
     head::Upgrade,
     hop,
     pump::Pump,
-    retry::{Again, Attempts, Repeat, Replay},
+    retry::{Again, Attempts, Counted, Repeat, Replay},
+    timeouts::Timeouts,
     upgrade::Handshake,
 };
 use crate::{
@@ -37,19 +34,14 @@ pub(super) struct Request<'a> {
     pub(super) upgrade: Upgrade,
 }
 
-impl Request<'_> {
-    /// A tunnel has no end to wait for: only its idle time is bounded.
-    fn deadline(&self, timeout: Option<Duration>) -> Option<Duration> {
-        timeout.filter(|_| self.upgrade == Upgrade::None)
-    }
-}
-
 /// Why an attempt failed, and what may be done about it.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) reason: Reason,
     pub(super) repeat: Repeat,
     endpoint: Option<SocketAddr>,
+    /// What the endpoint has to answer for.
+    blame: Option<Outcome>,
 }
 
 impl Failure {
@@ -59,6 +51,29 @@ impl Failure {
             reason,
             repeat: Repeat::Never,
             endpoint: None,
+            blame: None,
+        }
+    }
+
+    /// The backend broke the protocol: no other attempt can mend that.
+    pub(super) fn protocol() -> Self {
+        Self {
+            blame: Some(Outcome::Broken),
+            ..Self::last(Reason::UpstreamProtocol)
+        }
+    }
+
+    /// Time is up. `owed` says that the backend had all it could want, and has said nothing.
+    pub(super) fn timed_out(reason: Reason, endpoint: SocketAddr, owed: bool) -> Self {
+        let repeat = match reason {
+            Reason::BackendDeadline => Repeat::MayHaveActed,
+            _ => Repeat::Never,
+        };
+        Self {
+            reason,
+            repeat,
+            endpoint: Some(endpoint),
+            blame: owed.then_some(Outcome::TimedOut),
         }
     }
 
@@ -68,6 +83,7 @@ impl Failure {
             reason: Reason::UpstreamReset,
             repeat: Repeat::MayHaveActed,
             endpoint: Some(endpoint),
+            blame: None,
         }
     }
 
@@ -84,10 +100,14 @@ impl Failure {
         } else {
             Repeat::MayHaveActed
         };
+        let reason = reason_of(error.kind);
+        let broken = matches!(reason, Reason::UpstreamReset | Reason::UpstreamProtocol)
+            && !matches!(repeat, Repeat::Stale | Repeat::Refused);
         Self {
-            reason: reason_of(error.kind),
+            reason,
             repeat,
             endpoint: error.endpoint,
+            blame: broken.then_some(Outcome::Broken),
         }
     }
 }
@@ -115,21 +135,7 @@ impl<'s> Exchange<'s> {
         request: Request<'s>,
     ) -> Result<(), Reason> {
         self.record.cluster = Some(request.cluster);
-        let deadline = request.deadline(request.plan.request_timeout);
-        within(
-            deadline,
-            Reason::RequestDeadline,
-            pin!(self.attempts(downstream, head, &request)),
-        )
-        .await
-    }
-
-    async fn attempts(
-        &mut self,
-        downstream: &mut Downstream,
-        head: &mut request::Parts,
-        request: &Request<'_>,
-    ) -> Result<(), Reason> {
+        let request = &request;
         let handshake =
             (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(head));
         let body_is_empty = downstream.body_is_empty();
@@ -143,6 +149,7 @@ impl<'s> Exchange<'s> {
             // A tunnel cannot be copied, so its request is not either.
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
+        let mut timeouts = Timeouts::new(request.plan);
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
         let mut leave = None;
@@ -161,7 +168,7 @@ impl<'s> Exchange<'s> {
                 handshake: handshake.as_ref(),
             };
             let failure = match self
-                .attempt(downstream, head, &attempt, open, &mut replay)
+                .attempt(downstream, head, &attempt, open, &mut replay, &mut timeouts)
                 .await
             {
                 Ok(()) => return Ok(()),
@@ -171,17 +178,38 @@ impl<'s> Exchange<'s> {
             match attempts.again(failure.repeat, &replay) {
                 Some(Again::AtOnce) => fresh = true,
                 Some(Again::After(pause)) => {
-                    let Some(retry) = self.worker.retry_budget.retry() else {
+                    if let Some(endpoint) = failure.endpoint
+                        && !failed.contains(&endpoint)
+                    {
+                        failed.push(endpoint);
+                    }
+                    leave = self.leave_after(pause, downstream, &mut timeouts).await?;
+                    if leave.is_none() {
                         self.worker.metrics.retry_over_budget();
                         return Err(failure.reason);
-                    };
-                    leave = Some(retry);
-                    failed.extend(failure.endpoint);
-                    pingora_timeout::sleep(pause).await;
+                    }
                 }
                 None => return Err(failure.reason),
             }
+            timeouts.begin_attempt(request.plan);
         }
+    }
+
+    /// Leave for a retry after a pause, or none. Whoever waits for its turn does not count: else few slow retries of one route
+    /// would use up the budget of all.
+    async fn leave_after(
+        &self,
+        pause: Duration,
+        downstream: &mut Downstream,
+        timeouts: &mut Timeouts,
+    ) -> Result<Option<Counted<'s>>, Reason> {
+        let budget = &self.worker.retry_budget;
+        if !budget.has_room() {
+            return Ok(None);
+        }
+        let pause = pin!(pingora_timeout::sleep(pause));
+        timeouts.wait(downstream, pause).await?;
+        Ok(budget.retry())
     }
 
     /// One attempt, within `timeouts.backendRequest`.
@@ -192,37 +220,25 @@ impl<'s> Exchange<'s> {
         attempt: &Attempt<'_>,
         open: OpenRequest<'_>,
         replay: &mut Replay,
+        timeouts: &mut Timeouts,
     ) -> Result<(), Failure> {
-        let opened = self
-            .worker
-            .upstreams
-            .open(attempt.request.cluster, open)
-            .await;
-        let mut upstream = opened.map_err(|error| {
+        let upstreams = &self.worker.upstreams;
+        let opening = pin!(upstreams.open(attempt.request.cluster, open));
+        let opened = timeouts.wait(downstream, opening).await;
+        let mut upstream = opened.map_err(Failure::last)?.map_err(|error| {
             if let Some(endpoint) = error.endpoint {
-                self.record.tried(endpoint, error.reused);
+                self.tried(endpoint, error.reused);
             }
             Failure::upstream(&error, false)
         })?;
-        self.record.tried(upstream.endpoint(), upstream.reused());
+        self.tried(upstream.endpoint(), upstream.reused());
         if upstream.is_http2() {
             // A stream may be refused unprocessed: any method may then be sent again (RFC 9113 8.7).
             replay.keep();
         }
-        let timed_out = Failure {
-            reason: Reason::BackendDeadline,
-            repeat: Repeat::MayHaveActed,
-            endpoint: Some(upstream.endpoint()),
-        };
-        let deadline = attempt
-            .request
-            .deadline(attempt.request.plan.backend_timeout);
-        let outcome = within(
-            deadline,
-            timed_out,
-            pin!(self.send(downstream, head, attempt, replay, &mut upstream)),
-        )
-        .await;
+        let outcome = self
+            .send(downstream, head, attempt, replay, &mut upstream, timeouts)
+            .await;
         match outcome {
             Ok(complete) => {
                 upstream.report(Outcome::Answered);
@@ -232,14 +248,8 @@ impl<'s> Exchange<'s> {
                 Ok(())
             }
             Err(failure) => {
-                match failure.reason {
-                    Reason::BackendDeadline => upstream.report(Outcome::TimedOut),
-                    Reason::UpstreamReset | Reason::UpstreamProtocol
-                        if !matches!(failure.repeat, Repeat::Stale | Repeat::Refused) =>
-                    {
-                        upstream.report(Outcome::Broken);
-                    }
-                    _ => {}
+                if let Some(outcome) = failure.blame {
+                    upstream.report(outcome);
                 }
                 let repeat = if self.record.answered() {
                     Repeat::Never
@@ -251,6 +261,14 @@ impl<'s> Exchange<'s> {
         }
     }
 
+    /// An attempt was made: each one after the first is a retry.
+    fn tried(&mut self, endpoint: SocketAddr, reused: bool) {
+        if self.record.tried(endpoint, reused) > 1 {
+            let labels = &self.snapshot.labels;
+            self.worker.metrics.retry(labels, self.record.route);
+        }
+    }
+
     /// Sends the request and passes the answer on. Returns whether both were complete.
     async fn send(
         &mut self,
@@ -259,6 +277,7 @@ impl<'s> Exchange<'s> {
         attempt: &Attempt<'_>,
         replay: &mut Replay,
         upstream: &mut Upstream,
+        timeouts: &mut Timeouts,
     ) -> Result<bool, Failure> {
         let request_done =
             attempt.handshake.is_some() || (replay.ended().is_some() && replay.kept().is_empty());
@@ -271,6 +290,7 @@ impl<'s> Exchange<'s> {
             upstream,
             replay,
             attempt,
+            timeouts,
             request_done,
         }
         .run()
@@ -294,18 +314,4 @@ pub(super) struct Attempt<'a> {
     pub(super) mirrors: &'a Mirrors,
     /// WebSocket over HTTP/2: what the backend has to prove.
     pub(super) handshake: Option<&'a Handshake>,
-}
-
-/// Runs `work` for as long as it may take. It is borrowed, since a future that owns another one holds it several times.
-async fn within<T, E>(
-    deadline: Option<Duration>,
-    timed_out: E,
-    work: Pin<&mut impl Future<Output = Result<T, E>>>,
-) -> Result<T, E> {
-    match deadline {
-        Some(deadline) => pingora_timeout::timeout(deadline, work)
-            .await
-            .unwrap_or(Err(timed_out)),
-        None => work.await,
-    }
 }

@@ -11,6 +11,7 @@ mod pump;
 mod record;
 mod reply;
 pub mod retry;
+mod timeouts;
 mod upgrade;
 
 use std::{rc::Rc, sync::Arc};
@@ -104,6 +105,11 @@ impl<'s> Exchange<'s> {
             _ if downstream.is_http2() || !downstream.body_is_empty() => Upgrade::None,
             _ => Upgrade::of_http1(head),
         };
+        if upgrade == Upgrade::ExtendedWebSocket {
+            // The GET of RFC 6455 in another form: to routes, CORS and the log it is one.
+            head.method = Method::GET;
+            self.record.set_method(Method::GET);
+        }
 
         let snapshot = self.snapshot;
         let port = snapshot

@@ -1,6 +1,6 @@
 //! The two directions of an attempt, polled independently: neither waits for the other, each holds a bounded buffer.
 
-use std::future::poll_fn;
+use std::{future::poll_fn, task::Poll};
 
 use bytes::Bytes;
 use http::{StatusCode, response};
@@ -10,6 +10,7 @@ use super::{
     forward::{Attempt, Failure, response_head},
     head::Upgrade,
     retry::Replay,
+    timeouts::Timeouts,
 };
 use crate::{
     downstream::{BodyFrame, Downstream, DownstreamError},
@@ -24,6 +25,7 @@ pub(super) struct Pump<'p, 's> {
     pub(super) upstream: &'p mut Upstream,
     pub(super) replay: &'p mut Replay,
     pub(super) attempt: &'p Attempt<'p>,
+    pub(super) timeouts: &'p mut Timeouts,
     /// The request's direction has ended.
     pub(super) request_done: bool,
 }
@@ -34,7 +36,8 @@ enum Step {
     Gone(DownstreamError),
     UpstreamRoom,
     DownstreamRoom(Result<(), DownstreamError>),
-    Idle,
+    /// Time is up.
+    Late(Reason),
 }
 
 impl Pump<'_, '_> {
@@ -67,7 +70,10 @@ impl Pump<'_, '_> {
                 room = down.room(), if !down_room => Step::DownstreamRoom(room),
                 () = up.room(), if !up_room => Step::UpstreamRoom,
                 step = client(self.downstream, self.request_done, up_room) => step,
-                () = poll_fn(|cx| silence.poll_passed(cx)) => Step::Idle,
+                reason = poll_fn(|cx| match silence.poll_passed(cx) {
+                    Poll::Ready(()) => Poll::Ready(Reason::StreamIdle),
+                    Poll::Pending => self.timeouts.poll_passed(cx),
+                }) => Step::Late(reason),
             };
             match step {
                 Step::Answer(Ok(event)) => {
@@ -84,7 +90,7 @@ impl Pump<'_, '_> {
                     return Err(client_failed(&error));
                 }
                 Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom => {}
-                Step::Idle => return Err(Failure::last(Reason::StreamIdle)),
+                Step::Late(reason) => return Err(self.timed_out(reason, up_room)),
             }
         }
     }
@@ -171,7 +177,7 @@ impl Pump<'_, '_> {
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && request.upgrade == Upgrade::None {
             // Nobody asked for another protocol.
-            return Err(Failure::last(Reason::UpstreamProtocol));
+            return Err(Failure::protocol());
         }
         if let Some(handshake) = self.attempt.handshake {
             handshake.complete(&mut head).map_err(Failure::last)?;
@@ -185,6 +191,7 @@ impl Pump<'_, '_> {
         if switched {
             // The client's side of the tunnel opens only now: nothing it sent before reached the backend.
             self.request_done = false;
+            self.timeouts.lift();
         }
         Ok(())
     }
@@ -239,6 +246,12 @@ impl Pump<'_, '_> {
             }
             _ => client_failed(error),
         }
+    }
+
+    /// A backend is blamed only for an answer that it could have given: a client may be as slow as it likes.
+    fn timed_out(&self, reason: Reason, up_room: bool) -> Failure {
+        let owed = !self.exchange.record.answered() && (self.request_done || !up_room);
+        Failure::timed_out(reason, self.upstream.endpoint(), owed)
     }
 
     fn upstream_failed(&self, error: &UpstreamError) -> Failure {

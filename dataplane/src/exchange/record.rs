@@ -68,6 +68,11 @@ impl Record<'_> {
         &self.method
     }
 
+    /// The method that the request is served as, if it is another one than it came with.
+    pub(super) fn set_method(&mut self, method: Method) {
+        self.method = method;
+    }
+
     /// What is asked for.
     pub(super) fn target(&mut self, target: &Rc<Target>) {
         self.target = Some(Rc::clone(target));
@@ -89,11 +94,13 @@ impl Record<'_> {
         self.first_attempt.get_or_insert(self.started);
     }
 
-    /// An attempt was made at this endpoint, on a connection that had served a request before or not.
-    pub(super) fn tried(&mut self, endpoint: SocketAddr, reused: bool) {
+    /// An attempt was made at this endpoint, on a connection that had served a request before or not. Tells how many there
+    /// have been.
+    pub(super) fn tried(&mut self, endpoint: SocketAddr, reused: bool) -> u32 {
         self.attempts += 1;
         self.endpoint = Some(endpoint);
         self.reused = reused;
+        self.attempts
     }
 
     /// The final head came from the backend.

@@ -6,6 +6,7 @@ use http::StatusCode;
 use portcullis_routing::{
     Backend, ClusterKey, Filter, Millis, Route, RouteAction, RouteKey, WeightedCluster,
     filter::{Mirror, Redirect},
+    policy::MAX_RETRIES,
 };
 
 use crate::{
@@ -113,7 +114,7 @@ impl PreparedRoute {
                     codes.sort_unstable();
                     PreparedRetry {
                         codes: codes.into(),
-                        attempts: retry.attempts,
+                        attempts: retry.attempts.min(MAX_RETRIES),
                         backoff: retry.backoff.duration(),
                     }
                 }),

@@ -98,6 +98,9 @@ fn exercise(worker: &WorkerMetrics, metrics: &Metrics, table: &RoutingTable) {
         ..record()
     };
     worker.request(&labels, &known);
+    for _ in 0..2 {
+        worker.retry(&labels, Some(&route));
+    }
 }
 
 #[test]

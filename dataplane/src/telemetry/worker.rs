@@ -2,7 +2,7 @@
 
 use std::{array, time::Duration};
 
-use portcullis_routing::ClusterKey;
+use portcullis_routing::{ClusterKey, RouteKey};
 
 use super::{
     cells::{Counter, Histogram, micros},
@@ -195,9 +195,6 @@ impl WorkerMetrics {
         {
             route.request(record.status);
             route.amount.add(micros(record.duration));
-            route
-                .extra
-                .add(u64::from(record.attempts.saturating_sub(1)));
         }
         if let Some(cluster) = record
             .cluster
@@ -211,8 +208,6 @@ impl WorkerMetrics {
         if let Some(duration) = record.upstream_duration {
             self.upstream_duration.observe(duration);
         }
-        self.retries
-            .add(u64::from(record.attempts.saturating_sub(1)));
         if let Some(reason) = record.reason {
             self.error(reason);
         }
@@ -270,6 +265,14 @@ impl WorkerMetrics {
             &self.upstream_requests_new
         };
         count.add(1);
+    }
+
+    /// A retry has begun.
+    pub fn retry(&self, labels: &Labels, route: Option<&RouteKey>) {
+        self.retries.add(1);
+        if let Some(route) = route.and_then(|key| self.slots.get(labels.route(key))) {
+            route.extra.add(1);
+        }
     }
 
     /// A retry was due and not made because the retry budget was spent.

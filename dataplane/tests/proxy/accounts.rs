@@ -1,14 +1,10 @@
 //! Every request that began ends in the metrics and in the log, however it ends.
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Backend, Proxy, TableBuilder};
+use crate::support::{Backend, Log, Proxy, TableBuilder};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_ends_its_requests() {
@@ -37,32 +33,6 @@ async fn a_connection_that_breaks_ends_its_requests() {
     tokio::time::timeout(Duration::from_secs(30), settled)
         .await
         .expect("no request is left");
-}
-
-/// An access log that a test can read.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Its lines, by path.
-    fn line(&self, path: &str) -> serde_json::Value {
-        let text = self.0.lock().unwrap();
-        let mut lines = text
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-        lines.find(|line| line["path"] == path).unwrap()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

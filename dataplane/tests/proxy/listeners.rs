@@ -424,10 +424,11 @@ async fn a_connection_whose_listener_has_changed_is_not_misdirected_for_ever() {
     assert_eq!(h2_status(&mut sender, "b.example").await, Some(421));
     let end = async {
         while h2_status(&mut sender, "b.example").await.is_some() {}
-        driver.await.unwrap()
+        // However it ends: a request may be on its way.
+        _ = driver.await.unwrap();
     };
     let end = tokio::time::timeout(std::time::Duration::from_mins(1), end).await;
-    end.expect("the connection ends").unwrap();
+    end.expect("the connection ends");
 }
 
 #[tokio::test]

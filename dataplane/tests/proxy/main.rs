@@ -3,6 +3,7 @@
 mod accounts;
 mod backend_tls;
 mod client_certificates;
+mod departures;
 mod filters;
 mod forward;
 mod grpc;

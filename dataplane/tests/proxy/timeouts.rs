@@ -1,6 +1,9 @@
 //! Deadlines of routes and limits on silence.
 
+use std::net::SocketAddr;
+
 use portcullis_routing::Millis;
+use tokio::net::TcpListener;
 
 use crate::support::{Backend, Proxy, TableBuilder, client};
 
@@ -75,5 +78,106 @@ async fn a_body_that_stops_is_the_clients_fault() {
             proxy.metric(&count).total_cmp(&times),
             std::cmp::Ordering::Equal
         );
+    }
+}
+
+/// A backend that takes everything and says nothing.
+async fn silent() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut kept = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+const EJECTIONS: &str = "portcullis_upstream_ejections_total";
+
+/// Whichever timeout it is that a silent endpoint lets pass.
+fn impatient(table: TableBuilder, reason: &str) -> TableBuilder {
+    table
+        .settings(|settings| {
+            if reason == "stream_idle" {
+                settings.limits.stream_idle_timeout = Millis(50);
+            }
+        })
+        .route("/", "b", |route| {
+            let timeouts = &mut route.policy.timeouts;
+            match reason {
+                "request_deadline" => timeouts.request = Some(Millis(500)),
+                "backend_deadline" => timeouts.backend_request = Some(Millis(500)),
+                _ => {}
+            }
+        })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_never_answers_is_ejected_whatever_timeout_passes() {
+    for reason in ["request_deadline", "backend_deadline", "stream_idle"] {
+        let backend = Backend::start("b").await;
+        let table = TableBuilder::default().cluster("b", &[backend.address, silent().await]);
+        let proxy = Proxy::start(impatient(table, reason));
+        let mut failed = 0;
+        for _ in 0..40 {
+            let answer = proxy.get("a", "/").await;
+            if answer.status != 200 {
+                assert_eq!((answer.status.as_u16(), answer.reason()), (504, reason));
+                failed += 1;
+            }
+        }
+        assert!(proxy.metric(EJECTIONS) > 0.0, "{reason}");
+        assert!((3..12).contains(&failed), "{reason}: {failed} of 40");
+    }
+}
+
+/// One that is waiting for the client has nothing to answer yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_ejects_nobody() {
+    for reason in ["request_deadline", "backend_deadline"] {
+        let backends = [Backend::start("b").await, Backend::start("b").await];
+        let addresses = backends.each_ref().map(|backend| backend.address);
+        let table = TableBuilder::default().cluster("b", &addresses);
+        let proxy = Proxy::start(impatient(table, reason));
+        let half = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
+        for _ in 0..8 {
+            let answer = client::raw(proxy.address(80), half).await;
+            assert!(answer.contains(reason), "{answer}");
+        }
+        assert!(proxy.metric(EJECTIONS) < 1.0, "{reason}");
+    }
+}
+
+/// A connection whose other end is gone without a word: the next request gets another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_that_falls_silent_is_left() {
+    for reason in ["request_deadline", "backend_deadline", "stream_idle"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let mut kept = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let mut connection = h2::server::handshake(stream).await.unwrap();
+                let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+                respond
+                    .send_response(http::Response::new(()), true)
+                    .unwrap();
+                // Nothing more is read than it takes to send that.
+                let sent = std::future::poll_fn(|cx| {
+                    _ = connection.poll_accept(cx);
+                    std::task::Poll::Ready(())
+                });
+                sent.await;
+                kept.push(connection);
+            }
+        });
+        let table = TableBuilder::default().h2c_cluster("b", &[address]);
+        let proxy = Proxy::start(impatient(table, reason));
+        for expected in [200, 504, 200, 504] {
+            let answer = proxy.get("a", "/").await;
+            assert_eq!(answer.status, expected, "{reason}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! WebSocket: over HTTP/1.1, and nothing forwarded before the backend agreed.
 
+use std::time::{Duration, Instant};
+
 use futures::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,10 +12,10 @@ use tokio_tungstenite::{
     tungstenite::{Message, handshake::derive_accept_key},
 };
 
-use portcullis_routing::{Filter, filter::Mirror};
+use portcullis_routing::{Filter, Millis, Route, filter::Mirror};
 
 use crate::support::{
-    Backend, Proxy, TableBuilder, client,
+    Backend, Log, Proxy, TableBuilder, client,
     table::{cluster_key, with_filter},
 };
 
@@ -384,5 +386,90 @@ async fn a_request_with_a_body_is_forwarded_without_its_upgrade() {
         let seen = backend.seen();
         assert_eq!((seen.len(), &seen[0].body[..]), (2, b"abc".as_slice()));
         assert!(!seen[0].headers.contains_key("upgrade"));
+    }
+}
+
+fn get_only(route: &mut Route) {
+    route.matches[0].method = Some("GET".into());
+}
+
+/// RFC 8441 4: the request is the GET of RFC 6455 in another form.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_over_http2_is_routed_as_the_get_that_it_is() {
+    let log = Log::default();
+    let backend = websocket_echo().await;
+    let proxy = Proxy::start_with_log(
+        TableBuilder::default()
+            .cluster("b", &[backend])
+            .route("/", "b", get_only),
+        Box::new(log.clone()),
+    );
+    let mut sender = http2(&proxy).await;
+    let (response, send) = sender.send_request(extended_connect(), false).unwrap();
+    assert_eq!(response.await.unwrap().status(), 200);
+    drop((send, sender));
+    let down = tokio::task::spawn_blocking(move || proxy.shutdown());
+    down.await.unwrap();
+    assert_eq!(log.line("/chat")["method"], "GET");
+}
+
+/// Asking for an upgrade is no way around the route's timeouts: a backend that does not agree has them.
+#[tokio::test(flavor = "multi_thread")]
+async fn timeouts_hold_until_the_backend_agrees() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    // The first is never answered, the second with a body that does not end.
+    let backend = tokio::spawn(async move {
+        let first = listener.accept().await.unwrap();
+        let (mut second, _) = listener.accept().await.unwrap();
+        let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 10\r\n\r\nno";
+        second.write_all(refusal).await.unwrap();
+        (first, second)
+    });
+    let table = TableBuilder::default()
+        .settings(|settings| settings.limits.idle_timeout = Millis(50))
+        .cluster("b", &[address])
+        .route("/", "b", |route| {
+            route.policy.timeouts.request = Some(Millis(300));
+        });
+    let proxy = Proxy::start(table);
+    let answer = client::raw(proxy.address(80), UPGRADE).await;
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(answer.contains("request_deadline"), "{answer}");
+    // What has begun cannot be taken back, only be broken off.
+    let mut client = TcpStream::connect(proxy.address(80)).await.unwrap();
+    client.write_all(UPGRADE).await.unwrap();
+    let mut answer = Vec::new();
+    let read = client.read_to_end(&mut answer);
+    let read = tokio::time::timeout(Duration::from_mins(1), read).await;
+    // Perhaps by a reset.
+    _ = read.expect("it is broken off");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 403 "),
+        "{}",
+        answer.escape_ascii()
+    );
+    drop(backend);
+}
+
+/// A tunnel that stands has no deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_outlive_the_timeouts_of_their_route() {
+    let backend = websocket_echo().await;
+    let proxy = Proxy::start(TableBuilder::default().cluster("b", &[backend]).route(
+        "/",
+        "b",
+        |route| {
+            let timeout = Millis(1_000);
+            route.policy.timeouts.request = Some(timeout);
+            route.policy.timeouts.backend_request = Some(timeout);
+        },
+    ));
+    let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let (mut socket, _) = client_async("ws://a.example/chat", stream).await.unwrap();
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_millis(1_500) {
+        socket.send(Message::text("still there?")).await.unwrap();
+        socket.next().await.unwrap().unwrap();
     }
 }

@@ -5,7 +5,10 @@ pub mod timeouts;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{retry::Retry, timeouts::Timeouts};
+pub use self::{
+    retry::{MAX_RETRIES, Retry},
+    timeouts::Timeouts,
+};
 
 /// How a request is tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use gateway_api::apis::experimental::httproutes::HttpRouteRulesRetry;
-use portcullis_routing::{Millis, policy::Retry};
+use portcullis_routing::{
+    Millis,
+    policy::{MAX_RETRIES, Retry},
+};
 
 use super::duration;
 use crate::translate::{
@@ -23,6 +26,14 @@ pub(super) fn translate(
     problems: &mut Problems,
 ) -> Option<Retry> {
     let attempts = problems.keep(attempts(spec.attempts, &field.child("attempts")));
+    if attempts.is_some_and(|attempts| attempts > MAX_RETRIES) {
+        problems.tell(Problem::warning(
+            "TooManyRetries",
+            &field.child("attempts"),
+            format!("no request is repeated more than {MAX_RETRIES} times"),
+            format!("write {MAX_RETRIES} or less"),
+        ));
+    }
     let codes = codes(
         spec.codes.as_deref().unwrap_or_default(),
         &field.child("codes"),
@@ -34,7 +45,7 @@ pub(super) fn translate(
     };
     let retry = Retry {
         codes,
-        attempts: attempts?,
+        attempts: attempts?.min(MAX_RETRIES),
         backoff: backoff?,
     };
     (retry.attempts > 0).then_some(retry)

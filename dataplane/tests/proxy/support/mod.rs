@@ -2,6 +2,7 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+mod log;
 pub(crate) mod table;
 
 use std::{
@@ -19,7 +20,7 @@ use portcullis_dataplane::{
 };
 use portcullis_routing::{Report, RoutingTable};
 
-pub(crate) use self::{backend::Backend, client::Answer, table::TableBuilder};
+pub(crate) use self::{backend::Backend, client::Answer, log::Log, table::TableBuilder};
 
 /// A running proxy; it stops when dropped.
 pub(crate) struct Proxy {
