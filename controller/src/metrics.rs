@@ -1,6 +1,6 @@
 //! What the controller counts, for `/metrics`.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -61,6 +61,63 @@ impl Provision {
     }
 }
 
+/// Why a client of the publisher is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turned {
+    /// Too many handshakes from its address.
+    Address,
+    /// Its handshake failed, or took too long.
+    Handshake,
+    /// Its Gateway has too many connections.
+    Gateway,
+    /// All Gateways together have.
+    Total,
+    /// Replicas, or clients whose certificate is good for nothing, have.
+    Others,
+    /// It is too slow to take a frame.
+    Slow,
+    /// Too much waits for slow clients.
+    Waiting,
+}
+
+impl Turned {
+    const ALL: [Self; 7] = [
+        Self::Address,
+        Self::Handshake,
+        Self::Gateway,
+        Self::Total,
+        Self::Others,
+        Self::Slow,
+        Self::Waiting,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Handshake => "handshake",
+            Self::Gateway => "gateway",
+            Self::Total => "total",
+            Self::Others => "others",
+            Self::Slow => "slow",
+            Self::Waiting => "waiting",
+        }
+    }
+}
+
+impl fmt::Display for Turned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Address => "too many TLS handshakes from one address",
+            Self::Handshake => "no TLS handshake",
+            Self::Gateway => "too many connections of one Gateway",
+            Self::Total => "too many connections of all Gateways",
+            Self::Others => "too many connections of replicas, or with certificates that are good for nothing here",
+            Self::Slow => "too slow to take a frame",
+            Self::Waiting => "too many bytes wait for slow clients",
+        })
+    }
+}
+
 /// The controller's metrics. Their number does not depend on the number of objects.
 #[derive(Debug)]
 pub struct Metrics {
@@ -72,6 +129,7 @@ pub struct Metrics {
     status_writes: IntCounterVec,
     identity_writes: IntCounterVec,
     data_planes: IntGauge,
+    data_planes_refused: IntCounterVec,
     infrastructure: IntCounterVec,
     leader: IntGauge,
 }
@@ -103,6 +161,13 @@ impl Metrics {
                 &["result"],
             )?,
             data_planes: IntGauge::new("data_planes", "Data planes connected to this replica")?,
+            data_planes_refused: IntCounterVec::new(
+                Opts::new(
+                    "data_planes_refused_total",
+                    "Connections of data planes that were refused or ended",
+                ),
+                &["reason"],
+            )?,
             infrastructure: IntCounterVec::new(
                 Opts::new(
                     "infrastructure_writes_total",
@@ -121,6 +186,7 @@ impl Metrics {
         registry.register(Box::new(metrics.status_writes.clone()))?;
         registry.register(Box::new(metrics.identity_writes.clone()))?;
         registry.register(Box::new(metrics.data_planes.clone()))?;
+        registry.register(Box::new(metrics.data_planes_refused.clone()))?;
         registry.register(Box::new(metrics.infrastructure.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         // There from the start, so that a first failure is an increase.
@@ -133,6 +199,11 @@ impl Metrics {
         }
         for write in Write::ALL {
             metrics.identity_writes.with_label_values(&[write.label()]);
+        }
+        for why in Turned::ALL {
+            metrics
+                .data_planes_refused
+                .with_label_values(&[why.label()]);
         }
         for kind in Kind::ALL {
             for provision in Provision::ALL {
@@ -180,6 +251,12 @@ impl Metrics {
     pub(crate) fn data_planes(&self, connected: usize) {
         self.data_planes
             .set(i64::try_from(connected).unwrap_or(i64::MAX));
+    }
+
+    pub(crate) fn turned_away(&self, why: Turned) {
+        self.data_planes_refused
+            .with_label_values(&[why.label()])
+            .inc();
     }
 
     pub(crate) fn provisioned(&self, kind: Kind, outcome: Provision) {

@@ -194,7 +194,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
     if options.provision.is_none() {
         tracing::warn!("no proxies are made for Gateways: there is no --proxy-image");
     }
-    let publisher = Publisher::new(Arc::clone(&tls), Limits::default());
+    let publisher = Publisher::new(Arc::clone(&tls), Limits::default(), Arc::clone(&metrics));
     let mut controller = Controller::start(&client, options, publisher.fleet(), &metrics);
     tokio::spawn(publisher.relay(controller.leader()));
     tokio::spawn(publisher.serve(publishing, controller.tables()));

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
 };
 
 use bytes::Bytes;
@@ -10,6 +10,7 @@ use portcullis_routing::{
     Frame, FrameError, GatewayKey, RoutingTable, TableVersion, delta, frame::MAX_FRAME,
 };
 
+use super::waiting::{Held, Waiting};
 use crate::run::Tables;
 
 /// Tables of one Gateway that are kept: a data plane that has one of them gets a delta, and its report is understood.
@@ -18,7 +19,11 @@ const KEPT: usize = 8;
 
 /// Every Gateway's tables. Immutable; a change makes a new one.
 #[derive(Debug, Default)]
-pub(super) struct Board(BTreeMap<GatewayKey, Arc<Editions>>);
+pub(super) struct Board {
+    gateways: BTreeMap<GatewayKey, Arc<Editions>>,
+    /// Bytes of frames that wait for slow clients.
+    waiting: Arc<AtomicUsize>,
+}
 
 /// The tables of one Gateway, newest first. There is always one.
 #[derive(Debug)]
@@ -33,15 +38,24 @@ pub(super) struct Edition {
     /// Frames that lead here, by what they start from (`None`: from nothing). They live as long as somebody sends them,
     /// so any number of slow readers holds one.
     lines: Mutex<BTreeMap<Option<TableVersion>, Weak<Line>>>,
+    waiting: Arc<Waiting>,
+}
+
+/// Why a table cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    /// It cannot be sent to anybody.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Too much waits for slow clients to take one more frame. It can be tried again.
+    #[error("too many bytes wait for clients that are slow to take them")]
+    Waiting,
 }
 
 #[derive(Debug)]
-struct Line(Vec<u8>);
-
-impl AsRef<[u8]> for Line {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
+struct Line {
+    bytes: Vec<u8>,
+    _held: Held,
 }
 
 /// A [`Line`] that several [`Bytes`] share.
@@ -49,7 +63,7 @@ struct SharedLine(Arc<Line>);
 
 impl AsRef<[u8]> for SharedLine {
     fn as_ref(&self) -> &[u8] {
-        &self.0.0
+        &self.0.bytes
     }
 }
 
@@ -57,18 +71,24 @@ impl Board {
     /// The next board. Tables with a version that is published already stay as they are.
     pub(super) fn successor(&self, tables: &Tables) -> Self {
         let editions = tables.iter().map(|(gateway, table)| {
-            let editions = match self.0.get(gateway) {
+            let editions = match self.gateways.get(gateway) {
                 Some(known) if known.current().table.version == table.version => Arc::clone(known),
                 Some(known) => Arc::new(known.with(table)),
-                None => Arc::new(Editions(vec![Edition::new(0, Arc::clone(table))])),
+                None => {
+                    let waiting = Waiting::new(Arc::clone(&self.waiting));
+                    Arc::new(Editions(vec![Edition::new(0, Arc::clone(table), waiting)]))
+                }
             };
             (gateway.clone(), editions)
         });
-        Self(editions.collect())
+        Self {
+            gateways: editions.collect(),
+            waiting: Arc::clone(&self.waiting),
+        }
     }
 
     pub(super) fn editions(&self, gateway: &GatewayKey) -> Option<&Arc<Editions>> {
-        self.0.get(gateway)
+        self.gateways.get(gateway)
     }
 }
 
@@ -90,23 +110,28 @@ impl Editions {
         // cheap to find.
         let shared = delta::apply(&before.table, &delta::diff(&before.table, table));
         let table = shared.map_or_else(|_| Arc::clone(table), Arc::new);
-        let mut editions = vec![Edition::new(before.serial + 1, table)];
+        let mut editions = vec![Edition::new(
+            before.serial + 1,
+            table,
+            Arc::clone(&before.waiting),
+        )];
         editions.extend(self.0.iter().take(KEPT - 1).cloned());
         Self(editions)
     }
 }
 
 impl Edition {
-    fn new(serial: u64, table: Arc<RoutingTable>) -> Arc<Self> {
+    fn new(serial: u64, table: Arc<RoutingTable>, waiting: Arc<Waiting>) -> Arc<Self> {
         Arc::new(Self {
             serial,
             table,
             lines: Mutex::default(),
+            waiting,
         })
     }
 
     /// The frame that leads from `base` to this table, as a line: a delta, or a snapshot if there is no base.
-    pub(super) fn line_from(&self, base: Option<&RoutingTable>) -> Result<Bytes, FrameError> {
+    pub(super) fn line_from(&self, base: Option<&RoutingTable>) -> Result<Bytes, LineError> {
         let version = base.map(|base| base.version.clone());
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(&version).and_then(Weak::upgrade) {
@@ -118,9 +143,13 @@ impl Edition {
         };
         let line = frame.to_line()?;
         if line.len() > MAX_FRAME {
-            return Err(FrameError::TooLong { limit: MAX_FRAME });
+            return Err(FrameError::TooLong { limit: MAX_FRAME }.into());
         }
-        let line = Arc::new(Line(line));
+        let held = self.waiting.hold(line.len()).ok_or(LineError::Waiting)?;
+        let line = Arc::new(Line {
+            bytes: line,
+            _held: held,
+        });
         lines.retain(|_, line| line.strong_count() > 0);
         lines.insert(version, Arc::downgrade(&line));
         Ok(Bytes::from_owner(SharedLine(line)))

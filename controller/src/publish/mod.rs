@@ -11,11 +11,13 @@
 mod board;
 mod data_planes;
 mod limits;
+mod places;
 mod relay;
 mod roster;
 mod service;
 mod stream;
 mod tls;
+mod waiting;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,14 +27,24 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
-use self::{board::Board, limits::HANDSHAKE_TIMEOUT, roster::Roster, tls::Peer};
+use self::{
+    board::Board,
+    limits::HANDSHAKE_TIMEOUT,
+    places::{Holder, Places},
+    roster::Roster,
+    tls::Peer,
+};
 pub use self::{
     data_planes::{Acknowledgement, DataPlane, DataPlanes, Fleet, Word},
     limits::{Limits, MAX_REPORT},
     tls::PublisherTls,
 };
-use crate::run::Tables;
+use crate::{
+    metrics::{Metrics, Turned},
+    run::Tables,
+};
 
 /// Serves tables to data planes.
 #[derive(Debug)]
@@ -45,17 +57,21 @@ pub struct Publisher {
 struct Shared {
     tls: Arc<PublisherTls>,
     limits: Limits,
+    places: Arc<Places>,
+    metrics: Arc<Metrics>,
     board: watch::Sender<Option<Arc<Board>>>,
     roster: Roster,
 }
 
 impl Publisher {
     /// Knows no data plane yet.
-    pub fn new(tls: Arc<PublisherTls>, limits: Limits) -> Self {
+    pub fn new(tls: Arc<PublisherTls>, limits: Limits, metrics: Arc<Metrics>) -> Self {
         let board = watch::Sender::new(None);
         let shared = Shared {
             tls,
             limits,
+            places: Arc::new(Places::new(limits)),
+            metrics,
             roster: Roster::new(board.subscribe()),
             board,
         };
@@ -107,20 +123,30 @@ async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Tables>>
 
 /// Accepts connections for ever.
 async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
-    let places = Arc::new(Semaphore::new(shared.limits.clients));
+    let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes));
     let mut connections = JoinSet::new();
     loop {
+        // Whoever comes while there are too many waits in the queue of the socket.
+        let Ok(handshake) = Arc::clone(&handshakes).acquire_owned().await else {
+            return;
+        };
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                    tracing::warn!(%peer, limit = shared.limits.clients, "too many data planes; one was turned away");
-                    continue;
+                let place = match shared.places.take(Holder::Handshake(peer.ip())) {
+                    Ok(place) => place,
+                    Err(why) => {
+                        shared.turn_away(peer, why);
+                        continue;
+                    }
                 };
                 let shared = Arc::clone(shared);
                 connections.spawn(async move {
-                    connection(&shared, stream, peer).await;
-                    drop(place);
+                    let client = greet(&shared, stream, peer).await;
+                    drop((handshake, place));
+                    if let Some((stream, client)) = client {
+                        serve(&shared, stream, peer, client).await;
+                    }
                 });
             }
             Err(error) => {
@@ -132,29 +158,58 @@ async fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// One connection from the handshake to its end.
-async fn connection(shared: &Arc<Shared>, stream: TcpStream, address: SocketAddr) {
+impl Shared {
+    /// A client is not served.
+    fn turn_away(&self, address: SocketAddr, why: Turned) {
+        self.metrics.turned_away(why);
+        tracing::warn!(%address, "{why}; a client was turned away");
+    }
+}
+
+/// The handshake of a connection: who is there, if it may speak.
+async fn greet(
+    shared: &Shared,
+    stream: TcpStream,
+    address: SocketAddr,
+) -> Option<(TlsStream<TcpStream>, Peer)> {
     // Frames are written whole; waiting for more would only delay them.
     _ = stream.set_nodelay(true);
     let Some(acceptor) = shared.tls.acceptor() else {
         tracing::debug!(%address, "a data plane came before there is a certificate for this side");
-        return;
+        return None;
     };
     let handshake = acceptor.accept(stream);
     let stream = match timeout(HANDSHAKE_TIMEOUT, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            shared.metrics.turned_away(Turned::Handshake);
             tracing::warn!(%address, %error, "a TLS handshake failed");
-            return;
+            return None;
         }
         Err(_) => {
+            shared.metrics.turned_away(Turned::Handshake);
             tracing::warn!(%address, "a TLS handshake took too long");
-            return;
+            return None;
         }
     };
-    let Some(peer) = Peer::of(stream.get_ref().1, &shared.tls) else {
+    let peer = Peer::of(stream.get_ref().1, &shared.tls);
+    if peer.is_none() {
+        shared.metrics.turned_away(Turned::Handshake);
         tracing::warn!(%address, "a client has no certificate");
-        return;
-    };
-    service::serve(shared, stream, address, peer).await;
+    }
+    Some((stream, peer?))
+}
+
+/// A connection after its handshake, to its end.
+async fn serve(
+    shared: &Arc<Shared>,
+    stream: TlsStream<TcpStream>,
+    address: SocketAddr,
+    peer: Peer,
+) {
+    let holder = Holder::of(&peer.name, shared.tls.trust_domain());
+    match shared.places.take(holder) {
+        Ok(_place) => service::serve(shared, stream, address, peer).await,
+        Err(why) => shared.turn_away(address, why),
+    }
 }

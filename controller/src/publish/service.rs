@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use portcullis_routing::{GatewayKey, Report, TableVersion};
 use tokio::{
     net::TcpStream,
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep, sleep_until, timeout},
 };
 use tokio_rustls::server::TlsStream;
@@ -24,12 +24,15 @@ use tokio_rustls::server::TlsStream;
 use super::{
     Shared,
     board::{Board, Editions},
-    limits::{Limits, MAX_HEADERS, MAX_RELAY, MAX_REPORT, MAX_SEND_BUFFER, MAX_STREAMS},
+    limits::{
+        Limits, MAX_HEADERS, MAX_RECEIVE_BUFFER, MAX_RELAY, MAX_REPORT, MAX_SEND_BUFFER,
+        MAX_STREAMS,
+    },
     relay,
     stream::{Body, TableStream},
     tls::{Peer, PeerName},
 };
-use crate::{ca::SpiffeId, resources::ObjectKey};
+use crate::{ca::SpiffeId, metrics::Turned, resources::ObjectKey};
 
 /// Rejected resources of one report that are logged.
 const MAX_TOLD: usize = 20;
@@ -44,6 +47,8 @@ pub(super) struct Client {
     name: Result<PeerName, String>,
     /// Its number in the roster, from its first request on.
     entry: OnceLock<u64>,
+    /// One body at a time is read into memory; the others wait at the client.
+    reading: Semaphore,
     /// When it last took or asked for something.
     alive_at: Mutex<Instant>,
 }
@@ -61,6 +66,7 @@ pub(super) async fn serve(
         address,
         name: peer.name,
         entry: OnceLock::new(),
+        reading: Semaphore::new(1),
         alive_at: Mutex::new(Instant::now()),
     });
     let service = service_fn(|request| {
@@ -70,6 +76,8 @@ pub(super) async fn serve(
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(MAX_RECEIVE_BUFFER)
+        .initial_connection_window_size(MAX_RECEIVE_BUFFER)
         .max_header_list_size(MAX_HEADERS)
         .max_send_buf_size(MAX_SEND_BUFFER)
         .keep_alive_interval(limits.heartbeat)
@@ -94,6 +102,11 @@ pub(super) async fn serve(
 impl Client {
     pub(super) fn limits(&self) -> &Limits {
         &self.shared.limits
+    }
+
+    /// It is not served any longer.
+    pub(super) fn turn_away(&self, why: Turned) {
+        self.shared.turn_away(self.address, why);
     }
 
     /// It took or asked for something.
@@ -150,6 +163,11 @@ impl Client {
             }
             return refusal;
         }
+        let _reading = match resource {
+            Resource::Table(_) => None,
+            // It is never closed.
+            Resource::Reports(_) | Resource::DataPlanes => self.reading.acquire().await.ok(),
+        };
         match resource {
             Resource::Table(gateway) => self.table(&gateway, request.uri().query()).await,
             Resource::Reports(gateway) => {
@@ -242,6 +260,7 @@ impl Client {
             cursor: known.map(|edition| Arc::clone(&edition.table)),
             watch: parameter(query, "watch") == Some("true"),
             line: Bytes::new(),
+            begun: Instant::now(),
             unsendable: None,
         };
         let mut answer = Response::new(stream.into_body());

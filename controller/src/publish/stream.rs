@@ -12,7 +12,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{board::Board, limits::CHUNK, service::Client};
+use super::{
+    board::{Board, LineError},
+    limits::{CHUNK, FRAME_TIMEOUT},
+    service::Client,
+};
+use crate::metrics::Turned;
 
 /// The body of every answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -28,6 +33,8 @@ pub(super) struct TableStream {
     pub(super) watch: bool,
     /// What is left of the frame being sent.
     pub(super) line: Bytes,
+    /// When its first bytes were sent.
+    pub(super) begun: Instant,
     /// A table that cannot be sent.
     pub(super) unsendable: Option<TableVersion>,
 }
@@ -37,8 +44,8 @@ enum News {
     Line(Bytes),
     /// It has the present table.
     Nothing,
-    /// The Gateway is no more.
-    Gone,
+    /// The Gateway is no more, or too much waits for its slow clients.
+    End,
 }
 
 impl TableStream {
@@ -53,11 +60,15 @@ impl TableStream {
         })
     }
 
-    /// The next bytes; `None` if the Gateway is gone, or the reader has everything and does not watch.
+    /// The next bytes; `None` if the Gateway is gone, the reader is too slow, or it has everything and does not watch.
     async fn next_chunk(&mut self) -> Option<Bytes> {
         self.client.is_alive();
         if self.line.is_empty() {
             self.line = self.next_line().await?;
+            self.begun = Instant::now();
+        } else if self.begun.elapsed() > FRAME_TIMEOUT {
+            self.client.turn_away(Turned::Slow);
+            return None;
         }
         let chunk = self.line.slice(..self.line.len().min(CHUNK));
         self.line.advance(chunk.len());
@@ -70,7 +81,7 @@ impl TableStream {
         loop {
             match self.news() {
                 News::Line(line) => return Some(line),
-                News::Gone => return None,
+                News::End => return None,
                 News::Nothing if !self.watch => return None,
                 News::Nothing => {}
             }
@@ -90,7 +101,7 @@ impl TableStream {
             .as_ref()
             .and_then(|board| board.editions(&self.gateway));
         let Some(current) = editions.map(|editions| editions.current()) else {
-            return News::Gone;
+            return News::End;
         };
         let version = &current.table.version;
         let has = self.cursor.as_ref().map(|table| &table.version);
@@ -102,7 +113,11 @@ impl TableStream {
                 self.cursor = Some(Arc::clone(&current.table));
                 News::Line(line)
             }
-            Err(error) => {
+            Err(LineError::Waiting) => {
+                self.client.turn_away(Turned::Waiting);
+                News::End
+            }
+            Err(LineError::Frame(error)) => {
                 tracing::error!(gateway = %self.gateway, %version, %error, "the table cannot be sent; its data planes keep the one before");
                 self.unsendable = Some(version.clone());
                 News::Nothing

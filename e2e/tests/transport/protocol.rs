@@ -7,12 +7,17 @@ use std::{
 
 use hyper::{Method, StatusCode};
 use portcullis_controller::{
+    ca::Identity,
     publish::{Limits, MAX_REPORT},
     run::Tables,
 };
 use portcullis_routing::{Frame, Report, ResourceKind, Route, RoutingTable, TableVersion, apply};
 
-use crate::world::{TRUST_DOMAIN, World, changed, controller, data_plane, gateway, table, until};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::world::{
+    Client, TRUST_DOMAIN, World, changed, controller, data_plane, gateway, table, until,
+};
 
 const TABLE: &str = "/v1/gateways/infra/edge/table?watch=true";
 const REPORTS: &str = "/v1/gateways/infra/edge/reports";
@@ -323,7 +328,8 @@ async fn what_cannot_be_answered_is_refused_in_words() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_clients_than_allowed_are_turned_away() {
     let limits = Limits {
-        clients: 2,
+        clients: 3,
+        clients_per_gateway: 2,
         ..Limits::default()
     };
     let mut world = World::with(limits).await;
@@ -335,18 +341,75 @@ async fn more_clients_than_allowed_are_turned_away() {
         let frames = client.watch(None).await;
         clients.push((client, frames));
     }
-    assert!(world.client(&identity).await.is_err());
+    assert!(!is_answered(&world, &identity).await);
+    assert_eq!(world.turned_away("gateway"), 1);
     assert_eq!(world.connected().len(), 2);
-    drop(clients);
+    // Others have places of their own, until all are taken.
+    let other = world.issue(&data_plane(TRUST_DOMAIN, "other"));
+    let mut client = world.client(&other).await.unwrap();
+    let path = "/v1/gateways/infra/other/table";
+    let (status, _) = client.ask(Method::GET, path, vec![]).await.unwrap();
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert!(!is_answered(&world, &other).await);
+    assert_eq!(world.turned_away("total"), 1);
+    // Replicas are no data planes.
+    assert!(is_answered(&world, &world.issue(&controller())).await);
+    drop((clients, client));
     world
         .until_fleet("both are gone", |fleet| {
             fleet.get(&gateway())?.connected.is_empty().then_some(())
         })
         .await;
     until("there is room again", || async {
-        world.client(&identity).await.ok()
+        is_answered(&world, &identity).await.then_some(())
     })
     .await;
+}
+
+/// Whether a client gets any answer. A TLS 1.3 client learns only with its first request that it was turned away.
+async fn is_answered(world: &World, identity: &Identity) -> bool {
+    match world.client(identity).await {
+        Ok(mut client) => client.ask(Method::GET, "/", vec![]).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// Who connects and says nothing keeps nobody out, from the same address or another one, for longer than a handshake may
+/// take.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_without_a_handshake_take_no_place() {
+    let limits = Limits {
+        clients: 1,
+        clients_per_gateway: 1,
+        handshakes: 3,
+        handshakes_per_address: 2,
+        ..Limits::default()
+    };
+    let world = World::with(limits).await;
+    world.publish(&table(501, 0));
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        silent.push(TcpStream::connect(world.address).await.unwrap());
+    }
+    until("two of them are turned away", || async {
+        (world.turned_away("address") == 2).then_some(())
+    })
+    .await;
+    // From another address there is still room.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let stream = socket.connect(world.address).await.unwrap();
+    let identity = world.issue(&data_plane(TRUST_DOMAIN, "edge"));
+    let mut client = Client::over(stream, &identity).await.unwrap();
+    let path = "/v1/gateways/infra/edge/table";
+    let (status, _) = client.ask(Method::GET, path, vec![]).await.unwrap();
+    assert_eq!(status, StatusCode::OK);
+    drop(client);
+    until("the silent ones are closed", || async {
+        (world.turned_away("handshake") == 2).then_some(())
+    })
+    .await;
+    assert!(is_answered(&world, &identity).await);
 }
 
 /// However many tables come while a client reads nothing: only where it stopped is kept for it, and what the publisher

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_controller::{
     ObjectKey,
     ca::{Authority, Identity, SpiffeId, Subject},
+    metrics::Metrics,
     publish::{Fleet, Limits, Publisher, PublisherTls},
     run::Tables,
 };
@@ -170,6 +171,7 @@ pub(crate) struct World {
     leader: watch::Sender<Option<SocketAddr>>,
     pub(crate) address: SocketAddr,
     limits: Limits,
+    metrics: Arc<Metrics>,
     /// Heartbeats that proxies expect.
     heartbeat: Duration,
     running: JoinHandle<()>,
@@ -197,7 +199,8 @@ impl World {
         let tables = watch::Sender::new(None);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let publisher = Publisher::new(Arc::clone(&tls), limits);
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let publisher = Publisher::new(Arc::clone(&tls), limits, Arc::clone(&metrics));
         let fleet = publisher.fleet();
         let leader = watch::Sender::new(None);
         let running = run(publisher, listener, &tables, &leader);
@@ -209,6 +212,7 @@ impl World {
             leader,
             address,
             limits,
+            metrics,
             heartbeat: limits.heartbeat,
             running,
             folder: tempfile::tempdir().unwrap(),
@@ -229,7 +233,8 @@ impl World {
     /// Starts a controller that knows nothing yet.
     pub(crate) async fn start(&mut self) {
         self.tables = watch::Sender::new(None);
-        let publisher = Publisher::new(Arc::clone(&self.tls), self.limits);
+        let metrics = Arc::clone(&self.metrics);
+        let publisher = Publisher::new(Arc::clone(&self.tls), self.limits, metrics);
         self.fleet = publisher.fleet();
         let address = self.address;
         let listener = until("the port is free again", || async move {
@@ -342,6 +347,15 @@ impl World {
             (acknowledged.version == *version).then_some(())
         })
         .await;
+    }
+
+    /// How many clients were turned away for this reason.
+    pub(crate) fn turned_away(&self, reason: &str) -> u64 {
+        let metrics = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
+        let sample =
+            format!("portcullis_controller_data_planes_refused_total{{reason=\"{reason}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&sample));
+        value.unwrap().parse().unwrap()
     }
 
     pub(crate) fn connected(&self) -> Vec<u64> {
@@ -494,6 +508,11 @@ pub(crate) struct Frames {
 
 impl Client {
     async fn connect(address: SocketAddr, identity: &Identity) -> io::Result<Self> {
+        Self::over(TcpStream::connect(address).await?, identity).await
+    }
+
+    /// A client over a connection that is there.
+    pub(crate) async fn over(stream: TcpStream, identity: &Identity) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for authority in CertificateDer::pem_slice_iter(identity.authorities.as_bytes()) {
             roots.add(authority.unwrap()).unwrap();
@@ -508,7 +527,6 @@ impl Client {
                 .with_client_auth_cert(chain.map(Result::unwrap).collect(), key)
                 .unwrap();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = TcpStream::connect(address).await?;
         let name = ServerName::try_from(NAME).unwrap();
         let stream = TlsConnector::from(Arc::new(config))
             .connect(name, stream)
