@@ -1,6 +1,6 @@
 //! The kinds that are watched, one line each.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use gateway_api::apis::{
     experimental::{
@@ -13,14 +13,11 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
 };
-use kube::{
-    Resource,
-    core::{NamespaceResourceScope, ObjectMeta},
-};
+use kube::{Resource, core::NamespaceResourceScope};
 use portcullis_crds::GatewayParameters;
 use serde::de::DeserializeOwned;
 
-use super::Watches;
+use super::{Watches, delegate_resource};
 use crate::resources::{Objects, Redacted, Resources};
 
 /// A kind that is watched.
@@ -46,34 +43,7 @@ pub(super) trait Kind:
 /// A kind whose objects are read only if another object refers to them.
 pub(super) trait Referenced: Kind + Resource<Scope = NamespaceResourceScope> {}
 
-impl<K: Resource> Resource for Redacted<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(dt)
-    }
-
-    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(dt)
-    }
-
-    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(dt)
-    }
-
-    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(dt)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        self.0.meta()
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        self.0.meta_mut()
-    }
-}
+delegate_resource!(Redacted, it => it.0.meta(), it.0.meta_mut());
 
 /// How a kind is watched.
 macro_rules! watch {

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod crds;
+mod delegate;
 mod follow;
 mod kind;
 mod object;
@@ -18,6 +19,7 @@ use tokio::task::JoinSet;
 
 pub(crate) use self::{
     backoff::Backoff,
+    delegate::delegate_resource,
     follow::{Sink, follow},
     object::{Version, Watched},
     store::{SeenStatus, StatusTarget},

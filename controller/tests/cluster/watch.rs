@@ -13,7 +13,9 @@ async fn nothing_is_published_before_everything_is_known() {
     let kinds = [
         "GatewayClass",
         "Gateway",
+        "ListenerSet",
         "HTTPRoute",
+        "BackendTLSPolicy",
         "ReferenceGrant",
         "GatewayParameters",
         "Namespace",
@@ -49,6 +51,50 @@ async fn nothing_is_published_before_everything_is_known() {
     replica.tables.changed().await.unwrap();
     let tables = replica.tables.borrow().clone().unwrap();
     assert_eq!(routes(&tables), 1);
+}
+
+/// Without its BackendTLSPolicies a backend would be spoken to in clear text.
+#[tokio::test]
+async fn a_kind_that_is_installed_and_cannot_be_listed_is_not_taken_for_empty() {
+    for code in [403, 404, 500] {
+        let api = FakeApi::start().await;
+        api.apply(SHOP);
+        api.refuse("BackendTLSPolicy", u32::MAX, code);
+        let mut replica = Replica::start(&api, "one");
+        let store = replica.controller.store();
+        api.until("all others are listed, and this one in vain", |api| {
+            store.unknown_kinds() == ["BackendTLSPolicy"]
+                && api.count(|it| it.kind == "BackendTLSPolicy" && it.code == code) >= 4
+        })
+        .await;
+        assert!(store.snapshot().is_none(), "{code}");
+        assert!(replica.tables.borrow_and_update().is_none(), "{code}");
+        assert_eq!(api.count(|it| it.status), 0, "{code}");
+        api.refuse("BackendTLSPolicy", 0, code);
+        replica
+            .tables("the route", |tables| routes(tables) == 1)
+            .await;
+    }
+}
+
+/// Nor are the kinds that cannot be told apart from those that are not installed.
+#[tokio::test]
+async fn what_is_installed_has_to_be_known_first() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.refuse("CustomResourceDefinition", u32::MAX, 403);
+    let mut replica = Replica::start(&api, "one");
+    let store = replica.controller.store();
+    api.until("it asks in vain", |api| {
+        store.unknown_kinds().len() == 7
+            && api.count(|it| it.kind == "CustomResourceDefinition" && it.code == 403) >= 3
+    })
+    .await;
+    assert!(replica.tables.borrow_and_update().is_none());
+    api.refuse("CustomResourceDefinition", 0, 403);
+    replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! What was made for Gateways, as it is at the API server: watched by label.
 
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
     marker::PhantomData,
@@ -31,7 +30,7 @@ use super::super::{
 use crate::{
     metrics::Metrics,
     resources::ObjectKey,
-    watch::{Backoff, Sink, Version, follow, pause},
+    watch::{Backoff, Sink, Version, delegate_resource, follow, pause},
 };
 
 /// A kind, and the namespace and name of an object.
@@ -93,34 +92,7 @@ impl<'de, K> Deserialize<'de> for Typed<K> {
     }
 }
 
-impl<K: Resource> Resource for Typed<K> {
-    type DynamicType = K::DynamicType;
-    type Scope = K::Scope;
-
-    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::kind(dt)
-    }
-
-    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::group(dt)
-    }
-
-    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::version(dt)
-    }
-
-    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
-        K::plural(dt)
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
-    }
-}
+delegate_resource!(Typed, it => &it.0.metadata, &mut it.0.metadata);
 
 /// Everything that carries our label.
 #[derive(Debug, Default)]
