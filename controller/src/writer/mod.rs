@@ -6,13 +6,10 @@
 
 mod merge;
 mod pace;
+mod queue;
 mod target;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::{StreamExt, future, stream::FuturesUnordered};
 use kube::{
@@ -27,7 +24,8 @@ use tokio::{
 };
 
 use self::merge::Merge;
-pub(crate) use self::{pace::Pace, target::KINDS};
+use self::pace::Pace;
+pub(crate) use self::{queue::Queue, target::KINDS};
 use crate::{
     metrics::{Metrics, Write},
     status::Statuses,
@@ -68,11 +66,7 @@ struct Work {
     /// Until when what is True stands; `None` if that is over, or it is not for us to write.
     lets_stand_until: Option<Instant>,
     desired: Option<Arc<Statuses>>,
-    /// Objects to look at.
-    dirty: BTreeSet<StatusTarget>,
-    writing: BTreeSet<StatusTarget>,
-    /// When an object may be written again.
-    paces: BTreeMap<StatusTarget, Pace>,
+    queue: Queue<StatusTarget>,
 }
 
 /// How a write went.
@@ -99,7 +93,7 @@ impl StatusWriter {
             if leads != work.leads {
                 self.metrics.leads(leads);
                 // Whoever led before may have left anything.
-                work.dirty.extend(self.store.status_targets());
+                work.queue.add(self.store.status_targets());
                 work.leads = leads;
                 work.lets_stand_until = leads.then(|| Instant::now() + self.let_stand);
             }
@@ -110,11 +104,14 @@ impl StatusWriter {
                     writes.push(write(&self.client, &self.store, target, body));
                 }
             }
-            let due = work.due().filter(|_| leads && writes.len() < MAX_WRITES);
+            let due = work
+                .queue
+                .due()
+                .filter(|_| leads && writes.len() < MAX_WRITES);
             let (desired, leading) = (&mut self.desired, &mut self.leads);
             tokio::select! {
                 Some((target, outcome)) = writes.next() => {
-                    work.done(target, outcome, &self.metrics);
+                    work.done(&target, outcome, &self.metrics);
                 }
                 changed = desired.changed() => {
                     if changed.is_err() {
@@ -123,7 +120,7 @@ impl StatusWriter {
                     work.want(desired.borrow_and_update().clone(), &self.store);
                 }
                 () = self.store.statuses_changed() => {
-                    work.dirty.extend(self.store.take_touched());
+                    work.queue.add(self.store.take_touched());
                 }
                 changed = leading.changed() => {
                     if changed.is_err() {
@@ -132,7 +129,7 @@ impl StatusWriter {
                 }
                 () = wait_until(work.lets_stand_until) => {
                     work.lets_stand_until = None;
-                    work.dirty.extend(self.store.status_targets());
+                    work.queue.add(self.store.status_targets());
                 }
                 () = wait_until(due) => {}
             }
@@ -142,9 +139,9 @@ impl StatusWriter {
     /// The next object that has to be written, with the body of the request.
     fn next(&self, work: &mut Work) -> Option<(StatusTarget, Value)> {
         let desired = work.desired.clone()?;
-        while let Some(target) = work.take_due() {
+        while let Some(target) = work.queue.take_due() {
             if let Some(body) = self.body(&target, &desired, work.lets_stand_until.is_some()) {
-                work.writing.insert(target.clone());
+                work.queue.begin(target.clone());
                 return Some((target, body));
             }
         }
@@ -172,60 +169,35 @@ impl Work {
     /// Something else is desired now.
     fn want(&mut self, desired: Option<Arc<Statuses>>, store: &ResourceStore) {
         match (&self.desired, &desired) {
-            (Some(before), Some(now)) => self.dirty.extend(target::differences(before, now)),
-            _ => self.dirty.extend(store.status_targets()),
+            (Some(before), Some(now)) => self.queue.add(target::differences(before, now)),
+            _ => self.queue.add(store.status_targets()),
         }
         self.desired = desired;
     }
 
-    /// Takes the next object that may be looked at now.
-    fn take_due(&mut self) -> Option<StatusTarget> {
-        let now = Instant::now();
-        let free = |target: &&StatusTarget| {
-            !self.writing.contains(target)
-                && self.paces.get(target).is_none_or(|pace| pace.due() <= now)
-        };
-        let target = self.dirty.iter().find(free)?.clone();
-        self.dirty.remove(&target);
-        Some(target)
-    }
-
-    /// When the next object may be looked at.
-    fn due(&self) -> Option<Instant> {
-        let waiting = self.dirty.iter().filter(|it| !self.writing.contains(it));
-        waiting
-            .filter_map(|it| Some(self.paces.get(it)?.due()))
-            .min()
-    }
-
-    fn done(&mut self, target: StatusTarget, outcome: Outcome, metrics: &Metrics) {
-        self.writing.remove(&target);
-        self.paces.retain(|_, pace| !pace.forgotten());
-        let pace = self.paces.entry(target.clone()).or_default();
-        let StatusTarget { kind, key } = &target;
+    fn done(&mut self, target: &StatusTarget, outcome: Outcome, metrics: &Metrics) {
+        let StatusTarget { kind, key } = target;
         match outcome {
             Outcome::Written => {
                 tracing::debug!(kind, object = %key, "status written");
                 metrics.wrote_status(kind, Write::Written);
-                pace.written();
+                self.queue.written(target);
             }
             Outcome::Conflict => {
                 metrics.wrote_status(kind, Write::Conflict);
-                pace.failed();
-                self.dirty.insert(target);
+                self.queue.failed(target);
             }
             Outcome::Failed(error) => {
                 tracing::warn!(kind, object = %key, error, "cannot write a status; trying again");
                 metrics.wrote_status(kind, Write::Failed);
-                pace.failed();
-                self.dirty.insert(target);
+                self.queue.failed(target);
             }
             Outcome::Refused(error) => {
                 tracing::error!(kind, object = %key, %error, "the API server refuses a status");
                 metrics.wrote_status(kind, Write::Failed);
-                pace.written();
+                self.queue.written(target);
             }
-            Outcome::Gone => {}
+            Outcome::Gone => self.queue.gone(target),
         }
     }
 }

@@ -40,6 +40,9 @@ impl Pace {
 
     /// It has been written just now.
     pub(crate) fn written(&mut self) {
+        if self.forgotten() {
+            self.interval = FIRST;
+        }
         self.due = Instant::now() + self.interval;
         self.interval = (2 * self.interval).min(LONGEST);
         self.backoff.reset();

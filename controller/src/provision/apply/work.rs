@@ -18,7 +18,7 @@ use super::{
 use crate::{
     metrics::{Metrics, Provision},
     resources::ObjectKey,
-    writer::Pace,
+    writer::Queue,
 };
 
 /// What is to be done.
@@ -29,11 +29,7 @@ pub(super) struct Work {
     places: BTreeMap<Target, (ObjectKey, usize)>,
     /// Gateways by UID.
     owners: BTreeMap<String, ObjectKey>,
-    /// Objects to look at.
-    dirty: BTreeSet<Target>,
-    /// Objects that a request is under way for.
-    busy: BTreeSet<Target>,
-    paces: BTreeMap<Target, Pace>,
+    queue: Queue<Target>,
     /// What was applied, and what the API server made of it: quantities in another form, or a field that somebody else
     /// insists on. To apply it once more would change nothing.
     settled: BTreeMap<Target, (Value, Value)>,
@@ -48,9 +44,7 @@ impl Work {
             plan: Plan::default(),
             places: BTreeMap::new(),
             owners: BTreeMap::new(),
-            dirty: BTreeSet::new(),
-            busy: BTreeSet::new(),
-            paces: BTreeMap::new(),
+            queue: Queue::default(),
             settled: BTreeMap::new(),
             failures: BTreeMap::new(),
         }
@@ -84,24 +78,24 @@ impl Work {
         for target in targets {
             // A new workload may be what the one before it has to wait for.
             if let (Kind::Deployment | Kind::DaemonSet, key) = &target {
-                self.dirty.insert((Kind::Deployment, key.clone()));
-                self.dirty.insert((Kind::DaemonSet, key.clone()));
+                let workloads = [Kind::Deployment, Kind::DaemonSet];
+                self.queue.add(workloads.map(|kind| (kind, key.clone())));
             }
-            self.dirty.insert(target);
+            self.queue.add([target]);
         }
     }
 
     /// Anything may have changed.
     pub(super) fn look_at_everything(&mut self) {
-        self.dirty.extend(self.places.keys().cloned());
-        self.dirty.extend(self.live.targets());
+        self.queue.add(self.places.keys().cloned());
+        self.queue.add(self.live.targets());
     }
 
     /// Takes the next thing to do.
     pub(super) fn next(&mut self) -> Option<Action> {
-        while let Some(target) = self.take_due() {
+        while let Some(target) = self.queue.take_due() {
             if let Some(action) = self.action(&target) {
-                self.busy.insert(target);
+                self.queue.begin(target);
                 return Some(action);
             }
             self.failures.remove(&target);
@@ -111,21 +105,7 @@ impl Work {
 
     /// When there may be something to do again.
     pub(super) fn due(&self) -> Option<Instant> {
-        let waiting = self.dirty.iter().filter(|it| !self.busy.contains(it));
-        waiting
-            .filter_map(|it| Some(self.paces.get(it)?.due()))
-            .min()
-    }
-
-    fn take_due(&mut self) -> Option<Target> {
-        let now = Instant::now();
-        let free = |target: &&Target| {
-            !self.busy.contains(target)
-                && self.paces.get(target).is_none_or(|pace| pace.due() <= now)
-        };
-        let target = self.dirty.iter().find(free)?.clone();
-        self.dirty.remove(&target);
-        Some(target)
+        self.queue.due()
     }
 
     fn action(&self, target: &Target) -> Option<Action> {
@@ -215,14 +195,11 @@ impl Work {
             target, gateway, ..
         } = action;
         let (kind, key) = target;
-        self.busy.remove(target);
-        self.paces.retain(|_, pace| !pace.forgotten());
-        let pace = self.paces.entry(target.clone()).or_default();
         match outcome {
             Outcome::Applied(live) => {
                 tracing::info!(%kind, object = %key, %gateway, "applied");
                 metrics.provisioned(*kind, Provision::Applied);
-                pace.written();
+                self.queue.written(target);
                 self.failures.remove(target);
                 if let Step::Apply(object, _) | Step::Create(object, _) = &action.step {
                     let found = overlap(&said(object), &live.body);
@@ -234,11 +211,10 @@ impl Work {
             Outcome::Deleted => {
                 tracing::info!(%kind, object = %key, %gateway, "deleted, since it is not wanted any more");
                 metrics.provisioned(*kind, Provision::Deleted);
-                pace.written();
+                self.queue.written(target);
                 self.failures.remove(target);
             }
             Outcome::Foreign => {
-                pace.failed();
                 let why = format!(
                     "{kind} {key} exists and was not made for this Gateway, so it is left alone; delete or rename it, or \
                      rename the Gateway"
@@ -247,7 +223,6 @@ impl Work {
                 self.fail(target, gateway, why);
             }
             Outcome::Failed(error) => {
-                pace.failed();
                 metrics.provisioned(*kind, Provision::Failed);
                 let what = match action.step {
                     Step::Delete(_) => "deleted",
@@ -269,7 +244,7 @@ impl Work {
             tracing::warn!(%gateway, "{why}; trying again");
         }
         self.failures.insert(target.clone(), (gateway.clone(), why));
-        self.dirty.insert(target.clone());
+        self.queue.failed(target);
     }
 
     /// What is in the way of each Gateway's infrastructure.
