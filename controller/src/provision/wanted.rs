@@ -103,7 +103,7 @@ fn is_servable(table: &RoutingTable) -> bool {
     listeners.any(|listener| table.has_certificate(listener))
 }
 
-/// What the parameters of its class and its own say. A class whose parameters are broken says nothing.
+/// What the parameters of its class and its own say. Of a Gateway that has a table they are valid.
 fn infrastructure(
     resources: &Resources,
     key: &ObjectKey,

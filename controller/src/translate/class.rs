@@ -70,17 +70,14 @@ pub struct InstalledApi {
     pub missing: BTreeSet<&'static str>,
 }
 
-/// A class of ours.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Class<'a> {
-    /// `None` also if they are broken: the Gateways of such a class serve on.
-    pub(crate) parameters: Option<&'a GatewayParametersSpec>,
-}
+/// The parameters of a class of ours, if it has any, or what is wrong with them: its Gateways are not accepted then, for
+/// with defaults in their place a proxy would do what nobody asked for.
+pub(crate) type ClassParameters<'a> = Result<Option<&'a GatewayParametersSpec>, Finding>;
 
 /// The classes that name our controller, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Classes<'a> {
-    by_name: BTreeMap<&'a str, Class<'a>>,
+    by_name: BTreeMap<&'a str, ClassParameters<'a>>,
 }
 
 impl<'a> Classes<'a> {
@@ -88,7 +85,7 @@ impl<'a> Classes<'a> {
     pub(crate) fn collect(ctx: &Context<'a>) -> (Self, BTreeMap<ObjectKey, GatewayClassStatus>) {
         let mut classes = Self::default();
         if let Some(name) = &ctx.options.implied_class {
-            classes.by_name.insert(name, Class::default());
+            classes.by_name.insert(name, Ok(None));
         }
         let mut statuses = BTreeMap::new();
         for (key, class) in &ctx.resources.gateway_classes {
@@ -102,18 +99,17 @@ impl<'a> Classes<'a> {
                 key.clone(),
                 status(class, parameters.as_ref().err(), version),
             );
-            let parameters = parameters.unwrap_or_else(|finding| {
-                ctx.report(finding);
-                None
-            });
-            classes.by_name.insert(&key.name, Class { parameters });
+            if let Err(finding) = &parameters {
+                ctx.report(finding.clone());
+            }
+            classes.by_name.insert(&key.name, parameters);
         }
         (classes, statuses)
     }
 
-    /// The class `name`, if it is ours.
-    pub(crate) fn get(&self, name: &str) -> Option<Class<'a>> {
-        self.by_name.get(name).copied()
+    /// The parameters of the class `name`, if it is ours.
+    pub(crate) fn get(&self, name: &str) -> Option<&ClassParameters<'a>> {
+        self.by_name.get(name)
     }
 }
 
@@ -122,7 +118,7 @@ pub(crate) fn parameters<'a>(
     resources: &'a Resources,
     key: &ObjectKey,
     class: &GatewayClass,
-) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
+) -> ClassParameters<'a> {
     let Some(reference) = &class.spec.parameters_ref else {
         return Ok(None);
     };

@@ -13,7 +13,7 @@ use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTabl
 use super::{
     Backends, Context,
     certificate::Certificates,
-    class::{Class, Classes},
+    class::{ClassParameters, Classes},
     client_certificate::ClientCertificate,
     frontend::Frontend,
     listener::{Entry, ListenerState, find_conflicts},
@@ -116,7 +116,7 @@ impl<'a> GatewayState<'a> {
         ctx: &Context<'a>,
         key: &ObjectKey,
         gateway: &'a Gateway,
-        class: Class<'a>,
+        class: &ClassParameters<'a>,
         certificates: &mut Certificates,
     ) -> Self {
         let object = ObjectRef::new("Gateway", key.clone());
@@ -368,10 +368,22 @@ fn proxy_settings(
     ctx: &Context<'_>,
     object: &ObjectRef,
     gateway: &Gateway,
-    class: Class<'_>,
+    class: &ClassParameters<'_>,
 ) -> Result<ProxySettings, Finding> {
     let own = own_parameters(ctx.resources, object, gateway)?;
-    let layers: Vec<_> = class.parameters.into_iter().chain(own).collect();
+    let class = class.as_ref().map_err(|finding| {
+        let name = &gateway.spec.gateway_class_name;
+        object.error(
+            reason::INVALID_PARAMETERS,
+            "spec.gatewayClassName",
+            format!(
+                "the parameters of GatewayClass {name} are not valid: {}: {}",
+                finding.field, finding.message
+            ),
+            finding.remedy.clone(),
+        )
+    })?;
+    let layers: Vec<_> = class.iter().copied().chain(own).collect();
     let field = match own {
         Some(_) => "spec.infrastructure.parametersRef",
         None => "spec.gatewayClassName",
