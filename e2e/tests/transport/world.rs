@@ -171,7 +171,7 @@ pub(crate) struct World {
     leader: watch::Sender<Option<SocketAddr>>,
     pub(crate) address: SocketAddr,
     limits: Limits,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Heartbeats that proxies expect.
     heartbeat: Duration,
     running: JoinHandle<()>,
@@ -316,7 +316,7 @@ impl World {
 
     /// A client of the protocol itself, with the certificate `identity`.
     pub(crate) async fn client(&self, identity: &Identity) -> io::Result<Client> {
-        Client::connect(self.address, identity).await
+        Client::over(TcpStream::connect(self.address).await?, identity).await
     }
 
     /// Waits until what is known of the Gateway's data planes is as it should be.
@@ -347,15 +347,6 @@ impl World {
             (acknowledged.version == *version).then_some(())
         })
         .await;
-    }
-
-    /// How many clients were turned away for this reason.
-    pub(crate) fn turned_away(&self, reason: &str) -> u64 {
-        let metrics = String::from_utf8(self.metrics.encode().unwrap()).unwrap();
-        let sample =
-            format!("portcullis_controller_data_planes_refused_total{{reason=\"{reason}\"}} ");
-        let value = metrics.lines().find_map(|line| line.strip_prefix(&sample));
-        value.unwrap().parse().unwrap()
     }
 
     pub(crate) fn connected(&self) -> Vec<u64> {
@@ -507,10 +498,6 @@ pub(crate) struct Frames {
 }
 
 impl Client {
-    async fn connect(address: SocketAddr, identity: &Identity) -> io::Result<Self> {
-        Self::over(TcpStream::connect(address).await?, identity).await
-    }
-
     /// A client over a connection that is there.
     pub(crate) async fn over(stream: TcpStream, identity: &Identity) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
