@@ -57,11 +57,14 @@ pub(crate) struct GatewayState<'a> {
     services: BTreeSet<ObjectKey>,
 }
 
-/// The Gateways of our classes.
+/// The Gateways of our classes, and the statuses of ListenerSets whose Gateway is gone.
 pub(crate) fn collect<'a>(
     ctx: &Context<'a>,
     classes: &Classes<'a>,
-) -> BTreeMap<ObjectKey, GatewayState<'a>> {
+) -> (
+    BTreeMap<ObjectKey, GatewayState<'a>>,
+    BTreeMap<ObjectKey, ListenerSetStatus>,
+) {
     let mut certificates = Certificates::default();
     let mut gateways = BTreeMap::new();
     let mut sets = ListenerSets::new(ctx);
@@ -75,8 +78,7 @@ pub(crate) fn collect<'a>(
             ctx.report(not_served(ctx, key, &gateway.spec.gateway_class_name));
         }
     }
-    sets.report(ctx);
-    gateways
+    (gateways, sets.report(ctx))
 }
 
 /// Why a Gateway of this class is not served.
