@@ -354,6 +354,26 @@ async fn what_was_not_made_for_the_gateway_is_left_alone_and_told() {
 }
 
 #[tokio::test]
+async fn who_makes_an_object_at_the_same_time_keeps_it() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    let theirs = json!({
+        "kind": "Service", "metadata": { "name": "edge-portcullis", "namespace": "shop" },
+        "spec": { "ports": [{ "port": 5432 }], "selector": { "app": "database" } },
+    });
+    api.sneak_in(&theirs);
+    let _replica = Replica::provisioning(&api, "one");
+    api.until("it is told", |api| {
+        let message = programmed(api)["message"].to_string();
+        message.contains("exists and was not made for this Gateway")
+    })
+    .await;
+    let service = api.get(SERVICE);
+    assert_eq!(service["spec"], theirs["spec"]);
+    assert!(service["metadata"]["ownerReferences"].is_null());
+}
+
+#[tokio::test]
 async fn a_refusal_is_told_and_tried_again() {
     let api = FakeApi::start().await;
     api.apply(SHOP);

@@ -107,6 +107,8 @@ async fn try_to(client: &Client, action: &Action) -> kube::Result<Outcome> {
 }
 
 /// Says what we have to say about an object. With a UID it fails if that object is gone, and another one is in its place.
+/// Without one it is taken not to be there, and nobody who was faster in making it is overruled: whoever says otherwise in a
+/// field is a conflict, and the next try finds the object.
 async fn apply(
     client: &Client,
     request: &Request,
@@ -117,13 +119,16 @@ async fn apply(
     if let Some(uid) = uid {
         body["metadata"]["uid"] = uid.into();
     }
-    let live = match send(client, request, object, &body).await {
+    let mut parameters = PatchParams::apply(FIELD_MANAGER);
+    parameters.force = uid.is_some();
+    let send = || send(client, request, object, &body, &parameters);
+    let live = match send().await {
         Err(kube::Error::Api(status)) if status.code == INVALID && uid.is_some() => {
             // What others have said may go ill with what we say.
             if !take_over(client, request, &object.key.name).await? {
                 return Err(kube::Error::Api(status));
             }
-            send(client, request, object, &body).await
+            send().await
         }
         answer => answer,
     };
@@ -135,9 +140,9 @@ async fn send(
     request: &Request,
     object: &Object,
     body: &Value,
+    parameters: &PatchParams,
 ) -> kube::Result<Live> {
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    let patch = request.patch(&object.key.name, &parameters, &Patch::Apply(body));
+    let patch = request.patch(&object.key.name, parameters, &Patch::Apply(body));
     client.request(patch.map_err(build)?).await
 }
 

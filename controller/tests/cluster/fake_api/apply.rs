@@ -1,4 +1,4 @@
-//! Server-side apply, as far as one manager that forces it needs: what it does not say any more goes, what others have said
+//! Server-side apply, as far as one manager needs it (who does not force it contradicts nobody): what it does not say any more goes, what others have said
 //! stays.
 
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ pub(super) fn apply(
     state: &mut State,
     id: &Id,
     manager: &str,
+    force: bool,
     mut body: Value,
 ) -> Result<Value, Refusal> {
     let uid = body["metadata"]["uid"].take();
@@ -24,6 +25,12 @@ pub(super) fn apply(
     if !uid.is_null() && uid != *known {
         return Err((409, "Conflict"));
     }
+    if let Some(current) = &current
+        && !force
+        && contradicts(current, &body)
+    {
+        return Err((409, "Conflict"));
+    }
     let before = state
         .applied
         .insert((id.clone(), manager.to_owned()), body.clone());
@@ -33,6 +40,19 @@ pub(super) fn apply(
     remove(&mut object, &before.unwrap_or(json!({})), &body);
     merge(&mut object, &body);
     state.replace(id.clone(), false, object)
+}
+
+/// Whether a field of `body` has another value in `object`.
+fn contradicts(object: &Value, body: &Value) -> bool {
+    match (object, body) {
+        (Value::Null, _) => false,
+        (Value::Object(object), Value::Object(body)) => body.iter().any(|(name, body)| {
+            object
+                .get(name)
+                .is_some_and(|object| contradicts(object, body))
+        }),
+        (object, body) => object != body,
+    }
 }
 
 /// Takes out of `object` what was in `before` and is not in `now`.

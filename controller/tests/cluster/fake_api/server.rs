@@ -150,6 +150,7 @@ async fn answer(
     }
     let method = request.method().clone();
     let applies = header(header::CONTENT_TYPE).contains("apply-patch");
+    let force = query.contains_key("force");
     let manager = applies.then(|| query.get("fieldManager").cloned().unwrap_or_default());
     let body = request.into_body().collect().await.map(Collected::to_bytes);
     let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
@@ -170,7 +171,7 @@ async fn answer(
             } else if list {
                 list_page(state, &target, &query, metadata_only)
             } else {
-                object(state, &method, &target, manager.as_deref(), body)
+                object(state, &method, &target, (manager.as_deref(), force), body)
             }
         });
         if let Err((code, _)) = result {
@@ -279,12 +280,18 @@ fn object(
     state: &mut State,
     method: &Method,
     target: &Target,
-    manager: Option<&str>,
+    (manager, force): (Option<&str>, bool),
     mut body: Value,
 ) -> Result<Value, Refusal> {
     let id = |name: &str| -> Id { (target.kind.name, target.namespace.clone(), name.into()) };
     match *method {
-        Method::GET => state.get(&id(&target.name)),
+        Method::GET => {
+            let found = state.get(&id(&target.name));
+            if found.is_err() {
+                state.sneak_in(&id(&target.name));
+            }
+            found
+        }
         Method::POST => {
             let name = body["metadata"]["name"]
                 .as_str()
@@ -295,7 +302,7 @@ fn object(
         }
         Method::PUT => state.replace(id(&target.name), target.status, body),
         Method::PATCH if let Some(manager) = manager => {
-            apply(state, &id(&target.name), manager, body)
+            apply(state, &id(&target.name), manager, force, body)
         }
         Method::DELETE => {
             let uid = &body["preconditions"]["uid"];

@@ -128,6 +128,8 @@ pub(super) struct State {
     pub(super) muted: BTreeSet<&'static str>,
     /// How often requests for a kind are still refused, and how.
     pub(super) refused: BTreeMap<&'static str, (u32, Refusal)>,
+    /// Objects that come into being right after somebody was told that they are not there.
+    pub(super) sneaking: BTreeMap<Id, Value>,
     /// Counts up whenever all watches are to be cut.
     pub(super) cuts: u64,
     /// What each field manager has applied last.
@@ -139,6 +141,13 @@ pub(super) struct State {
 impl State {
     pub(super) fn installed(&self, kind: &Kind) -> bool {
         !kind.custom || self.objects.contains_key(&(CRD, String::new(), kind.crd()))
+    }
+
+    /// Lets an object come into being that waits for somebody to be told that it is not there.
+    pub(super) fn sneak_in(&mut self, id: &Id) {
+        if let Some(object) = self.sneaking.remove(id) {
+            self.create(id.clone(), object).unwrap();
+        }
     }
 
     pub(super) fn get(&self, id: &Id) -> Result<Value, Refusal> {
