@@ -31,7 +31,14 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing_subscriber::{EnvFilter, util::SubscriberInitExt};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -103,6 +110,12 @@ struct Arguments {
 /// What is logged unless `PORTCULLIS_LOG` says otherwise. The libraries' warnings are about failures that are told here
 /// with their object.
 const DEFAULT_FILTER: &str = "info,kube_client=error,kube_runtime=error";
+
+/// What is never logged, whatever `PORTCULLIS_LOG` says: the client of the API server logs answers that it cannot read as
+/// they came, and those may be Secrets. Its errors have no part of an answer.
+fn may_be_logged(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("kube_client") || *metadata.level() == Level::ERROR
+}
 
 /// The exit code of a program that could not do what it was asked to.
 const REFUSED: u8 = 2;
@@ -265,13 +278,12 @@ fn log(format: LogFormat) -> anyhow::Result<()> {
         .unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let coloured = io::IsTerminal::is_terminal(&io::stderr())
         && env::var_os("NO_COLOR").is_none_or(|it| it.is_empty());
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(coloured)
-        .with_writer(io::stderr);
-    match format {
-        LogFormat::Text => log.finish().try_init()?,
-        LogFormat::Json => log.json().flatten_event(true).finish().try_init()?,
-    }
+    let log = fmt::layer().with_ansi(coloured).with_writer(io::stderr);
+    let log = match format {
+        LogFormat::Text => log.boxed(),
+        LogFormat::Json => log.json().flatten_event(true).boxed(),
+    };
+    let log = log.with_filter(filter.and(filter_fn(may_be_logged)));
+    tracing_subscriber::registry().with(log).try_init()?;
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use http_body_util::{BodyExt, Empty};
@@ -22,6 +23,8 @@ const AUTHORITY: (&str, &str) = ("Secret", "infra/portcullis-ca");
 struct Program {
     child: Child,
     admin: String,
+    /// What it has logged so far.
+    log: Arc<Mutex<String>>,
     /// Where the kubeconfig is.
     _home: tempfile::TempDir,
 }
@@ -35,29 +38,46 @@ impl Drop for Program {
 
 impl Program {
     fn start(api: &FakeApi) -> Self {
+        Self::logging(api, None)
+    }
+
+    /// Starts it with this as `PORTCULLIS_LOG`.
+    fn logging(api: &FakeApi, filter: Option<&str>) -> Self {
         let home = tempfile::tempdir().unwrap();
         let kubeconfig = home.path().join("config");
         std::fs::write(&kubeconfig, api.kubeconfig("program")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portcullis-controller"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-controller"));
+        command
             .args(["--admin", "127.0.0.1:0", "--publish", "127.0.0.1:0"])
             .args(["--identity", "program"])
             .args(["--namespace", "infra", "--log-format", "json"])
             .env("KUBECONFIG", &kubeconfig)
             .env_remove("PORTCULLIS_LOG")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // The first line of the log says where the admin port is; what follows is for whoever reads the test's output.
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = log.next().unwrap().unwrap();
-        std::thread::spawn(move || {
-            log.map_while(Result::ok)
-                .for_each(|line| eprintln!("{line}"));
+            .stderr(Stdio::piped());
+        if let Some(filter) = filter {
+            command.env("PORTCULLIS_LOG", filter);
+        }
+        let mut child = command.spawn().unwrap();
+        // A line at the beginning of the log says where the admin port is; the rest is for whoever reads the test's output.
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let log = Arc::<Mutex<String>>::default();
+        let admin = lines.find_map(|line| {
+            *log.lock().unwrap() += &line;
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            line["admin"].as_str().map(str::to_owned)
         });
-        let first: serde_json::Value = serde_json::from_str(&first).unwrap();
+        let heard = Arc::clone(&log);
+        std::thread::spawn(move || {
+            lines.for_each(|line| {
+                eprintln!("{line}");
+                *heard.lock().unwrap() += &line;
+            });
+        });
         Self {
             child,
-            admin: first["admin"].as_str().unwrap().to_owned(),
+            admin: admin.unwrap(),
+            log,
             _home: home,
         }
     }
@@ -150,6 +170,40 @@ async fn the_program_is_ready_once_it_knows_everything_and_gives_the_lease_back(
         api.get(LEASE)["spec"]["holderIdentity"].is_null(),
         "the Lease was given back"
     );
+}
+
+/// Neither those that it reads and makes, nor those that it cannot read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_is_logged_at_any_level() {
+    for filter in ["trace", "info,kube_client::client=trace"] {
+        let api = FakeApi::start().await;
+        api.apply(SHOP);
+        let marker = "bm9ib2R5IG1heSByZWFkIHRoaXM=";
+        api.create(&serde_json::json!({
+            "kind": "Secret", "data": { "key": marker, "broken": 5 },
+            "metadata": {
+                "name": "broken", "namespace": "shop",
+                "labels": { "portcullis.dev/component": "certificates" },
+            },
+        }));
+        let program = Program::logging(&api, Some(filter));
+        program.until_ready().await;
+        api.until("it has read them, in vain and not", |api| {
+            let log = program.log.lock().unwrap();
+            log.contains("cannot watch") && !api.get(AUTHORITY).is_null()
+        })
+        .await;
+        let key = api.get(AUTHORITY)["data"]["tls.key"].clone();
+        let log = program.log.lock().unwrap();
+        for secret in [
+            marker,
+            key.as_str().unwrap(),
+            "nobody may read this",
+            "PRIVATE KEY",
+        ] {
+            assert!(!log.contains(secret), "{filter}: {secret}");
+        }
+    }
 }
 
 /// The page names every metric, and no other.
