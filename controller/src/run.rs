@@ -94,7 +94,8 @@ impl Controller {
             }
             .run(),
         );
-        let owners = certificates(client, options.certificates, &leads, metrics, &mut tasks);
+        let (owners, unidentified) =
+            certificates(client, options.certificates, &leads, metrics, &mut tasks);
         let (provisioned, input) = watch::channel(None);
         let (obstructed, obstacles) = watch::channel(Obstacles::new());
         if let Some(provision) = options.provision {
@@ -116,6 +117,7 @@ impl Controller {
             store: Arc::clone(&store),
             fleet,
             obstacles,
+            unidentified,
             published,
             provisioned,
             stated,
@@ -203,15 +205,17 @@ impl Progress {
     }
 }
 
-/// Starts what keeps the certificates, and returns where it hears of the Gateways whose data planes need one.
+/// Starts what keeps the certificates, and returns where it hears of the Gateways whose data planes need one, and where it
+/// tells what is in its way.
 fn certificates(
     client: &Client,
     options: CertificateOptions,
     leads: &watch::Receiver<bool>,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
-) -> watch::Sender<Arc<Owners>> {
+) -> (watch::Sender<Arc<Owners>>, watch::Receiver<Obstacles>) {
     let (owners, wanted) = watch::channel(Arc::default());
+    let (obstructed, obstacles) = watch::channel(Obstacles::new());
     let trust_domain = options.tls.trust_domain().to_owned();
     let authority = AuthorityKeeper::new(client, options, leads.clone());
     let identities = IdentityKeeper {
@@ -220,11 +224,12 @@ fn certificates(
         authority: authority.authority(),
         owners: wanted,
         leads: leads.clone(),
+        obstacles: obstructed,
         metrics: Arc::clone(metrics),
     };
     tasks.spawn(authority.run());
     tasks.spawn(identities.run());
-    owners
+    (owners, obstacles)
 }
 
 /// Makes tables and statuses of what is known, whenever that changes.
@@ -233,6 +238,8 @@ struct Reconciler {
     store: Arc<ResourceStore>,
     fleet: watch::Receiver<Arc<Fleet>>,
     obstacles: watch::Receiver<Obstacles>,
+    /// What is in the way of the certificates of data planes.
+    unidentified: watch::Receiver<Obstacles>,
     published: watch::Sender<Option<Tables>>,
     provisioned: watch::Sender<Option<Input>>,
     stated: watch::Sender<Option<Arc<Statuses>>>,
@@ -265,6 +272,7 @@ impl Reconciler {
                 }
                 Ok(()) = self.fleet.changed() => {}
                 Ok(()) = self.obstacles.changed() => {}
+                Ok(()) = self.unidentified.changed() => {}
             }
             if let Some(pass) = &mut pass {
                 self.publish(pass);
@@ -309,7 +317,7 @@ impl Reconciler {
             let before = published.replace(Arc::clone(&pass.tables));
             before.is_none_or(|before| !Arc::ptr_eq(&before, &pass.tables))
         });
-        let owners = provision::owners(&pass.resources, &pass.tables);
+        let owners = provision::owners(&pass.resources, &pass.tables, &self.controller_name);
         self.owners.send_if_modified(|before| {
             let changed = **before != owners;
             if changed {
@@ -321,7 +329,11 @@ impl Reconciler {
         self.metrics.data_planes(fleet.connected());
         let observed = fleet.observed(&provision::addresses(&pass.resources));
         programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
-        programmed::obstruct(&mut pass.statuses, &self.obstacles.borrow_and_update());
+        let mut obstacles = self.obstacles.borrow_and_update().clone();
+        for (gateway, why) in &*self.unidentified.borrow_and_update() {
+            provision::obstruct(&mut obstacles, gateway, why);
+        }
+        programmed::obstruct(&mut pass.statuses, &obstacles);
         self.stated.send_if_modified(|stated| {
             let changed = stated.as_deref() != Some(&pass.statuses);
             if changed {

@@ -6,11 +6,11 @@ use std::{
     time::SystemTime,
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::{ObjectMeta, PostParams},
+    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
     runtime::watcher,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use super::{CHECK, COMPONENT, COMPONENT_LABEL, TIMEOUT, labels};
 use crate::{
     ca::{Authority, Identity, SpiffeId, Subject},
     metrics::{Metrics, Write},
-    provision::{Owner, Owners},
+    provision::{Obstacles, Owner, Owners, owner},
     resources::{ObjectKey, Redacted},
     watch::{Backoff, Sink, Version, follow},
 };
@@ -39,7 +39,17 @@ pub(crate) struct IdentityKeeper {
     pub(crate) authority: watch::Receiver<Option<Arc<Authority>>>,
     pub(crate) owners: watch::Receiver<Arc<Owners>>,
     pub(crate) leads: watch::Receiver<bool>,
+    /// What is in the way, in words for the statuses of Gateways.
+    pub(crate) obstacles: watch::Sender<Obstacles>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Why a certificate is not as it should be.
+enum Problem {
+    /// It is told already, or was over the moment it came.
+    Untold(String),
+    /// It is for the status of the Gateway.
+    Obstacle(String),
 }
 
 /// The Secrets that there are.
@@ -94,55 +104,95 @@ impl IdentityKeeper {
     async fn renew(&mut self, seen: &Seen) -> bool {
         let authority = self.authority.borrow_and_update().clone();
         let owners = self.owners.borrow_and_update().clone();
-        let Some(authority) = authority.filter(|_| *self.leads.borrow_and_update()) else {
+        let authority = authority.filter(|_| *self.leads.borrow_and_update());
+        let Some(authority) = authority.filter(|_| seen.lock().secrets.is_some()) else {
+            self.tell(Obstacles::new());
             return true;
         };
-        if seen.lock().secrets.is_none() {
-            return true;
-        }
+        let mut good = self.clear(seen, &owners).await;
         let results = owners.iter().filter_map(|(gateway, owner)| {
-            let key = ObjectKey::new(&gateway.namespace, &owner.identity_secret);
-            // Two Gateways would take it from each other for ever.
+            let key = ObjectKey::new(&gateway.namespace, owner.identity_secret.as_ref()?);
+            // Two Gateways would take it from each other for ever. Who makes their infrastructure tells.
             if let Some(obstacle) = &owner.obstacle {
-                return Some(Err((key, obstacle.clone())));
+                return Some((gateway.clone(), key, Err(Problem::Untold(obstacle.clone()))));
             }
             let present = seen.get(&key);
             let renewed = self.renewed(&authority, gateway, present.as_ref());
             match renewed {
                 Ok(None) => None,
-                Ok(Some(identity)) => Some(Ok((key, secret(owner, &identity), present))),
-                Err(error) => Some(Err((key, error))),
+                Ok(Some(identity)) => Some((
+                    gateway.clone(),
+                    key,
+                    Ok((secret(owner, &identity), present)),
+                )),
+                Err(error) => Some((gateway.clone(), key, Err(Problem::Obstacle(error)))),
             }
         });
         let (client, metrics) = (&self.client, &self.metrics);
-        stream::iter(results.collect::<Vec<_>>())
-            .map(|due| async move {
-                let (key, problem) = match due {
-                    Ok((key, wanted, present)) => {
+        let problems: Vec<_> = stream::iter(results.collect::<Vec<_>>())
+            .map(|(gateway, key, due)| async move {
+                let written = match due {
+                    Ok((wanted, present)) => {
                         seen.begin(key.clone());
                         let written = write(client, &key, wanted, present).await;
                         seen.end(&key, written.as_ref().ok());
-                        match written {
-                            Ok(_) => {
-                                metrics.wrote_identity(Write::Written);
-                                return true;
-                            }
-                            Err(problem) => (key, problem),
-                        }
+                        written
                     }
-                    Err(failed) => failed,
+                    Err(problem) => Err(problem),
                 };
-                metrics.wrote_identity(Write::Failed);
-                tracing::warn!(
-                    secret = %key,
-                    problem,
-                    "a Gateway's proxies have no valid certificate; trying again"
-                );
-                false
+                match written {
+                    Ok(_) => {
+                        metrics.wrote_identity(Write::Written);
+                        None
+                    }
+                    Err(problem) => {
+                        metrics.wrote_identity(Write::Failed);
+                        Some((gateway, key, problem))
+                    }
+                }
             })
             .buffer_unordered(MAX_WRITES)
-            .fold(true, |all, good| async move { all && good })
-            .await
+            .filter_map(future::ready)
+            .collect()
+            .await;
+        let mut obstacles = Obstacles::new();
+        for (gateway, key, problem) in problems {
+            good = false;
+            let (Problem::Untold(why) | Problem::Obstacle(why)) = &problem;
+            tracing::warn!(secret = %key, problem = why, "a Gateway's proxies have no valid certificate; trying again");
+            if let Problem::Obstacle(why) = problem {
+                obstacles.insert(gateway, why);
+            }
+        }
+        self.tell(obstacles);
+        good
+    }
+
+    /// Deletes the Secrets of Gateways that have got another class since, and with it another name for theirs. Returns
+    /// whether all went well.
+    async fn clear(&self, seen: &Seen, owners: &Owners) -> bool {
+        let mut good = true;
+        for (key, secret) in seen.superseded(owners) {
+            match delete(&self.client, &key, &secret.metadata).await {
+                Ok(()) => {
+                    tracing::info!(secret = %key, "deleted, since the Gateway has another class now");
+                    seen.delete(&key);
+                }
+                Err(error) => {
+                    tracing::warn!(secret = %key, error, "cannot delete what a Gateway does not need any more; trying again");
+                    good = false;
+                }
+            }
+        }
+        good
+    }
+
+    fn tell(&self, obstacles: Obstacles) {
+        self.obstacles.send_if_modified(|told| {
+            let changed = *told != obstacles;
+            *told = obstacles;
+            changed
+        });
     }
 
     /// What a Gateway's certificate has to become; `None` if it stays as it is.
@@ -171,6 +221,32 @@ impl Seen {
 
     fn get(&self, key: &ObjectKey) -> Option<Redacted<Secret>> {
         self.lock().secrets.as_ref()?.get(key).cloned()
+    }
+
+    /// Those that were made for a Gateway that needs another one now, or none of ours.
+    fn superseded(&self, owners: &Owners) -> Vec<(ObjectKey, Redacted<Secret>)> {
+        let wanted: BTreeSet<_> = owners
+            .iter()
+            .filter_map(|(gateway, owner)| {
+                Some((
+                    gateway.namespace.as_str(),
+                    owner.identity_secret.as_deref()?,
+                ))
+            })
+            .collect();
+        let uids: BTreeSet<_> = owners
+            .values()
+            .map(|owner| owner.reference.uid.as_str())
+            .collect();
+        let state = self.lock();
+        let secrets = state.secrets.iter().flatten();
+        secrets
+            .filter(|(key, secret)| {
+                !wanted.contains(&(key.namespace.as_str(), key.name.as_str()))
+                    && owner::controller(&secret.metadata).is_some_and(|uid| uids.contains(uid))
+            })
+            .map(|(key, secret)| (key.clone(), secret.clone()))
+            .collect()
     }
 
     /// A write begins.
@@ -263,7 +339,7 @@ async fn write(
     key: &ObjectKey,
     mut secret: Secret,
     present: Option<Redacted<Secret>>,
-) -> Result<Secret, String> {
+) -> Result<Secret, Problem> {
     let api = Api::<Secret>::namespaced(client.clone(), &key.namespace);
     secret.metadata.name = Some(key.name.clone());
     secret.metadata.namespace = Some(key.namespace.clone());
@@ -279,10 +355,40 @@ async fn write(
     };
     match timeout(TIMEOUT, written).await {
         Ok(Ok(written)) => Ok(written),
-        Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => Err(
-            "there is a Secret of this name that Portcullis did not make; delete or rename it"
-                .into(),
-        ),
+        Ok(Err(kube::Error::Api(status))) if status.reason == "AlreadyExists" => {
+            Err(Problem::Obstacle(format!(
+                "Secret {key} exists and was not made by Portcullis, so it is left alone; delete or rename it, or rename \
+                 the Gateway"
+            )))
+        }
+        // Somebody was faster, and the watch tells what it has become.
+        Ok(Err(error)) if is_conflict(&error) => Err(Problem::Untold(error.to_string())),
+        Ok(Err(error)) => Err(Problem::Obstacle(format!(
+            "Secret {key} cannot be written: {error}"
+        ))),
+        Err(_) => Err(Problem::Obstacle(format!(
+            "Secret {key} cannot be written: the API server does not answer"
+        ))),
+    }
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Deletes a Secret, if it is still the one that was seen.
+async fn delete(client: &Client, key: &ObjectKey, seen: &ObjectMeta) -> Result<(), String> {
+    let api = Api::<Secret>::namespaced(client.clone(), &key.namespace);
+    let parameters = DeleteParams {
+        preconditions: Some(Preconditions {
+            uid: seen.uid.clone(),
+            resource_version: seen.resource_version.clone(),
+        }),
+        ..DeleteParams::default()
+    };
+    match timeout(TIMEOUT, api.delete(&key.name, &parameters)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("the API server does not answer".into()),
     }

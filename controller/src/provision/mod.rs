@@ -7,7 +7,7 @@ mod name;
 mod namesake;
 mod object;
 mod objects;
-mod owner;
+pub(crate) mod owner;
 mod parameters;
 mod served;
 mod wanted;
@@ -20,7 +20,7 @@ pub use self::{
     wanted::{Plan, Wanted, wanted},
 };
 pub(crate) use self::{
-    apply::{Input, Obstacles, Provisioner},
+    apply::{Input, Obstacles, Provisioner, obstruct},
     parameters::{Infrastructure, Invalid},
 };
 

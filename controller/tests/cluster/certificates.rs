@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_api::FakeApi,
-    support::{EDGE, Replica, SHOP},
+    support::{EDGE, Replica, SHOP, condition},
 };
 
 const AUTHORITY: (&str, &str) = ("Secret", "portcullis-system/portcullis-ca");
@@ -122,6 +122,16 @@ async fn a_secret_of_somebody_else_is_left_alone() {
     })
     .await;
     assert_eq!(api.get(IDENTITY)["data"], theirs["data"]);
+    let programmed = |api: &FakeApi| {
+        let status = api.get(EDGE)["status"].take();
+        condition(&status["conditions"], "Programmed").clone()
+    };
+    api.until("the Gateway tells", |api| {
+        let it = programmed(api);
+        let why = "Secret shop/edge-portcullis-identity exists and was not made by Portcullis";
+        it["reason"] == "NoResources" && it["message"].to_string().contains(why)
+    })
+    .await;
     let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
     assert!(metrics.contains("portcullis_controller_identity_writes_total{result=\"written\"} 0"));
 
@@ -130,6 +140,44 @@ async fn a_secret_of_somebody_else_is_left_alone() {
         identity(&api.get(IDENTITY)).is_some()
     })
     .await;
+    api.until("it is not told any more", |api| {
+        programmed(api)["reason"] == "Pending"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_class_is_another_secret_and_the_one_before_goes() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    for (name, controller) in [
+        ("other", "portcullis.dev/gateway-controller"),
+        ("theirs", "example.com/other"),
+    ] {
+        api.create(&json!({
+            "kind": "GatewayClass", "metadata": { "name": name }, "spec": { "controllerName": controller },
+        }));
+    }
+    // It looks like one of ours, and is of nobody.
+    api.create(&json!({
+        "kind": "Secret", "metadata": {
+            "name": "mine", "namespace": "shop", "labels": { "portcullis.dev/component": "certificates" },
+        },
+    }));
+    let _one = Replica::start(&api, "one");
+    let other = ("Secret", "shop/edge-other-identity");
+    api.until("there is an identity", |api| !api.get(IDENTITY).is_null())
+        .await;
+    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "other" } }));
+    api.until("there is another one", |api| {
+        api.get(IDENTITY).is_null() && identity(&api.get(other)).is_some()
+    })
+    .await;
+    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "missing" } }));
+    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "theirs" } }));
+    api.until("it is gone", |api| api.get(other).is_null())
+        .await;
+    assert!(!api.get(("Secret", "shop/mine")).is_null());
 }
 
 /// What is made for both Gateways would have the name `edge-a-portcullis`.

@@ -37,6 +37,15 @@ pub(crate) struct Input {
 /// What is in the way of the infrastructure of Gateways, in words for their statuses.
 pub(crate) type Obstacles = BTreeMap<ObjectKey, String>;
 
+/// Notes something that is in the way of a Gateway.
+pub(crate) fn obstruct(obstacles: &mut Obstacles, gateway: &ObjectKey, why: &str) {
+    let told = obstacles.entry(gateway.clone()).or_default();
+    if !told.is_empty() {
+        told.push_str("; ");
+    }
+    told.push_str(why);
+}
+
 /// Makes infrastructure.
 pub(crate) struct Provisioner {
     pub(crate) client: Client,

@@ -13,6 +13,7 @@ use super::{
     Obstacles,
     compare::overlap,
     live::{Live, LiveObjects, Target},
+    obstruct,
     request::{Action, Outcome, Step},
 };
 use crate::{
@@ -259,11 +260,7 @@ impl Work {
             }
         }
         for (gateway, why) in self.failures.values() {
-            let told = obstacles.entry(gateway.clone()).or_default();
-            if !told.is_empty() {
-                told.push_str("; ");
-            }
-            told.push_str(why);
+            obstruct(&mut obstacles, gateway, why);
         }
         obstacles
     }
