@@ -6,6 +6,7 @@
 )]
 
 pub mod admin;
+mod claims;
 pub mod config;
 mod deadline;
 pub mod downstream;

@@ -66,7 +66,8 @@ impl Default for Limits {
 #[serde(default)]
 pub struct ClientAddress {
     /// Number of proxies in front whose `X-Forwarded-For` entries are trusted, counted from the right. Default 0: the
-    /// peer is the client, and incoming `X-Forwarded-*` and `Forwarded` are removed before our own are set.
+    /// peer is the client, and incoming `X-Forwarded-*`, `Forwarded`, `X-Real-IP` and `True-Client-IP` are removed before our
+    /// own are set.
     pub trusted_hops: u32,
     /// Whether every connection starts with a PROXY protocol header (v1 or v2). Default no.
     pub proxy_protocol: bool,

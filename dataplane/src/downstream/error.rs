@@ -25,6 +25,9 @@ pub enum DownstreamError {
     /// The HTTP/2 layer refused.
     #[error("HTTP/2: {0}")]
     Http2(#[from] h2::Error),
+    /// A 101 to a client that asked for no upgrade, or on HTTP/2, which has none.
+    #[error("101 to a client that did not ask for it")]
+    Switching,
     /// The response cannot be sent like this: more or less body than announced, or a malformed head.
     #[error("the response cannot be sent: {0}")]
     Response(Box<pingora_error::Error>),
@@ -37,7 +40,7 @@ impl DownstreamError {
             Self::Violation(violation) => violation.reason(),
             Self::Idle => Reason::StreamIdle,
             Self::Gone | Self::Io(_) | Self::Http2(_) => Reason::ClientGone,
-            Self::Response(_) => Reason::UpstreamProtocol,
+            Self::Switching | Self::Response(_) => Reason::UpstreamProtocol,
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{
     reason::Reason,
     stream::{
         BodyFrame, BufferedStream, ReadError, ReadHandle, WriteHandle,
-        guard::{self, Guard, HeadLimits},
+        guard::{Guard, HeadLimits},
     },
 };
 
@@ -376,6 +376,9 @@ impl H1 {
     ) -> Result<(), DownstreamError> {
         head.version = Version::HTTP_11;
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            if !self.asked_upgrade {
+                return Err(DownstreamError::Switching);
+            }
             self.write_head(head).await?;
             self.handles.reader.begin_tunnel();
             (self.after, self.state) = (After::Tunnel, ResponseState::Body);
@@ -542,10 +545,7 @@ fn names_trailers(te: &[u8]) -> bool {
 /// The end of a chunked body with trailers, which the session cannot write.
 fn end_chunks(buffer: &mut BytesMut, trailers: &HeaderMap) {
     buffer.extend_from_slice(b"0\r\n");
-    let fields = trailers
-        .iter()
-        .filter(|(name, _)| guard::may_be_trailer(name));
-    for (name, value) in fields {
+    for (name, value) in trailers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
             buffer.extend_from_slice(part);
         }

@@ -132,7 +132,7 @@ impl Downstream {
         }
     }
 
-    /// Sends a head; informational ones may come before the final one. `end` says that no body follows. How the body is
+    /// Sends a head; informational ones may come before the final one, and on HTTP/2 are dropped if they are many or long. `end` says that no body follows. How the body is
     /// delimited is decided here: `Content-Length` is kept, `Transfer-Encoding` and `Connection` are replaced.
     pub async fn send_head(
         &mut self,

@@ -54,8 +54,11 @@ impl Pump<'_, '_> {
             .duration();
         let silence = self.exchange.worker.deadlines.register(None);
         let (up, down) = (self.upstream.writer(), self.downstream.writer());
+        let mut has_moved = true;
         loop {
-            silence.set(idle);
+            if has_moved {
+                silence.set(idle);
+            }
             let (up_room, down_room) = (up.has_room(), down.has_room());
             // Of who cannot be listened to now no empty buffer is held either.
             if !down_room {
@@ -75,6 +78,8 @@ impl Pump<'_, '_> {
                     Poll::Pending => self.timeouts.poll_passed(cx),
                 }) => Step::Late(reason),
             };
+            // A backend could say for ever that it is at work.
+            has_moved = !matches!(step, Step::Answer(Ok(UpstreamEvent::Informational(_))));
             match step {
                 Step::Answer(Ok(event)) => {
                     if self.answer(event).await? {

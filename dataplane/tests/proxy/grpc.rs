@@ -41,8 +41,10 @@ async fn echo(mut body: h2::RecvStream, mut respond: h2::server::SendResponse<By
         "0".parse().unwrap(),
     )]);
     if let Some(sent) = body.trailers().await.unwrap() {
+        trailers.insert("x-received", sent.len().into());
         trailers.extend(sent);
     }
+    trailers.insert("x-forwarded-host", "b.example".parse().unwrap());
     send.send_trailers(trailers).unwrap();
 }
 
@@ -70,13 +72,24 @@ async fn streams_and_trailers_pass_both_ways() {
         assert_eq!(body.data().await.unwrap().unwrap(), message);
         body.flow_control().release_capacity(message.len()).unwrap();
     }
-    let ours = HeaderMap::from_iter([(
-        http::HeaderName::from_static("x-sent"),
-        "yes".parse().unwrap(),
-    )]);
-    send.send_trailers(ours).unwrap();
+    // What the way of a message is, and where it ends, is not said by trailers: neither by the client's nor by the backend's.
+    let ours = [
+        "x-sent",
+        "x-forwarded-for",
+        "x_forwarded_for",
+        "forwarded",
+        "x-request-id",
+        "x-real-ip",
+        "proxy",
+        "host",
+        "content-length",
+    ];
+    let ours = ours.map(|name| (http::HeaderName::from_static(name), "7".parse().unwrap()));
+    send.send_trailers(HeaderMap::from_iter(ours)).unwrap();
     assert!(body.data().await.is_none());
     let trailers = body.trailers().await.unwrap().unwrap();
     assert_eq!(trailers["grpc-status"], "0");
-    assert_eq!(trailers["x-sent"], "yes");
+    assert_eq!(trailers["x-sent"], "7");
+    assert_eq!(trailers["x-received"], "1");
+    assert_eq!(trailers.len(), 3, "{trailers:?}");
 }

@@ -7,6 +7,7 @@ mod departures;
 mod filters;
 mod forward;
 mod grpc;
+mod interim;
 mod listeners;
 mod retries;
 mod support;

@@ -57,8 +57,9 @@ fn check_authority(request: &Request<RecvStream>) -> Option<()> {
         .uri()
         .authority()
         .map(|authority| authority.as_str().as_bytes());
-    let is_single =
-        hosts.next().is_none() && (host.is_none() || authority.is_none() || host == authority);
+    let both = host.zip(authority);
+    let is_single = hosts.next().is_none()
+        && both.is_none_or(|(host, authority)| host.eq_ignore_ascii_case(authority));
     let is_valid = guard::is_authority(authority.or(host)?);
     (is_single && is_valid).then_some(())
 }

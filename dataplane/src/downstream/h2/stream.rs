@@ -11,11 +11,13 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, ext::Protocol, server::SendResponse};
 use http::{
-    HeaderMap, HeaderName, Request, Response, StatusCode, Version, header, request, response,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Version, header, request,
+    response,
 };
 
 use super::tail::Tails;
 use crate::{
+    claims,
     deadline::{Deadline, Deadlines},
     downstream::{BodyFrame, DownstreamError},
     message::request_head,
@@ -29,6 +31,11 @@ const CONNECTION_FIELDS: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+
+/// Interim heads (1xx) of one answer that are passed on. They are queued whatever the client takes, so those beyond are dropped.
+const MAX_INTERIM: u8 = 8;
+/// Bytes of them, as HTTP/2 counts header fields.
+const MAX_INTERIM_BYTES: usize = 16 * 1024;
 
 /// How a stream's exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +56,7 @@ pub struct H2 {
     /// The data is through, trailers may follow.
     data_is_over: bool,
     expects_continue: bool,
+    interim: Interim,
     sender: Rc<RefCell<Sender>>,
     timer: Timer,
     /// Once we have broken the response off: whether the client had reset the stream before.
@@ -83,6 +91,7 @@ impl H2 {
             body,
             data_is_over: false,
             expects_continue,
+            interim: Interim::default(),
             sender: Rc::new(RefCell::new(sender)),
             timer,
             broken_off: None,
@@ -153,6 +162,9 @@ impl H2 {
         mut parts: response::Parts,
         end: bool,
     ) -> Result<(), DownstreamError> {
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(DownstreamError::Switching);
+        }
         for field in CONNECTION_FIELDS {
             parts.headers.remove(field);
         }
@@ -160,6 +172,9 @@ impl H2 {
         let mut sender = self.sender.borrow_mut();
         if parts.status.is_informational() {
             self.expects_continue &= parts.status != StatusCode::CONTINUE;
+            if !self.interim.takes(&parts.headers) {
+                return Ok(());
+            }
             return sender.inform(parts.status, parts.headers);
         }
         self.expects_continue = false;
@@ -244,7 +259,10 @@ fn poll_frame(
         }
     }
     Poll::Ready(match ready!(body.poll_trailers(cx)) {
-        Ok(Some(trailers)) => Ok(BodyFrame::Trailers(trailers)),
+        Ok(Some(mut trailers)) => {
+            claims::strip_trailers(&mut trailers);
+            Ok(BodyFrame::Trailers(trailers))
+        }
         Ok(None) => Ok(BodyFrame::End),
         Err(error) => Err(received(error)),
     })
@@ -256,6 +274,28 @@ fn received(error: h2::Error) -> DownstreamError {
         DownstreamError::Gone
     } else {
         error.into()
+    }
+}
+
+/// What of interim heads was passed on.
+#[derive(Debug, Default)]
+struct Interim {
+    heads: u8,
+    bytes: usize,
+}
+
+impl Interim {
+    /// Whether another one may be, which then counts.
+    fn takes(&mut self, headers: &HeaderMap) -> bool {
+        let size =
+            |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 32;
+        let bytes = self.bytes + headers.iter().map(size).sum::<usize>();
+        let fits = self.heads < MAX_INTERIM && bytes <= MAX_INTERIM_BYTES;
+        if fits {
+            self.heads += 1;
+            self.bytes = bytes;
+        }
+        fits
     }
 }
 

@@ -47,7 +47,7 @@ async fn trailers_are_for_those_who_ask_for_them() {
             downstream.take_head();
             downstream.send_head(ok(), false).await.unwrap();
             downstream.send_body("abc".into()).await.unwrap();
-            let fields = [("x-sum", "1"), ("content-length", "9"), ("x-end", "2")];
+            let fields = [("x-sum", "1"), ("x-end", "2")];
             let fields =
                 fields.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
             let trailers = http::HeaderMap::from_iter(fields);
@@ -70,6 +70,24 @@ async fn trailers_are_for_those_who_ask_for_them() {
         let asks = "GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n";
         let answer = server.send(format!("{asks}{LAST}")).await;
         assert_eq!(count(&answer, "HTTP/1.1 200"), 2, "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_101_is_for_those_who_asked_for_an_upgrade() {
+    local(async {
+        let switch = async |downstream: &mut Downstream| {
+            downstream.take_head();
+            let mut head = ok();
+            head.status = StatusCode::SWITCHING_PROTOCOLS;
+            if downstream.send_head(head, false).await.is_err() {
+                downstream.send_head(ok(), true).await.unwrap();
+            }
+        };
+        let server = Server::start(false, limits(), switch).await;
+        let answer = server.send(LAST).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     })
     .await;
 }

@@ -424,3 +424,74 @@ async fn a_broken_response_is_reset() {
     })
     .await;
 }
+
+/// The status of each interim head of an answer.
+async fn interim(server: &Server) -> Vec<StatusCode> {
+    let (mut sender, _driver) = connect(server).await;
+    let (mut response, _) = sender
+        .send_request(request(Method::GET, "http://a/"), true)
+        .unwrap();
+    let mut heads = Vec::new();
+    while let Some(head) = std::future::poll_fn(|cx| response.poll_informational(cx)).await {
+        heads.push(head.unwrap().status());
+    }
+    assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+    heads
+}
+
+/// They are sent whatever the client's windows say, so each would be held for a client that does not read.
+#[tokio::test]
+async fn interim_heads_are_bounded() {
+    local(async {
+        for (length, passed) in [(1, 8), (6000, 2), (20_000, 0)] {
+            let many = async move |downstream: &mut Downstream| {
+                downstream.take_head();
+                for _ in 0..1000 {
+                    let mut head = ok();
+                    head.status = StatusCode::EARLY_HINTS;
+                    let link = HeaderValue::from_str(&"a".repeat(length)).unwrap();
+                    head.headers.insert("link", link);
+                    downstream.send_head(head, false).await.unwrap();
+                }
+                downstream.send_head(ok(), true).await.unwrap();
+            };
+            let server = Server::start(true, limits(), many).await;
+            let heads = interim(&server).await;
+            assert_eq!(heads, vec![StatusCode::EARLY_HINTS; passed], "{length}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn there_is_no_101() {
+    local(async {
+        let switch = async |downstream: &mut Downstream| {
+            downstream.take_head();
+            let mut head = ok();
+            head.status = StatusCode::SWITCHING_PROTOCOLS;
+            downstream.send_head(head, false).await.unwrap_err();
+            downstream.send_head(ok(), true).await.unwrap();
+        };
+        let server = Server::start(true, limits(), switch).await;
+        assert_eq!(interim(&server).await, [] as [StatusCode; 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_authority_may_be_repeated_in_host_in_any_case() {
+    local(async {
+        let server = Server::start(true, limits(), echo).await;
+        let (mut sender, _driver) = connect(&server).await;
+        for (host, status) in [("A:80", 200), ("b:80", 400)] {
+            let mut request = request(Method::GET, "http://a:80/");
+            request
+                .headers_mut()
+                .insert("host", HeaderValue::from_static(host));
+            let (found, _) = get(&mut sender, request).await.unwrap();
+            assert_eq!(found.as_u16(), status, "{host}");
+        }
+    })
+    .await;
+}

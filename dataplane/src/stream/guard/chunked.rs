@@ -1,9 +1,10 @@
 //! The chunked coding (RFC 9112 7.1), strictly: CRLF only, plain sizes, bounded extensions and trailers.
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::violation::Violation;
+use crate::claims::may_be_trailer;
 
 /// Hexadecimal digits of a chunk size, leading zeros included.
 const MAX_SIZE_DIGITS: u8 = 16;
@@ -174,25 +175,6 @@ impl ChunkDecoder {
         }
         Ok((input.len(), false))
     }
-}
-
-/// Framing and routing are settled, and whose request it is was said: a trailer that would change them is dropped (RFC 9110
-/// 6.5.1). HTTP/2 knows no field of the connection, not even at the end (RFC 9113 8.2.2).
-pub(crate) fn may_be_trailer(name: &HeaderName) -> bool {
-    let is_settled = matches!(
-        *name,
-        header::CONTENT_LENGTH
-            | header::TRANSFER_ENCODING
-            | header::HOST
-            | header::CONNECTION
-            | header::UPGRADE
-            | header::TE
-            | header::FORWARDED
-    );
-    let name = name.as_str();
-    !is_settled
-        && !matches!(name, "keep-alive" | "proxy-connection" | "x-request-id")
-        && !name.starts_with("x-forwarded-")
 }
 
 /// The fields of a complete trailer section.

@@ -165,6 +165,17 @@ fn chunked_only(coding: &[u8]) -> Result<(), Violation> {
     Err(Violation::TransferEncoding)
 }
 
+/// Whether a value is a list of tokens (RFC 9110 5.6.1), of which some may be empty.
+pub(crate) fn is_token_list(value: &[u8]) -> bool {
+    let mut elements = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    elements.all(|element| element.iter().copied().all(is_token_byte))
+}
+
+/// Whether a token, such as a method or a field's name, can have this byte (RFC 9110 5.6.2).
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 /// Our words for the parser's.
 pub(super) fn syntax(error: httparse::Error) -> Violation {
     match error {

@@ -15,7 +15,7 @@ mod violation;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, response::Parts};
 
-pub(crate) use self::{authority::is_valid as is_authority, chunked::may_be_trailer};
+pub(crate) use self::{authority::is_valid as is_authority, head::is_token_list};
 use self::{
     chunked::{ChunkDecoder, Step},
     head::{Framing, HeadScanner},

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use super::{
     authority,
-    head::{Framing, FramingFields, MAX_FIELDS, MAX_METHOD, syntax},
+    head::{Framing, FramingFields, MAX_FIELDS, MAX_METHOD, is_token_byte, is_token_list, syntax},
     violation::Violation,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct RequestHead {
 
 /// Whether a request can begin with `byte`: anything else (a TLS record, say) is refused at once.
 pub(super) fn can_begin_with(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    is_token_byte(byte)
 }
 
 /// Checks a whole head, the empty line included.
@@ -43,6 +43,9 @@ pub(super) fn check(head: &[u8], max_target: usize) -> Result<RequestHead, Viola
     for field in request.headers.iter() {
         if field.name.eq_ignore_ascii_case("host") && host.replace(field.value).is_some() {
             return Err(Violation::HostRepeated);
+        }
+        if field.name.eq_ignore_ascii_case("connection") && !is_token_list(field.value) {
+            return Err(Violation::Connection);
         }
         upgrade |= http_1_1 && field.name.eq_ignore_ascii_case("upgrade");
         framing.add(field.name, field.value)?;
@@ -102,7 +105,9 @@ fn check_target(target: &str, method: &str, host: Option<&[u8]>) -> Result<(), V
         return Err(Violation::Target);
     }
     match host {
-        Some(host) if host != authority.as_bytes() => Err(Violation::HostMismatch),
+        Some(host) if !host.eq_ignore_ascii_case(authority.as_bytes()) => {
+            Err(Violation::HostMismatch)
+        }
         _ => Ok(()),
     }
 }

@@ -32,6 +32,9 @@ pub enum Violation {
     /// The absolute-form target names another host than `Host`.
     #[error("Host differs from the request target")]
     HostMismatch,
+    /// A `Connection` that is no list of names (RFC 9110 7.6.1): who knows what it wanted to be removed here.
+    #[error("malformed Connection field")]
+    Connection,
     /// `Content-Length` repeated, a list, or not just digits.
     #[error("malformed or repeated Content-Length")]
     ContentLength,

@@ -7,7 +7,9 @@
 use std::fmt::Write as _;
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Version, header, request, response};
+use http::{HeaderValue, Method, Version, header, request, response};
+
+use crate::stream::guard;
 
 /// How a request's body is delimited (RFC 9112 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,20 +106,19 @@ pub(super) fn chunk_line(buffer: &mut BytesMut, length: usize) {
 
 /// Whether the connection can carry another request after this response (RFC 9112 9.3).
 pub(super) fn keeps_alive(head: &response::Parts) -> bool {
-    let says = |token| connection_has(&head.headers, token);
+    let fields = || head.headers.get_all(header::CONNECTION).iter();
+    let says = |token: &str| {
+        let mut tokens = fields().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        tokens.any(|found| found.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    };
+    if !fields().all(|value| guard::is_token_list(value.as_bytes())) {
+        // Whatever it says, it may be `close` to somebody.
+        return false;
+    }
     match head.version {
         Version::HTTP_11 => !says("close"),
         _ => says("keep-alive") && !says("close"),
     }
-}
-
-fn connection_has(headers: &HeaderMap, token: &str) -> bool {
-    let fields = headers.get_all(header::CONNECTION);
-    let mut tokens = fields
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','));
-    tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
@@ -202,11 +203,17 @@ mod tests {
             (Version::HTTP_10, "a", false),
             (Version::HTTP_10, "keep-alive", true),
             (Version::HTTP_10, "keep-alive, close", false),
+            (Version::HTTP_11, "close, \u{ff}", false),
+            (Version::HTTP_11, "\u{ff}", false),
+            (Version::HTTP_11, "a b", false),
+            (Version::HTTP_10, "keep-alive, \u{ff}", false),
         ] {
             let mut head = response_head(http::StatusCode::OK);
             head.version = version;
-            head.headers
-                .insert(header::CONNECTION, HeaderValue::from_static(connection));
+            head.headers.insert(
+                header::CONNECTION,
+                HeaderValue::from_bytes(connection.as_bytes()).unwrap(),
+            );
             assert_eq!(keeps_alive(&head), kept, "{version:?} {connection}");
         }
     }

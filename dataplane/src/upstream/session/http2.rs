@@ -15,13 +15,14 @@ use h2::{
     client::{ResponseFuture, SendRequest},
 };
 use http::{
-    HeaderMap, Request, Uri, Version, header, request, response,
+    HeaderMap, Request, StatusCode, Uri, Version, header, request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use tokio::time::Instant;
 
 use super::UpstreamEvent;
 use crate::{
+    claims,
     stream::Transport,
     upstream::{
         error::{Progress, UpstreamError, UpstreamErrorKind},
@@ -211,10 +212,16 @@ impl Http2 {
         ) {
             self.progress = Progress::Answered;
         }
+        let malformed =
+            |what| Err(UpstreamError::new(UpstreamErrorKind::Protocol, what).after(self.progress));
         match event {
+            Ok(UpstreamEvent::Informational(head))
+                if head.status == StatusCode::SWITCHING_PROTOCOLS =>
+            {
+                malformed("101, which HTTP/2 does not have")
+            }
             Ok(UpstreamEvent::Head(head, _)) if has_two_lengths(&head) => {
-                let malformed = "content-length is repeated";
-                Err(UpstreamError::new(UpstreamErrorKind::Protocol, malformed).after(self.progress))
+                malformed("content-length is repeated")
             }
             event => event.map_err(|error| failure(&error, self.progress)),
         }
@@ -245,8 +252,13 @@ impl Answer {
                     let Some(data) = ready!(body.poll_data(cx)).transpose()? else {
                         let trailers = ready!(body.poll_trailers(cx))?;
                         *self = Answer::Complete;
-                        let end = trailers.map_or(UpstreamEvent::End, UpstreamEvent::Trailers);
-                        return Poll::Ready(Ok(end));
+                        return Poll::Ready(Ok(match trailers {
+                            Some(mut trailers) => {
+                                claims::strip_trailers(&mut trailers);
+                                UpstreamEvent::Trailers(trailers)
+                            }
+                            None => UpstreamEvent::End,
+                        }));
                     };
                     // The caller reads on only when it can pass this piece on.
                     body.flow_control().release_capacity(data.len())?;

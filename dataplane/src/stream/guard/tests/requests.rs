@@ -265,6 +265,16 @@ fn ambiguous_requests_are_refused() {
             V::HostMalformed,
         ),
         (
+            "byte that no name has in Connection",
+            format!("{H}Connection: x-secret, \u{e9}\r\nX-Secret: 1\r\n\r\n"),
+            V::Connection,
+        ),
+        (
+            "space in a name in Connection",
+            format!("{H}Connection: close\r\nConnection: x secret\r\n\r\n"),
+            V::Connection,
+        ),
+        (
             "absolute URI differs",
             "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n".into(),
             V::HostMismatch,
@@ -511,6 +521,16 @@ fn good_requests_pass() {
         (
             "absolute form",
             "GET http://a.example/x?y HTTP/1.1\r\nHost: a.example\r\n\r\n".into(),
+            "",
+        ),
+        (
+            "absolute form in another case",
+            "GET http://A.example:80/ HTTP/1.1\r\nHost: a.Example:80\r\n\r\n".into(),
+            "",
+        ),
+        (
+            "Connection with empty elements",
+            format!("{H}Connection:\r\nConnection: , keep-alive,, X-a ,\t\r\n\r\n"),
             "",
         ),
         (
