@@ -16,6 +16,9 @@ use slab::Slab;
 /// Time between two sweeps.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
 
+/// What a client has left that has connected, but not asked for anything, when the proxy ends.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -143,14 +146,19 @@ impl Deadline {
 
     /// Passes `duration` from now.
     pub(crate) fn set(&self, duration: Duration) {
-        // The present may be one tick ahead of the last sweep.
-        let at = self
-            .all
-            .now
-            .get()
-            .saturating_add(millis(duration))
-            .saturating_add(millis(TICK));
+        self.watch.at.set(self.after(duration));
+    }
+
+    /// Passes after the last call, if it would not pass before.
+    pub(crate) fn hurry(&self) {
+        let at = self.watch.at.get().min(self.after(LAST_CALL));
         self.watch.at.set(at);
+    }
+
+    fn after(&self, duration: Duration) -> u64 {
+        // The present may be one tick ahead of the last sweep.
+        let now = self.all.now.get().saturating_add(millis(TICK));
+        now.saturating_add(millis(duration))
     }
 
     /// Does not pass any more.
@@ -181,6 +189,14 @@ impl Deadline {
             *waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// The same for a connection on which nothing has been asked yet: it does not hold the end of the proxy up.
+    pub(crate) fn poll_passed_before_request(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.closes_when_idle() {
+            self.hurry();
+        }
+        self.poll_passed(cx)
     }
 
     /// Waits until nothing has moved for `span`, as told by a number that changes when something does. `seen` is the last

@@ -27,7 +27,7 @@ pub(crate) async fn read(
     let header = poll_fn(|cx| match header.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => deadline
-            .poll_passed(cx)
+            .poll_passed_before_request(cx)
             .map(|()| Err(io::ErrorKind::TimedOut.into())),
     });
     client(&header.await?)

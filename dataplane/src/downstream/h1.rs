@@ -31,6 +31,8 @@ use crate::{
 const MAX_DRAIN: usize = 64 * 1024;
 /// Time for it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time to take leave of a client that is idle: on TLS an end without a word could be an attack's.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a client is still there of whom nothing can be read.
 const LOOK: Duration = Duration::from_millis(250);
 
@@ -58,7 +60,7 @@ pub(crate) async fn serve(
     loop {
         match handles.wait_for_head(limits, is_first).await {
             Ok(true) => {}
-            Ok(false) => return,
+            Ok(false) => return handles.part(stream).await,
             Err(reason) => {
                 refused(reason);
                 return refusal::refuse(stream, &handles.reader, reason, &handles.deadline).await;
@@ -125,8 +127,8 @@ struct LastAnswer {
 impl Handles {
     /// Waits for the next request, holding no buffer until it begins. `Ok(false)`: the connection is over.
     async fn wait_for_head(&self, limits: &Limits, is_first: bool) -> Result<bool, Reason> {
-        let mut begun = is_first || self.reader.has_unread();
-        let timeout = if begun {
+        let mut begun = self.reader.has_unread();
+        let timeout = if begun || is_first {
             limits.header_timeout
         } else {
             limits.idle_timeout
@@ -147,19 +149,27 @@ impl Handles {
             }
             if !begun && self.reader.has_unread() {
                 begun = true;
-                self.deadline.set(limits.header_timeout.duration());
+                // The time of a new connection runs from its beginning, unless it was cut short.
+                if !is_first || self.deadline.closes_when_idle() {
+                    self.deadline.set(limits.header_timeout.duration());
+                }
             }
-            // A client that has only just connected, or begun a request, still gets its answer; and one that is still
-            // reading its last answer gets the rest of it.
-            if self.deadline.closes_when_idle()
-                && !begun
-                && self.writer.poll_drained(cx, 0).is_ready()
-            {
-                return Poll::Ready(Ok(false));
+            // A client that has begun a request still gets its answer, and one that has only just connected may begin; one
+            // that is still reading its last answer gets the rest of it.
+            if self.deadline.closes_when_idle() && !begun {
+                if is_first {
+                    self.deadline.hurry();
+                } else if self.writer.poll_drained(cx, 0).is_ready() {
+                    return Poll::Ready(Ok(false));
+                }
             }
             loop {
                 ready!(self.deadline.poll_passed(cx));
-                match self.more_patience(cx, limits, &mut last).filter(|_| !begun) {
+                let is_between = !begun && !is_first;
+                match self
+                    .more_patience(cx, limits, &mut last)
+                    .filter(|_| is_between)
+                {
                     Some(patience) => self.deadline.set(patience),
                     None if self.reader.has_unread() => {
                         return Poll::Ready(Err(Reason::RequestTimeout));
@@ -169,6 +179,17 @@ impl Handles {
             }
         })
         .await
+    }
+
+    /// Ends a connection without a request. A client that has not taken all of its last answer is cut off: a goodbye would be
+    /// the end of that.
+    async fn part(&self, stream: Stream) {
+        let drained = poll_fn(|cx| Poll::Ready(self.writer.poll_drained(cx, 0)));
+        if drained.await.is_ready() {
+            let progress = || self.writer.progress();
+            let (reader, deadline) = (&self.reader, &self.deadline);
+            refusal::close(stream, reader, progress, deadline, GOODBYE, false).await;
+        }
     }
 
     /// More time for a client that has not asked for anything since: it was still reading its last answer, or is. Without

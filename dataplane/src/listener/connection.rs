@@ -186,7 +186,7 @@ async fn begins_with_preface(reader: &ReadHandle, deadline: &Deadline) -> io::Re
     poll_fn(|cx| match reader.poll_starts_with(cx, PREFACE) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => deadline
-            .poll_passed(cx)
+            .poll_passed_before_request(cx)
             .map(|()| Err(io::ErrorKind::TimedOut.into())),
     })
     .await

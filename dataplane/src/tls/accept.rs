@@ -45,7 +45,7 @@ pub(crate) async fn accept(
     poll_fn(|cx| match handshake.as_mut().poll(cx) {
         Poll::Ready(result) => Poll::Ready(result),
         Poll::Pending => deadline
-            .poll_passed(cx)
+            .poll_passed_before_request(cx)
             .map(|()| Err(io::ErrorKind::TimedOut.into())),
     })
     .await

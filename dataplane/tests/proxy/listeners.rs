@@ -1,11 +1,11 @@
 //! Ports that come and go, who may connect, and how it ends.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use portcullis_routing::{
     Certificate, CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
-    RoutingTable, Secret, listener::TlsVersion,
+    Millis, RoutingTable, Secret, listener::TlsVersion, settings::DrainTimeout,
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use tokio::{
@@ -190,6 +190,63 @@ async fn shutting_down_closes_what_is_idle_and_finishes_the_rest() {
     assert!(read_to_end(busy).await.ends_with("0\r\n\r\n"));
     down.await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
+}
+
+/// A browser connects before it knows whether it will need to. Nothing is lost with such a connection.
+#[tokio::test]
+async fn shutting_down_does_not_wait_for_those_who_have_said_nothing() {
+    let backend = Backend::start("backend").await;
+    let (mut table, config) = https(&backend);
+    let settings = Arc::make_mut(&mut table.settings);
+    settings.limits.header_timeout = Millis(3_600_000);
+    settings.drain_timeout = DrainTimeout(Millis(3_600_000));
+    table.seal();
+    let proxy = Proxy::start(TableBuilder::from(table));
+    let silent = [
+        connect(proxy.address(80)).await,
+        connect(proxy.address(443)).await,
+    ];
+    let mut without_alpn = ClientConfig::clone(&config);
+    without_alpn.alpn_protocols.clear();
+    let shaken = [
+        tls(proxy.address(443), &config, "a.example").await,
+        tls(proxy.address(443), &Arc::new(without_alpn), "a.example").await,
+    ];
+    // All of them are accepted, since this one is.
+    assert!(is_served(&mut connect(proxy.address(80)).await).await);
+    let down = tokio::task::spawn_blocking(move || proxy.shutdown());
+    let gone = async {
+        for stream in silent {
+            assert_eq!(read_to_end(stream).await, "");
+        }
+        for mut stream in shaken {
+            _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+        down.await.unwrap();
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone)
+        .await
+        .expect("nobody is waited for");
+}
+
+/// Without it a client cannot tell the end from an attack that cuts the connection (RFC 8446 6.1).
+#[tokio::test]
+async fn an_idle_tls_connection_ends_with_a_goodbye() {
+    let backend = Backend::start("backend").await;
+    let (table, config) = https(&backend);
+    let proxy = Proxy::start(TableBuilder::from(table));
+    let mut config = ClientConfig::clone(&config);
+    config.alpn_protocols.clear();
+    let mut stream = tls(proxy.address(443), &Arc::new(config), "a.example").await;
+    stream.write_all(GET).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nbackend") {
+        answer.push(stream.read_u8().await.unwrap());
+    }
+    let down = tokio::task::spawn_blocking(move || proxy.shutdown());
+    // An end without `close_notify` is an error of rustls.
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+    down.await.unwrap();
 }
 
 /// Two HTTPS listeners with a certificate each, and what a client needs to trust them.
@@ -427,7 +484,7 @@ async fn a_connection_whose_listener_has_changed_is_not_misdirected_for_ever() {
         // However it ends: a request may be on its way.
         _ = driver.await.unwrap();
     };
-    let end = tokio::time::timeout(std::time::Duration::from_mins(1), end).await;
+    let end = tokio::time::timeout(Duration::from_mins(1), end).await;
     end.expect("the connection ends");
 }
 

@@ -119,7 +119,7 @@ async fn handshake(
     let mut handshake = pin!(options(limits).handshake(stream));
     poll_fn(|cx| {
         let progress = handshake.as_mut().poll(cx);
-        if writer.try_flush(cx).is_err() || deadline.poll_passed(cx).is_ready() {
+        if writer.try_flush(cx).is_err() || deadline.poll_passed_before_request(cx).is_ready() {
             return Poll::Ready(None);
         }
         progress.map(Result::ok)
@@ -278,6 +278,9 @@ impl H2Connection<'_> {
         if self.accepted == 0 && !self.is_last_call {
             self.is_last_call = true;
             self.deadline.set(self.limits.header_timeout.duration());
+        }
+        if self.accepted == 0 && self.deadline.closes_when_idle() {
+            self.deadline.hurry();
         }
         self.accepted > 0
     }
