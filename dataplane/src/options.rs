@@ -115,7 +115,7 @@ pub struct ProxyOptions {
     )]
     pub map_port: PortMap,
     /// Where /livez, /readyz, /metrics and /table are served. Nobody has to log in there, so think twice before you let
-    /// others than this machine reach it.
+    /// others than this machine reach it; /table is for this machine anyway.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901", value_parser = admin)]
     pub admin: SocketAddr,
     /// Worker threads. Default: one per core that this process may use.

@@ -30,6 +30,7 @@ pub mod pattern;
 pub mod policy;
 mod query;
 pub mod rank;
+mod redact;
 pub mod resource;
 pub mod route;
 pub mod secret;

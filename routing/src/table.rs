@@ -11,7 +11,6 @@ use crate::{
     key::{CertificateKey, ClusterKey, GatewayKey, ListenerKey, RouteKey},
     listener::Listener,
     route::Route,
-    secret::Secret,
     settings::ProxySettings,
 };
 
@@ -69,16 +68,6 @@ impl RoutingTable {
     pub fn has_certificate(&self, listener: &Listener) -> bool {
         let needed = listener.tls.as_ref().map(|tls| &tls.certificates);
         needed.is_none_or(|needed| needed.iter().any(|key| self.certificates.contains_key(key)))
-    }
-
-    /// A copy that is safe to show to people: private keys are replaced.
-    #[must_use]
-    pub fn redacted(&self) -> Self {
-        let mut copy = self.clone();
-        for certificate in copy.certificates.values_mut() {
-            Arc::make_mut(certificate).key_pem = Secret::redacted();
-        }
-        copy
     }
 }
 

@@ -1,7 +1,9 @@
 //! The admin port: health, metrics and the table being served, for people and probes.
 //!
-//! It runs on the control thread, so that nobody who asks can slow a request down, and says nothing secret. It is meant
-//! for the pod's own network: there is no authentication.
+//! It runs on the control thread, so that nobody who asks can slow a request down. There is no authentication, and every pod
+//! can reach it: it says nothing secret, shows the table to its own host only, and its [places](places) cannot be held.
+
+mod places;
 
 use std::{
     convert::Infallible,
@@ -18,25 +20,19 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use portcullis_routing::{Rejection, ResourceKind};
 use serde::Serialize;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use tokio::net::{TcpListener, TcpStream};
 
+use self::places::Places;
 use crate::{state::TableState, telemetry::Metrics};
-
-/// Connections served at once. Others wait in the socket's queue.
-const MAX_CONNECTIONS: usize = 32;
 
 /// Time for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time for everything on one connection, so that a client that does not read gives its place back.
+/// Time for the one request of a connection and its answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Answer to whoever asks whether traffic can be taken, while it cannot.
@@ -131,21 +127,16 @@ impl Admin {
 
     async fn serve_with(self, listener: TcpListener, head_timeout: Duration) {
         let admin = Arc::new(self);
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let mut connections = JoinSet::new();
+        let mut places = Places::default();
         loop {
-            // The semaphore is never closed.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
-            while connections.try_join_next().is_some() {}
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     let admin = Arc::clone(&admin);
-                    connections.spawn(async move {
+                    places.serve(peer.ip(), async move {
                         admin.connection(stream, peer, head_timeout).await;
-                        drop(place);
                     });
+                    // It gets its turn before the next one can take its place.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the admin port cannot accept");
@@ -156,14 +147,15 @@ impl Admin {
         }
     }
 
+    /// Answers one request. An idle connection would only hold a place.
     async fn connection(&self, stream: TcpStream, peer: SocketAddr, head_timeout: Duration) {
         let service =
-            service_fn(|request| future::ready(Ok::<_, Infallible>(self.answer(&request))));
+            service_fn(|request| future::ready(Ok::<_, Infallible>(self.answer(&request, peer))));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head_timeout)
             .max_buf_size(MAX_HEAD)
-            .keep_alive(true)
+            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         match tokio::time::timeout(CONNECTION_TIMEOUT, connection).await {
             Ok(Ok(())) => {}
@@ -172,7 +164,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    fn answer<B>(&self, request: &Request<B>, peer: SocketAddr) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut refusal = text(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -188,7 +180,9 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.ready(),
             "/metrics" => self.metrics(),
-            "/table" => self.table(),
+            // `[::]` takes connections of IPv4 too.
+            "/table" if peer.ip().to_canonical().is_loopback() => self.table(),
+            "/table" => text(StatusCode::FORBIDDEN, NOT_FROM_HERE),
             _ => text(StatusCode::NOT_FOUND, INDEX),
         }
     }
@@ -273,7 +267,7 @@ struct TablePage {
     /// Where tables come from a controller.
     #[serde(skip_serializing_if = "Option::is_none")]
     controller: Option<ControllerPage>,
-    /// What is being served. Private keys are replaced.
+    /// What is being served. Private keys and credentials are replaced.
     table: portcullis_routing::RoutingTable,
 }
 
@@ -293,7 +287,13 @@ Portcullis proxy, admin port
 /readyz   200 while it takes traffic: all ports of its first table were bound, it is not shutting down; and what is wrong
           with single listeners
 /metrics  Prometheus metrics
-/table    the routing table being served, and what was rejected of it (JSON, private keys replaced)
+/table    the routing table being served, and what was rejected of it (JSON; private keys and credentials in header
+          values are replaced). From 127.0.0.1 and ::1 only
+";
+
+const NOT_FROM_HERE: &str = "\
+the table is shown to the proxy's own host only: kubectl port-forward --namespace NAMESPACE POD PORT, with the port asked
+here, and then curl http://127.0.0.1:PORT/table
 ";
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
@@ -318,13 +318,19 @@ fn response(
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpSocket,
+    };
 
-    use super::*;
+    use super::{places::MAX_CONNECTIONS, *};
     use crate::{
         state::{Overrides, fixtures},
         telemetry::MetricsOptions,
     };
+
+    /// A request that would leave the connection open.
+    const GET_LIVEZ: &[u8] = b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n";
 
     /// An admin port on a free port of its own.
     async fn admin() -> (Admin, SocketAddr) {
@@ -478,18 +484,76 @@ mod tests {
         assert_eq!(get(address, "/nothing").await, (404, index));
     }
 
-    /// More connections than there are places: those that wait are served once others are gone.
+    /// A connection from `127.0.0.host`.
+    async fn connect_from(host: u8, address: SocketAddr) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+        socket.connect(address).await.unwrap()
+    }
+
     #[tokio::test]
-    async fn idle_connections_do_not_lock_others_out_for_good() {
-        let (_admin, address) = admin_with(Duration::from_millis(50)).await;
+    async fn a_newcomer_gets_the_oldest_place() {
+        let (_admin, address) = admin_with(Duration::from_hours(1)).await;
         let mut idle = Vec::new();
         for _ in 0..MAX_CONNECTIONS {
-            idle.push(TcpStream::connect(address).await.unwrap());
+            idle.push(connect_from(2, address).await);
         }
-        let waiting = tokio::spawn(get(address, "/livez"));
-        // The first one is closed for not sending anything.
-        let closed = idle.first_mut().unwrap().read(&mut [0; 256]).await;
-        assert!(closed.is_ok_and(|bytes| bytes < 256));
-        assert_eq!(waiting.await.unwrap().0, 200);
+        assert_eq!(get(address, "/livez").await.0, 200);
+        assert_eq!(idle[0].read(&mut [0]).await.unwrap(), 0);
+        // The others have their places still.
+        for mut stream in idle.into_iter().skip(1) {
+            stream.write_all(GET_LIVEZ).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+
+    /// However many connections others make, a probe that takes its time is not the one to go.
+    #[tokio::test]
+    async fn the_place_is_that_of_who_holds_most() {
+        let (_admin, address) = admin_with(Duration::from_hours(1)).await;
+        let mut probe = connect_from(1, address).await;
+        let mut flood = Vec::new();
+        for host in 0..4 * MAX_CONNECTIONS {
+            flood.push(connect_from(if host % 3 == 0 { 2 } else { 3 }, address).await);
+        }
+        // All of them have arrived.
+        assert_eq!(get(address, "/livez").await.0, 200);
+        probe.write_all(GET_LIVEZ).await.unwrap();
+        let mut answer = String::new();
+        probe.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_not_waited_for() {
+        let (_admin, address) = admin_with(Duration::from_millis(50)).await;
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        // With or without a word about it.
+        assert!(
+            silent
+                .read(&mut [0; 256])
+                .await
+                .is_ok_and(|read| read < 256)
+        );
+    }
+
+    #[tokio::test]
+    async fn the_table_is_for_its_own_host() {
+        let (admin, _) = admin().await;
+        admin.tables.apply(Arc::new(fixtures::table(1, 1))).unwrap();
+        for (peer, status) in [
+            ("127.0.0.1:1", 200),
+            ("[::1]:1", 200),
+            ("[::ffff:127.0.0.1]:1", 200),
+            ("10.0.0.7:1", 403),
+            ("[::ffff:10.0.0.7]:1", 403),
+            ("[fd00::7]:1", 403),
+        ] {
+            let request = Request::get("/table").body(()).unwrap();
+            let answer = admin.answer(&request, peer.parse().unwrap());
+            assert_eq!(answer.status(), status, "{peer}");
+        }
     }
 }

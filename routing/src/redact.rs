@@ -1,0 +1,115 @@
+//! A copy of a table that people may see: what lets its bearer in is replaced.
+
+use std::sync::Arc;
+
+use crate::{
+    filter::{Filter, HeaderField},
+    matches::ValueMatch,
+    route::{Route, RouteAction},
+    secret::{REDACTED, Secret},
+    table::RoutingTable,
+};
+
+/// Header fields that carry credentials, in lower case.
+const CREDENTIALS: [&str; 5] = [
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+    "x-api-key",
+];
+
+impl RoutingTable {
+    /// A copy that is safe to show to people: private keys are replaced, and so are the values that routes set, add or ask
+    /// for in `Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie` and `X-Api-Key`.
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        let mut copy = self.clone();
+        for certificate in copy.certificates.values_mut() {
+            Arc::make_mut(certificate).key_pem = Secret::redacted();
+        }
+        for route in copy.routes.values_mut() {
+            redact(Arc::make_mut(route));
+        }
+        copy
+    }
+}
+
+fn redact(route: &mut Route) {
+    let headers = route.matches.iter_mut().flat_map(|it| &mut it.headers);
+    for header in headers.filter(|header| is_credential(&header.name)) {
+        let (ValueMatch::Exact(value) | ValueMatch::Regex(value)) = &mut header.value;
+        REDACTED.clone_into(value);
+    }
+    let backends = match &mut route.action {
+        RouteAction::Forward(backends) => backends.as_mut_slice(),
+        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &mut [],
+    };
+    let of_backends = backends.iter_mut().flat_map(|it| &mut it.filters);
+    for field in route.filters.iter_mut().chain(of_backends).flat_map(fields) {
+        if is_credential(&field.name) {
+            REDACTED.clone_into(&mut field.value);
+        }
+    }
+}
+
+/// The header fields that a filter writes.
+fn fields(filter: &mut Filter) -> impl Iterator<Item = &mut HeaderField> {
+    let modifier = match filter {
+        Filter::RequestHeaders(modifier) | Filter::ResponseHeaders(modifier) => Some(modifier),
+        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) => None,
+    };
+    modifier
+        .into_iter()
+        .flat_map(|modifier| modifier.set.iter_mut().chain(&mut modifier.add))
+}
+
+fn is_credential(name: &str) -> bool {
+    CREDENTIALS
+        .iter()
+        .any(|credential| name.eq_ignore_ascii_case(credential))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_of_routes_are_not_shown() {
+        let route = r#"{
+            "listeners": [],
+            "matches": [{
+                "path": {"Prefix": "/"},
+                "headers": [
+                    {"name": "x-api-key", "value": {"Exact": "hidden-1"}},
+                    {"name": "authorization", "value": {"Regex": "hidden-2.*"}},
+                    {"name": "x-tenant", "value": {"Exact": "shown-1"}}
+                ]
+            }],
+            "filters": [
+                {"RequestHeaders": {
+                    "set": [{"name": "Authorization", "value": "hidden-3"}],
+                    "add": [{"name": "COOKIE", "value": "hidden-4"}, {"name": "X-A", "value": "shown-2"}]
+                }},
+                {"ResponseHeaders": {"add": [{"name": "Set-Cookie", "value": "hidden-5"}]}}
+            ],
+            "action": {"Forward": [{
+                "weight": 1,
+                "backend": {"Invalid": {"reason": "BackendNotFound"}},
+                "filters": [
+                    {"RequestHeaders": {"set": [{"name": "proxy-authorization", "value": "hidden-6"}]}}
+                ]
+            }]},
+            "order": {"namespace": "a", "name": "b", "rule": 0},
+            "source": {"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}
+        }"#;
+        let mut route: Route = serde_json::from_str(route).unwrap();
+        let before = serde_json::to_string(&route).unwrap();
+        redact(&mut route);
+        let shown = serde_json::to_string(&route).unwrap();
+        assert!(!shown.contains("hidden"), "{shown}");
+        assert_eq!(before.matches("hidden").count(), 6);
+        assert_eq!(shown.matches(REDACTED).count(), 6, "{shown}");
+        assert_eq!(shown.matches("shown").count(), 2, "{shown}");
+    }
+}
