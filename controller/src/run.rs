@@ -317,7 +317,7 @@ impl Reconciler {
             let before = published.replace(Arc::clone(&pass.tables));
             before.is_none_or(|before| !Arc::ptr_eq(&before, &pass.tables))
         });
-        let owners = provision::owners(&pass.resources, &pass.tables, &self.controller_name);
+        let owners = provision::owners(&pass.resources, &pass.tables);
         self.owners.send_if_modified(|before| {
             let changed = **before != owners;
             if changed {

@@ -10,7 +10,7 @@ use futures::{StreamExt, future, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
-    api::{DeleteParams, ObjectMeta, PostParams, Preconditions},
+    api::{ObjectMeta, PostParams},
     runtime::watcher,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use super::{CHECK, COMPONENT, COMPONENT_LABEL, TIMEOUT, labels};
 use crate::{
     ca::{Authority, Identity, SpiffeId, Subject},
     metrics::{Metrics, Write},
-    provision::{Obstacles, Owner, Owners, owner},
+    provision::{Obstacles, Owner, Owners},
     resources::{ObjectKey, Redacted},
     watch::{Backoff, Sink, Version, follow},
 };
@@ -109,9 +109,9 @@ impl IdentityKeeper {
             self.tell(Obstacles::new());
             return true;
         };
-        let mut good = self.clear(seen, &owners).await;
+        let mut good = true;
         let results = owners.iter().filter_map(|(gateway, owner)| {
-            let key = ObjectKey::new(&gateway.namespace, owner.identity_secret.as_ref()?);
+            let key = ObjectKey::new(&gateway.namespace, &owner.identity_secret);
             // Two Gateways would take it from each other for ever. Who makes their infrastructure tells.
             if let Some(obstacle) = &owner.obstacle {
                 return Some((gateway.clone(), key, Err(Problem::Untold(obstacle.clone()))));
@@ -168,25 +168,6 @@ impl IdentityKeeper {
         good
     }
 
-    /// Deletes the Secrets of Gateways that have got another class since, and with it another name for theirs. Returns
-    /// whether all went well.
-    async fn clear(&self, seen: &Seen, owners: &Owners) -> bool {
-        let mut good = true;
-        for (key, secret) in seen.superseded(owners) {
-            match delete(&self.client, &key, &secret.metadata).await {
-                Ok(()) => {
-                    tracing::info!(secret = %key, "deleted, since the Gateway has another class now");
-                    seen.delete(&key);
-                }
-                Err(error) => {
-                    tracing::warn!(secret = %key, error, "cannot delete what a Gateway does not need any more; trying again");
-                    good = false;
-                }
-            }
-        }
-        good
-    }
-
     fn tell(&self, obstacles: Obstacles) {
         self.obstacles.send_if_modified(|told| {
             let changed = *told != obstacles;
@@ -221,32 +202,6 @@ impl Seen {
 
     fn get(&self, key: &ObjectKey) -> Option<Redacted<Secret>> {
         self.lock().secrets.as_ref()?.get(key).cloned()
-    }
-
-    /// Those that were made for a Gateway that needs another one now, or none of ours.
-    fn superseded(&self, owners: &Owners) -> Vec<(ObjectKey, Redacted<Secret>)> {
-        let wanted: BTreeSet<_> = owners
-            .iter()
-            .filter_map(|(gateway, owner)| {
-                Some((
-                    gateway.namespace.as_str(),
-                    owner.identity_secret.as_deref()?,
-                ))
-            })
-            .collect();
-        let uids: BTreeSet<_> = owners
-            .values()
-            .map(|owner| owner.reference.uid.as_str())
-            .collect();
-        let state = self.lock();
-        let secrets = state.secrets.iter().flatten();
-        secrets
-            .filter(|(key, secret)| {
-                !wanted.contains(&(key.namespace.as_str(), key.name.as_str()))
-                    && owner::controller(&secret.metadata).is_some_and(|uid| uids.contains(uid))
-            })
-            .map(|(key, secret)| (key.clone(), secret.clone()))
-            .collect()
     }
 
     /// A write begins.
@@ -374,24 +329,6 @@ async fn write(
 
 fn is_conflict(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 409)
-}
-
-/// Deletes a Secret, if it is still the one that was seen.
-async fn delete(client: &Client, key: &ObjectKey, seen: &ObjectMeta) -> Result<(), String> {
-    let api = Api::<Secret>::namespaced(client.clone(), &key.namespace);
-    let parameters = DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: seen.uid.clone(),
-            resource_version: seen.resource_version.clone(),
-        }),
-        ..DeleteParams::default()
-    };
-    match timeout(TIMEOUT, api.delete(&key.name, &parameters)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("the API server does not answer".into()),
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ mod name;
 mod namesake;
 mod object;
 mod objects;
-pub(crate) mod owner;
+mod owner;
 mod parameters;
 mod served;
 mod wanted;

@@ -146,40 +146,6 @@ async fn a_secret_of_somebody_else_is_left_alone() {
     .await;
 }
 
-#[tokio::test]
-async fn another_class_is_another_secret_and_the_one_before_goes() {
-    let api = FakeApi::start().await;
-    api.apply(SHOP);
-    for (name, controller) in [
-        ("other", "portcullis.dev/gateway-controller"),
-        ("theirs", "example.com/other"),
-    ] {
-        api.create(&json!({
-            "kind": "GatewayClass", "metadata": { "name": name }, "spec": { "controllerName": controller },
-        }));
-    }
-    // It looks like one of ours, and is of nobody.
-    api.create(&json!({
-        "kind": "Secret", "metadata": {
-            "name": "mine", "namespace": "shop", "labels": { "portcullis.dev/component": "certificates" },
-        },
-    }));
-    let _one = Replica::start(&api, "one");
-    let other = ("Secret", "shop/edge-other-identity");
-    api.until("there is an identity", |api| !api.get(IDENTITY).is_null())
-        .await;
-    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "other" } }));
-    api.until("there is another one", |api| {
-        api.get(IDENTITY).is_null() && identity(&api.get(other)).is_some()
-    })
-    .await;
-    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "missing" } }));
-    api.patch(EDGE, &json!({ "spec": { "gatewayClassName": "theirs" } }));
-    api.until("it is gone", |api| api.get(other).is_null())
-        .await;
-    assert!(!api.get(("Secret", "shop/mine")).is_null());
-}
-
 /// What is made for both Gateways would have the name `edge-a-portcullis`.
 const SAME_NAME: &str = r"
 apiVersion: gateway.networking.k8s.io/v1
