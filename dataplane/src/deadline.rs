@@ -19,6 +19,9 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 /// What a client has left that has connected, but not asked for anything, when the proxy ends.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
+/// Deadlines that are kept for the next exchanges.
+const MAX_SPARES: usize = 1024;
+
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -31,6 +34,15 @@ pub(crate) struct Deadlines {
     /// Of everybody, whoever comes included.
     drain: Cell<Drain>,
     watches: RefCell<Slab<Rc<Watch>>>,
+    /// Those of exchanges that are over: each exchange needs one, so they are not made anew.
+    spares: RefCell<Vec<Place>>,
+}
+
+/// A watch, and its key among all of them.
+#[derive(Debug)]
+struct Place {
+    watch: Rc<Watch>,
+    key: usize,
 }
 
 /// How far a connection is in its end.
@@ -70,11 +82,20 @@ impl Deadlines {
             now: Cell::new(0),
             drain: Cell::new(Drain::Not),
             watches: RefCell::default(),
+            spares: RefCell::default(),
         })
     }
 
     /// A new, unset deadline. One with a `port` is drained together with it.
     pub(crate) fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
+        let spare = port
+            .is_none()
+            .then(|| self.spares.borrow_mut().pop())
+            .flatten();
+        if let Some(Place { watch, key }) = spare {
+            let all = Rc::clone(self);
+            return Deadline { watch, key, all };
+        }
         let watch = Rc::new(Watch {
             at: Cell::new(NEVER),
             drain: Cell::new(match port {
@@ -222,7 +243,17 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
-        self.all.watches.borrow_mut().try_remove(self.key);
+        let mut spares = self.all.spares.borrow_mut();
+        if self.watch.port.is_some() || spares.len() >= MAX_SPARES {
+            self.all.watches.borrow_mut().try_remove(self.key);
+            return;
+        }
+        self.clear();
+        self.watch.waker.take();
+        spares.push(Place {
+            watch: Rc::clone(&self.watch),
+            key: self.key,
+        });
     }
 }
 
@@ -286,7 +317,23 @@ mod tests {
         assert!(second.is_draining() && !stream.is_draining());
         let late = all.register(Some(80));
         assert!(late.is_draining());
-        drop((first, second, stream, late));
-        assert!(all.watches.borrow().is_empty());
+        drop((first, second, late));
+        assert_eq!(all.watches.borrow().len(), 1);
+        drop(stream);
+    }
+
+    #[test]
+    fn what_an_exchange_leaves_the_next_one_takes() {
+        let all = Deadlines::new();
+        for _ in 0..3 {
+            let [one, other] = [(); 2].map(|()| all.register(None));
+            all.sweep_at(Duration::from_secs(1_000_000));
+            assert!(!passed(&one) && !passed(&other), "new ones are unset");
+            one.set(Duration::ZERO);
+        }
+        assert_eq!(all.watches.borrow().len(), 2);
+        let many: Vec<_> = (0..MAX_SPARES + 5).map(|_| all.register(None)).collect();
+        drop(many);
+        assert_eq!(all.watches.borrow().len(), MAX_SPARES);
     }
 }
