@@ -319,3 +319,21 @@ async fn a_rejected_rule_answers_500() {
         (500, "invalid_rule")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_is_the_same_in_any_case() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("b", &[backend.address])
+        .route("/", "b", |_| {});
+    let proxy = Proxy::start(table);
+    let get =
+        b"GET http://A.Example:80/x HTTP/1.1\r\nHost: a.eXample:80\r\nConnection: close\r\n\r\n";
+    let answer = client::raw(proxy.address(80), get).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let seen = backend.only();
+    assert_eq!(
+        (seen.target.as_str(), &seen.headers["host"]),
+        ("/x", &"a.eXample:80".parse().unwrap())
+    );
+}

@@ -306,6 +306,11 @@ impl Guard {
         }
         State::body(checked.framing, behind)?;
         let framing = checked.framing;
+        if let Some((at, host)) = checked.respelled
+            && let Some(authority) = buffer.get_mut(at..at + host.len())
+        {
+            authority.copy_from_slice(&host);
+        }
         self.state = State::Checked {
             left: length,
             framing,

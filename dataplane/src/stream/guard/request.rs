@@ -9,11 +9,14 @@ use super::{
 };
 
 /// What the guard has to know of a good request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RequestHead {
     pub(super) framing: Framing,
     /// An upgrade is asked for.
     pub(super) upgrade: bool,
+    /// Where in the head the target writes the host in another case than `Host`, and how that does: the parser behind us takes
+    /// them for two.
+    pub(super) respelled: Option<(usize, Box<[u8]>)>,
 }
 
 /// Whether a request can begin with `byte`: anything else (a TLS record, say) is refused at once.
@@ -61,9 +64,15 @@ pub(super) fn check(head: &[u8], max_target: usize) -> Result<RequestHead, Viola
         return Err(Violation::Method);
     }
     check_host(host, http_1_1)?;
-    check_target(target, method, host)?;
+    // The target stands behind the method and one space.
+    let respelled = check_target(target, method, host)?
+        .map(|at| (method.len() + 1 + at, host.unwrap_or_default().into()));
     let framing = framing.framing(http_1_1)?.unwrap_or(Framing::Length(0));
-    Ok(RequestHead { framing, upgrade })
+    Ok(RequestHead {
+        framing,
+        upgrade,
+        respelled,
+    })
 }
 
 /// Tells `HTTP/2.0` (505) from rubbish (400) by the request line.
@@ -89,8 +98,13 @@ fn check_host(host: Option<&[u8]>, http_1_1: bool) -> Result<(), Violation> {
     }
 }
 
-/// Origin-form, asterisk-form for `OPTIONS`, or absolute-form of the same host (RFC 9112 3.2).
-fn check_target(target: &str, method: &str, host: Option<&[u8]>) -> Result<(), Violation> {
+/// Origin-form, asterisk-form for `OPTIONS`, or absolute-form of the same host (RFC 9112 3.2). Tells where the host stands if it is
+/// written in another case than in `Host`.
+fn check_target(
+    target: &str,
+    method: &str,
+    host: Option<&[u8]>,
+) -> Result<Option<usize>, Violation> {
     if !target
         .bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'#')
@@ -98,9 +112,9 @@ fn check_target(target: &str, method: &str, host: Option<&[u8]>) -> Result<(), V
         return Err(Violation::Target);
     }
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Ok(());
+        return Ok(None);
     }
-    let authority = absolute_authority(target).ok_or(Violation::Target)?;
+    let (at, authority) = absolute_authority(target).ok_or(Violation::Target)?;
     if !authority::is_valid(authority.as_bytes()) {
         return Err(Violation::Target);
     }
@@ -108,13 +122,17 @@ fn check_target(target: &str, method: &str, host: Option<&[u8]>) -> Result<(), V
         Some(host) if !host.eq_ignore_ascii_case(authority.as_bytes()) => {
             Err(Violation::HostMismatch)
         }
-        _ => Ok(()),
+        Some(host) if host != authority.as_bytes() => Ok(Some(at)),
+        _ => Ok(None),
     }
 }
 
-/// The authority of an absolute-form target of the http schemes.
-fn absolute_authority(target: &str) -> Option<&str> {
+/// The authority of an absolute-form target of the http schemes, and where it begins.
+fn absolute_authority(target: &str) -> Option<(usize, &str)> {
     let (scheme, rest) = target.split_once("://")?;
     let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    is_http.then(|| rest.split(['/', '?']).next().unwrap_or_default())
+    is_http.then(|| {
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        (target.len() - rest.len(), authority)
+    })
 }
