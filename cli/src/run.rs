@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt::Write as _,
+    io::{self, IsTerminal},
     net::{IpAddr, Ipv4Addr},
     process::ExitCode,
     sync::Arc,
@@ -31,7 +32,7 @@ use crate::{
     output::{BAD, GOOD, ODD, count, show, styled, tell},
     report::{self, Issue},
     serving,
-    signals::Signals,
+    signals::{HangUp, StopSignal},
     source::{Configuration, Source},
     watch::Watch,
     words,
@@ -181,12 +182,17 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     }
     tell(&served.introduction(args));
 
-    // Two, since both are waited for at once.
-    let (mut stop, mut reload) = (Signals::new()?, Signals::new()?);
+    let (mut stop, mut hang_up) = (StopSignal::new()?, HangUp::new()?);
+    // It also says that the terminal is gone.
+    let has_terminal = io::stdin().is_terminal();
     loop {
         tokio::select! {
-            () = stop.stop() => break,
-            () = reload.reload() => served.reload(&mut source),
+            () = stop.given() => break,
+            () = hang_up.given() => if has_terminal {
+                break;
+            } else {
+                served.reload(&mut source);
+            },
             () = watch.changed() => served.reload(&mut source),
         }
     }

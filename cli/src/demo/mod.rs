@@ -33,7 +33,7 @@ use crate::{
     merge::merge,
     output::{self, BAD, GOOD, show, styled},
     report,
-    signals::Signals,
+    signals::StopSignal,
     source::Configuration,
 };
 
@@ -80,7 +80,7 @@ async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
             https,
             &dataplane,
         )));
-        Signals::new()?.stop().await;
+        StopSignal::new()?.given().await;
         true
     };
     // The echo servers go on meanwhile, so that requests under way get their answer.

@@ -397,7 +397,8 @@ fn no_table(gateway: &ObjectKey) -> Response<Body> {
     refusal(
         StatusCode::NOT_FOUND,
         &format!(
-            "the controller has no table for Gateway {gateway}: there is no such Gateway, or its class is not this controller's"
+            "the controller has no table for Gateway {gateway}: there is no such Gateway, its class is not this controller's, or it is not \
+             accepted: see its status"
         ),
     )
 }

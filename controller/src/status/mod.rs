@@ -76,9 +76,6 @@ pub struct ListenerSetStatus {
     /// One entry per listener, in the order of the spec; none while the Gateway does not take the ListenerSet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
-    /// Its Gateway is gone, and nobody else would say so: it is stated where the ListenerSet still says that it is served.
-    #[serde(skip)]
-    pub is_orphaned: bool,
 }
 
 /// An address of a Gateway.

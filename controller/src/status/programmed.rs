@@ -67,6 +67,11 @@ pub fn observe(
     let mut sets = sets_by_gateway(statuses, resources);
     for (key, status) in &mut statuses.gateways {
         let Some(table) = tables.get(&GatewayKey::of(&key.namespace, &key.name)) else {
+            // One that is refused now may still be served as it was: who makes DNS records of its addresses must not lose them.
+            if let Observed::Cluster(gateways) = observed {
+                let observation = gateways.get(key).unwrap_or(&nothing);
+                status.addresses = distinct(&observation.addresses);
+            }
             continue;
         };
         let table = table.borrow();
@@ -105,6 +110,12 @@ pub fn observe(
     }
 }
 
+/// Each address once, in order.
+fn distinct(addresses: &[GatewayAddress]) -> Vec<GatewayAddress> {
+    let distinct: BTreeSet<_> = addresses.iter().cloned().collect();
+    distinct.into_iter().collect()
+}
+
 /// The ListenerSets of each Gateway.
 fn sets_by_gateway(
     statuses: &Statuses,
@@ -140,9 +151,7 @@ impl View<'_> {
                 own.push(key);
             }
         }
-        let addresses = self.observation.addresses.iter();
-        let addresses: BTreeSet<_> = addresses.collect();
-        status.addresses = addresses.into_iter().cloned().collect();
+        status.addresses = distinct(&self.observation.addresses);
         // A ListenerSet comes and goes without a flicker of the Gateway, unless there is nothing else to serve.
         let concerned = if own.is_empty() {
             let all = self.table.listeners.keys();

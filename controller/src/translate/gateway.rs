@@ -57,14 +57,11 @@ pub(crate) struct GatewayState<'a> {
     services: BTreeSet<ObjectKey>,
 }
 
-/// The Gateways of our classes, and the statuses of ListenerSets whose Gateway is gone.
+/// The Gateways of our classes.
 pub(crate) fn collect<'a>(
     ctx: &Context<'a>,
     classes: &Classes<'a>,
-) -> (
-    BTreeMap<ObjectKey, GatewayState<'a>>,
-    BTreeMap<ObjectKey, ListenerSetStatus>,
-) {
+) -> BTreeMap<ObjectKey, GatewayState<'a>> {
     let mut certificates = Certificates::default();
     let mut gateways = BTreeMap::new();
     let mut sets = ListenerSets::new(ctx);
@@ -78,7 +75,8 @@ pub(crate) fn collect<'a>(
             ctx.report(not_served(ctx, key, &gateway.spec.gateway_class_name));
         }
     }
-    (gateways, sets.report(ctx))
+    sets.report(ctx);
+    gateways
 }
 
 /// Why a Gateway of this class is not served.

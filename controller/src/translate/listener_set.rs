@@ -41,21 +41,14 @@ impl<'a> ListenerSets<'a> {
         self.0.remove(gateway).unwrap_or_default()
     }
 
-    /// Reports those that nobody has taken: their Gateways are not ours. Returns the statuses of those whose Gateway is not
-    /// there at all.
-    pub(crate) fn report(self, ctx: &Context<'_>) -> BTreeMap<ObjectKey, ListenerSetStatus> {
-        let mut orphans = BTreeMap::new();
+    /// Reports those that nobody has taken: their Gateways are not ours.
+    pub(crate) fn report(self, ctx: &Context<'_>) {
         for (gateway, sets) in self.0 {
             let is_there = ctx.resources.gateways.contains_key(&gateway);
-            for (key, set) in sets {
-                let finding = not_served(key, &gateway, is_there);
-                if !is_there {
-                    orphans.insert(key.clone(), orphaned(set, &finding));
-                }
-                ctx.report(finding);
+            for (key, _) in sets {
+                ctx.report(not_served(key, &gateway, is_there));
             }
         }
-        orphans
     }
 }
 
@@ -105,21 +98,6 @@ fn not_served(key: &ObjectKey, gateway: &ObjectKey, is_there: bool) -> Finding {
             format!("there is no usable Gateway {gateway}, so the ListenerSet is not served"),
             "create it, mend it if there is one, or correct the name and namespace",
         )
-    }
-}
-
-fn orphaned(set: &ListenerSet, finding: &Finding) -> ListenerSetStatus {
-    let mut conditions = ConditionSet::new(set.metadata.generation);
-    for (kind, reason) in [
-        (kind::ACCEPTED, reason::PARENT_NOT_ACCEPTED),
-        (kind::PROGRAMMED, reason::PARENT_NOT_PROGRAMMED),
-    ] {
-        conditions.set(kind, ConditionStatus::False, reason, finding.text());
-    }
-    ListenerSetStatus {
-        conditions,
-        listeners: Vec::new(),
-        is_orphaned: true,
     }
 }
 
@@ -206,7 +184,7 @@ impl ListenerSetState {
                 conditions.set_finding(kind::PROGRAMMED, False, refused);
                 return ListenerSetStatus {
                     conditions,
-                    ..ListenerSetStatus::default()
+                    listeners: Vec::new(),
                 };
             }
         };
@@ -241,7 +219,6 @@ impl ListenerSetState {
         ListenerSetStatus {
             conditions,
             listeners: statuses.collect(),
-            is_orphaned: false,
         }
     }
 }

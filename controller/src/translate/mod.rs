@@ -127,12 +127,11 @@ impl<'a> Context<'a> {
 pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let ctx = Context::new(resources, options);
     let (classes, gateway_classes) = class::Classes::collect(&ctx);
-    let (mut gateways, listener_sets) = gateway::collect(&ctx, &classes);
+    let mut gateways = gateway::collect(&ctx, &classes);
     let policies = BackendTlsPolicies::collect(&ctx);
     let mut backends = Backends::new(resources, &policies);
     let mut statuses = Statuses {
         gateway_classes,
-        listener_sets,
         ..Statuses::default()
     };
     for (key, route) in &resources.http_routes {

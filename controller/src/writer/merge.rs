@@ -98,7 +98,6 @@ impl Merge<'_> {
                 let attached = status.attached_listener_sets;
                 fields.insert("attachedListenerSets".into(), attached.into());
             }
-            Desired::ListenerSet(status) if status.is_orphaned && !is_served(current) => {}
             Desired::ListenerSet(status) => {
                 let conditions = self.conditions(current, &status.conditions);
                 fields.insert("conditions".into(), conditions);
@@ -250,14 +249,6 @@ fn list<'a>(object: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-}
-
-/// Whether a status says that its object is in use.
-fn is_served(status: &Value) -> bool {
-    list(status, "conditions").any(|condition| {
-        [kind::ACCEPTED, kind::PROGRAMMED].contains(&text(condition, "type"))
-            && text(condition, "status") == "True"
-    })
 }
 
 fn text<'a>(object: &'a Value, name: &str) -> &'a str {

@@ -282,6 +282,13 @@ async fn a_mistake_in_the_parameters_of_the_class_takes_nothing_away() {
         let mut tables = tables.values();
         tables.all(|table| table.settings.client_address.proxy_protocol)
     };
+    api.patch(
+        SERVICE,
+        &json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } }),
+    );
+    let has_address =
+        |api: &FakeApi| api.get(EDGE)["status"]["addresses"][0]["value"] == "192.0.2.1";
+    api.until("it has an address", has_address).await;
     let before = [ACCOUNT, SERVICE, DEPLOYMENT].map(|it| api.get(it));
     assert!(is_as_asked(replica.tables.borrow().as_ref().unwrap()));
 
@@ -300,6 +307,7 @@ async fn a_mistake_in_the_parameters_of_the_class_takes_nothing_away() {
         .tables("nothing new for its proxies", |tables| tables.is_empty())
         .await;
     assert_eq!([ACCOUNT, SERVICE, DEPLOYMENT].map(|it| api.get(it)), before);
+    assert!(has_address(&api));
 
     api.create(&parameters);
     let tables = replica.tables("a table", |tables| !tables.is_empty()).await;

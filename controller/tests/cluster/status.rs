@@ -40,46 +40,6 @@ fn writes(api: &FakeApi, kind: &str, name: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_listener_set_says_that_its_gateway_is_gone() {
-    let api = FakeApi::start().await;
-    api.apply(SHOP);
-    let allowed = json!({ "allowedListeners": { "namespaces": { "from": "Same" } } });
-    api.patch(EDGE, &json!({ "spec": allowed }));
-    for (name, parent) in [("more", "edge"), ("lost", "nowhere")] {
-        api.create(&json!({
-            "kind": "ListenerSet", "metadata": { "name": name, "namespace": "shop" },
-            "spec": {
-                "parentRef": { "name": parent },
-                "listeners": [{ "name": "more", "port": 81, "protocol": "HTTP" }],
-            },
-        }));
-    }
-    let mut replica = Replica::start(&api, "one");
-    replica.tables("tables", |tables| tables.len() == 1).await;
-    give_address(&api);
-    replica.acknowledge();
-    let more = |api: &FakeApi| api.get(("ListenerSet", "shop/more"))["status"].take();
-    let programmed =
-        |api: &FakeApi, status, reason| is(&more(api)["conditions"], "Programmed", status, reason);
-    api.until("it is programmed", |api| {
-        programmed(api, "True", "Programmed")
-    })
-    .await;
-    api.delete(EDGE);
-    api.until("it is not any more", |api| {
-        programmed(api, "False", "ParentNotProgrammed")
-    })
-    .await;
-    let after = more(&api);
-    let conditions = &after["conditions"];
-    assert!(is(conditions, "Accepted", "False", "ParentNotAccepted"));
-    assert_eq!(after["listeners"], json!([]));
-    // One that nobody has ever said anything of is left to whoever may come.
-    let lost = api.get(("ListenerSet", "shop/lost"));
-    assert!(lost["status"].is_null());
-}
-
-#[tokio::test]
 async fn statuses_say_what_the_translation_does() {
     let api = FakeApi::start().await;
     api.apply(SHOP);

@@ -45,21 +45,13 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// A failure that no other attempt can mend.
+    /// A failure that no other attempt can mend. A backend that breaks the protocol is blamed for it.
     pub(super) fn last(reason: Reason) -> Self {
         Self {
             reason,
             repeat: Repeat::Never,
             endpoint: None,
-            blame: None,
-        }
-    }
-
-    /// The backend broke the protocol: no other attempt can mend that.
-    pub(super) fn protocol() -> Self {
-        Self {
-            blame: Some(Outcome::Broken),
-            ..Self::last(Reason::UpstreamProtocol)
+            blame: (reason == Reason::UpstreamProtocol).then_some(Outcome::Broken),
         }
     }
 

@@ -45,6 +45,8 @@ impl Pump<'_, '_> {
     /// backend's connection may serve another one.
     pub(super) async fn run(&mut self) -> Result<bool, Failure> {
         self.replay().await?;
+        // Then the backend has had all of the request's time.
+        let is_whole = self.request_done && self.attempt.attempts.made() == 1;
         let idle = self
             .exchange
             .snapshot
@@ -95,6 +97,9 @@ impl Pump<'_, '_> {
                     return Err(client_failed(&error));
                 }
                 Step::DownstreamRoom(Ok(())) | Step::UpstreamRoom => {}
+                Step::Late(Reason::RequestDeadline) if !is_whole => {
+                    return Err(Failure::last(Reason::RequestDeadline));
+                }
                 Step::Late(reason) => return Err(self.timed_out(reason, up_room)),
             }
         }
@@ -182,7 +187,7 @@ impl Pump<'_, '_> {
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && request.upgrade == Upgrade::None {
             // Nobody asked for another protocol.
-            return Err(Failure::protocol());
+            return Err(Failure::last(Reason::UpstreamProtocol));
         }
         if let Some(handshake) = self.attempt.handshake {
             handshake.complete(&mut head).map_err(Failure::last)?;

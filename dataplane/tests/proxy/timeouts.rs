@@ -150,6 +150,21 @@ async fn a_slow_client_ejects_nobody() {
     }
 }
 
+/// The client may have taken the whole time for its body: how long the backend has had is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_runs_out_of_time_ejects_nobody() {
+    let addresses = [silent().await, silent().await];
+    let table = TableBuilder::default().cluster("b", &addresses);
+    let proxy = Proxy::start(impatient(table, "request_deadline"));
+    let upload =
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 6\r\n\r\nabcdef";
+    for _ in 0..8 {
+        let answer = client::raw(proxy.address(80), upload).await;
+        assert!(answer.contains("request_deadline"), "{answer}");
+    }
+    assert!(proxy.metric(EJECTIONS) < 1.0);
+}
+
 /// A connection whose other end is gone without a word: the next request gets another one.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_http2_connection_that_falls_silent_is_left() {

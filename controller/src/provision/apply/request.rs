@@ -5,7 +5,7 @@ use std::time::Duration;
 use kube::{
     Client,
     api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
-    core::Request,
+    core::{Request, Status},
 };
 use serde_json::Value;
 use tokio::time::timeout;
@@ -19,8 +19,8 @@ use crate::{provision::Object, resources::ObjectKey, writer::FIELD_MANAGER};
 /// Time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The HTTP status of an object that would not be valid.
-const INVALID: u16 = 422;
+/// Why the API server refuses a list with two entries of one name.
+const DUPLICATE: &str = "FieldValueDuplicate";
 
 /// Something to be done to an object.
 pub(super) struct Action {
@@ -123,8 +123,7 @@ async fn apply(
     parameters.force = uid.is_some();
     let send = || send(client, request, object, &body, &parameters);
     let live = match send().await {
-        Err(kube::Error::Api(status)) if status.code == INVALID && uid.is_some() => {
-            // What others have said may go ill with what we say.
+        Err(kube::Error::Api(status)) if uid.is_some() && is_about_port_names(&status) => {
             if !take_over(client, request, &object.key.name).await? {
                 return Err(kube::Error::Api(status));
             }
@@ -133,6 +132,12 @@ async fn apply(
         answer => answer,
     };
     Ok(Outcome::Applied(Box::new(live?)))
+}
+
+/// Whether a Service was refused because two of its ports have one name: somebody else has made the other of ours.
+fn is_about_port_names(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == DUPLICATE && cause.field.starts_with("spec.ports["))
 }
 
 async fn send(

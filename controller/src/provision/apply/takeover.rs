@@ -1,4 +1,4 @@
-//! What others have said about an object becomes ours, so that an apply can take it away.
+//! What others have said about a Service's ports becomes ours, so that an apply can take it away.
 //!
 //! Server-side apply removes only what its own manager said before. Somebody who changes the number of a Service's port makes
 //! a port of his own of it, and ours cannot be put back beside it, since it has the same name.
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::request::build;
 use crate::writer::FIELD_MANAGER;
 
-/// Takes over what others have said about the spec of an object. Returns whether there was anything.
+/// Takes over what others have said about the ports of a Service. Returns whether there was anything.
 pub(super) async fn take_over(
     client: &Client,
     request: &Request,
@@ -40,22 +40,28 @@ pub(super) async fn take_over(
     Ok(true)
 }
 
-/// `metadata.managedFields` with every field of the spec that others have written among those that we have applied. `None` if there
-/// is no such field. What is written through a subresource, such as a scale, stays with its writers.
+/// `metadata.managedFields` with every port that others have written among those that we have applied. `None` if there is none.
+/// All else that they have written stays theirs.
 fn taken_over(fields: &Value) -> Option<Value> {
     let mut entries = fields.as_array()?.clone();
     let mut taken = Vec::new();
     for entry in &mut entries {
         if entry["operation"] == "Update" && entry["subresource"].is_null() {
             let fields = entry["fieldsV1"].as_object_mut()?;
-            taken.extend(fields.remove("f:spec"));
+            let Some(spec) = fields.get_mut("f:spec").and_then(Value::as_object_mut) else {
+                continue;
+            };
+            taken.extend(spec.remove("f:ports"));
+            if spec.is_empty() {
+                fields.remove("f:spec");
+            }
         }
     }
     let ours = entries
         .iter_mut()
         .find(|it| it["operation"] == "Apply" && it["manager"] == FIELD_MANAGER)?;
-    for spec in &taken {
-        unite(&mut ours["fieldsV1"]["f:spec"], spec);
+    for ports in &taken {
+        unite(&mut ours["fieldsV1"]["f:spec"]["f:ports"], ports);
     }
     (!taken.is_empty()).then_some(Value::Array(entries))
 }
@@ -96,6 +102,10 @@ mod tests {
         let label = json!({ "f:metadata": { "f:labels": { "f:team": {} } } });
         let mut patched = label.clone();
         patched["f:spec"] = json!({ "f:ports": { port: theirs } });
+        let mut edited = label.clone();
+        edited["f:spec"] = json!({ "f:loadBalancerSourceRanges": {}, "f:ports": { port: theirs } });
+        let mut kept = label.clone();
+        kept["f:spec"] = json!({ "f:loadBalancerSourceRanges": {} });
         let before = json!([
             entry(
                 "portcullis-controller",
@@ -104,6 +114,7 @@ mod tests {
                 &json!({ "f:spec": { "f:selector": {}, "f:type": {} } })
             ),
             entry("kubectl-patch", "Update", &none, &patched),
+            entry("kubectl-edit", "Update", &none, &edited),
             entry("kubectl-patch", "Update", &json!("status"), &status),
         ]);
         let after = json!([
@@ -116,6 +127,7 @@ mod tests {
                 })
             ),
             entry("kubectl-patch", "Update", &none, &label),
+            entry("kubectl-edit", "Update", &none, &kept),
             entry("kubectl-patch", "Update", &json!("status"), &status),
         ]);
         assert_eq!(taken_over(&before), Some(after.clone()));
