@@ -470,13 +470,12 @@ fn in_words(candidate: &Candidate, table: &RoutingTable) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
-    /// The translation lets none through; who writes tables by hand may.
-    #[test]
-    fn a_preflight_is_answered_by_the_proxy() {
+    /// What a client gets of a table that has one rule, which is for every request.
+    fn outcome(method: Method, headers: &HeaderMap, filters: &Value, action: &Value) -> String {
         let mut table: RoutingTable = serde_json::from_value(json!({
             "schema": 1,
             "gateway": "ns/gw",
@@ -484,42 +483,8 @@ mod tests {
             "routes": { "r": {
                 "listeners": ["l"],
                 "matches": [{ "path": { "Prefix": "/" } }],
-                "filters": [{ "Cors": { "allow_origins": ["https://a.example"], "max_age": 5 } }],
-                "action": { "Respond": { "status": 500, "reason": "invalid_backend" } },
-                "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
-                "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
-            } },
-        }))
-        .unwrap();
-        table.seal();
-        let request = |method| Request {
-            method,
-            url: "http://a.example/".parse().unwrap(),
-            port: 80,
-            host: "a.example".into(),
-            sni: None,
-        };
-        let headers = [
-            ("origin", "https://a.example"),
-            ("access-control-request-method", "PUT"),
-        ]
-        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        let headers = HeaderMap::from_iter(headers);
-        let outcome = |method| answer(&request(method), &headers, table.clone()).outcome;
-        assert!(outcome(Method::OPTIONS).starts_with("204"));
-        assert!(outcome(Method::GET).contains("500"));
-    }
-
-    #[test]
-    fn a_rule_that_the_proxy_rejects_is_foretold() {
-        let mut table: RoutingTable = serde_json::from_value(json!({
-            "schema": 1,
-            "gateway": "ns/gw",
-            "listeners": { "l": { "port": 80, "protocol": "HTTP" } },
-            "routes": { "r": {
-                "listeners": ["l"],
-                "matches": [{ "path": { "Prefix": "/" } }],
-                "action": { "Forward": [{ "weight": 1, "backend": { "Cluster": "missing" } }] },
+                "filters": filters,
+                "action": action,
                 "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
                 "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
             } },
@@ -527,13 +492,34 @@ mod tests {
         .unwrap();
         table.seal();
         let request = Request {
-            method: Method::GET,
+            method,
             url: "http://a.example/".parse().unwrap(),
             port: 80,
             host: "a.example".into(),
             sni: None,
         };
-        let outcome = answer(&request, &HeaderMap::new(), table).outcome;
+        answer(&request, headers, table).outcome
+    }
+
+    #[test]
+    fn a_preflight_is_answered_by_the_proxy() {
+        let headers = [
+            ("origin", "https://a.example"),
+            ("access-control-request-method", "PUT"),
+        ]
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let headers = HeaderMap::from_iter(headers);
+        let cors = json!([{ "Cors": { "allow_origins": ["https://a.example"], "max_age": 5 } }]);
+        let action = json!({ "Respond": { "status": 500, "reason": "invalid_backend" } });
+        assert!(outcome(Method::OPTIONS, &headers, &cors, &action).starts_with("204"));
+        assert!(outcome(Method::GET, &headers, &cors, &action).contains("500"));
+    }
+
+    /// The translation lets none through; who writes tables by hand may.
+    #[test]
+    fn a_rule_that_the_proxy_rejects_is_foretold() {
+        let action = json!({ "Forward": [{ "weight": 1, "backend": { "Cluster": "missing" } }] });
+        let outcome = outcome(Method::GET, &HeaderMap::new(), &json!([]), &action);
         assert!(
             outcome.contains("500") && outcome.contains("invalid_rule"),
             "{outcome}"

@@ -17,21 +17,7 @@ use crate::cluster::up::{Crds, definitions};
 const CLASS: &str = "portcullis";
 const KINDS: [&str; 3] = ["GatewayClass", "Gateway", "HTTPRoute"];
 
-const OBJECTS: &str = r"
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: { name: edge }
-spec:
-  gatewayClassName: portcullis
-  listeners: [{ name: http, port: 80, protocol: HTTP }]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: { name: app }
-spec:
-  parentRefs: [{ name: edge }]
-  rules: [{ backendRefs: [{ name: app, port: 80 }] }]
-";
+const OBJECTS: &str = include_str!("manifests/edge.yaml");
 
 pub(super) fn scenario() -> Scenario {
     Scenario::new(
