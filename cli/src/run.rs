@@ -10,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use portcullis_controller::ObjectRef;
 use portcullis_dataplane::{
     config::Config,
     options::ProxyOptions,
@@ -40,8 +39,8 @@ use crate::{
 
 /// More rules than this are not listed at the start.
 const RULES_SHOWN: usize = 40;
-/// Kept objects that are named; more are counted.
-const KEPT_NAMED: usize = 5;
+/// Objects of one list that are named; more are counted.
+const NAMED: usize = 5;
 
 /// Serves, or only checks.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
@@ -56,9 +55,11 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (table, issues) = tables(&Source::new(&args.config)?.load()?);
+    let configuration = Source::new(&args.config)?.load()?;
+    let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
     tell(&unused_ports(&table, &args.proxy.map_port));
+    tell(&broken(&configuration));
     show(&format!(
         "{}: {}\n",
         summary(&table),
@@ -86,24 +87,37 @@ fn tables(configuration: &Configuration) -> (RoutingTable, Vec<Issue>) {
     (table, issues)
 }
 
-/// Names what stays in force as it was.
-fn kept(objects: &[ObjectRef]) -> String {
-    if objects.is_empty() {
-        return String::new();
+/// Names what is not served at all, or stays in force as it was, because its documents are broken.
+fn broken(configuration: &Configuration) -> String {
+    let mut text = String::new();
+    if !configuration.left_out.is_empty() {
+        writeln!(
+            text,
+            "{} {}; mend what the errors say of it, and it is served",
+            styled(BAD, "Not served:"),
+            some(&configuration.left_out)
+        )
+        .ok();
     }
-    let named: Vec<_> = objects
-        .iter()
-        .take(KEPT_NAMED)
-        .map(ToString::to_string)
-        .collect();
-    let more = match objects.len().saturating_sub(KEPT_NAMED) {
+    if !configuration.kept.is_empty() {
+        writeln!(
+            text,
+            "        Until the broken documents are mended, this stays in force as it was: {}",
+            some(&configuration.kept)
+        )
+        .ok();
+    }
+    text
+}
+
+/// The first few of many things.
+fn some(things: &[impl ToString]) -> String {
+    let named: Vec<_> = things.iter().take(NAMED).map(ToString::to_string).collect();
+    let more = match things.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!(
-        "        Until the broken documents are mended, this stays in force as it was: {}{more}\n",
-        named.join(", ")
-    )
+    format!("{}{more}", named.join(", "))
 }
 
 /// Whether everything is served; what is not is told.
@@ -164,7 +178,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before the first reading, so that no change falls between the two.
     let mut watch = Watch::new(&args.config)?;
     let mut source = Source::new(&args.config)?;
-    let (table, issues) = tables(&source.load()?);
+    let configuration = source.load()?;
+    let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
     tell(&unused_ports(&table, &args.proxy.map_port));
     ports_are_free(&table, &args.proxy)?;
@@ -180,7 +195,9 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
         served.apply(&table);
         tell(&served.listing(&table));
     }
+    // Last, for above it there may be many lines.
     tell(&served.introduction(args));
+    tell(&broken(&configuration));
 
     let (mut stop, mut hang_up) = (StopSignal::new()?, HangUp::new()?);
     // It also says that the terminal is gone.
@@ -294,7 +311,7 @@ impl Served {
         };
         let (table, issues) = tables(&configuration);
         tell(&report::news(&self.issues, &issues));
-        tell(&kept(&configuration.kept));
+        tell(&broken(&configuration));
         self.issues = issues;
         let whole = if self.apply(&table) {
             ""

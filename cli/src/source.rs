@@ -36,6 +36,8 @@ pub(crate) struct Configuration {
     pub(crate) objects: usize,
     /// Those of them that are of earlier versions, since their documents are broken now.
     pub(crate) kept: Vec<ObjectRef>,
+    /// What is not in force at all, since its document is broken and there is no earlier version: object and place.
+    pub(crate) left_out: Vec<String>,
 }
 
 impl Configuration {
@@ -59,6 +61,7 @@ impl Configuration {
             issues,
             objects: resources.len(),
             kept,
+            left_out: Vec::new(),
         }
     }
 }
@@ -138,6 +141,7 @@ impl Source {
             .collect();
         let mut configuration = Configuration::new(&resources, problems, kept);
         point_to_files(&mut configuration.issues, &files);
+        configuration.left_out = files.values().flat_map(|file| file.left_out()).collect();
         self.files = files;
         Ok(configuration)
     }
@@ -177,6 +181,27 @@ impl File {
         }
     }
 
+    /// What its broken documents describe and nothing else stands in for.
+    fn left_out(&self) -> Vec<String> {
+        let mut left_out: Vec<String> = Vec::new();
+        for problem in &self.problems {
+            let Some(name) = left_out_by(problem) else {
+                continue;
+            };
+            // One that has no name may be any object that the file held.
+            let in_force = if problem.name.is_empty() {
+                self.kept.iter().any(|object| spoils(problem, object))
+            } else {
+                let objects = self.resources.objects();
+                objects.iter().any(|object| spoils(problem, object))
+            };
+            if !in_force && !left_out.contains(&name) {
+                left_out.push(name);
+            }
+        }
+        left_out
+    }
+
     /// All that was known before stays in force.
     fn keeping(text: String, known: &Self, problem: LoadProblem) -> Self {
         Self {
@@ -210,6 +235,16 @@ impl File {
             problems,
         }
     }
+}
+
+/// How to call what is left out because of a problem, if anything is.
+fn left_out_by(problem: &LoadProblem) -> Option<String> {
+    let object = format!("{} {}", problem.kind, problem.name);
+    let object = match object.trim() {
+        "" => "a document",
+        object => object,
+    };
+    (problem.severity == Severity::Error).then(|| format!("{object} ({})", problem.place()))
 }
 
 /// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object, and
@@ -459,6 +494,30 @@ spec:
             let kept: Vec<_> = configuration.kept.iter().map(ToString::to_string).collect();
             assert_eq!(kept, ["HTTPRoute default/a"], "{again}");
         }
+    }
+
+    #[test]
+    fn what_is_broken_from_the_start_is_left_out_and_named() {
+        let misspelt = GATEWAY.replace("port: 80", "port: 80, allowedRoute: {}, hostnam: a");
+        let routes = route("a", "/1") + &route("a", "/2") + "---\nkind: [\n" + &route("b", "/1");
+        let (root, mut source) =
+            directory(&[("gateway.yaml", &misspelt), ("routes.yaml", &routes)]);
+        let place = |name: &str| root.path().join(name).display().to_string();
+        let left_out = source.load().unwrap().left_out;
+        assert_eq!(
+            left_out,
+            [
+                format!("Gateway default/edge ({}:1)", place("gateway.yaml")),
+                format!("a document ({}:20)", place("routes.yaml")),
+            ]
+        );
+        fs::write(root.path().join("gateway.yaml"), GATEWAY).unwrap();
+        fs::write(root.path().join("routes.yaml"), route("a", "/1")).unwrap();
+        assert_eq!(source.load().unwrap().left_out, [""; 0]);
+        fs::write(root.path().join("gateway.yaml"), misspelt).unwrap();
+        let configuration = source.load().unwrap();
+        assert_eq!(configuration.left_out, [""; 0], "the earlier form stays");
+        assert_eq!(configuration.kept.len(), 1);
     }
 
     #[test]

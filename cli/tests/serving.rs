@@ -249,6 +249,46 @@ fn run_serves_follows_changes_survives_mistakes_and_stops_in_peace() {
 }
 
 #[test]
+fn run_says_at_the_start_which_objects_it_does_not_serve() {
+    let root = tempfile::tempdir().expect("a directory");
+    let gateway = root.path().join("gateway.yaml");
+    let misspelt = GATEWAY.replace(
+        "port: 80",
+        "port: 80, allowedRoute: {namespaces: {from: Same}}",
+    );
+    save(&gateway, &misspelt);
+    save(
+        &root.path().join("other.yaml"),
+        &GATEWAY.replace("name: edge", "name: other"),
+    );
+    let port = free_port();
+    let mut running = Running::start(&[
+        "run",
+        "--config",
+        root.path().to_str().expect("UTF-8"),
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &format!("80={port}"),
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ]);
+    running
+        .wait_for("this field is not known, so the Gateway is refused, as a cluster would do it");
+    running.wait_for("did you mean allowedRoutes?");
+    running.wait_for("Serving");
+    let place = gateway.display();
+    running.wait_for(&format!(
+        "Not served: Gateway default/edge ({place}:1); mend what the errors say of it"
+    ));
+    save(&gateway, GATEWAY);
+    running.wait_for("mended   UnknownField  Gateway default/edge");
+    assert_eq!(running.stop(), Some(0));
+}
+
+#[test]
 fn run_waits_for_something_to_serve() {
     let root = tempfile::tempdir().expect("a directory");
     let gateway = root.path().join("gateway.yaml");

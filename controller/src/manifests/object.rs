@@ -216,18 +216,15 @@ impl Reader<'_> {
             let harmless = problem.unknown_field && !problem.field.starts_with("spec.");
             usable &= harmless;
             let severity = if harmless { Warning } else { Error };
-            let code = if problem.unknown_field {
-                "UnknownField"
-            } else {
-                "Invalid"
+            let (code, message) = match (problem.unknown_field, harmless) {
+                (false, _) => ("Invalid", problem.message),
+                (true, true) => ("UnknownField", problem.message),
+                (true, false) => {
+                    let refused = format!("so the {kind} is refused, as a cluster would do it");
+                    ("UnknownField", format!("{}, {refused}", problem.message))
+                }
             };
-            self.problem(
-                severity,
-                code,
-                problem.field,
-                problem.message,
-                problem.remedy,
-            );
+            self.problem(severity, code, problem.field, message, problem.remedy);
         }
         usable
     }

@@ -227,14 +227,17 @@ impl Schema {
     }
 
     fn unknown_field(&self, path: &str, name: &str) -> Problem {
-        let near = self
-            .properties
-            .keys()
+        let known = || self.properties.keys();
+        let near = known()
             .map(|known| (strsim::damerau_levenshtein(known, name), known))
-            .min();
-        let remedy = match near.filter(|(distance, _)| *distance <= MAX_SLIP.min(name.len() / 2)) {
-            Some((_, known)) => format!("did you mean {known}? Otherwise remove the field"),
-            None => "correct the name of the field, or remove it".into(),
+            .min()
+            .filter(|(distance, _)| *distance <= MAX_SLIP.min(name.len() / 2));
+        let remedy = if let Some((_, known)) = near {
+            format!("did you mean {known}? Otherwise remove the field")
+        } else {
+            let known: Vec<_> = known().map(String::as_str).collect();
+            let known = known.join(", ");
+            format!("correct its name, or remove it; the fields here are {known}")
         };
         let message = "this field is not known".into();
         Problem {
