@@ -3,7 +3,7 @@
 //! A frame is the object that it carries, with one more field, `kind`. Every frame has a schema number; fields that a
 //! reader does not know are skipped, a kind or schema that it does not know is an error.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,9 +81,24 @@ impl Frame {
 
     /// The frame as a line, line feed included.
     pub fn to_line(&self) -> Result<Vec<u8>, FrameError> {
-        let mut line = serde_json::to_vec(self)?;
-        line.push(b'\n');
+        let mut line = Vec::new();
+        self.write_line(&mut line)?;
         Ok(line)
+    }
+
+    /// Writes the frame as a line, line feed included.
+    pub fn write_line(&self, mut to: impl io::Write) -> Result<(), FrameError> {
+        serde_json::to_writer(&mut to, self)?;
+        Ok(to.write_all(b"\n").map_err(serde_json::Error::io)?)
+    }
+
+    /// Length of the line in bytes, line feed included, found without writing it anywhere; an error if it is longer than readers take.
+    pub fn line_length(&self) -> Result<usize, FrameError> {
+        let mut length = Length(0);
+        match self.write_line(&mut length) {
+            Err(_) if length.0 > MAX_FRAME + 1 => Err(FrameError::TooLong { limit: MAX_FRAME }),
+            written => written.map(|()| length.0),
+        }
     }
 
     /// Reads a line without its line feed.
@@ -100,6 +115,23 @@ impl Frame {
             }),
             _ => Err(FrameError::Kind { found: head.kind }),
         }
+    }
+}
+
+/// Counts bytes, up to those of the longest line.
+struct Length(usize);
+
+impl io::Write for Length {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        if self.0 > MAX_FRAME + 1 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -192,6 +224,7 @@ mod tests {
             let line = String::from_utf8(frame.to_line().unwrap()).unwrap();
             assert!(line.starts_with(start), "{line}");
             assert!(line.contains(frame.kind()) && line.ends_with("}\n"));
+            assert_eq!(frame.line_length().unwrap(), line.len());
         }
     }
 
@@ -211,6 +244,14 @@ mod tests {
             let error = Frame::parse(line.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(words), "{line}: {error}");
         }
+    }
+
+    #[test]
+    fn a_line_that_no_reader_takes_is_not_written() {
+        let mut table = table();
+        table.version.0 = "x".repeat(MAX_FRAME).into();
+        let error = Frame::Snapshot(Arc::new(table)).line_length().unwrap_err();
+        assert!(matches!(error, FrameError::TooLong { limit: MAX_FRAME }));
     }
 
     #[test]

@@ -2,15 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use bytes::Bytes;
-use portcullis_routing::{
-    Frame, FrameError, GatewayKey, RoutingTable, TableVersion, delta, frame::MAX_FRAME,
-};
+use portcullis_routing::{Frame, FrameError, GatewayKey, RoutingTable, TableVersion, delta};
 
-use super::waiting::{Held, Waiting};
+use super::waiting::{Line, Share, Waiting};
 use crate::run::Tables;
 
 /// Tables of one Gateway that are kept: a data plane that has one of them gets a delta, and its report is understood.
@@ -18,11 +15,11 @@ use crate::run::Tables;
 const KEPT: usize = 8;
 
 /// Every Gateway's tables. Immutable; a change makes a new one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Board {
     gateways: BTreeMap<GatewayKey, Arc<Editions>>,
-    /// Bytes of frames that wait for slow clients.
-    waiting: Arc<AtomicUsize>,
+    /// Frames that wait for slow clients.
+    waiting: Arc<Waiting>,
 }
 
 /// The tables of one Gateway, newest first. There is always one.
@@ -38,7 +35,7 @@ pub(super) struct Edition {
     /// Frames that lead here, by what they start from (`None`: from nothing). They live as long as somebody sends them,
     /// so any number of slow readers holds one.
     lines: Mutex<BTreeMap<Option<TableVersion>, Weak<Line>>>,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Share>,
 }
 
 /// Why a table cannot be sent.
@@ -52,22 +49,15 @@ pub(super) enum LineError {
     Waiting,
 }
 
-#[derive(Debug)]
-struct Line {
-    bytes: Vec<u8>,
-    _held: Held,
-}
-
-/// A [`Line`] that several [`Bytes`] share.
-struct SharedLine(Arc<Line>);
-
-impl AsRef<[u8]> for SharedLine {
-    fn as_ref(&self) -> &[u8] {
-        &self.0.bytes
-    }
-}
-
 impl Board {
+    /// No tables.
+    pub(super) fn new(waiting: Arc<Waiting>) -> Self {
+        Self {
+            gateways: BTreeMap::new(),
+            waiting,
+        }
+    }
+
     /// The next board. Tables with a version that is published already stay as they are.
     pub(super) fn successor(&self, tables: &Tables) -> Self {
         let editions = tables.iter().map(|(gateway, table)| {
@@ -75,8 +65,8 @@ impl Board {
                 Some(known) if known.current().table.version == table.version => Arc::clone(known),
                 Some(known) => Arc::new(known.with(table)),
                 None => {
-                    let waiting = Waiting::new(Arc::clone(&self.waiting));
-                    Arc::new(Editions(vec![Edition::new(0, Arc::clone(table), waiting)]))
+                    let first = Edition::new(0, Arc::clone(table), self.waiting.share());
+                    Arc::new(Editions(vec![first]))
                 }
             };
             (gateway.clone(), editions)
@@ -121,7 +111,7 @@ impl Editions {
 }
 
 impl Edition {
-    fn new(serial: u64, table: Arc<RoutingTable>, waiting: Arc<Waiting>) -> Arc<Self> {
+    fn new(serial: u64, table: Arc<RoutingTable>, waiting: Arc<Share>) -> Arc<Self> {
         Arc::new(Self {
             serial,
             table,
@@ -130,28 +120,25 @@ impl Edition {
         })
     }
 
-    /// The frame that leads from `base` to this table, as a line: a delta, or a snapshot if there is no base.
-    pub(super) fn line_from(&self, base: Option<&RoutingTable>) -> Result<Bytes, LineError> {
+    /// The frame that leads from `base` to this table, as a line: a delta, or a snapshot if there is no base. It is not written
+    /// before there is room for it.
+    pub(super) fn line_from(&self, base: Option<&RoutingTable>) -> Result<Arc<Line>, LineError> {
         let version = base.map(|base| base.version.clone());
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(&version).and_then(Weak::upgrade) {
-            return Ok(Bytes::from_owner(SharedLine(line)));
+            return Ok(line);
         }
         let frame = match base {
             Some(base) => Frame::Delta(Arc::new(delta::diff(base, &self.table))),
             None => Frame::Snapshot(Arc::clone(&self.table)),
         };
-        let line = frame.to_line()?;
-        if line.len() > MAX_FRAME {
-            return Err(FrameError::TooLong { limit: MAX_FRAME }.into());
-        }
-        let held = self.waiting.hold(line.len()).ok_or(LineError::Waiting)?;
-        let line = Arc::new(Line {
-            bytes: line,
-            _held: held,
-        });
+        let length = frame.line_length()?;
+        let held = self.waiting.hold(length).ok_or(LineError::Waiting)?;
+        let mut line = Vec::with_capacity(length);
+        frame.write_line(&mut line)?;
+        let line = Line::new(line, held);
         lines.retain(|_, line| line.strong_count() > 0);
         lines.insert(version, Arc::downgrade(&line));
-        Ok(Bytes::from_owner(SharedLine(line)))
+        Ok(line)
     }
 }

@@ -21,6 +21,13 @@ pub struct Limits {
     /// Default 1 s: a replica's watches are behind another's by milliseconds, and a table that is so old as to be forgotten
     /// is served for a moment longer.
     pub catch_up: Duration,
+    /// Bytes of frames that wait for slow clients of one Gateway. Default 128 MiB. A frame that several take counts once.
+    pub waiting_per_gateway: usize,
+    /// Bytes of frames that wait for slow clients of all Gateways, besides one frame for each Gateway. Default 512 MiB.
+    pub waiting: usize,
+    /// Who has had a frame for so long and not taken it all makes room for others, the slowest first, when too much waits.
+    /// Default 5 s.
+    pub grace: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +39,9 @@ impl Default for Limits {
             handshakes_per_address: 8,
             heartbeat: Duration::from_secs(10),
             catch_up: Duration::from_secs(1),
+            waiting_per_gateway: 128 << 20,
+            waiting: 512 << 20,
+            grace: Duration::from_secs(5),
         }
     }
 }
@@ -54,12 +64,6 @@ pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections of other replicas, and as many of clients whose certificates are good for nothing.
 pub(super) const MAX_OTHERS: usize = 64;
-
-/// Bytes of frames that wait for slow clients of one Gateway: 128 MiB. A frame that several send counts once.
-pub(super) const MAX_WAITING: usize = 128 << 20;
-
-/// Bytes of frames that wait for slow clients of all Gateways: 512 MiB, besides one frame for each Gateway.
-pub(super) const MAX_WAITING_IN_ALL: usize = 512 << 20;
 
 /// Time in which a client has to take a frame: 64 MiB at 220 KiB/s.
 pub(super) const FRAME_TIMEOUT: Duration = Duration::from_mins(5);

@@ -35,6 +35,7 @@ use self::{
     places::{Holder, Places},
     roster::Roster,
     tls::Peer,
+    waiting::Waiting,
 };
 pub use self::{
     data_planes::{Acknowledgement, DataPlane, DataPlanes, Fleet, Word},
@@ -60,6 +61,7 @@ struct Shared {
     places: Arc<Places>,
     metrics: Arc<Metrics>,
     board: watch::Sender<Option<Arc<Board>>>,
+    waiting: Arc<Waiting>,
     roster: Roster,
 }
 
@@ -72,6 +74,7 @@ impl Publisher {
             limits,
             places: Arc::new(Places::new(limits)),
             metrics,
+            waiting: Waiting::new(limits),
             roster: Roster::new(board.subscribe()),
             board,
         };
@@ -111,7 +114,10 @@ async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Tables>>
         let latest = tables.borrow_and_update().clone();
         if let Some(latest) = latest {
             let before = shared.board.borrow().clone();
-            let board = before.unwrap_or_default().successor(&latest);
+            let board = match before {
+                Some(before) => before.successor(&latest),
+                None => Board::new(Arc::clone(&shared.waiting)).successor(&latest),
+            };
             shared.board.send_replace(Some(Arc::new(board)));
             shared.roster.tables_changed();
         }

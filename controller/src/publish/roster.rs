@@ -186,7 +186,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::run::Tables;
+    use crate::{
+        publish::{limits::Limits, waiting::Waiting},
+        run::Tables,
+    };
 
     const HERE: u64 = 1;
     const ALSO_HERE: u64 = 2;
@@ -251,7 +254,9 @@ mod tests {
         }
 
         fn publish_all(&self, tables: &Tables) {
-            let before = self.board.borrow().clone().unwrap_or_default();
+            let before = self.board.borrow().clone();
+            let before =
+                before.unwrap_or_else(|| Arc::new(Board::new(Waiting::new(Limits::default()))));
             self.board
                 .send_replace(Some(Arc::new(before.successor(tables))));
             self.roster.tables_changed();

@@ -8,7 +8,6 @@ use std::{
     time::SystemTime,
 };
 
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
@@ -31,6 +30,7 @@ use super::{
     relay,
     stream::{Body, TableStream},
     tls::{Peer, PeerName},
+    waiting::Reader,
 };
 use crate::{ca::SpiffeId, metrics::Turned, resources::ObjectKey};
 
@@ -51,6 +51,8 @@ pub(super) struct Client {
     reading: Semaphore,
     /// When it last took or asked for something.
     alive_at: Mutex<Instant>,
+    /// The frame that it is taking.
+    pub(super) reader: Arc<Reader>,
 }
 
 /// Serves a connection to its end.
@@ -68,6 +70,7 @@ pub(super) async fn serve(
         entry: OnceLock::new(),
         reading: Semaphore::new(1),
         alive_at: Mutex::new(Instant::now()),
+        reader: shared.waiting.reader(),
     });
     let service = service_fn(|request| {
         let client = Arc::clone(&client);
@@ -96,6 +99,7 @@ pub(super) async fn serve(
         () = client.silent(&limits) => {
             tracing::warn!(%address, "a data plane takes nothing; its connection is closed");
         }
+        () = client.reader.is_let_go() => client.turn_away(Turned::Slow),
     }
 }
 
@@ -256,11 +260,10 @@ impl Client {
         let stream = TableStream {
             board,
             gateway: key,
+            number: self.reader.begin(),
             client: Arc::clone(self),
             cursor: known.map(|edition| Arc::clone(&edition.table)),
             watch: parameter(query, "watch") == Some("true"),
-            line: Bytes::new(),
-            begun: Instant::now(),
             unsendable: None,
         };
         let mut answer = Response::new(stream.into_body());

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use futures::{Stream, stream::unfold};
 use http_body_util::{BodyExt as _, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame as BodyFrame;
@@ -14,34 +14,34 @@ use tokio::{
 
 use super::{
     board::{Board, LineError},
-    limits::{CHUNK, FRAME_TIMEOUT},
     service::Client,
+    waiting::{Line, Next},
 };
 use crate::metrics::Turned;
 
 /// The body of every answer.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A stream of frames. It does nothing unless its reader takes something, so all that it holds is where the reader is.
+/// A stream of frames. It does nothing unless its reader takes something, so all that it holds is where the reader is. The frame that
+/// is being sent belongs to the connection.
 pub(super) struct TableStream {
     pub(super) board: watch::Receiver<Option<Arc<Board>>>,
     pub(super) gateway: GatewayKey,
+    /// Its number on the connection.
+    pub(super) number: u64,
     pub(super) client: Arc<Client>,
-    /// What the reader has, once it has taken what is in `line`.
+    /// What the reader has, once it has taken the frame that is being sent.
     pub(super) cursor: Option<Arc<RoutingTable>>,
     /// Whether to go on when the reader has the present table.
     pub(super) watch: bool,
-    /// What is left of the frame being sent.
-    pub(super) line: Bytes,
-    /// When its first bytes were sent.
-    pub(super) begun: Instant,
     /// A table that cannot be sent.
     pub(super) unsendable: Option<TableVersion>,
 }
 
 /// What there is for a reader.
 enum News {
-    Line(Bytes),
+    Line(Arc<Line>),
+    Heartbeat,
     /// It has the present table.
     Nothing,
     /// The Gateway is no more, or too much waits for its slow clients.
@@ -60,36 +60,42 @@ impl TableStream {
         })
     }
 
-    /// The next bytes; `None` if the Gateway is gone, the reader is too slow, or it has everything and does not watch.
+    /// The next bytes; `None` if the Gateway is gone, the reader is too slow or has a newer stream, or it has everything and does not
+    /// watch.
     async fn next_chunk(&mut self) -> Option<Bytes> {
         self.client.is_alive();
-        if self.line.is_empty() {
-            self.line = self.next_line().await?;
-            self.begun = Instant::now();
-        } else if self.begun.elapsed() > FRAME_TIMEOUT {
-            self.client.turn_away(Turned::Slow);
-            return None;
-        }
-        let chunk = self.line.slice(..self.line.len().min(CHUNK));
-        self.line.advance(chunk.len());
+        let chunk = loop {
+            match self.client.reader.next(self.number) {
+                Next::Chunk(chunk) => break chunk,
+                Next::Nothing => match self.next_news().await {
+                    News::Line(line) => self.client.reader.give(self.number, line),
+                    News::Heartbeat => break Frame::HEARTBEAT.to_line().ok()?.into(),
+                    News::Nothing | News::End => return None,
+                },
+                Next::Late => {
+                    self.client.turn_away(Turned::Slow);
+                    return None;
+                }
+                Next::Over => return None,
+            }
+        };
         self.client.is_alive();
         Some(chunk)
     }
 
-    async fn next_line(&mut self) -> Option<Bytes> {
+    /// Waits for something to send, if the reader watches.
+    async fn next_news(&mut self) -> News {
         let heartbeat = Instant::now() + self.client.limits().heartbeat;
         loop {
             match self.news() {
-                News::Line(line) => return Some(line),
-                News::End => return None,
-                News::Nothing if !self.watch => return None,
-                News::Nothing => {}
+                News::Nothing if self.watch => {}
+                news => return news,
             }
             tokio::select! {
-                changed = self.board.changed() => changed.ok()?,
-                () = sleep_until(heartbeat) => {
-                    return Frame::HEARTBEAT.to_line().ok().map(Bytes::from);
-                }
+                changed = self.board.changed() => if changed.is_err() {
+                    return News::End;
+                },
+                () = sleep_until(heartbeat) => return News::Heartbeat,
             }
         }
     }
@@ -123,5 +129,11 @@ impl TableStream {
                 News::Nothing
             }
         }
+    }
+}
+
+impl Drop for TableStream {
+    fn drop(&mut self) {
+        self.client.reader.end(self.number);
     }
 }

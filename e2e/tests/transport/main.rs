@@ -2,8 +2,10 @@
 
 mod absence;
 mod certificates;
+mod client;
 mod protocol;
 mod relay;
 mod scripted;
+mod slow;
 mod tables;
 mod world;

@@ -12,11 +12,11 @@ use portcullis_controller::{
     run::Tables,
 };
 use portcullis_routing::{Frame, Report, ResourceKind, Route, RoutingTable, TableVersion, apply};
-
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::world::{
-    Client, TRUST_DOMAIN, World, changed, controller, data_plane, gateway, table, until,
+use crate::{
+    client::Client,
+    world::{TRUST_DOMAIN, World, changed, controller, data_plane, gateway, table, until},
 };
 
 const TABLE: &str = "/v1/gateways/infra/edge/table?watch=true";
@@ -342,7 +342,7 @@ async fn more_clients_than_allowed_are_turned_away() {
         clients.push((client, frames));
     }
     assert!(!is_answered(&world, &identity).await);
-    assert_eq!(turned_away(&world, "gateway"), 1);
+    assert_eq!(world.turned_away("gateway"), 1);
     assert_eq!(world.connected().len(), 2);
     // Others have places of their own, until all are taken.
     let other = world.issue(&data_plane(TRUST_DOMAIN, "other"));
@@ -351,7 +351,7 @@ async fn more_clients_than_allowed_are_turned_away() {
     let (status, _) = client.ask(Method::GET, path, vec![]).await.unwrap();
     assert_eq!(status, StatusCode::NOT_FOUND);
     assert!(!is_answered(&world, &other).await);
-    assert_eq!(turned_away(&world, "total"), 1);
+    assert_eq!(world.turned_away("total"), 1);
     // Replicas are no data planes.
     assert!(is_answered(&world, &world.issue(&controller())).await);
     drop((clients, client));
@@ -364,14 +364,6 @@ async fn more_clients_than_allowed_are_turned_away() {
         is_answered(&world, &identity).await.then_some(())
     })
     .await;
-}
-
-/// How many clients were turned away for this reason.
-fn turned_away(world: &World, reason: &str) -> u64 {
-    let metrics = String::from_utf8(world.metrics.encode().unwrap()).unwrap();
-    let sample = format!("portcullis_controller_data_planes_refused_total{{reason=\"{reason}\"}} ");
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&sample));
-    value.unwrap().parse().unwrap()
 }
 
 /// Whether a client gets any answer. A TLS 1.3 client learns only with its first request that it was turned away.
@@ -400,7 +392,7 @@ async fn connections_without_a_handshake_take_no_place() {
         silent.push(TcpStream::connect(world.address).await.unwrap());
     }
     until("two of them are turned away", || async {
-        (turned_away(&world, "address") == 2).then_some(())
+        (world.turned_away("address") == 2).then_some(())
     })
     .await;
     // From another address there is still room.
@@ -414,7 +406,7 @@ async fn connections_without_a_handshake_take_no_place() {
     assert_eq!(status, StatusCode::OK);
     drop(client);
     until("the silent ones are closed", || async {
-        (turned_away(&world, "handshake") == 2).then_some(())
+        (world.turned_away("handshake") == 2).then_some(())
     })
     .await;
     assert!(is_answered(&world, &identity).await);

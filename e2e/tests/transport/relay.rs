@@ -4,8 +4,9 @@ use hyper::{Method, StatusCode};
 use portcullis_controller::{publish::Fleet, status::Observed};
 use portcullis_routing::{Rejection, Report, ResourceKind, RoutingTable};
 
-use crate::world::{
-    Client, TRUST_DOMAIN, World, controller, data_plane, gateway, gateway_key, table, until,
+use crate::{
+    client::Client,
+    world::{TRUST_DOMAIN, World, controller, data_plane, gateway, gateway_key, table, until},
 };
 
 const DATA_PLANES: &str = "/v1/data-planes";
