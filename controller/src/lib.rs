@@ -1,7 +1,7 @@
 //! Objects in, routing tables and statuses out.
 //!
 //! [`manifests`] reads files into [`Resources`], [`watch`] keeps those of a cluster; [`translate()`] makes routing tables,
-//! statuses and findings of them. It is pure: no client, no clock, no I/O, and the same objects always give the same
+//! statuses and findings of them. It is pure: no client, no clock, no I/O, and the same input always gives the same
 //! answer. [`run`] is the controller of a cluster: it keeps translating, publishes the tables and writes the statuses.
 #![expect(
     clippy::result_large_err,

@@ -22,7 +22,7 @@ use crate::{
     publish::Fleet,
     resources::Resources,
     status::{Statuses, programmed},
-    translate::{Options, Translation, translate},
+    translate::{Options, ParametersInForce, Translation, translate},
     watch::{self as watches, ResourceStore, Snapshot},
     writer::StatusWriter,
 };
@@ -122,6 +122,7 @@ impl Controller {
             provisioned,
             stated,
             owners,
+            parameters: Arc::default(),
             metrics: Arc::clone(metrics),
         };
         tasks.spawn(reconciler.run());
@@ -244,6 +245,8 @@ struct Reconciler {
     provisioned: watch::Sender<Option<Input>>,
     stated: watch::Sender<Option<Arc<Statuses>>>,
     owners: watch::Sender<Arc<Owners>>,
+    /// The parameters that Gateways were served with after the last translation: it tells the next one what was good.
+    parameters: Arc<ParametersInForce>,
     metrics: Arc<Metrics>,
 }
 
@@ -281,10 +284,11 @@ impl Reconciler {
     }
 
     /// Translates on a thread where it holds nobody up. `None` if that has failed.
-    async fn translate(&self, snapshot: Snapshot) -> Option<Pass> {
+    async fn translate(&mut self, snapshot: Snapshot) -> Option<Pass> {
         let options = Options {
             controller_name: self.controller_name.clone(),
             installed: Some(snapshot.installed),
+            last_good: Arc::clone(&self.parameters),
             ..Options::default()
         };
         let start = Instant::now();
@@ -294,8 +298,12 @@ impl Reconciler {
         });
         let (resources, translation) = translating.await.ok()?;
         let Translation {
-            tables, statuses, ..
+            tables,
+            statuses,
+            parameters,
+            ..
         } = translation;
+        self.parameters = parameters;
         self.metrics
             .translated(&resources, tables.len(), start.elapsed());
         let before = self.published.borrow().clone();
@@ -307,6 +315,7 @@ impl Reconciler {
         self.provisioned.send_replace(Some(Input {
             resources: Arc::clone(&pass.resources),
             tables: Arc::clone(&pass.tables),
+            parameters: Arc::clone(&self.parameters),
         }));
         Some(pass)
     }

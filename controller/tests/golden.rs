@@ -4,6 +4,9 @@
 //! The objects of `testdata/_defaults.yaml` are there in every case that does not define them itself.
 //! `UPDATE_GOLDEN=1 cargo test -p portcullis-controller --test golden` writes the output anew.
 //!
+//! Below `---` and `# Before`, if that stands there, are objects in the form that they had before: the case is the second
+//! translation then.
+//!
 //! A case is translated as a standalone proxy would. Its first line may say otherwise, as in
 //! `# Options: accepted, cluster`:
 //!
@@ -19,19 +22,21 @@ use std::{
     fmt::Write,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use portcullis_controller::{
     Finding, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
     status::{GatewayAddress, Observation, Observed, programmed::obstruct, reason},
-    translate::{InstalledApi, translate},
+    translate::{InstalledApi, ParametersInForce, translate},
     watch::References,
 };
 use portcullis_routing::{GatewayKey, RoutingTable};
 use serde::Serialize;
 
 const MARKER: &str = "---\n# Output\n";
+const BEFORE: &str = "---\n# Before\n";
 
 /// What stands below the marker.
 #[derive(Serialize)]
@@ -55,7 +60,8 @@ fn golden() {
     for path in cases {
         let text = fs::read_to_string(&path).unwrap();
         let (input, expected) = text.split_once(MARKER).unwrap_or((&text, ""));
-        let actual = output(input, &defaults);
+        let (now, before) = input.split_once(BEFORE).unwrap_or((input, ""));
+        let actual = output(now, before, &defaults);
         if update {
             fs::write(&path, format!("{}\n{MARKER}{actual}", input.trim_end())).unwrap();
         } else if actual != expected {
@@ -73,9 +79,10 @@ fn golden() {
 #[test]
 fn order_of_documents_does_not_matter() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
+    let none = Arc::default();
     for path in cases(&root) {
         let text = fs::read_to_string(&path).unwrap();
-        let input = text.split_once(MARKER).map_or(&*text, |(input, _)| input);
+        let input = now(&text);
         let documents: Vec<_> = input.split("\n---\n").collect();
         let reversed = documents
             .iter()
@@ -93,8 +100,8 @@ fn order_of_documents_does_not_matter() {
             continue;
         }
         let (forward, backward) = (
-            run(&forward.resources, &words),
-            run(&backward.resources, &words),
+            run(&forward.resources, &words, &none),
+            run(&backward.resources, &words, &none),
         );
         assert_eq!(forward.tables, backward.tables, "{}", path.display());
         assert_eq!(forward.statuses, backward.statuses, "{}", path.display());
@@ -107,15 +114,15 @@ fn order_of_documents_does_not_matter() {
 fn nothing_that_is_not_referred_to_is_looked_into() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
     let defaults = fs::read_to_string(root.join("_defaults.yaml")).unwrap();
-    let mut dropped = 0;
+    let (mut dropped, none) = (0, Arc::default());
     for path in cases(&root) {
         let text = fs::read_to_string(&path).unwrap();
-        let input = text.split_once(MARKER).map_or(&*text, |(input, _)| input);
+        let input = now(&text);
         let mut words = words(input);
         words.push("cluster");
         let mut loaded = load(input, &words);
         loaded.read_text("_defaults.yaml", &defaults);
-        let whole = run(&loaded.resources, &words);
+        let whole = run(&loaded.resources, &words, &none);
         let references = References::of(&loaded.resources, &Options::default().controller_name);
         let before = loaded.resources.len();
         loaded.resources.retain(|object| match &*object.kind {
@@ -124,7 +131,7 @@ fn nothing_that_is_not_referred_to_is_looked_into() {
             _ => true,
         });
         dropped += before - loaded.resources.len();
-        let cut = run(&loaded.resources, &words);
+        let cut = run(&loaded.resources, &words, &none);
         assert_eq!(whole.tables, cut.tables, "{}", path.display());
         assert_eq!(whole.statuses, cut.statuses, "{}", path.display());
         assert_eq!(whole.findings, cut.findings, "{}", path.display());
@@ -163,6 +170,12 @@ fn cases(root: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The objects of a case as they are now.
+fn now(text: &str) -> &str {
+    let input = text.split_once(MARKER).map_or(text, |(input, _)| input);
+    input.split_once(BEFORE).map_or(input, |(now, _)| now)
+}
+
 /// The options of a case's first line.
 fn words(input: &str) -> Vec<&str> {
     let first = input.lines().next().unwrap_or_default();
@@ -182,9 +195,9 @@ fn load(text: &str, words: &[&str]) -> Loaded {
     loaded
 }
 
-fn output(input: &str, defaults: &str) -> String {
-    let words = words(input);
-    let mut loaded = load(input, &words);
+fn output(now: &str, before: &str, defaults: &str) -> String {
+    let words = words(now);
+    let mut loaded = load(now, &words);
     let problems = std::mem::take(&mut loaded.problems);
     loaded.read_text("_defaults.yaml", defaults);
     assert!(
@@ -195,7 +208,18 @@ fn output(input: &str, defaults: &str) -> String {
         "the defaults do not load: {:?}",
         loaded.problems
     );
-    let translation = run(&loaded.resources, &words);
+    let mut last_good = Arc::default();
+    if !before.is_empty() {
+        let Loaded {
+            mut resources,
+            problems,
+            ..
+        } = load(before, &words);
+        assert!(problems.is_empty(), "what was before: {problems:?}");
+        resources.merge(loaded.resources.clone());
+        last_good = run(&resources, &words, &last_good).parameters;
+    }
+    let translation = run(&loaded.resources, &words, &last_good);
     let tables = translation
         .tables
         .into_iter()
@@ -210,8 +234,12 @@ fn output(input: &str, defaults: &str) -> String {
     serde_saphyr::to_string(&output).unwrap()
 }
 
-fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translation {
-    let mut translation = observed(resources, words);
+fn run(
+    resources: &Resources,
+    words: &[&str],
+    last_good: &Arc<ParametersInForce>,
+) -> portcullis_controller::Translation {
+    let mut translation = observed(resources, words, last_good);
     if words.contains(&"obstructed") {
         let why = || "Service default/edge-portcullis cannot be applied: exceeded quota".to_owned();
         let obstacles = resources.gateways.keys().map(|key| (key.clone(), why()));
@@ -220,7 +248,11 @@ fn run(resources: &Resources, words: &[&str]) -> portcullis_controller::Translat
     translation
 }
 
-fn observed(resources: &Resources, words: &[&str]) -> portcullis_controller::Translation {
+fn observed(
+    resources: &Resources,
+    words: &[&str],
+    last_good: &Arc<ParametersInForce>,
+) -> portcullis_controller::Translation {
     let mut options = Options::standalone();
     for word in words {
         match word.split_once(' ').unwrap_or((word, "")) {
@@ -242,6 +274,7 @@ fn observed(resources: &Resources, words: &[&str]) -> portcullis_controller::Tra
             other => panic!("unknown option {other:?}"),
         }
     }
+    options.last_good = Arc::clone(last_good);
     let translation = translate(resources, &options);
     if !words.contains(&"acknowledged") {
         return translation;

@@ -90,7 +90,7 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
     let table = table.ok_or_else(|| {
         anyhow!(
             "Gateway {gateway} is not served: its class is not of {}, or it is not accepted; `portcullis status gateways -n \
-             {namespace}` says more",
+             {namespace}` says more. Parameters that the controller goes on with while what is asked for is broken are not known here",
             args.controller_name
         )
     })?;

@@ -6,19 +6,17 @@ use std::{
     net::IpAddr,
 };
 
-use gateway_api::apis::experimental::gateways::Gateway;
 use portcullis_routing::{GatewayKey, RoutingTable};
 
 use super::{
-    Infrastructure, Object, ProvisionOptions, label_value,
+    Object, ProvisionOptions, label_value,
     namesake::{self, namesakes},
     objects::{Blueprint, objects},
     owner,
 };
 use crate::{
-    finding::ObjectRef,
     resources::{ObjectKey, Resources},
-    translate::{class_parameters, own_parameters},
+    translate::ParametersInForce,
 };
 
 /// Everything that is wanted.
@@ -47,6 +45,7 @@ pub struct Wanted {
 pub fn wanted(
     resources: &Resources,
     tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
+    parameters: &ParametersInForce,
     controller_name: &str,
     options: &ProvisionOptions,
 ) -> Plan {
@@ -66,26 +65,25 @@ pub fn wanted(
         };
         let uid = owner.uid.clone();
         let table = tables.get(&GatewayKey::of(&key.namespace, &key.name));
-        let objects = match table {
+        // Whatever has a table has parameters.
+        let objects = match table.zip(parameters.get(key)) {
             _ if gateway.metadata.deletion_timestamp.is_some() => continue,
             _ if known.spec.controller_name != controller_name => Ok(Vec::new()),
             // Proxies have nothing to do before there is something to serve; those that are there serve on what they have.
             None => continue,
-            Some(table) if !is_servable(table.borrow()) => continue,
-            Some(table) => match namesakes.get(key) {
+            Some((table, _)) if !is_servable(table.borrow()) => continue,
+            Some((table, parameters)) => match namesakes.get(key) {
                 Some(holder) => Err(namesake::problem(holder)),
-                None => infrastructure(resources, key, gateway).map(|infrastructure| {
-                    objects(&Blueprint {
-                        key,
-                        gateway,
-                        owner,
-                        table: table.borrow(),
-                        infrastructure: &infrastructure,
-                        service: super::addresses::service(resources, key, gateway),
-                        prefers_ipv6,
-                        options,
-                    })
-                }),
+                None => Ok(objects(&Blueprint {
+                    key,
+                    gateway,
+                    owner,
+                    table: table.borrow(),
+                    infrastructure: &parameters.infrastructure,
+                    service: super::addresses::service(resources, key, gateway),
+                    prefers_ipv6,
+                    options,
+                })),
             },
         };
         let wanted = Wanted {
@@ -101,29 +99,6 @@ pub fn wanted(
 fn is_servable(table: &RoutingTable) -> bool {
     let mut listeners = table.listeners.values();
     listeners.any(|listener| table.has_certificate(listener))
-}
-
-/// What the parameters of its class and its own say. Of a Gateway that has a table they are valid.
-fn infrastructure(
-    resources: &Resources,
-    key: &ObjectKey,
-    gateway: &Gateway,
-) -> Result<Infrastructure, String> {
-    let name = ObjectKey::cluster(gateway.spec.gateway_class_name.as_str());
-    let class = resources.gateway_classes.get(&name);
-    let of_class = class.map(|class| class_parameters(resources, &name, class));
-    let of_class = of_class.transpose().map_err(|finding| {
-        format!(
-            "the parameters of GatewayClass {name} are not valid: {}",
-            finding.text()
-        )
-    })?;
-    let object = ObjectRef::new("Gateway", key.clone());
-    let own = own_parameters(resources, &object, gateway).map_err(|finding| finding.text())?;
-    let layers: Vec<_> = of_class.flatten().into_iter().chain(own).collect();
-    Infrastructure::merge(&layers)
-        .and_then(|merged| merged.check().map(|()| merged))
-        .map_err(|(path, message)| format!("GatewayParameters: spec.{path}: {message}"))
 }
 
 /// Whether the first address of pods, which probes are sent to, is one of IPv6: that of the API server's own Service is.

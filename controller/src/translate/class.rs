@@ -70,8 +70,11 @@ pub struct InstalledApi {
     pub missing: BTreeSet<&'static str>,
 }
 
-/// The parameters of a class of ours, if it has any, or what is wrong with them: its Gateways are not accepted then, for
-/// with defaults in their place a proxy would do what nobody asked for.
+/// What follows for the Gateways of a class whose parameters are broken.
+const GO_ON: &str =
+    "; until then its Gateways that had good ones go on with those, and no other is served";
+
+/// The parameters of a class of ours, if it has any, or what is wrong with them.
 pub(crate) type ClassParameters<'a> = Result<Option<&'a GatewayParametersSpec>, Finding>;
 
 /// The classes that name our controller, by name.
@@ -94,13 +97,14 @@ impl<'a> Classes<'a> {
                 continue;
             }
             let parameters = parameters(ctx.resources, key, class);
+            let broken = parameters.as_ref().err().map(|finding| Finding {
+                remedy: finding.remedy.clone() + GO_ON,
+                ..finding.clone()
+            });
             let version = supported_version(ctx.options.installed.as_ref());
-            statuses.insert(
-                key.clone(),
-                status(class, parameters.as_ref().err(), version),
-            );
-            if let Err(finding) = &parameters {
-                ctx.report(finding.clone());
+            statuses.insert(key.clone(), status(class, broken.as_ref(), version));
+            if let Some(finding) = broken {
+                ctx.report(finding);
             }
             classes.by_name.insert(&key.name, parameters);
         }
@@ -114,7 +118,7 @@ impl<'a> Classes<'a> {
 }
 
 /// What the `parametersRef` of a class leads to, if it has one.
-pub(crate) fn parameters<'a>(
+fn parameters<'a>(
     resources: &'a Resources,
     key: &ObjectKey,
     class: &GatewayClass,

@@ -7,8 +7,7 @@ use std::{
 };
 
 use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
-use portcullis_crds::GatewayParametersSpec;
-use portcullis_routing::{GatewayKey, ProxySettings, Route, RouteKey, RoutingTable};
+use portcullis_routing::{GatewayKey, Route, RouteKey, RoutingTable};
 
 use super::{
     Backends, Context,
@@ -18,12 +17,11 @@ use super::{
     frontend::Frontend,
     listener::{Entry, ListenerState, find_conflicts},
     listener_set::{self, ListenerSetState, ListenerSets},
-    settings,
+    parameters::{self, Parameters},
 };
 use crate::{
     finding::{Finding, ObjectRef},
-    provision::Infrastructure,
-    resources::{ObjectKey, Resources},
+    resources::ObjectKey,
     status::{
         ConditionSet, ConditionStatus, GatewayStatus, ListenerSetStatus, condition::kind, reason,
     },
@@ -44,8 +42,11 @@ pub(crate) struct GatewayState<'a> {
     /// The ListenerSets that name it.
     sets: BTreeMap<ObjectKey, ListenerSetState>,
     frontend: Frontend,
-    settings: ProxySettings,
-    /// Why it is not accepted.
+    /// What it is served with; `None` if nothing good is known.
+    parameters: Option<Arc<Parameters>>,
+    /// What is wrong with the parameters that are asked for. It is not accepted then, and goes on with the last good ones.
+    broken_parameters: Option<Finding>,
+    /// Why it is not accepted and not served, whatever its parameters.
     refused: Option<Finding>,
     /// References of the Gateway itself that lead nowhere.
     unresolved: Option<Finding>,
@@ -125,11 +126,8 @@ impl<'a> GatewayState<'a> {
         let listeners = Entry::of_gateway(&object, &table_key, gateway)
             .map(|entry| ListenerState::new(ctx, entry, &frontend, certificates))
             .collect();
-        let mut refused = unsupported_address(&object, gateway);
-        let settings = proxy_settings(ctx, &object, gateway, class).unwrap_or_else(|finding| {
-            refused.get_or_insert(finding);
-            ProxySettings::default()
-        });
+        let refused = unsupported_address(&object, gateway);
+        let (parameters, broken_parameters) = parameters::in_force(ctx, &object, gateway, class);
         let (client_certificate, unresolved) =
             ClientCertificate::resolve(ctx, &object, gateway, certificates);
         Self {
@@ -139,7 +137,8 @@ impl<'a> GatewayState<'a> {
             listeners,
             sets: BTreeMap::new(),
             frontend,
-            settings,
+            parameters,
+            broken_parameters,
             refused,
             unresolved,
             client_certificate,
@@ -205,8 +204,9 @@ impl<'a> GatewayState<'a> {
     pub(crate) fn report(&self, ctx: &Context<'_>) {
         let listeners = self.listeners.iter().flat_map(ListenerState::findings);
         let sets = self.sets.values().filter_map(ListenerSetState::finding);
-        let own = self.refused.iter().chain(&self.unresolved);
-        own.chain(&self.allowed_listeners)
+        let own = self.refused.iter().chain(&self.broken_parameters);
+        own.chain(&self.unresolved)
+            .chain(&self.allowed_listeners)
             .chain(listeners)
             .chain(sets)
             .cloned()
@@ -222,15 +222,19 @@ impl<'a> GatewayState<'a> {
         }
     }
 
+    /// What it is served with, or was before it was refused; `None` if nothing good is known.
+    pub(crate) fn parameters(&self) -> Option<&Arc<Parameters>> {
+        self.parameters.as_ref()
+    }
+
     /// Its table: only its own listeners and those of its ListenerSets, its routes, clusters, endpoints, certificates and settings. `None` if the Gateway
-    /// is not accepted.
+    /// is not served.
     pub(crate) fn table(&mut self, backends: &Backends) -> Option<RoutingTable> {
         let routes = std::mem::take(&mut self.routes);
-        if !self.accepted() {
-            return None;
-        }
+        let parameters = self.parameters.as_ref();
+        let parameters = parameters.filter(|_| !self.stands_still() && self.has_listener())?;
         let mut table = RoutingTable::new(self.key.clone());
-        table.settings = Arc::new(self.settings.clone());
+        table.settings = Arc::clone(&parameters.settings);
         table.routes = routes;
         for listener in &self.listeners {
             let Some(entry) = listener.table_entry() else {
@@ -253,8 +257,14 @@ impl<'a> GatewayState<'a> {
         Some(table)
     }
 
-    fn accepted(&self) -> bool {
-        self.refused.is_none() && self.listeners.iter().any(ListenerState::accepted)
+    /// Whether there is a listener that is accepted.
+    fn has_listener(&self) -> bool {
+        self.listeners.iter().any(ListenerState::accepted)
+    }
+
+    /// Whether nothing new of it is served. While only its parameters are broken all else of it is as ever.
+    fn stands_still(&self) -> bool {
+        self.refused.is_some() || self.parameters.is_none()
     }
 
     /// Its status and those of its ListenerSets. `Programmed` stays Unknown where that is for the data plane to say.
@@ -262,7 +272,7 @@ impl<'a> GatewayState<'a> {
         let sets = self.sets.iter();
         let sets: BTreeMap<_, _> = sets
             .map(|(key, set)| {
-                let status = set.status(&self.listeners, self.refused.is_some());
+                let status = set.status(&self.listeners, self.stands_still());
                 (key.clone(), status)
             })
             .collect();
@@ -277,13 +287,13 @@ impl<'a> GatewayState<'a> {
         let generation = self.gateway.metadata.generation;
         let mut conditions = ConditionSet::new(generation);
         let invalid: Vec<_> = self.names(|listener| !listener.accepted());
-        match &self.refused {
+        match self.refused.as_ref().or(self.broken_parameters.as_ref()) {
             Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
             None if invalid.is_empty() => {
                 conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted");
             }
             None => {
-                let status = if self.accepted() { True } else { False };
+                let status = if self.has_listener() { True } else { False };
                 let message = format!("Listeners that are not valid: {}", invalid.join(", "));
                 conditions.set(kind::ACCEPTED, status, reason::LISTENERS_NOT_VALID, message);
             }
@@ -320,7 +330,7 @@ impl<'a> GatewayState<'a> {
                 format!("{field}.mode: clients are let in whatever certificate they show, or none"),
             );
         }
-        if self.refused.is_some() {
+        if self.stands_still() {
             conditions.set(
                 kind::PROGRAMMED,
                 False,
@@ -344,7 +354,7 @@ impl<'a> GatewayState<'a> {
         }
         let listeners = self.listeners[self.own_listeners()]
             .iter()
-            .map(|listener| listener.status(generation, self.refused.is_some()))
+            .map(|listener| listener.status(generation, self.stands_still()))
             .collect();
         GatewayStatus {
             addresses: Vec::new(),
@@ -361,67 +371,6 @@ impl<'a> GatewayState<'a> {
             .map(|listener| listener.spec.name.as_str())
             .collect()
     }
-}
-
-/// Class first, then the Gateway's own `infrastructure.parametersRef`.
-fn proxy_settings(
-    ctx: &Context<'_>,
-    object: &ObjectRef,
-    gateway: &Gateway,
-    class: &ClassParameters<'_>,
-) -> Result<ProxySettings, Finding> {
-    let own = own_parameters(ctx.resources, object, gateway)?;
-    let class = class.as_ref().map_err(|finding| {
-        let name = &gateway.spec.gateway_class_name;
-        object.error(
-            reason::INVALID_PARAMETERS,
-            "spec.gatewayClassName",
-            format!(
-                "the parameters of GatewayClass {name} are not valid: {}: {}",
-                finding.field, finding.message
-            ),
-            finding.remedy.clone(),
-        )
-    })?;
-    let layers: Vec<_> = class.iter().copied().chain(own).collect();
-    let field = match own {
-        Some(_) => "spec.infrastructure.parametersRef",
-        None => "spec.gatewayClassName",
-    };
-    settings::settings(&layers)
-        .and_then(|settings| {
-            Infrastructure::merge(&layers)?.check()?;
-            Ok(settings)
-        })
-        .map_err(|(path, message)| {
-            object.error(
-                reason::INVALID_PARAMETERS,
-                field,
-                format!("the GatewayParameters are not valid: spec.{path}: {message}"),
-                "correct that field in the GatewayParameters of the Gateway or of its class",
-            )
-        })
-}
-
-/// What the Gateway's own `parametersRef` leads to, if it has one.
-pub(crate) fn own_parameters<'a>(
-    resources: &'a Resources,
-    object: &ObjectRef,
-    gateway: &Gateway,
-) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
-    let infrastructure = gateway.spec.infrastructure.as_ref();
-    let Some(reference) = infrastructure.and_then(|it| it.parameters_ref.as_ref()) else {
-        return Ok(None);
-    };
-    settings::parameters(
-        resources,
-        object,
-        "spec.infrastructure.parametersRef",
-        (&reference.group, &reference.kind),
-        &object.key.namespace,
-        &reference.name,
-    )
-    .map(Some)
 }
 
 fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {

@@ -15,22 +15,24 @@ mod hostname;
 mod listener;
 mod listener_set;
 mod namespaces;
+mod parameters;
 mod problem;
 mod route;
 mod settings;
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{GatewayKey, RoutingTable};
 
-pub use self::class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES};
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
-    class::parameters as class_parameters,
-    gateway::own_parameters,
     grant::{GrantSubject, GrantTarget, Grants},
     listener_set::gateway_of,
+};
+pub use self::{
+    class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES},
+    parameters::{Parameters, ParametersInForce},
 };
 use crate::{
     CONTROLLER_NAME,
@@ -54,6 +56,9 @@ pub struct Options {
     pub installed: Option<InstalledApi>,
     /// What is known of the running data planes.
     pub observed: Observed,
+    /// [`Translation::parameters`] of the translation before this one, which Gateways go on with while what is asked for is
+    /// broken. Empty if there was none.
+    pub last_good: Arc<ParametersInForce>,
 }
 
 impl Default for Options {
@@ -63,6 +68,7 @@ impl Default for Options {
             implied_class: None,
             installed: None,
             observed: Observed::default(),
+            last_good: Arc::default(),
         }
     }
 }
@@ -84,12 +90,14 @@ impl Options {
 /// What a translation gives.
 #[derive(Clone, Debug, Default)]
 pub struct Translation {
-    /// One sealed table per accepted Gateway.
+    /// One sealed table per Gateway that is served.
     pub tables: BTreeMap<GatewayKey, RoutingTable>,
     /// Desired statuses.
     pub statuses: Statuses,
     /// Everything worth telling, ordered by object and field.
     pub findings: Vec<Finding>,
+    /// The GatewayParameters that each Gateway is served with, for its infrastructure and for the next translation.
+    pub parameters: Arc<ParametersInForce>,
 }
 
 /// What every stage of a translation reads, and where it reports.
@@ -143,8 +151,12 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     }
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
     let mut tables = BTreeMap::new();
+    let mut parameters = parameters::remembered(&ctx);
     for (key, mut gateway) in gateways {
         gateway.report(&ctx);
+        if let Some(in_force) = gateway.parameters() {
+            parameters.insert(key.clone(), Arc::clone(in_force));
+        }
         let (status, sets) = gateway.statuses();
         statuses.gateways.insert(key, status);
         statuses.listener_sets.extend(sets);
@@ -157,5 +169,6 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         tables,
         statuses,
         findings: ctx.into_findings(),
+        parameters: Arc::new(parameters),
     }
 }

@@ -4,6 +4,7 @@ mod backend_tls;
 mod certificates;
 mod fake_api;
 mod leader;
+mod parameters;
 mod process;
 mod provision;
 mod status;

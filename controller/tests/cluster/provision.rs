@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fake_api::FakeApi,
-    support::{CLASS, EDGE, Replica, SHOP, Tables, condition},
+    support::{EDGE, Replica, SHOP, condition},
 };
 
 const NAME: &str = "shop/edge-portcullis";
@@ -260,61 +260,6 @@ async fn a_mistake_takes_nothing_away_and_another_class_everything() {
     })
     .await;
     assert!(exists(&api, ("Service", "shop/second-portcullis")));
-}
-
-/// With defaults in place of what the class says a proxy would, say, read the PROXY protocol as HTTP.
-#[tokio::test]
-async fn a_mistake_in_the_parameters_of_the_class_takes_nothing_away() {
-    let api = FakeApi::start().await;
-    api.apply(SHOP);
-    let parameters = json!({
-        "kind": "GatewayParameters", "metadata": { "name": "all", "namespace": "system" },
-        "spec": { "proxy": { "clientAddress": { "proxyProtocol": true } }, "workload": { "replicas": 3 } },
-    });
-    api.create(&parameters);
-    let reference = json!({
-        "group": "portcullis.dev", "kind": "GatewayParameters", "name": "all", "namespace": "system",
-    });
-    api.patch(CLASS, &json!({ "spec": { "parametersRef": reference } }));
-    let mut replica = Replica::provisioning(&api, "one");
-    api.until("it is made", is_made).await;
-    let is_as_asked = |tables: &Tables| {
-        let mut tables = tables.values();
-        tables.all(|table| table.settings.client_address.proxy_protocol)
-    };
-    api.patch(
-        SERVICE,
-        &json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } }),
-    );
-    let has_address =
-        |api: &FakeApi| api.get(EDGE)["status"]["addresses"][0]["value"] == "192.0.2.1";
-    api.until("it has an address", has_address).await;
-    let before = [ACCOUNT, SERVICE, DEPLOYMENT].map(|it| api.get(it));
-    assert!(is_as_asked(replica.tables.borrow().as_ref().unwrap()));
-
-    api.delete(("GatewayParameters", "system/all"));
-    let accepted = |api: &FakeApi, of| {
-        let conditions = api.get(of)["status"]["conditions"].take();
-        condition(&conditions, "Accepted")["reason"].clone()
-    };
-    api.until("class and Gateway tell", |api| {
-        [CLASS, EDGE]
-            .into_iter()
-            .all(|of| accepted(api, of) == "InvalidParameters")
-    })
-    .await;
-    replica
-        .tables("nothing new for its proxies", |tables| tables.is_empty())
-        .await;
-    assert_eq!([ACCOUNT, SERVICE, DEPLOYMENT].map(|it| api.get(it)), before);
-    assert!(has_address(&api));
-
-    api.create(&parameters);
-    let tables = replica.tables("a table", |tables| !tables.is_empty()).await;
-    assert!(is_as_asked(&tables));
-    api.until("it is accepted", |api| accepted(api, EDGE) == "Accepted")
-        .await;
-    assert_eq!([ACCOUNT, SERVICE, DEPLOYMENT].map(|it| api.get(it)), before);
 }
 
 #[tokio::test]

@@ -59,6 +59,9 @@ spec:
   parentRefs: [{name: edge}]
   rules: [{backendRefs: [{name: web, port: 8080}]}]";
 
+/// What the controllers' certificates are for.
+pub(crate) const CONTROLLER_HOST: &str = "portcullis-controller.portcullis-system.svc";
+
 pub(crate) const EDGE: (&str, &str) = ("Gateway", "shop/edge");
 pub(crate) const WEB: (&str, &str) = ("HTTPRoute", "shop/web");
 pub(crate) const CLASS: (&str, &str) = ("GatewayClass", "portcullis");
@@ -127,7 +130,7 @@ impl Replica {
             certificates: CertificateOptions {
                 namespace: "portcullis-system".into(),
                 secret: "portcullis-ca".into(),
-                names: vec!["portcullis-controller.portcullis-system.svc".into()],
+                names: vec![CONTROLLER_HOST.into()],
                 tls: Arc::clone(&tls),
             },
             let_stand: LET_STAND,

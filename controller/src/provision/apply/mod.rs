@@ -21,6 +21,7 @@ use super::{Plan, ProvisionOptions, wanted};
 use crate::{
     metrics::Metrics,
     resources::{ObjectKey, Resources},
+    translate::ParametersInForce,
     writer::wait_until,
 };
 
@@ -32,6 +33,7 @@ const MAX_REQUESTS: usize = 8;
 pub(crate) struct Input {
     pub(crate) resources: Arc<Resources>,
     pub(crate) tables: Arc<BTreeMap<GatewayKey, Arc<RoutingTable>>>,
+    pub(crate) parameters: Arc<ParametersInForce>,
 }
 
 /// What is in the way of the infrastructure of Gateways, in words for their statuses.
@@ -115,7 +117,14 @@ impl Provisioner {
             return Some(Plan::default());
         };
         let (name, options) = (self.controller_name.clone(), self.options.clone());
-        let plan = move || wanted(&input.resources, &input.tables, &name, &options);
+        let plan = move || {
+            let Input {
+                resources,
+                tables,
+                parameters,
+            } = input;
+            wanted(&resources, &tables, &parameters, &name, &options)
+        };
         tokio::task::spawn_blocking(plan).await.ok()
     }
 

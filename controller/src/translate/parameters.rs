@@ -1,0 +1,266 @@
+//! The GatewayParameters that each Gateway is served with: those of its class and its own, or the last good ones while what is
+//! asked for is broken.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use gateway_api::apis::experimental::gateways::Gateway;
+use portcullis_crds::GatewayParametersSpec;
+use portcullis_routing::ProxySettings;
+
+use super::{Context, class::ClassParameters, settings};
+use crate::{
+    finding::{Finding, ObjectRef},
+    provision::Infrastructure,
+    resources::{ObjectKey, Resources},
+    status::reason,
+};
+
+/// What follows for a Gateway whose parameters are broken.
+const GOES_ON: &str = "; until then the last good ones stay in force";
+const STANDS_STILL: &str =
+    "; there were no good ones since the start, so nothing new is served until then";
+
+/// The parameters that Gateways are served with, by namespace and name of the Gateway.
+pub type ParametersInForce = BTreeMap<ObjectKey, Arc<Parameters>>;
+
+/// What the GatewayParameters of a Gateway's class and its own say together. All of it is valid.
+#[derive(Debug)]
+pub struct Parameters {
+    /// The Gateway's UID; `None` in files.
+    uid: Option<String>,
+    class: String,
+    pub(crate) settings: Arc<ProxySettings>,
+    pub(crate) infrastructure: Infrastructure,
+}
+
+impl Parameters {
+    /// What the objects ask for now.
+    fn asked_for(
+        resources: &Resources,
+        object: &ObjectRef,
+        gateway: &Gateway,
+        class: &ClassParameters<'_>,
+    ) -> Result<Self, Finding> {
+        let own = own_parameters(resources, object, gateway)?;
+        let name = &gateway.spec.gateway_class_name;
+        let of_class = class.as_ref().map_err(|finding| {
+            object.error(
+                reason::INVALID_PARAMETERS,
+                "spec.gatewayClassName",
+                format!(
+                    "the parameters of GatewayClass {name} are not valid: {}: {}",
+                    finding.field, finding.message
+                ),
+                finding.remedy.clone(),
+            )
+        })?;
+        let layers: Vec<_> = of_class.iter().copied().chain(own).collect();
+        let field = match own {
+            Some(_) => "spec.infrastructure.parametersRef",
+            None => "spec.gatewayClassName",
+        };
+        let merged = settings::settings(&layers).and_then(|settings| {
+            let infrastructure = Infrastructure::merge(&layers)?;
+            infrastructure.check()?;
+            Ok(Self {
+                uid: gateway.metadata.uid.clone(),
+                class: name.clone(),
+                settings: Arc::new(settings),
+                infrastructure,
+            })
+        });
+        merged.map_err(|(path, message)| {
+            object.error(
+                reason::INVALID_PARAMETERS,
+                field,
+                format!("the GatewayParameters are not valid: spec.{path}: {message}"),
+                "correct that field in the GatewayParameters of the Gateway or of its class",
+            )
+        })
+    }
+
+    /// Whether they were those of this Gateway, not of another one of its name or while it was of another class.
+    fn are_of(&self, gateway: &Gateway) -> bool {
+        (&self.uid, &self.class) == (&gateway.metadata.uid, &gateway.spec.gateway_class_name)
+    }
+}
+
+/// What a Gateway is served with, and what is wrong with what is asked for. Defaults never take the place of what is
+/// broken: a proxy would do what nobody asked for, such as read the PROXY protocol as HTTP.
+pub(crate) fn in_force(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    gateway: &Gateway,
+    class: &ClassParameters<'_>,
+) -> (Option<Arc<Parameters>>, Option<Finding>) {
+    match Parameters::asked_for(ctx.resources, object, gateway, class) {
+        Ok(parameters) => (Some(Arc::new(parameters)), None),
+        Err(mut finding) => {
+            let last_good = ctx.options.last_good.get(&object.key);
+            let last_good = last_good.filter(|it| it.are_of(gateway)).cloned();
+            finding.remedy += match last_good {
+                Some(_) => GOES_ON,
+                None => STANDS_STILL,
+            };
+            (last_good, Some(finding))
+        }
+    }
+}
+
+/// The last good ones of every Gateway that is still there, also while its class is not.
+pub(crate) fn remembered(ctx: &Context<'_>) -> ParametersInForce {
+    let last_good = ctx.options.last_good.iter();
+    last_good
+        .filter(|(key, parameters)| {
+            let gateway = ctx.resources.gateways.get(key);
+            gateway.is_some_and(|gateway| parameters.are_of(gateway))
+        })
+        .map(|(key, parameters)| (key.clone(), Arc::clone(parameters)))
+        .collect()
+}
+
+/// What the Gateway's own `parametersRef` leads to, if it has one.
+fn own_parameters<'a>(
+    resources: &'a Resources,
+    object: &ObjectRef,
+    gateway: &Gateway,
+) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
+    let infrastructure = gateway.spec.infrastructure.as_ref();
+    let Some(reference) = infrastructure.and_then(|it| it.parameters_ref.as_ref()) else {
+        return Ok(None);
+    };
+    settings::parameters(
+        resources,
+        object,
+        "spec.infrastructure.parametersRef",
+        (&reference.group, &reference.kind),
+        &object.key.namespace,
+        &reference.name,
+    )
+    .map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{
+        manifests::Loaded,
+        translate::{Options, Translation, translate},
+    };
+
+    const CLASS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: CLASS}
+spec:
+  controllerName: portcullis.dev/gateway-controller
+  parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: class, namespace: default}
+---";
+    const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, uid: first}
+spec:
+  gatewayClassName: portcullis
+  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: own}}
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---";
+
+    /// GatewayParameters with that many trusted hops, or some that are broken.
+    fn parameters(name: &str, hops: Option<u32>) -> String {
+        let proxy = match hops {
+            Some(hops) => format!("{{clientAddress: {{trustedHops: {hops}}}}}"),
+            None => "{drainTimeout: soon}".to_owned(),
+        };
+        format!(
+            "
+apiVersion: portcullis.dev/v1alpha1
+kind: GatewayParameters
+metadata: {{name: {name}}}
+spec: {{proxy: {proxy}}}
+---"
+        )
+    }
+
+    /// Translates one set of manifests after the other, as a controller does, and gives the trusted hops that are in
+    /// force after each; `None` if there is no table.
+    #[track_caller]
+    fn hops(steps: &[&[&str]]) -> Vec<Option<u32>> {
+        let mut options = Options::default();
+        let step = |manifests: &&[&str]| {
+            let mut loaded = Loaded::accepted();
+            loaded.read_text("all.yaml", &manifests.concat());
+            assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+            let Translation {
+                tables, parameters, ..
+            } = translate(&loaded.resources, &options);
+            options.last_good = parameters;
+            let table = tables.into_values().next();
+            table.map(|table| table.settings.client_address.trusted_hops)
+        };
+        steps.iter().map(step).collect()
+    }
+
+    #[test]
+    fn the_last_good_ones_stay_in_force_until_all_is_good_again() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let [of_class, own] = ["class", "own"].map(|name| parameters(name, Some(1)));
+        let [broken_class, broken_own] = ["class", "own"].map(|name| parameters(name, None));
+        let other_own = parameters("own", Some(2));
+        assert_eq!(
+            hops(&[
+                &[&class, &of_class, GATEWAY, &own],
+                &[&class, &of_class, GATEWAY],
+                &[&class, &of_class, GATEWAY, &broken_own],
+                &[&class, &broken_class, GATEWAY, &other_own],
+                &[&class, GATEWAY, &other_own],
+                &[&class, &of_class, GATEWAY, &other_own],
+                &[&class, &of_class, GATEWAY],
+            ]),
+            [1, 1, 1, 1, 1, 2, 2].map(Some)
+        );
+    }
+
+    #[test]
+    fn without_good_ones_nothing_is_served() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let own = parameters("own", Some(1));
+        assert_eq!(hops(&[&[&class, GATEWAY, &own]]), [None]);
+    }
+
+    #[test]
+    fn they_outlive_the_class_and_another_mistake() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let [of_class, own] = ["class", "own"].map(|name| parameters(name, Some(1)));
+        let mistaken = GATEWAY.replace(
+            "  listeners",
+            "  addresses: [{type: example.com/other, value: x}]\n  listeners",
+        );
+        assert_eq!(
+            hops(&[
+                &[&class, &of_class, GATEWAY, &own],
+                &[GATEWAY, &own],
+                &[&class, &mistaken, &own],
+                &[&class, GATEWAY, &own],
+            ]),
+            [Some(1), None, None, Some(1)]
+        );
+    }
+
+    #[test]
+    fn those_of_another_class_or_of_another_gateway_are_not_its_own() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let other = CLASS.replace("CLASS", "other");
+        let [of_class, own] = ["class", "own"].map(|name| parameters(name, Some(1)));
+        let before = [&class, &of_class, GATEWAY, &own];
+        let of_other = GATEWAY.replace("gatewayClassName: portcullis", "gatewayClassName: other");
+        assert_eq!(
+            hops(&[&before, &[&class, &other, &of_other, &own]]),
+            [Some(1), None]
+        );
+        let made_anew = GATEWAY.replace("uid: first", "uid: second");
+        assert_eq!(
+            hops(&[&before, &[&class, &made_anew, &own]]),
+            [Some(1), None]
+        );
+    }
+}
