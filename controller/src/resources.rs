@@ -20,7 +20,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 use portcullis_crds::GatewayParameters;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::finding::ObjectRef;
 
@@ -157,9 +157,17 @@ impl Resources {
 }
 
 /// Something that may hold keys: it is read as what it is, but never printed.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Redacted<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Redacted<T> {
+    /// An error does not say what was found instead: that would be printed.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let read = T::deserialize(deserializer);
+        read.map(Self)
+            .map_err(|_| D::Error::custom("could not be decoded"))
+    }
+}
 
 impl<T> Deref for Redacted<T> {
     type Target = T;

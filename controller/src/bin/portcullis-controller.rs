@@ -112,9 +112,12 @@ struct Arguments {
 const DEFAULT_FILTER: &str = "info,kube_client=error,kube_runtime=error";
 
 /// What is never logged, whatever `PORTCULLIS_LOG` says: the client of the API server logs answers that it cannot read as
-/// they came, and those may be Secrets. Its errors have no part of an answer.
+/// they came, its watches say what was found there, and those may be Secrets. What they log as errors has no part of an answer.
 fn may_be_logged(metadata: &Metadata<'_>) -> bool {
-    !metadata.target().starts_with("kube_client") || *metadata.level() == Level::ERROR
+    let reads_answers = ["kube_client", "kube_runtime"]
+        .iter()
+        .any(|library| metadata.target().starts_with(library));
+    !reads_answers || *metadata.level() == Level::ERROR
 }
 
 /// The exit code of a program that could not do what it was asked to.

@@ -17,10 +17,10 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-use super::{CHECK, CertificateOptions, TIMEOUT};
+use super::{CHECK, CertificateOptions, KIND, TIMEOUT};
 use crate::{
     ca::{Authority, Identity, Subject},
-    watch::Backoff,
+    watch::{Backoff, why, why_watch_failed},
 };
 
 /// What is known of the Secret.
@@ -105,7 +105,7 @@ impl AuthorityKeeper {
             Ok(Some(secret)) => self.seen = Seen::Present(Box::new(secret)),
             Err(error) => tracing::warn!(
                 secret = self.options.secret,
-                %error,
+                error = why_watch_failed(KIND, &error),
                 "cannot watch the Secret of the certificate authority"
             ),
         }
@@ -152,7 +152,7 @@ impl AuthorityKeeper {
             }
             // Another replica was faster; the watch will tell.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(why(KIND, &error)),
             Err(_) => Err("the API server does not answer".into()),
         }
     }
@@ -171,7 +171,7 @@ impl AuthorityKeeper {
                 self.seen = Seen::Present(Box::new(replaced));
                 Ok(())
             }
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(why(KIND, &error)),
             Err(_) => Err("the API server does not answer".into()),
         }
     }

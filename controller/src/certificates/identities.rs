@@ -18,19 +18,17 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use super::{CHECK, COMPONENT, COMPONENT_LABEL, TIMEOUT, labels};
+use super::{CHECK, COMPONENT, COMPONENT_LABEL, KIND, TIMEOUT, labels};
 use crate::{
     ca::{Authority, Identity, SpiffeId, Subject},
     metrics::{Metrics, Write},
     provision::{Obstacles, Owner, Owners},
     resources::{ObjectKey, Redacted},
-    watch::{Backoff, Sink, Version, follow},
+    watch::{Backoff, Sink, Version, follow, why},
 };
 
 /// Secrets that are written at once.
 const MAX_WRITES: usize = 16;
-
-const KIND: &str = "Secret";
 
 /// Keeps the certificates of all Gateways' data planes.
 pub(crate) struct IdentityKeeper {
@@ -319,7 +317,8 @@ async fn write(
         // Somebody was faster, and the watch tells what it has become.
         Ok(Err(error)) if is_conflict(&error) => Err(Problem::Untold(error.to_string())),
         Ok(Err(error)) => Err(Problem::Obstacle(format!(
-            "Secret {key} cannot be written: {error}"
+            "Secret {key} cannot be written: {}",
+            why(KIND, &error)
         ))),
         Err(_) => Err(Problem::Obstacle(format!(
             "Secret {key} cannot be written: the API server does not answer"

@@ -17,6 +17,9 @@ pub(crate) use self::{authority::AuthorityKeeper, identities::IdentityKeeper};
 /// How often it is looked whether a certificate is due. Certificates hold for weeks at least.
 const CHECK: Duration = Duration::from_hours(1);
 
+/// What they are kept in.
+const KIND: &str = "Secret";
+
 /// Time for one request.
 const TIMEOUT: Duration = Duration::from_secs(10);
 

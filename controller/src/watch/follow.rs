@@ -78,11 +78,39 @@ where
                     _ => {}
                 }
                 let wait = backoff.wait();
-                tracing::warn!(kind, %error, ?wait, "cannot watch; what is known stays in force");
+                let error = why_watch_failed(kind, &error);
+                tracing::warn!(
+                    kind,
+                    error,
+                    ?wait,
+                    "cannot watch; what is known stays in force"
+                );
                 tokio::time::sleep(wait).await;
             }
             None => return Ended::Expired,
         }
+    }
+}
+
+/// Why a watch failed, fit for the log; see [`why`].
+pub(crate) fn why_watch_failed(kind: &str, error: &watcher::Error) -> String {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(error @ kube::Error::SerdeError(_))
+        | WatchStartFailed(error @ kube::Error::SerdeError(_))
+        | WatchFailed(error @ kube::Error::SerdeError(_)) => why(kind, error),
+        error => error.to_string(),
+    }
+}
+
+/// Why a request for an object of this kind failed, fit for the log: what a parser says of a Secret is left out, as it quotes what
+/// it does not expect.
+pub(crate) fn why(kind: &str, error: &kube::Error) -> String {
+    match error {
+        kube::Error::SerdeError(_) if kind == "Secret" => {
+            "the API server's answer could not be decoded".to_owned()
+        }
+        error => error.to_string(),
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 pub(crate) use self::{
     backoff::Backoff,
     delegate::delegate_resource,
-    follow::{Sink, follow},
+    follow::{Sink, follow, why, why_watch_failed},
     object::{Version, Watched},
     store::{SeenStatus, StatusTarget},
 };

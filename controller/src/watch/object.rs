@@ -58,7 +58,9 @@ impl<K> Watched<K> {
 
 impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = Map::<String, Value>::deserialize(deserializer)?;
+        // The parser would quote what it has found instead, and that may be part of a Secret.
+        let mut object = Map::<String, Value>::deserialize(deserializer)
+            .map_err(|_| D::Error::custom("not a whole object"))?;
         let status = object.remove("status").unwrap_or_default();
         let mut metadata = ObjectMeta::default();
         if let Some(Value::Object(fields)) = object.get_mut("metadata") {
@@ -99,10 +101,12 @@ delegate_resource!(Watched, it => &it.metadata, &mut it.metadata);
 #[cfg(test)]
 mod tests {
     use gateway_api::apis::experimental::httproutes::HttpRoute;
-    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::api::core::v1::{Secret, Service};
+    use kube::Resource;
     use serde_json::json;
 
     use super::*;
+    use crate::resources::Redacted;
 
     fn route(changes: &Value) -> Watched<HttpRoute> {
         let mut route = json!({
@@ -165,5 +169,27 @@ mod tests {
         let broken = route(&json!({"spec": {"hostnames": 5}}));
         assert!(broken.object.unwrap_err().starts_with("spec.hostnames: "));
         assert_eq!(broken.metadata.name.as_deref(), Some("shop"));
+    }
+
+    #[test]
+    fn why_a_secret_cannot_be_read_is_told_without_its_values() {
+        for fields in [
+            json!({"data": "hunter2"}),
+            json!({"data": {"key": "hunter2"}}),
+            json!({"stringData": {"key": ["hunter2"]}}),
+            json!({"type": {"hunter2": 1}}),
+        ] {
+            let mut secret = json!({"metadata": {"name": "s", "namespace": "apps"}});
+            json_patch::merge(&mut secret, &fields);
+            let read: Watched<Redacted<Secret>> = serde_json::from_value(secret).unwrap();
+            assert_eq!(read.meta().name.as_deref(), Some("s"));
+            let why = read.object.unwrap_err();
+            assert!(why.ends_with("could not be decoded"), "{fields}: {why}");
+        }
+        for answer in [json!("hunter2"), json!([["hunter2"]])] {
+            let read = serde_json::from_value::<Watched<Redacted<Secret>>>(answer);
+            let why = read.unwrap_err().to_string();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
     }
 }

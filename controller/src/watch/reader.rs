@@ -6,7 +6,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{ResourceStore, backoff::Backoff, kind::Referenced, object::Watched};
+use super::{ResourceStore, backoff::Backoff, follow::why, kind::Referenced, object::Watched};
 use crate::{metrics::Metrics, resources::ObjectKey};
 
 /// Time for one request; beyond it what is known of the object has to do until the next try.
@@ -43,7 +43,7 @@ async fn read_one<K: Referenced>(
     loop {
         let why = match timeout(TIMEOUT, api.get_opt(&key.name)).await {
             Ok(Ok(object)) => return store.read(&key, object),
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => why(K::NAME, &error),
             Err(_) => "the API server does not answer".to_owned(),
         };
         metrics.watch_failed(K::NAME);

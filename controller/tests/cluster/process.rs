@@ -180,7 +180,7 @@ async fn no_secret_is_logged_at_any_level() {
         api.apply(SHOP);
         let marker = "bm9ib2R5IG1heSByZWFkIHRoaXM=";
         api.create(&serde_json::json!({
-            "kind": "Secret", "data": { "key": marker, "broken": 5 },
+            "kind": "Secret", "data": marker,
             "metadata": {
                 "name": "broken", "namespace": "shop",
                 "labels": { "portcullis.dev/component": "certificates" },
@@ -204,6 +204,26 @@ async fn no_secret_is_logged_at_any_level() {
             assert!(!log.contains(secret), "{filter}: {secret}");
         }
     }
+}
+
+/// The words of its parser quote what it does not expect.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_an_authority_that_cannot_be_read_is_logged() {
+    let api = FakeApi::start().await;
+    let marker = "bm9ib2R5IG1heSByZWFkIHRoaXM=";
+    api.create(&serde_json::json!({
+        "kind": "Secret", "data": marker,
+        "metadata": { "name": "portcullis-ca", "namespace": "infra" },
+    }));
+    let program = Program::start(&api);
+    api.until("it has read it in vain", |_| {
+        let log = program.log.lock().unwrap();
+        log.contains("cannot watch the Secret of the certificate authority")
+    })
+    .await;
+    let log = program.log.lock().unwrap();
+    assert!(log.contains("could not be decoded"), "{log}");
+    assert!(!log.contains(marker), "{log}");
 }
 
 /// The page names every metric, and no other.
