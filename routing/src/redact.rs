@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    filter::{Filter, HeaderField},
+    filter::{Filter, HeaderField, HeaderModifier},
     matches::ValueMatch,
     route::{Route, RouteAction},
     secret::{REDACTED, Secret},
@@ -28,10 +28,31 @@ impl RoutingTable {
         for certificate in copy.certificates.values_mut() {
             Arc::make_mut(certificate).key_pem = Secret::redacted();
         }
-        for route in copy.routes.values_mut() {
+        // There may be tens of thousands: only those are copied that are not shown as they are.
+        for route in copy.routes.values_mut().filter(|it| has_credentials(it)) {
             redact(Arc::make_mut(route));
         }
         copy
+    }
+}
+
+fn has_credentials(route: &Route) -> bool {
+    let mut asked_for = route.matches.iter().flat_map(|it| &it.headers);
+    let backends = match &route.action {
+        RouteAction::Forward(backends) => backends.as_slice(),
+        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
+    };
+    let of_backends = backends.iter().flat_map(|it| &it.filters);
+    let modifiers = route.filters.iter().chain(of_backends).filter_map(modifier);
+    let mut written = modifiers.flat_map(|it| it.set.iter().chain(&it.add));
+    asked_for.any(|header| is_credential(&header.name))
+        || written.any(|field| is_credential(&field.name))
+}
+
+fn modifier(filter: &Filter) -> Option<&HeaderModifier> {
+    match filter {
+        Filter::RequestHeaders(modifier) | Filter::ResponseHeaders(modifier) => Some(modifier),
+        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) => None,
     }
 }
 
@@ -73,37 +94,60 @@ fn is_credential(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{GatewayKey, RouteKey};
+
+    const ROUTE: &str = r#"{
+        "listeners": [],
+        "matches": [{
+            "path": {"Prefix": "/"},
+            "headers": [
+                {"name": "x-api-key", "value": {"Exact": "hidden-1"}},
+                {"name": "authorization", "value": {"Regex": "hidden-2.*"}},
+                {"name": "x-tenant", "value": {"Exact": "shown-1"}}
+            ]
+        }],
+        "filters": [
+            {"RequestHeaders": {
+                "set": [{"name": "Authorization", "value": "hidden-3"}],
+                "add": [{"name": "COOKIE", "value": "hidden-4"}, {"name": "X-A", "value": "shown-2"}]
+            }},
+            {"ResponseHeaders": {"add": [{"name": "Set-Cookie", "value": "hidden-5"}]}}
+        ],
+        "action": {"Forward": [{
+            "weight": 1,
+            "backend": {"Invalid": {"reason": "BackendNotFound"}},
+            "filters": [
+                {"RequestHeaders": {"set": [{"name": "proxy-authorization", "value": "hidden-6"}]}}
+            ]
+        }]},
+        "order": {"namespace": "a", "name": "b", "rule": 0},
+        "source": {"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}
+    }"#;
+
+    #[test]
+    fn only_routes_with_credentials_are_copied() {
+        let mut table = RoutingTable::new(GatewayKey::new("a/b"));
+        let telling: Route = serde_json::from_str(ROUTE).unwrap();
+        let mut plain = telling.clone();
+        plain.matches.iter_mut().for_each(|it| it.headers.clear());
+        plain.filters.clear();
+        plain.action = RouteAction::Forward(vec![]);
+        for (name, route) in [("plain", plain), ("telling", telling)] {
+            let key = RouteKey::of("HTTPRoute", "a", name, 0);
+            table.routes.insert(key, Arc::new(route));
+        }
+        let shown = table.redacted();
+        let copied: Vec<_> = table
+            .routes
+            .iter()
+            .map(|(key, route)| !Arc::ptr_eq(route, &shown.routes[key]))
+            .collect();
+        assert_eq!(copied, [false, true]);
+    }
 
     #[test]
     fn credentials_of_routes_are_not_shown() {
-        let route = r#"{
-            "listeners": [],
-            "matches": [{
-                "path": {"Prefix": "/"},
-                "headers": [
-                    {"name": "x-api-key", "value": {"Exact": "hidden-1"}},
-                    {"name": "authorization", "value": {"Regex": "hidden-2.*"}},
-                    {"name": "x-tenant", "value": {"Exact": "shown-1"}}
-                ]
-            }],
-            "filters": [
-                {"RequestHeaders": {
-                    "set": [{"name": "Authorization", "value": "hidden-3"}],
-                    "add": [{"name": "COOKIE", "value": "hidden-4"}, {"name": "X-A", "value": "shown-2"}]
-                }},
-                {"ResponseHeaders": {"add": [{"name": "Set-Cookie", "value": "hidden-5"}]}}
-            ],
-            "action": {"Forward": [{
-                "weight": 1,
-                "backend": {"Invalid": {"reason": "BackendNotFound"}},
-                "filters": [
-                    {"RequestHeaders": {"set": [{"name": "proxy-authorization", "value": "hidden-6"}]}}
-                ]
-            }]},
-            "order": {"namespace": "a", "name": "b", "rule": 0},
-            "source": {"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}
-        }"#;
-        let mut route: Route = serde_json::from_str(route).unwrap();
+        let mut route: Route = serde_json::from_str(ROUTE).unwrap();
         let before = serde_json::to_string(&route).unwrap();
         redact(&mut route);
         let shown = serde_json::to_string(&route).unwrap();
