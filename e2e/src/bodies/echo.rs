@@ -2,17 +2,19 @@
 
 use std::{convert::Infallible, fmt, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use futures::stream;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::{HeaderMap, body::Frame, header::HeaderValue};
-use tokio::time::timeout;
+use tokio::{process::Command, time::timeout};
 
 use crate::support::{
     backend::pattern,
+    binaries::installed,
     certificate::Authority,
     client::{Client, Target, Version},
+    process::output_of,
     proxy::Proxy,
 };
 
@@ -112,11 +114,15 @@ pub(crate) async fn run(target: &Target, size: u64, trailers_pass: bool) -> Resu
     ensure!(answer.status() == 200, "status {}", answer.status());
     let mut body = answer.into_body();
     let (mut received, mut trailer) = (0_u64, None);
-    while let Some(frame) = timeout(PATIENCE, body.frame())
-        .await
-        .context("the echo stands still")?
-    {
-        let frame = frame?;
+    loop {
+        let Ok(frame) = timeout(PATIENCE, body.frame()).await else {
+            // Whose queue is full, and who does not read, is seen only while the connections are open.
+            println!("{}", sockets().await?);
+            bail!("the echo stands still behind byte {received}");
+        };
+        let Some(frame) = frame.transpose()? else {
+            break;
+        };
         if let Some(data) = frame.data_ref() {
             ensure!(
                 continues(&pattern, received, data),
@@ -134,6 +140,15 @@ pub(crate) async fn run(target: &Target, size: u64, trailers_pass: bool) -> Resu
         "{received} bytes, {} trailer",
         if came_back { "with" } else { "without" }
     ))
+}
+
+/// All TCP connections, with their queues and timers.
+async fn sockets() -> Result<String> {
+    let mut ss = Command::new(installed("ss")?);
+    ss.arg("--tcp")
+        .args(["--numeric", "--processes"])
+        .args(["--info", "--memory", "--options"]);
+    output_of(ss).await
 }
 
 /// Whether `data` is what follows `offset` bytes of the repeated `pattern`.

@@ -1,4 +1,4 @@
-//! How long it takes from the API server's taking a route until a client gets its first answer.
+//! How long it takes from a route's being asked for until a client gets its first answer.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -66,13 +66,15 @@ async fn run(bed: &Bed) -> Result<()> {
         answer.is_from("app")
     })
     .await?;
-    let times = measure(bed, address).await?;
-    let figure = |share| quantile(&times, share).context("there are no times");
-    let (median, p99, most) = (figure(0.5)?, figure(0.99)?, figure(1.0)?);
+    let Times { taken, served } = measure(bed, address).await?;
+    let figure = |times, share| quantile(times, share).context("there are no times");
+    let [median, p99, most] = [0.5, 0.99, 1.0].map(|share| figure(&served, share));
+    let (median, p99, most) = (median?, p99?, most?);
+    let taken = figure(&taken, 0.5)?;
     let load = machine::load()?;
     let verdict = if p99 <= BAR { "PASS" } else { "LOSS" };
     println!(
-        "          {ROUTES} routes, from the API server to the first 200: median {median:.1} ms, p99 {p99:.1} ms, most {most:.1} ms; p99 <= {BAR} ms: {verdict}; load of the machine {load:.1}"
+        "          {ROUTES} routes, from the request that makes one to its first 200: median {median:.1} ms (of which the API server {taken:.1}), p99 {p99:.1} ms, most {most:.1} ms; p99 <= {BAR} ms: {verdict}; load of the machine {load:.1}"
     );
     ensure!(
         p99 <= BROKEN,
@@ -81,8 +83,15 @@ async fn run(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
-/// The time of every route in milliseconds, in ascending order.
-async fn measure(bed: &Bed, address: IpAddr) -> Result<Vec<f64>> {
+/// Milliseconds since the request that makes a route was sent, in ascending order.
+struct Times {
+    /// Until the API server said that it has the route.
+    taken: Vec<f64>,
+    /// Until a client had an answer by it.
+    served: Vec<f64>,
+}
+
+async fn measure(bed: &Bed, address: IpAddr) -> Result<Times> {
     let api = Api::open(&bed.kubectl).await?;
     let mut api = api.connect().await?;
     let mut client = Client::connect(&Target::clear(SocketAddr::new(address, 80), "")).await?;
@@ -90,11 +99,16 @@ async fn measure(bed: &Bed, address: IpAddr) -> Result<Vec<f64>> {
         "/apis/gateway.networking.k8s.io/v1/namespaces/{}/httproutes",
         bed.namespace
     );
-    let mut times = Vec::with_capacity(ROUTES);
+    let mut times = Times {
+        taken: Vec::with_capacity(ROUTES),
+        served: Vec::with_capacity(ROUTES),
+    };
     for number in 0..ROUTES {
         let name = format!("route-{number}");
-        api.create(&path, &route(&name)).await?;
         let start = Instant::now();
+        let elapsed = || start.elapsed().as_secs_f64() * 1e3;
+        api.create(&path, &route(&name)).await?;
+        times.taken.push(elapsed());
         while !is_served(&mut client, &name).await? {
             ensure!(
                 start.elapsed() < PATIENCE,
@@ -103,9 +117,10 @@ async fn measure(bed: &Bed, address: IpAddr) -> Result<Vec<f64>> {
             );
             sleep(LOOK).await;
         }
-        times.push(start.elapsed().as_secs_f64() * 1e3);
+        times.served.push(elapsed());
     }
-    times.sort_by(f64::total_cmp);
+    times.taken.sort_by(f64::total_cmp);
+    times.served.sort_by(f64::total_cmp);
     Ok(times)
 }
 
