@@ -404,7 +404,8 @@ With --gateway the objects of the cluster are read once, with your rights, and t
 proxies have it in force, the Gateway's condition Programmed says, and so does the answer. Certificates are in Secrets; \
 without the right to read these the listeners that need them count as broken, and that is said.
 
-Exit codes: 0 a route takes the request, 1 none does, 2 the command could not be carried out.";
+Exit codes: 0 a route takes the request, 1 none does or what it is configured to do is an error (500, 503), for a share of such \
+requests at least, 2 the command could not be carried out.";
 
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:

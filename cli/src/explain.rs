@@ -42,6 +42,9 @@ struct Answer {
     request: Asked,
     /// What the client gets, in one line.
     outcome: String,
+    /// Whether that is an error, for a share of such requests at least.
+    #[serde(skip)]
+    is_error: bool,
     /// What the handshake asks of the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<String>,
@@ -115,7 +118,6 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let findings = configuration.issues.len() + conflicts.len();
         (answer(&request, &headers, table), findings)
     };
-    let found = answer.route.is_some();
     output::print(args.output.output, &answer, text::text)?;
     if findings > 0 {
         tell(&format!(
@@ -123,10 +125,10 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             output::count(findings, "finding")
         ));
     }
-    Ok(if found {
-        ExitCode::SUCCESS
-    } else {
+    Ok(if answer.is_error {
         ExitCode::from(FINDINGS)
+    } else {
+        ExitCode::SUCCESS
     })
 }
 
@@ -292,6 +294,7 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
     Answer {
         request,
         outcome: outcome.to_owned(),
+        is_error: true,
         client_certificate: None,
         cluster: None,
         route: None,
@@ -321,20 +324,13 @@ fn judged(
     let won = explanation
         .winner()
         .and_then(|won| Some((won, table.routes.get(&won.route)?)));
+    let (outcome, is_error) = match won {
+        Some((_, route)) => answer_of(route, request, headers, table),
+        None => (no_route(&explanation).to_owned(), true),
+    };
     Answer {
-        outcome: won.map_or_else(
-            || no_route(&explanation).into(),
-            |(_, route)| match &route.action {
-                _ if is_preflight(route, &request.method, headers) => {
-                    "204: a CORS preflight, which the proxy answers itself".into()
-                }
-                RouteAction::Forward(backends) => forwarded(backends, table)
-                    .unwrap_or_else(|| format!("forwarded, {}", words::action(&route.action))),
-                RouteAction::Redirect(_) | RouteAction::Respond { .. } => {
-                    words::action(&route.action)
-                }
-            },
-        ),
+        outcome,
+        is_error,
         client_certificate: None,
         cluster: None,
         route: won.map(|(won, route)| Winner {
@@ -344,6 +340,32 @@ fn judged(
         request: asked,
         candidates,
         explanation: Some(explanation),
+    }
+}
+
+/// What a route answers, and whether that is an error.
+fn answer_of(
+    route: &Route,
+    request: &Request,
+    headers: &HeaderMap,
+    table: &RoutingTable,
+) -> (String, bool) {
+    let in_words = words::action(&route.action);
+    match &route.action {
+        _ if is_preflight(route, &request.method, headers) => {
+            let outcome = "204: a CORS preflight, which the proxy answers itself";
+            (outcome.to_owned(), false)
+        }
+        RouteAction::Forward(backends) => {
+            let mut picked = backends.iter().filter(|backend| backend.weight > 0);
+            let fails = picked.any(|backend| failure(backend, table).is_some());
+            match forwarded(backends, table) {
+                Some(outcome) => (outcome, true),
+                None => (format!("forwarded, {in_words}"), fails),
+            }
+        }
+        RouteAction::Redirect(_) => (in_words, false),
+        RouteAction::Respond { .. } => (in_words, true),
     }
 }
 

@@ -21,7 +21,7 @@ use portcullis_dataplane::{
         log::{self, LogFormat},
     },
 };
-use portcullis_routing::{Listener, Report, RoutingTable};
+use portcullis_routing::{Listener, ListenerKey, Report, RoutingTable};
 
 use crate::{
     FINDINGS,
@@ -159,12 +159,7 @@ fn unused_ports(table: &RoutingTable, map: &PortMap) -> String {
 }
 
 fn summary(table: &RoutingTable) -> String {
-    let gateways: BTreeSet<_> = table
-        .listeners
-        .keys()
-        .filter_map(|key| key.as_str().rsplit_once('/'))
-        .map(|(gateway, _)| gateway)
-        .collect();
+    let gateways: BTreeSet<_> = table.listeners.keys().map(ListenerKey::gateway).collect();
     format!(
         "{}, {}, {}, {}",
         count(gateways.len(), "Gateway"),
@@ -231,14 +226,32 @@ fn ports_are_free(table: &RoutingTable, options: &ProxyOptions) -> anyhow::Resul
         &options.address
     };
     binding::check(addresses, &Vec::from_iter(ports)).map_err(|refused| {
+        let (listeners, port) = wanted_by(table, &options.map_port, refused.address.port());
         anyhow!(
-            "{}, or bind another port with --map-port, such as 80=8080",
-            refused.text()
+            "{}, or bind another port with --map-port {port}=PORT. It is port {port} of {listeners}",
+            refused.text(),
         )
     })?;
     let admin = options.admin;
     binding::check(&[admin.ip()], &[admin.port()])
         .map_err(|refused| anyhow!("{}, or choose another with --admin", refused.text()))
+}
+
+/// The listeners that a bound port is for, in words, and the port of their Gateways.
+fn wanted_by(table: &RoutingTable, map: &PortMap, bound: u16) -> (String, u16) {
+    let port = map.spec(bound);
+    let listeners = table.listeners.iter().filter(|(_, it)| it.port == port);
+    let words: Vec<_> = listeners
+        .map(|(key, _)| match key.listener_set() {
+            None => format!("listener {} of Gateway {}", key.name(), key.gateway()),
+            Some((namespace, set)) => format!(
+                "listener {} of ListenerSet {namespace}/{set} of Gateway {}",
+                key.name(),
+                key.gateway()
+            ),
+        })
+        .collect();
+    (some(&words), port)
 }
 
 /// What is being served, and what is known to be wrong with it.

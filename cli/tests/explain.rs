@@ -289,14 +289,13 @@ fn explain_says_when_no_backend_answers() {
             "forwarded, 90 % to Service missing-service/shop:80, 10 % answer 500",
         ),
     ] {
-        let said = stdout(&explain(
-            &format!("faults/{sample}.yaml"),
-            &["GET", "shop.example/"],
-        ));
+        let output = explain(&format!("faults/{sample}.yaml"), &["GET", "shop.example/"]);
+        let said = stdout(&output);
         assert!(
             said.contains(&format!("Answer     {expected}")),
             "{sample}: {said}"
         );
+        assert_eq!(output.status.code(), Some(1), "{sample}");
     }
 }
 

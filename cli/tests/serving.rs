@@ -395,7 +395,11 @@ fn a_taken_port_is_an_error_with_a_remedy() {
     assert_eq!(run.status.code(), Some(2));
     let said = stderr(&run);
     assert!(
-        said.contains("in use") && said.contains("--map-port"),
+        said.contains("in use") && said.contains("--map-port 80=PORT"),
+        "{said}"
+    );
+    assert!(
+        said.contains("port 80 of listener http of Gateway mirror/shop"),
         "{said}"
     );
 

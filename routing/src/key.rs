@@ -89,6 +89,12 @@ impl ListenerKey {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// Namespace and name of its Gateway, as in its [`GatewayKey`].
+    pub fn gateway(&self) -> &str {
+        let second = self.0.match_indices('/').nth(1);
+        second.map_or(&*self.0, |(end, _)| self.0.get(..end).unwrap_or_default())
+    }
+
     /// Namespace and name of the ListenerSet that the listener stands in; `None` for a Gateway's own.
     pub fn listener_set(&self) -> Option<(&str, &str)> {
         let mut parts = self.0.split('/').skip(2);
@@ -140,5 +146,8 @@ mod tests {
         assert_eq!(of_set.as_str(), "infra/edge/shop/extra/http");
         assert_eq!(of_set.name(), "http");
         assert_eq!(of_set.listener_set(), Some(("shop", "extra")));
+        for key in [own, of_set] {
+            assert_eq!(key.gateway(), gateway.as_str());
+        }
     }
 }
