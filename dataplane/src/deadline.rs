@@ -6,6 +6,9 @@
 
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    io,
+    pin::pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
@@ -210,6 +213,21 @@ impl Deadline {
             *waker = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Does something that comes before a request; gives up when the deadline passes.
+    pub(crate) async fn before_request<T>(
+        &self,
+        work: impl Future<Output = io::Result<T>>,
+    ) -> io::Result<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self
+                .poll_passed_before_request(cx)
+                .map(|()| Err(io::ErrorKind::TimedOut.into())),
+        })
+        .await
     }
 
     /// The same for a connection on which nothing has been asked yet: it does not hold the end of the proxy up.

@@ -1,7 +1,7 @@
 //! The PROXY protocol, v1 and v2: what a load balancer in front says about the client. The crate `ppp` reads the header;
 //! here it is only taken off the connection, to the byte.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::pin, task::Poll};
+use std::{io, net::SocketAddr};
 
 use ppp::{HeaderResult, v1, v2};
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -23,14 +23,8 @@ pub(crate) async fn read(
     tcp: &mut TcpStream,
     deadline: &Deadline,
 ) -> io::Result<Option<SocketAddr>> {
-    let mut header = pin!(read_header(tcp));
-    let header = poll_fn(|cx| match header.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline
-            .poll_passed_before_request(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into())),
-    });
-    client(&header.await?)
+    let header = deadline.before_request(read_header(tcp)).await?;
+    client(&header)
 }
 
 /// Takes exactly the header's bytes.

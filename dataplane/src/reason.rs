@@ -46,6 +46,8 @@ macro_rules! reasons {
 reasons! {
     /// The message breaks RFC 9112 or is ambiguous.
     BadRequest = 400 "bad_request" "the request is malformed or ambiguous";
+    /// The request came without TLS on a port that speaks TLS.
+    PlainHttp = 400 "plain_http" "plain HTTP was sent to a port that speaks TLS; ask with https";
     /// The path holds NUL, a backslash or a broken percent-encoding.
     BadPath = 400 "bad_path" "the path holds characters that are not accepted";
     /// The head did not arrive in time, or the body stopped for the stream idle timeout before an answer had begun.
@@ -84,6 +86,8 @@ reasons! {
     Overloaded = 503 "overloaded" "the limit of connections to the backend is reached";
     /// The worker's limit of connections is reached; the connection was closed without an answer.
     TooManyConnections = 503 "too_many_connections" "the limit of client connections is reached";
+    /// The process ended, and the time for what is under way then had passed.
+    Shutdown = 503 "shutdown" "the proxy was shut down before the answer was complete";
     /// `timeouts.request` passed.
     RequestDeadline = 504 "request_deadline" "the request's timeout passed";
     /// `timeouts.backendRequest` passed on the last attempt.

@@ -66,7 +66,9 @@ impl Start {
             .build_local(runtime::LocalOptions::default())?;
         runtime.block_on(async {
             let worker = Worker::new(self.id, &self.published, self.metrics, self.access_log);
-            Rc::new(worker).obey(self.commands).await;
+            let worker = Rc::new(worker);
+            Rc::clone(&worker).obey(self.commands).await;
+            worker.has_ended.set(true);
         });
         Ok(())
     }
@@ -88,6 +90,8 @@ pub struct Worker {
     pub(crate) mirrors: Rc<Cell<u32>>,
     /// Connections that are open.
     pub(crate) connections: Cell<u32>,
+    /// Whether what is still under way is cut.
+    pub(crate) has_ended: Cell<bool>,
     published: RefCell<Cache<SnapshotCell, Option<Arc<Snapshot>>>>,
     /// The same, in a form that can be handed to requests without touching a count that other workers touch too.
     #[expect(clippy::redundant_allocation, reason = "see above")]
@@ -111,6 +115,7 @@ impl Worker {
             retry_budget: RetryBudget::default(),
             mirrors: Rc::default(),
             connections: Cell::new(0),
+            has_ended: Cell::new(false),
             published: RefCell::new(Cache::new(Arc::clone(published))),
             current: RefCell::new(None),
         }

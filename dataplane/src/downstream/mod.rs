@@ -8,7 +8,7 @@
 pub mod error;
 pub mod h1;
 pub mod h2;
-mod refusal;
+pub(crate) mod refusal;
 
 use std::net::SocketAddr;
 

@@ -23,7 +23,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Answers a request that cannot be served at all, and closes.
-pub(super) async fn refuse(
+pub(crate) async fn refuse(
     mut stream: Stream,
     reader: &ReadHandle,
     reason: Reason,

@@ -70,10 +70,14 @@ struct Exchange<'s> {
 }
 
 impl Drop for Exchange<'_> {
-    /// Here, because a broken HTTP/2 connection drops its exchanges wherever they are.
+    /// Here, because a broken HTTP/2 connection drops its exchanges wherever they are, and so does the worker in the end.
     fn drop(&mut self) {
         if !self.is_over {
-            self.record.reason(Reason::ClientGone);
+            self.record.reason(if self.worker.has_ended.get() {
+                Reason::Shutdown
+            } else {
+                Reason::ClientGone
+            });
         }
         self.record
             .finish(self.worker, self.connection, self.snapshot);

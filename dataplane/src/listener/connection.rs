@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::{
     deadline::Deadline,
-    downstream::{Connection, Downstream, h1, h2},
+    downstream::{Connection, Downstream, h1, h2, refusal::refuse},
     exchange, proxy_protocol,
     reason::Reason,
     state::Snapshot,
@@ -147,6 +147,14 @@ async fn establish(
     };
     let protocol = snapshot.compiled.port(port).map(CompiledPort::protocol);
     if protocol == Some(ListenerProtocol::Https) {
+        if deadline.before_request(is_plain_http(&tcp)).await? {
+            worker.metrics.tls_handshake(HandshakeResult::Failed);
+            record_refusal(worker, &connection(None, false), Reason::PlainHttp);
+            let stream = BufferedStream::new(tcp);
+            let reader = stream.read_handle();
+            refuse(Box::new(stream), &reader, Reason::PlainHttp, deadline).await;
+            return Err(io::Error::other(Reason::PlainHttp.text()));
+        }
         let Accepted {
             stream,
             sni,
@@ -162,6 +170,13 @@ async fn establish(
     let stream = BufferedStream::new(tcp);
     let http2 = begins_with_preface(&stream.read_handle(), deadline).await?;
     Ok((stream, connection(None, http2)))
+}
+
+/// Whether a request without TLS begins. A handshake begins with 22; methods are written in capital letters.
+async fn is_plain_http(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    tcp.peek(&mut first).await?;
+    Ok(first.iter().all(u8::is_ascii_uppercase))
 }
 
 async fn handshake(

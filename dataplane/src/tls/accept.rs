@@ -1,6 +1,6 @@
 //! The handshake: the client's greeting names a host, the host's listener has the certificate.
 
-use std::{future::poll_fn, io, pin::pin, task::Poll};
+use std::io;
 
 use portcullis_routing::ListenerKey;
 use rustls::{HandshakeKind, server::Acceptor};
@@ -41,14 +41,9 @@ pub(crate) async fn accept(
     port: u16,
     deadline: &Deadline,
 ) -> io::Result<Accepted> {
-    let mut handshake = pin!(handshake(tcp, snapshot, port));
-    poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline
-            .poll_passed_before_request(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into())),
-    })
-    .await
+    deadline
+        .before_request(handshake(tcp, snapshot, port))
+        .await
 }
 
 async fn handshake(tcp: TcpStream, snapshot: &Snapshot, port: u16) -> io::Result<Accepted> {

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use portcullis_routing::{Millis, settings::DrainTimeout};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{Backend, Log, Proxy, TableBuilder};
 
@@ -33,6 +37,45 @@ async fn a_connection_that_breaks_ends_its_requests() {
     tokio::time::timeout(Duration::from_secs(30), settled)
         .await
         .expect("no request is left");
+}
+
+/// Nobody but the proxy ends them, so the client is not to blame.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_cut_by_a_shutdown_is_told_as_that() {
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("b", &[backend.address])
+        .route("/", "b", |_| {})
+        .settings(|settings| settings.drain_timeout = DrainTimeout(Millis(100)));
+    let log = Log::default();
+    let proxy = Proxy::start_with_log(table, Box::new(log.clone()));
+    let mut http1 = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let request = b"POST /hang HTTP/1.1\r\nHost: a\r\n\r\n";
+    http1.write_all(request).await.unwrap();
+    let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://a.example/hang")
+        .body(())
+        .unwrap();
+    let _response = sender.send_request(request, true).unwrap();
+    backend.wait_seen(2).await;
+    tokio::task::spawn_blocking(move || proxy.shutdown())
+        .await
+        .unwrap();
+    let mut told: Vec<_> = log
+        .lines("/hang")
+        .map(|line| {
+            (
+                line["protocol"].clone(),
+                line["reason"].clone(),
+                line["status"].clone(),
+            )
+        })
+        .collect();
+    told.sort_by_key(|(protocol, ..)| protocol.to_string());
+    let cut = |protocol: &str| (protocol.into(), "shutdown".into(), 0.into());
+    assert_eq!(told, [cut("HTTP/1.1"), cut("HTTP/2")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,6 +286,27 @@ fn https(backend: &Backend) -> (RoutingTable, Arc<ClientConfig>) {
     (sealed(table), Arc::new(config))
 }
 
+/// A mistake of everyday life; an end without a word would say nothing about it.
+#[tokio::test]
+async fn plain_http_on_a_tls_port_is_told() {
+    let backend = Backend::start("backend").await;
+    let proxy = Proxy::start(TableBuilder::from(https(&backend).0));
+    for sent in [GET, &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &b"G"[..]] {
+        let answer = client::raw(proxy.address(443), sent).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.contains("x-portcullis-reason: plain_http\r\n"),
+            "{answer}"
+        );
+        assert!(answer.contains("\r\n\r\nplain_http: "), "{answer}");
+    }
+    let told = proxy.metric("portcullis_errors_total{reason=\"plain_http\"}");
+    assert!((told - 3.0).abs() < 0.1, "{told}");
+    // What is neither is no business of HTTP's.
+    let answer = client::raw(proxy.address(443), b"\x00\x01\x02\x03\x04\x05").await;
+    assert!(!answer.contains("HTTP"), "{answer}");
+}
+
 /// What a listener asks of its clients must not be evaded by a connection that is older than the listener.
 #[tokio::test]
 async fn a_clear_connection_is_not_served_by_a_listener_that_asks_for_tls() {

@@ -10,13 +10,19 @@ use std::{
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    /// Its lines, by path.
+    /// Its first line of this path.
     pub(crate) fn line(&self, path: &str) -> serde_json::Value {
-        let text = self.0.lock().unwrap();
-        let mut lines = text
+        self.lines(path).next().unwrap()
+    }
+
+    /// Its lines of this path.
+    pub(crate) fn lines(&self, path: &str) -> impl Iterator<Item = serde_json::Value> {
+        let text = self.0.lock().unwrap().clone();
+        let lines: Vec<serde_json::Value> = text
             .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
-        lines.find(|line| line["path"] == path).unwrap()
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
+        lines.into_iter().filter(move |line| line["path"] == path)
     }
 }
 
