@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use portcullis_routing::{Millis, settings::DrainTimeout};
-use tokio::{
-    io::AsyncWriteExt as _,
-    net::{TcpListener, TcpStream},
-};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
-use crate::support::{Backend, Log, Proxy, TableBuilder};
+use crate::support::{Backend, Log, Proxy, TableBuilder, nobody};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_ends_its_requests() {
@@ -80,10 +77,7 @@ async fn what_is_cut_by_a_shutdown_is_told_as_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_names_the_endpoints_that_were_tried() {
-    let gone = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        listener.local_addr().unwrap()
-    };
+    let (_held, gone) = nobody();
     let table = TableBuilder::default()
         .cluster("empty", &[])
         .cluster("gone", &[gone])

@@ -1,15 +1,15 @@
 //! Clients that leave while their request waits: for a connection, or for its next attempt.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use portcullis_routing::{Cluster, Millis, Route, policy::Retry};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Backend, Proxy, TableBuilder};
+use crate::support::{Backend, Proxy, TableBuilder, nobody};
 
 /// Retries with pauses that are longer than any test.
 fn slow_retries(route: &mut Route) {
@@ -18,14 +18,6 @@ fn slow_retries(route: &mut Route) {
         attempts: 10,
         backoff: Millis(3_600_000),
     });
-}
-
-/// An address where nobody listens, for as long as the socket is held.
-fn nobody() -> (TcpSocket, SocketAddr) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, address)
 }
 
 /// Waits until a metric is at least `least`.

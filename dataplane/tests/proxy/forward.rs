@@ -10,7 +10,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::support::{Backend, Proxy, TableBuilder, client, table};
+use crate::support::{Backend, Proxy, TableBuilder, client, nobody, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forwards_to_the_backend_of_the_longest_prefix() {
@@ -128,11 +128,7 @@ async fn connections_to_the_backend_are_reused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_error_says_its_reason() {
-    let gone = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_held, gone) = nobody();
     let invalid = WeightedCluster {
         weight: 1,
         backend: TableBackend::Invalid {

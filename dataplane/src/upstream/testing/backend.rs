@@ -13,6 +13,8 @@ use tokio::{
     task::AbortHandle,
 };
 
+use super::nobody::nobody;
+
 /// What a backend does with a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
@@ -53,14 +55,12 @@ impl Backend {
 
     /// Does with the n-th request (from 0) what `reply` says.
     pub(crate) fn start(reply: impl Fn(usize) -> Reply + 'static) -> Self {
-        Self::start_at("127.0.0.1:0".parse().expect("address"), reply)
+        let (socket, _) = nobody();
+        Self::start_on(socket, reply)
     }
 
-    /// As [`start`](Self::start), at a given address.
-    pub(crate) fn start_at(address: SocketAddr, reply: impl Fn(usize) -> Reply + 'static) -> Self {
-        let socket = TcpSocket::new_v4().expect("socket");
-        socket.set_reuseaddr(true).expect("option");
-        socket.bind(address).expect("bind");
+    /// As [`start`](Self::start), on a socket that has an address.
+    pub(crate) fn start_on(socket: TcpSocket, reply: impl Fn(usize) -> Reply + 'static) -> Self {
         let listener = socket.listen(1024).expect("listen");
         let address = listener.local_addr().expect("address");
         let log = Rc::new(Log::default());
@@ -190,23 +190,10 @@ fn is_complete(request: &str) -> bool {
 
 /// An address that drops SYNs: a listener whose backlog is full, and the connection that fills it.
 pub(crate) async fn black_hole() -> (SocketAddr, TcpListener, TcpStream) {
-    let socket = TcpSocket::new_v4().expect("socket");
-    socket
-        .bind("127.0.0.1:0".parse().expect("address"))
-        .expect("bind");
+    let (socket, address) = nobody();
     let listener = socket.listen(0).expect("listen");
-    let address = listener.local_addr().expect("address");
     let filler = TcpStream::connect(address)
         .await
         .expect("the first connection fits");
     (address, listener, filler)
-}
-
-/// An address where nobody listens.
-pub(crate) async fn refusing() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("bind")
-        .local_addr()
-        .expect("address")
 }

@@ -3,4 +3,5 @@
 pub(crate) mod backend;
 pub(crate) mod dns;
 pub(crate) mod http2;
+pub(crate) mod nobody;
 pub(crate) mod world;

@@ -8,7 +8,8 @@ use portcullis_routing::{Cluster, Millis};
 use crate::upstream::{
     OpenRequest, Outcome, Progress, UpstreamErrorKind,
     testing::{
-        backend::{Backend, OK, Reply, black_hole, refusing},
+        backend::{Backend, OK, Reply, black_hole},
+        nobody::nobody,
         world::{World, exchange, ready},
     },
 };
@@ -20,7 +21,7 @@ fn three_backends() -> [Backend; 3] {
 #[tokio::test(flavor = "local")]
 async fn one_of_four_refuses_and_no_request_fails() {
     let backends = three_backends();
-    let bad = refusing().await;
+    let (_held, bad) = nobody();
     let addresses: Vec<_> = backends
         .iter()
         .map(|backend| backend.address)
@@ -65,7 +66,8 @@ async fn one_of_four_is_a_black_hole_and_hardly_a_request_is_slow() {
 
 #[tokio::test(flavor = "local")]
 async fn without_another_endpoint_the_failure_is_told() {
-    let refused = World::new(&[refusing().await])
+    let (_held, bad) = nobody();
+    let refused = World::new(&[bad])
         .open()
         .await
         .err()
@@ -94,12 +96,8 @@ async fn without_another_endpoint_the_failure_is_told() {
 
 #[tokio::test(flavor = "local")]
 async fn when_all_refuse_each_is_tried_once() {
-    let addresses = [
-        refusing().await,
-        refusing().await,
-        refusing().await,
-        refusing().await,
-    ];
+    let held = [nobody(), nobody(), nobody(), nobody()];
+    let addresses = held.each_ref().map(|(_, address)| *address);
     let world = World::new(&addresses);
     let error = world.open().await.err().expect("nobody listens");
     assert_eq!(error.kind, UpstreamErrorKind::Refused);
@@ -117,12 +115,12 @@ async fn when_all_refuse_each_is_tried_once() {
 #[tokio::test(flavor = "local")]
 async fn an_ejected_endpoint_comes_back_without_costing_a_request() {
     let good = Backend::ok();
-    let bad = refusing().await;
+    let (socket, bad) = nobody();
     let world = World::new(&[good.address, bad]);
     while world.metric("portcullis_upstream_ejected_endpoints", "") == 0 {
         world.get().await;
     }
-    let revived = Backend::start_at(bad, |_| Reply::Send(OK));
+    let revived = Backend::start_on(socket, |_| Reply::Send(OK));
     // The proxy itself connects, in the background.
     while revived.connections() == 0 {
         tokio::task::yield_now().await;

@@ -19,7 +19,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::upstream::{
     OpenRequest, Progress, UpstreamErrorKind,
     testing::{
-        backend::{OK, refusing},
+        backend::OK,
+        nobody::nobody,
         world::{World, exchange, ready},
     },
 };
@@ -407,7 +408,7 @@ async fn a_client_certificate_is_shown_and_replaced() {
 async fn an_ejected_endpoint_is_not_forgotten_when_the_client_certificate_is_renewed() {
     let (servers, clients) = (Authority::new(), Authority::new());
     let good = start(&servers, vec![dns("up.internal")], &[], Some(&clients)).await;
-    let bad = refusing().await;
+    let (socket, bad) = nobody();
     let mut world = world(&good, "up.internal", ClusterProtocol::Http1);
     let key = CertificateKey::secret("ns", "client");
     let tls = world.cluster.tls.as_mut().expect("a policy");
@@ -428,7 +429,7 @@ async fn an_ejected_endpoint_is_not_forgotten_when_the_client_certificate_is_ren
     assert_eq!(ejections(&world), 1);
 
     // It comes back as it would have without the renewal.
-    let listener = TcpListener::bind(bad).await.expect("bind");
+    let listener = socket.listen(1024).expect("listen");
     let revived = start_on(
         listener,
         &servers,

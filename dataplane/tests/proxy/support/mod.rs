@@ -3,6 +3,8 @@
 pub(crate) mod backend;
 pub(crate) mod client;
 mod log;
+#[path = "../../../src/upstream/testing/nobody.rs"]
+mod nobody;
 pub(crate) mod table;
 
 use std::{
@@ -20,7 +22,9 @@ use portcullis_dataplane::{
 };
 use portcullis_routing::{Report, RoutingTable};
 
-pub(crate) use self::{backend::Backend, client::Answer, log::Log, table::TableBuilder};
+pub(crate) use self::{
+    backend::Backend, client::Answer, log::Log, nobody::nobody, table::TableBuilder,
+};
 
 /// A running proxy; it stops when dropped.
 pub(crate) struct Proxy {
