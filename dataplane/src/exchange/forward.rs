@@ -92,14 +92,11 @@ impl Failure {
         } else {
             Repeat::MayHaveActed
         };
-        let reason = reason_of(error.kind);
-        let broken = matches!(reason, Reason::UpstreamReset | Reason::UpstreamProtocol)
-            && !matches!(repeat, Repeat::Stale | Repeat::Refused);
         Self {
-            reason,
+            reason: reason_of(error.kind),
             repeat,
             endpoint: error.endpoint,
-            blame: broken.then_some(Outcome::Broken),
+            blame: error.blame(),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     telemetry::MirrorResult,
-    upstream::{OpenRequest, Outcome, UpstreamError, UpstreamEvent},
+    upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamEvent},
     worker::Worker,
 };
 
@@ -60,6 +60,7 @@ pub fn start(
             cluster: mirror.cluster.clone(),
             pieces,
             body_is_empty,
+            is_owed: false,
             counted,
         };
         tokio::task::spawn_local(copy.run(head.clone()));
@@ -108,31 +109,55 @@ struct Copy {
     cluster: ClusterKey,
     pieces: mpsc::Receiver<Piece>,
     body_is_empty: bool,
+    /// Whether it is the backend that is waited for, and it has said nothing yet.
+    is_owed: bool,
     #[expect(dead_code, reason = "counts for as long as the copy lives")]
     counted: Counted,
 }
 
 impl Copy {
     async fn run(mut self, head: request::Parts) {
-        let result = match pingora_timeout::timeout(DEADLINE, self.send(head)).await {
-            Ok(Ok(true)) => MirrorResult::Sent,
-            Ok(Ok(false)) => MirrorResult::Dropped,
-            Ok(Err(_)) | Err(_) => MirrorResult::Failed,
+        let mut upstream = None;
+        let sent = pingora_timeout::timeout(DEADLINE, self.send(head, &mut upstream)).await;
+        let (result, outcome) = match sent {
+            Ok(Ok(true)) => (MirrorResult::Sent, Some(Outcome::Answered)),
+            Ok(Ok(false)) => (MirrorResult::Dropped, None),
+            Ok(Err(error)) => (MirrorResult::Failed, error.blame()),
+            Err(_) => (
+                MirrorResult::Failed,
+                self.is_owed.then_some(Outcome::TimedOut),
+            ),
         };
         self.worker.metrics.mirror(result);
+        let Some(mut upstream) = upstream else {
+            return;
+        };
+        if let Some(outcome) = outcome {
+            upstream.report(outcome);
+        }
+        if result == MirrorResult::Sent {
+            upstream.finish();
+        }
     }
 
     /// Sends the copy and throws the answer away. `false`: the copy was cut off.
-    async fn send(&mut self, head: request::Parts) -> Result<bool, UpstreamError> {
-        let mut upstream = self
+    async fn send(
+        &mut self,
+        head: request::Parts,
+        upstream: &mut Option<Upstream>,
+    ) -> Result<bool, UpstreamError> {
+        let opened = self
             .worker
             .upstreams
             .open(&self.cluster, OpenRequest::default())
             .await?;
+        let upstream = upstream.insert(opened);
         upstream.send_head(&head, self.body_is_empty)?;
         while !self.body_is_empty {
+            self.is_owed = false;
             match self.pieces.recv().await {
                 Some(Piece::Data(data)) => {
+                    self.is_owed = true;
                     upstream.writer().room().await;
                     upstream.send_body(data).await?;
                 }
@@ -143,14 +168,16 @@ impl Copy {
                 None => return Ok(false),
             }
         }
+        self.is_owed = true;
         loop {
-            if matches!(
-                upstream.read_event().await?,
-                UpstreamEvent::End | UpstreamEvent::Head(_, true)
-            ) {
-                upstream.report(Outcome::Answered);
-                upstream.finish();
-                return Ok(true);
+            match upstream.read_event().await? {
+                UpstreamEvent::End | UpstreamEvent::Trailers(_) | UpstreamEvent::Head(_, true) => {
+                    return Ok(true);
+                }
+                UpstreamEvent::Informational(_) => {}
+                UpstreamEvent::Head(_, false)
+                | UpstreamEvent::Data(_)
+                | UpstreamEvent::HalfClosed => self.is_owed = false,
             }
         }
     }

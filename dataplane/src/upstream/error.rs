@@ -2,6 +2,7 @@
 
 use std::{fmt, net::SocketAddr};
 
+use super::session::Outcome;
 use crate::telemetry::ConnectResult;
 
 /// How far an attempt came before it failed: the base of every retry decision.
@@ -117,6 +118,19 @@ impl UpstreamError {
                 self.kind,
                 UpstreamErrorKind::Closed | UpstreamErrorKind::Reset
             )
+    }
+}
+
+impl UpstreamError {
+    /// What the endpoint has to answer for. Connects that failed are known already.
+    pub fn blame(&self) -> Option<Outcome> {
+        let is_broken = matches!(
+            self.kind,
+            UpstreamErrorKind::Closed | UpstreamErrorKind::Reset | UpstreamErrorKind::Protocol
+        );
+        let is_excused = self.progress == Progress::NotProcessed
+            || (self.progress == Progress::Sent && self.is_stale());
+        (is_broken && !is_excused).then_some(Outcome::Broken)
     }
 }
 

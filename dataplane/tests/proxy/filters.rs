@@ -1,9 +1,12 @@
 //! Filters, as client and backend see them.
 
+use std::time::Duration;
+
 use portcullis_routing::{
     Filter, RouteAction,
     filter::{Cors, HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
 };
+use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::support::{Backend, Proxy, TableBuilder, client, table};
 
@@ -219,4 +222,33 @@ async fn a_mirror_that_hangs_delays_nobody() {
             200
         );
     }
+}
+
+/// As for requests of clients: three in a row, and it gets no more for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_breaks_copies_is_ejected() {
+    let (main, good) = (Backend::start("main").await, Backend::start("good").await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let bad = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            _ = stream.read(&mut [0; 1024]).await;
+        }
+    });
+    let table = TableBuilder::default()
+        .cluster("main", &[main.address])
+        .cluster("copies", &[good.address, bad])
+        .route("/", "main", |route| {
+            route.filters = vec![mirror("copies", 1, 1)];
+        });
+    let proxy = Proxy::start(table);
+    let ejected = async {
+        while proxy.metric("portcullis_upstream_ejections_total") < 1.0 {
+            assert_eq!(proxy.get("a", "/").await.status, 200);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ejected)
+        .await
+        .expect("the endpoint is ejected");
 }
