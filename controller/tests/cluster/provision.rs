@@ -4,7 +4,7 @@ use portcullis_controller::provision::infrastructure_name;
 use serde_json::{Value, json};
 
 use crate::{
-    fake_api::FakeApi,
+    fake_api::{FakeApi, Logged},
     support::{EDGE, Replica, SHOP, condition},
 };
 
@@ -28,9 +28,14 @@ fn is_made(api: &FakeApi) -> bool {
 
 /// Requests that changed what is made for Gateways, or tried to.
 fn writes(api: &FakeApi) -> usize {
+    writes_of(api, |_| true)
+}
+
+/// Those of some clients.
+fn writes_of(api: &FakeApi, of: impl Fn(&Logged) -> bool) -> usize {
     api.count(|it| {
         let kinds = [ACCOUNT, SERVICE, DEPLOYMENT, DAEMON_SET, BUDGET, AUTOSCALER];
-        kinds.iter().any(|(kind, _)| *kind == it.kind) && it.method != "GET"
+        kinds.iter().any(|(kind, _)| *kind == it.kind) && it.method != "GET" && of(it)
     })
 }
 
@@ -153,12 +158,13 @@ async fn what_others_say_stays() {
         &json!({ "spec": { "infrastructure": { "labels": { "team": "edge" } } } }),
     );
     api.until("the label is there", |api| {
-        [SERVICE, DEPLOYMENT]
+        [ACCOUNT, SERVICE, DEPLOYMENT]
             .into_iter()
             .all(|it| api.get(it)["metadata"]["labels"]["team"] == "edge")
     })
     .await;
-    assert_eq!(writes(&api) - before, 3, "one for each object");
+    let twice = "for each object one, and before that one of what it was created with";
+    assert_eq!(writes(&api) - before, 6, "{twice}");
     assert_eq!(api.get(DEPLOYMENT)["spec"]["replicas"], 7);
     let service = api.get(SERVICE);
     assert_eq!(service["spec"]["clusterIP"], "10.96.0.7");
@@ -168,14 +174,37 @@ async fn what_others_say_stays() {
         "yes"
     );
     // And what we do not say any more goes.
+    let before = writes(&api);
     api.patch(EDGE, &json!({ "spec": { "infrastructure": null } }));
     api.until("the label is gone", |api| {
-        [SERVICE, DEPLOYMENT]
+        [ACCOUNT, SERVICE, DEPLOYMENT]
             .into_iter()
             .all(|it| api.get(it)["metadata"]["labels"]["team"].is_null())
     })
     .await;
+    assert_eq!(writes(&api) - before, 3, "one for each object");
     assert_eq!(api.get(SERVICE)["spec"]["clusterIP"], "10.96.0.7");
+}
+
+#[tokio::test]
+async fn what_was_said_at_the_creation_goes_too() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    let labels = json!({ "team": "edge" });
+    api.patch(
+        EDGE,
+        &json!({ "spec": { "infrastructure": { "labels": labels } } }),
+    );
+    let _replica = Replica::provisioning(&api, "one");
+    let all_have = |api: &FakeApi, team: &Value| {
+        let mut all = [ACCOUNT, SERVICE, DEPLOYMENT].into_iter();
+        all.all(|it| is_made(api) && api.get(it)["metadata"]["labels"]["team"] == *team)
+    };
+    api.until("it is made", |api| all_have(api, &labels["team"]))
+        .await;
+    api.patch(EDGE, &json!({ "spec": { "infrastructure": null } }));
+    api.until("the label is gone", |api| all_have(api, &Value::Null))
+        .await;
 }
 
 #[tokio::test]
@@ -310,20 +339,36 @@ async fn what_was_not_made_for_the_gateway_is_left_alone_and_told() {
 async fn who_makes_an_object_at_the_same_time_keeps_it() {
     let api = FakeApi::start().await;
     api.apply(SHOP);
-    let theirs = json!({
+    let service = json!({
         "kind": "Service", "metadata": { "name": "edge-portcullis", "namespace": "shop" },
         "spec": { "ports": [{ "port": 5432 }], "selector": { "app": "database" } },
     });
-    api.sneak_in(&theirs);
+    // It says nothing that we would contradict.
+    let account = json!({
+        "kind": "ServiceAccount", "metadata": { "name": "edge-portcullis", "namespace": "shop" },
+    });
+    api.sneak_in(&service);
+    api.sneak_in(&account);
     let _replica = Replica::provisioning(&api, "one");
     api.until("it is told", |api| {
         let message = programmed(api)["message"].to_string();
-        message.contains("exists and was not made for this Gateway")
+        ["Service", "ServiceAccount"].iter().all(|kind| {
+            message.contains(&format!(
+                "{kind} {NAME} exists and was not made for this Gateway"
+            ))
+        })
     })
     .await;
-    let service = api.get(SERVICE);
-    assert_eq!(service["spec"], theirs["spec"]);
-    assert!(service["metadata"]["ownerReferences"].is_null());
+    assert_eq!(api.get(SERVICE)["spec"], service["spec"]);
+    for object in [SERVICE, ACCOUNT] {
+        let metadata = &api.get(object)["metadata"];
+        assert!(metadata["ownerReferences"].is_null() && metadata["labels"].is_null());
+    }
+    api.delete(ACCOUNT);
+    api.until("there is room for ours", |api| {
+        api.get(ACCOUNT)["metadata"]["ownerReferences"].is_array()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -370,11 +415,7 @@ async fn only_the_leader_makes_anything() {
     .await;
     api.delete(SERVICE);
     api.until("it is back", is_made).await;
-    let by = |api: &FakeApi, client: &str| {
-        api.count(|it| {
-            it.client == client && !it.status && matches!(&*it.method, "PATCH" | "DELETE")
-        })
-    };
+    let by = |api: &FakeApi, client: &str| writes_of(api, |it| it.client == client);
     assert_eq!(by(&api, "two"), 0);
     // Whoever takes over finds everything as it should be, and repairs what has happened meanwhile.
     one.controller.shutdown().await;

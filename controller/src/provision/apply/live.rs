@@ -22,10 +22,13 @@ use serde::{Deserialize, Deserializer, de::Error};
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinSet};
 
-use super::super::{
-    labels::{MANAGED_BY, OURS},
-    object::Kind,
-    owner,
+use super::{
+    super::{
+        labels::{MANAGED_BY, OURS},
+        object::Kind,
+        owner,
+    },
+    takeover::is_as_created,
 };
 use crate::{
     metrics::Metrics,
@@ -42,6 +45,8 @@ pub(super) struct Live {
     pub(super) metadata: ObjectMeta,
     /// The whole of it, without managed fields.
     pub(super) body: Value,
+    /// Whether what we said when we created it has not been taken over yet.
+    pub(super) is_as_created: bool,
 }
 
 impl Live {
@@ -63,11 +68,14 @@ impl Live {
 impl<'de> Deserialize<'de> for Live {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut body = Value::deserialize(deserializer)?;
-        if let Some(metadata) = body["metadata"].as_object_mut() {
-            metadata.remove("managedFields");
-        }
+        let metadata = body["metadata"].as_object_mut();
+        let fields = metadata.and_then(|metadata| metadata.remove("managedFields"));
         let metadata = ObjectMeta::deserialize(&body["metadata"]).map_err(D::Error::custom)?;
-        Ok(Self { metadata, body })
+        Ok(Self {
+            metadata,
+            body,
+            is_as_created: fields.is_some_and(|fields| is_as_created(&fields)),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Makes what is at the API server what is wanted for each Gateway, on the one replica that leads.
 //!
-//! What is there is compared first. What we say about an object is said by server-side apply, so that what others say
-//! about it stays. An object that was not made for the Gateway is never touched, whatever its name.
+//! What is there is compared first. What is not there is created, which fails if somebody else is faster. All that we say
+//! afterwards is said by server-side apply, so that what others say about the object stays. One that was not made for the
+//! Gateway is never touched, whatever its name.
 
 mod compare;
 mod live;

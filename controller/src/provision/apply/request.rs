@@ -1,10 +1,10 @@
 //! Requests to the API server: one thing done to one object.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use kube::{
     Client,
-    api::{DeleteParams, GetParams, Patch, PatchParams, Preconditions},
+    api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
     core::{Request, Status},
 };
 use serde_json::Value;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::{
     live::{Live, Target},
-    takeover::take_over,
+    takeover::{self, take_over},
 };
 use crate::{provision::Object, resources::ObjectKey, writer::FIELD_MANAGER};
 
@@ -34,8 +34,8 @@ pub(super) struct Action {
 pub(super) enum Step {
     /// It does not seem to be there: make it for the Gateway with this UID.
     Create(Object, String),
-    /// Say what we have to say about the object with this UID.
-    Apply(Object, String),
+    /// Say what we have to say about this object.
+    Apply(Object, Arc<Live>),
     /// Delete the object with this UID.
     Delete(String),
 }
@@ -67,27 +67,8 @@ async fn try_to(client: &Client, action: &Action) -> kube::Result<Outcome> {
     let (kind, key) = &action.target;
     let request = Request::new(kind.path(&key.namespace));
     match &action.step {
-        Step::Create(object, owner) => {
-            // Applying would take over whatever is there.
-            let get = request.get(&key.name, &GetParams::default());
-            let found: kube::Result<Live> = client.request(get.map_err(build)?).await;
-            match found {
-                Ok(live) if live.metadata.deletion_timestamp.is_some() => {
-                    let why = "the one before it is still being deleted";
-                    Ok(Outcome::Failed(why.into()))
-                }
-                // It has lost our label.
-                Ok(live) if live.owner() == Some(owner) => {
-                    apply(client, &request, object, Some(live.uid())).await
-                }
-                Ok(_) => Ok(Outcome::Foreign),
-                Err(kube::Error::Api(status)) if status.code == 404 => {
-                    apply(client, &request, object, None).await
-                }
-                Err(error) => Err(error),
-            }
-        }
-        Step::Apply(object, uid) => apply(client, &request, object, Some(uid)).await,
+        Step::Create(object, owner) => create(client, &request, object, owner).await,
+        Step::Apply(object, live) => apply(client, &request, object, live).await,
         Step::Delete(uid) => {
             let parameters = DeleteParams {
                 preconditions: Some(Preconditions {
@@ -106,49 +87,85 @@ async fn try_to(client: &Client, action: &Action) -> kube::Result<Outcome> {
     }
 }
 
-/// Says what we have to say about an object. With a UID it fails if that object is gone, and another one is in its place.
-/// Without one it is taken not to be there, and nobody who was faster in making it is overruled: whoever says otherwise in a
-/// field is a conflict, and the next try finds the object.
+/// Makes an object for the Gateway with the UID `owner`, unless one is there that we have not heard of.
+async fn create(
+    client: &Client,
+    request: &Request,
+    object: &Object,
+    owner: &str,
+) -> kube::Result<Outcome> {
+    match look(client, request, object, owner).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        answer => return answer,
+    }
+    let parameters = PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    };
+    let body = object.body.to_string().into_bytes();
+    let post = request.create(&parameters, body).map_err(build)?;
+    // To apply it would take over one that somebody has just made, unless that contradicts ours in some field.
+    match client.request(post).await {
+        Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
+            look(client, request, object, owner).await
+        }
+        answer => answer.map(Outcome::Applied),
+    }
+}
+
+/// What comes of an object that is there though we have not heard of it. It may be ours, and have lost our label.
+async fn look(
+    client: &Client,
+    request: &Request,
+    object: &Object,
+    owner: &str,
+) -> kube::Result<Outcome> {
+    let get = request.get(&object.key.name, &GetParams::default());
+    let live: Live = client.request(get.map_err(build)?).await?;
+    if live.metadata.deletion_timestamp.is_some() {
+        let why = "the one before it is still being deleted";
+        Ok(Outcome::Failed(why.into()))
+    } else if live.owner() == Some(owner) {
+        apply(client, request, object, &live).await
+    } else {
+        Ok(Outcome::Foreign)
+    }
+}
+
+/// Says what we have to say about an object. It fails if that is gone, and another one is in its place.
 async fn apply(
     client: &Client,
     request: &Request,
     object: &Object,
-    uid: Option<&str>,
+    live: &Live,
 ) -> kube::Result<Outcome> {
     let mut body = object.body.clone();
-    if let Some(uid) = uid {
-        body["metadata"]["uid"] = uid.into();
+    body["metadata"]["uid"] = live.uid().into();
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let name = &object.key.name;
+    let send = || async {
+        let patch = request.patch(name, &parameters, &Patch::Apply(&body));
+        client.request(patch.map_err(build)?).await
+    };
+    if live.is_as_created {
+        take_over(client, request, name, takeover::created).await?;
     }
-    let mut parameters = PatchParams::apply(FIELD_MANAGER);
-    parameters.force = uid.is_some();
-    let send = || send(client, request, object, &body, &parameters);
     let live = match send().await {
-        Err(kube::Error::Api(status)) if uid.is_some() && is_about_port_names(&status) => {
-            if !take_over(client, request, &object.key.name).await? {
+        Err(kube::Error::Api(status)) if is_about_port_names(&status) => {
+            if !take_over(client, request, name, takeover::ports).await? {
                 return Err(kube::Error::Api(status));
             }
             send().await
         }
         answer => answer,
     };
-    Ok(Outcome::Applied(Box::new(live?)))
+    live.map(Outcome::Applied)
 }
 
 /// Whether a Service was refused because two of its ports have one name: somebody else has made the other of ours.
 fn is_about_port_names(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     causes.any(|cause| cause.reason == DUPLICATE && cause.field.starts_with("spec.ports["))
-}
-
-async fn send(
-    client: &Client,
-    request: &Request,
-    object: &Object,
-    body: &Value,
-    parameters: &PatchParams,
-) -> kube::Result<Live> {
-    let patch = request.patch(&object.key.name, parameters, &Patch::Apply(body));
-    client.request(patch.map_err(build)?).await
 }
 
 pub(super) fn build(error: kube::core::request::Error) -> kube::Error {

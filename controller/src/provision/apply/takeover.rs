@@ -1,7 +1,8 @@
-//! What others have said about a Service's ports becomes ours, so that an apply can take it away.
+//! What was said about an object otherwise than by server-side apply becomes ours, so that an apply can take it away.
 //!
-//! Server-side apply removes only what its own manager said before. Somebody who changes the number of a Service's port makes
-//! a port of his own of it, and ours cannot be put back beside it, since it has the same name.
+//! An apply removes only what its own manager has applied before. What we said when we created the object counts as another
+//! manager's. Somebody who changes the number of a Service's port makes a port of his own of it, and ours cannot be put back
+//! beside it, since it has the same name.
 
 use kube::{
     Client,
@@ -13,16 +14,18 @@ use serde_json::{Value, json};
 use super::request::build;
 use crate::writer::FIELD_MANAGER;
 
-/// Takes over what others have said about the ports of a Service. Returns whether there was anything.
+/// Takes over what was said about an object: `taken` makes of its `metadata.managedFields` what they are to be, if there is
+/// anything to take. Returns whether there was.
 pub(super) async fn take_over(
     client: &Client,
     request: &Request,
     name: &str,
+    taken: fn(&Value) -> Option<Value>,
 ) -> kube::Result<bool> {
     let get = request.get(name, &GetParams::default());
     let object: Value = client.request(get.map_err(build)?).await?;
     let metadata = &object["metadata"];
-    let Some(fields) = taken_over(&metadata["managedFields"]) else {
+    let Some(fields) = taken(&metadata["managedFields"]) else {
         return Ok(false);
     };
     // Of the version that it was read of: somebody else may be saying something more.
@@ -40,30 +43,58 @@ pub(super) async fn take_over(
     Ok(true)
 }
 
-/// `metadata.managedFields` with every port that others have written among those that we have applied. `None` if there is none.
-/// All else that they have written stays theirs.
-fn taken_over(fields: &Value) -> Option<Value> {
+/// Whether `metadata.managedFields` has what we said when we created the object.
+pub(super) fn is_as_created(fields: &Value) -> bool {
+    let mut entries = fields.as_array().into_iter().flatten();
+    entries.any(is_creation)
+}
+
+/// `metadata.managedFields` as if we had applied what we said when we created the object.
+pub(super) fn created(fields: &Value) -> Option<Value> {
+    let mut entries = fields.as_array()?.clone();
+    let mut creation = entries.remove(entries.iter().position(is_creation)?);
+    if let Some(ours) = entries.iter_mut().find(|it| is_applied(it)) {
+        unite(&mut ours["fieldsV1"], &creation["fieldsV1"]);
+    } else {
+        creation["operation"] = "Apply".into();
+        entries.push(creation);
+    }
+    Some(Value::Array(entries))
+}
+
+/// `metadata.managedFields` with every port that others have written among those that we have applied. All else that they
+/// have written stays theirs.
+pub(super) fn ports(fields: &Value) -> Option<Value> {
     let mut entries = fields.as_array()?.clone();
     let mut taken = Vec::new();
-    for entry in &mut entries {
-        if entry["operation"] == "Update" && entry["subresource"].is_null() {
-            let fields = entry["fieldsV1"].as_object_mut()?;
-            let Some(spec) = fields.get_mut("f:spec").and_then(Value::as_object_mut) else {
-                continue;
-            };
-            taken.extend(spec.remove("f:ports"));
-            if spec.is_empty() {
-                fields.remove("f:spec");
-            }
+    for entry in entries.iter_mut().filter(|it| is_update(it)) {
+        let fields = entry["fieldsV1"].as_object_mut()?;
+        let Some(spec) = fields.get_mut("f:spec").and_then(Value::as_object_mut) else {
+            continue;
+        };
+        taken.extend(spec.remove("f:ports"));
+        if spec.is_empty() {
+            fields.remove("f:spec");
         }
     }
-    let ours = entries
-        .iter_mut()
-        .find(|it| it["operation"] == "Apply" && it["manager"] == FIELD_MANAGER)?;
+    let ours = entries.iter_mut().find(|it| is_applied(it))?;
     for ports in &taken {
         unite(&mut ours["fieldsV1"]["f:spec"]["f:ports"], ports);
     }
     (!taken.is_empty()).then_some(Value::Array(entries))
+}
+
+/// Whether an entry has what was said by writing the object as a whole or patching it.
+fn is_update(entry: &Value) -> bool {
+    entry["operation"] == "Update" && entry["subresource"].is_null()
+}
+
+fn is_creation(entry: &Value) -> bool {
+    is_update(entry) && entry["manager"] == FIELD_MANAGER
+}
+
+fn is_applied(entry: &Value) -> bool {
+    entry["operation"] == "Apply" && entry["manager"] == FIELD_MANAGER
 }
 
 /// Adds the fields of `more`, all the way down.
@@ -130,8 +161,37 @@ mod tests {
             entry("kubectl-edit", "Update", &none, &kept),
             entry("kubectl-patch", "Update", &json!("status"), &status),
         ]);
-        assert_eq!(taken_over(&before), Some(after.clone()));
+        assert_eq!(ports(&before), Some(after.clone()));
         // There is nothing more to be taken: the next refusal is none of theirs.
-        assert_eq!(taken_over(&after), None);
+        assert_eq!(ports(&after), None);
+    }
+
+    #[test]
+    fn what_we_created_counts_as_applied() {
+        let ours = |operation: &str, fields: &Value| {
+            entry("portcullis-controller", operation, &Value::Null, fields)
+        };
+        let theirs = entry(
+            "kubectl-edit",
+            "Update",
+            &Value::Null,
+            &json!({ "f:spec": { "f:replicas": {} } }),
+        );
+        let made =
+            json!({ "f:metadata": { "f:labels": { "f:team": {} } }, "f:spec": { "f:type": {} } });
+        let fresh = json!([ours("Update", &made), theirs]);
+        assert!(is_as_created(&fresh));
+        let taken = json!([theirs, ours("Apply", &made)]);
+        assert_eq!(created(&fresh), Some(taken.clone()));
+        assert!(!is_as_created(&taken));
+        assert_eq!(created(&taken), None);
+        // An apply that came before this was done.
+        let said = json!({ "f:spec": { "f:selector": {} } });
+        let mut both = made.clone();
+        both["f:spec"]["f:selector"] = json!({});
+        assert_eq!(
+            created(&json!([ours("Apply", &said), ours("Update", &made)])),
+            Some(json!([ours("Apply", &both)]))
+        );
     }
 }

@@ -125,7 +125,7 @@ impl Work {
                     if self.in_force(&object, &live) {
                         return None;
                     }
-                    Step::Apply(object, live.uid().to_owned())
+                    Step::Apply(object, live)
                 }
                 // It may be there without our label, or as somebody else's.
                 _ => Step::Create(object, wanted.owner.clone()),

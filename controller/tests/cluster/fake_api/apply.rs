@@ -31,15 +31,62 @@ pub(super) fn apply(
     {
         return Err((409, "Conflict"));
     }
-    let before = state
-        .applied
-        .insert((id.clone(), manager.to_owned()), body.clone());
+    let key = (id.clone(), manager.to_owned());
+    let before = state.applied.insert(key.clone(), body.clone());
     let Some(mut object) = current else {
+        note(&mut body, manager, "Apply");
         return state.create(id.clone(), body);
     };
-    remove(&mut object, &before.unwrap_or(json!({})), &body);
+    let mut kept = state.created.get(&key).cloned().unwrap_or(json!({}));
+    merge(&mut kept, &body);
+    remove(&mut object, &before.unwrap_or(json!({})), &kept);
     merge(&mut object, &body);
+    note(&mut object, manager, "Apply");
     state.replace(id.clone(), false, object)
+}
+
+/// Creates an object. What is said so is not what is applied.
+pub(super) fn create(
+    state: &mut State,
+    id: &Id,
+    manager: &str,
+    mut body: Value,
+) -> Result<Value, Refusal> {
+    let said = body.clone();
+    note(&mut body, manager, "Update");
+    let object = state.create(id.clone(), body)?;
+    state.created.insert((id.clone(), manager.to_owned()), said);
+    Ok(object)
+}
+
+/// Somebody has written `metadata.managedFields`: what their entries say was created is taken for applied if it has become so.
+pub(super) fn take_over(state: &mut State, id: &Id, object: &Value) {
+    let is_entry = |it: &Value, manager: &str, operation: &str| {
+        it["manager"] == manager && it["operation"] == operation
+    };
+    let entries = object["metadata"]["managedFields"].as_array().unwrap();
+    let taken = state.created.extract_if(.., |(of, manager), _| {
+        let has = |operation| entries.iter().any(|it| is_entry(it, manager, operation));
+        of == id && has("Apply") && !has("Update")
+    });
+    for (key, mut said) in taken {
+        let applied = state.applied.entry(key).or_insert(json!({}));
+        merge(&mut said, applied);
+        *applied = said;
+    }
+}
+
+/// Notes in `metadata.managedFields` that a manager has said something in this way.
+fn note(object: &mut Value, manager: &str, operation: &str) {
+    let fields = &mut object["metadata"]["managedFields"];
+    if fields.is_null() {
+        *fields = json!([]);
+    }
+    let entry = json!({ "manager": manager, "operation": operation, "fieldsV1": {} });
+    let entries = fields.as_array_mut().unwrap();
+    if !entries.contains(&entry) {
+        entries.push(entry);
+    }
 }
 
 /// Whether a field of `body` has another value in `object`.

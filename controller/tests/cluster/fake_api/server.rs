@@ -17,7 +17,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::{
     Logged, Shared,
-    apply::apply,
+    apply::{apply, create, take_over},
     state::{Id, KINDS, Kind, Refusal, State},
 };
 
@@ -73,6 +73,13 @@ fn target(path: &str) -> Option<Target> {
         name: part(1).into(),
         status: part(2) == "status",
     })
+}
+
+/// Who says something about an object, and how.
+struct Said {
+    manager: String,
+    applies: bool,
+    force: bool,
 }
 
 /// Which objects of a kind are asked for: one by name, or those with a label; else all.
@@ -149,9 +156,11 @@ async fn answer(
         released(&shared, target.kind).await;
     }
     let method = request.method().clone();
-    let applies = header(header::CONTENT_TYPE).contains("apply-patch");
-    let force = query.contains_key("force");
-    let manager = applies.then(|| query.get("fieldManager").cloned().unwrap_or_default());
+    let said = Said {
+        manager: query.get("fieldManager").cloned().unwrap_or_default(),
+        applies: header(header::CONTENT_TYPE).contains("apply-patch"),
+        force: query.contains_key("force"),
+    };
     let body = request.into_body().collect().await.map(Collected::to_bytes);
     let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
     let answer = shared.change(|state| {
@@ -171,7 +180,7 @@ async fn answer(
             } else if list {
                 list_page(state, &target, &query, metadata_only)
             } else {
-                object(state, &method, &target, (manager.as_deref(), force), body)
+                object(state, &method, &target, &said, body)
             }
         });
         if let Err((code, _)) = result {
@@ -280,9 +289,10 @@ fn object(
     state: &mut State,
     method: &Method,
     target: &Target,
-    (manager, force): (Option<&str>, bool),
+    said: &Said,
     mut body: Value,
 ) -> Result<Value, Refusal> {
+    let manager = &*said.manager;
     let id = |name: &str| -> Id { (target.kind.name, target.namespace.clone(), name.into()) };
     match *method {
         Method::GET => {
@@ -298,12 +308,10 @@ fn object(
                 .unwrap_or_default()
                 .to_owned();
             body["metadata"]["namespace"] = target.namespace.clone().into();
-            state.create(id(&name), body)
+            create(state, &id(&name), manager, body)
         }
         Method::PUT => state.replace(id(&target.name), target.status, body),
-        Method::PATCH if let Some(manager) = manager => {
-            apply(state, &id(&target.name), manager, force, body)
-        }
+        Method::PATCH if said.applies => apply(state, &id(&target.name), manager, said.force, body),
         Method::DELETE => {
             let uid = &body["preconditions"]["uid"];
             state.delete_exactly(&id(&target.name), uid)?;
@@ -312,7 +320,11 @@ fn object(
         Method::PATCH => {
             let mut object = state.get(&id(&target.name))?;
             json_patch::merge(&mut object, &body);
-            state.replace(id(&target.name), target.status, object)
+            let object = state.replace(id(&target.name), target.status, object)?;
+            if body["metadata"]["managedFields"].is_array() {
+                take_over(state, &id(&target.name), &object);
+            }
+            Ok(object)
         }
         _ => Err((405, "MethodNotAllowed")),
     }

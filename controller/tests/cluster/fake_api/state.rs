@@ -134,6 +134,8 @@ pub(super) struct State {
     pub(super) cuts: u64,
     /// What each field manager has applied last.
     pub(super) applied: BTreeMap<(Id, String), Value>,
+    /// What each field manager has said by creating an object: to apply something else takes nothing of it away.
+    pub(super) created: BTreeMap<(Id, String), Value>,
     /// Requests that were answered, in order.
     pub(super) log: Vec<super::Logged>,
 }
@@ -209,6 +211,7 @@ impl State {
     pub(super) fn delete(&mut self, id: &Id) -> Result<(), Refusal> {
         let object = self.objects.remove(id).ok_or((404, "NotFound"))?;
         self.applied.retain(|(of, _), _| of != id);
+        self.created.retain(|(of, _), _| of != id);
         self.record(id.0, "DELETED", object);
         Ok(())
     }
