@@ -1,6 +1,6 @@
 //! What a scenario stands on: its namespace, echo backends, Gateways, and ways to ask and to wait.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ use crate::{
 
 /// How long the cluster may take for a step. Machines that build something beside are slow.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+/// The exit code of curl when it cannot verify the other side's certificate.
+const UNTRUSTED: i32 = 60;
 /// Where echo-basic listens.
 const ECHO_PORT: u16 = 3000;
 
@@ -202,23 +204,21 @@ impl Bed {
 
     /// Asks by curl. The arguments go to curl as they are; certificates and answers are those of curl.
     pub(crate) async fn curl(&self, arguments: &[&str]) -> Result<Answer> {
-        let mut command = Command::new(installed("curl")?);
-        command
-            .args([
-                "--silent",
-                "--show-error",
-                // A load balancer's address that is not known everywhere yet swallows the whole connection.
-                "--connect-timeout",
-                "1",
-                "--max-time",
-                "10",
-                "--noproxy",
-                "*",
-            ])
-            // The head comes first, as it is on the wire.
-            .args(["--dump-header", "-"])
-            .args(arguments);
-        Answer::parse(&output_of(command).await?)
+        Answer::parse(&output_of(curl(arguments)?).await?)
+    }
+
+    /// Asks by curl, which must not trust the certificate that it is shown. Any other failure is an error.
+    pub(crate) async fn curl_distrusts(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = curl(arguments)?;
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await?;
+        ensure!(
+            output.status.code() == Some(UNTRUSTED),
+            "curl ended with {} instead of {UNTRUSTED}, which is for a certificate that it does not trust: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Asks by curl until the answer is what is looked for.
@@ -234,6 +234,27 @@ impl Bed {
         })
         .await
     }
+}
+
+/// A run of curl that is about to start.
+fn curl(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(installed("curl")?);
+    command
+        .args([
+            "--silent",
+            "--show-error",
+            // A load balancer's address that is not known everywhere yet swallows the whole connection.
+            "--connect-timeout",
+            "1",
+            "--max-time",
+            "10",
+            "--noproxy",
+            "*",
+        ])
+        // The head comes first, as it is on the wire.
+        .args(["--dump-header", "-"])
+        .args(arguments);
+    Ok(command)
 }
 
 /// The condition of this type in a list, if it has this status.

@@ -1,5 +1,7 @@
 //! The controllers that `cargo e2e chart install` has put into the cluster.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -46,6 +48,14 @@ impl Controllers<'_> {
             .as_str()
             .map(str::to_owned)
             .context("nobody holds the Lease")
+    }
+
+    /// How long the Lease holds without being renewed.
+    pub(crate) async fn lease_duration(&self) -> Result<Duration> {
+        self.get(&[LEASE]).await?["spec"]["leaseDurationSeconds"]
+            .as_u64()
+            .map(Duration::from_secs)
+            .context("the Lease has no duration")
     }
 
     /// The names of the pods that are Ready.
