@@ -29,7 +29,7 @@ use crate::support::{
 /// Load and backend run on this core, with the harness itself.
 const LOAD_CORE: usize = 0;
 /// The contender runs on a core of its own.
-const ON_CONTENDER_CORE: &[&str] = &["taskset", "-c", "1"];
+pub(super) const ON_CONTENDER_CORE: &[&str] = &["taskset", "-c", "1"];
 /// The name in the certificate.
 pub(crate) const HOST: &str = "bench.example";
 
@@ -51,6 +51,18 @@ impl fmt::Display for Contender {
             Self::Haproxy => "HAProxy",
             Self::Envoy => "Envoy",
         })
+    }
+}
+
+impl Contender {
+    /// Finds the program; portcullis-proxy is built with cargo's `profile`.
+    pub(crate) async fn program(self, profile: &str) -> Result<PathBuf> {
+        match self {
+            Self::Portcullis => binaries::build("portcullis-proxy", profile).await,
+            Self::Nginx => binaries::installed("nginx"),
+            Self::Haproxy => binaries::installed("haproxy"),
+            Self::Envoy => binaries::python_tool("envoy").await,
+        }
     }
 }
 
@@ -98,18 +110,8 @@ pub(crate) struct Running {
 }
 
 impl Arena {
-    /// Finds or builds the programs, pins the harness, starts the backend.
-    pub(crate) async fn new(contenders: &[Contender], profile: &str) -> Result<Self> {
-        let mut programs = BTreeMap::new();
-        for contender in contenders {
-            let program = match contender {
-                Contender::Portcullis => binaries::build("portcullis-proxy", profile).await?,
-                Contender::Nginx => binaries::installed("nginx")?,
-                Contender::Haproxy => binaries::installed("haproxy")?,
-                Contender::Envoy => binaries::python_tool("envoy").await?,
-            };
-            programs.insert(*contender, program);
-        }
+    /// Pins the harness and starts the backend.
+    pub(crate) async fn new(programs: BTreeMap<Contender, PathBuf>) -> Result<Self> {
         // Builds want all cores; from here on the harness and what it starts keep to one.
         let mut cores = CpuSet::new();
         cores.set(LOAD_CORE);

@@ -7,8 +7,10 @@ mod memory;
 mod result;
 mod rounds;
 mod routes;
+mod training;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +29,7 @@ use crate::support::machine::{Machine, today};
 pub(crate) enum Bench {
     /// CPU per request and handshake, memory at rest, cost of routes.
     Http(HttpBench),
+    Train(training::Train),
 }
 
 /// Options of the HTTP bench.
@@ -47,6 +50,9 @@ pub(crate) struct HttpBench {
     /// Cargo profile that portcullis-proxy is built with; `dist` unless quick.
     #[arg(long)]
     profile: Option<String>,
+    /// A portcullis-proxy that is measured in place of a fresh one, such as `bench train` makes. The report names it.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "profile")]
+    proxy: Option<PathBuf>,
     /// Where the results go; `e2e/results/<date>-http` unless quick.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -98,11 +104,26 @@ impl HttpBench {
             self.profile
                 .as_deref()
                 .unwrap_or(if self.quick { "release" } else { "dist" });
-        let arena = Arena::new(&self.contenders, profile).await?;
+        let mut programs = BTreeMap::new();
+        for contender in &self.contenders {
+            let program = match &self.proxy {
+                Some(proxy) if *contender == Contender::Portcullis => proxy.clone(),
+                _ => contender.program(profile).await?,
+            };
+            programs.insert(*contender, program);
+        }
+        let arena = Arena::new(programs).await?;
         if !self.quick {
             result::until_calm().await?;
         }
-        let machine = Machine::look(arena.versions().await?).await?;
+        let mut versions = arena.versions().await?;
+        if let (Some(proxy), Some(version)) = (
+            &self.proxy,
+            versions.get_mut(&Contender::Portcullis.to_string()),
+        ) {
+            *version = format!("{version} ({})", proxy.display());
+        }
+        let machine = Machine::look(versions).await?;
         let extent = self.extent();
 
         let mut samples =
@@ -139,6 +160,7 @@ impl Bench {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Http(bench) => bench.run().await,
+            Self::Train(train) => train.run().await,
         }
     }
 }

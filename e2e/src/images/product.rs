@@ -24,6 +24,8 @@ struct Product {
     max_size: u64,
 }
 
+const PROXY: &str = "portcullis-proxy";
+
 /// What runs in a cluster.
 const FOR_CLUSTERS: [Product; 2] = [
     Product {
@@ -32,7 +34,7 @@ const FOR_CLUSTERS: [Product; 2] = [
         max_size: 30 << 20,
     },
     Product {
-        binary: "portcullis-proxy",
+        binary: PROXY,
         image: PROXY_IMAGE,
         max_size: 30 << 20,
     },
@@ -59,23 +61,27 @@ pub(crate) struct Pack {
     /// Profile of cargo that they are built with.
     #[arg(long, default_value = "release")]
     profile: String,
+    /// A portcullis-proxy that is packed in place of a fresh one, such as `cargo e2e bench train` makes.
+    #[arg(long, value_name = "PROGRAM")]
+    proxy: Option<PathBuf>,
 }
 
 impl Pack {
     pub(crate) async fn run(self) -> Result<()> {
         let all = FOR_CLUSTERS.iter().chain([&COMMAND]);
-        pack(&self.output, &self.profile, all).await
+        pack(&self.output, &self.profile, self.proxy.as_deref(), all).await
     }
 }
 
 /// Builds and packs what runs in a cluster, for release, into the folder `output`.
 pub(crate) async fn pack_for_clusters(output: &Path) -> Result<()> {
-    pack(output, "release", &FOR_CLUSTERS).await
+    pack(output, "release", None, &FOR_CLUSTERS).await
 }
 
 async fn pack(
     output: &Path,
     profile: &str,
+    proxy: Option<&Path>,
     products: impl IntoIterator<Item = &Product>,
 ) -> Result<()> {
     fs::create_dir_all(output).with_context(|| output.display().to_string())?;
@@ -86,7 +92,10 @@ async fn pack(
         max_size,
     } in products
     {
-        let program = build(binary, profile).await?;
+        let program = match proxy {
+            Some(proxy) if *binary == PROXY => proxy.to_owned(),
+            _ => build(binary, profile).await?,
+        };
         let stripped = tempfile::NamedTempFile::new()?.into_temp_path();
         let mut strip = Command::new(installed("strip")?);
         strip.arg("-o").arg(&stripped).arg(&program);

@@ -11,11 +11,46 @@ use tokio::process::Command;
 /// The whole workspace is selected, though only one binary of it is built: dependencies get the features that all of its
 /// packages together ask for, so that every binary, and `.ci/run`, share them.
 pub(crate) async fn build(binary: &str, profile: &str) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     println!("building {binary} (profile {profile})");
-    let output = Command::new(cargo)
+    run(cargo(), binary, profile).await
+}
+
+/// More flags for the compiler.
+pub(crate) struct Flags {
+    /// One flag of rustc.
+    pub(crate) rustc: String,
+    /// Where everything goes that is built with it.
+    pub(crate) folder: PathBuf,
+}
+
+/// The same with `flags`. They are for what is built, not for what runs during the build, which is why the target is named.
+pub(crate) async fn build_with(binary: &str, profile: &str, flags: &Flags) -> Result<PathBuf> {
+    println!("building {binary} (profile {profile}, {})", flags.rustc);
+    let mut cargo = cargo();
+    cargo
+        .env("CARGO_ENCODED_RUSTFLAGS", &flags.rustc)
+        .args(["--target", &rustc_print("host-tuple").await?])
+        .arg("--target-dir")
+        .arg(&flags.folder);
+    run(cargo, binary, profile).await
+}
+
+/// What `rustc --print` says about `what`.
+pub(crate) async fn rustc_print(what: &str) -> Result<String> {
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", what]);
+    Ok(super::process::output_of(rustc).await?.trim().to_owned())
+}
+
+fn cargo() -> Command {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg("build");
+    cargo
+}
+
+async fn run(mut cargo: Command, binary: &str, profile: &str) -> Result<PathBuf> {
+    let output = cargo
         .args([
-            "build",
             "--quiet",
             "--locked",
             "--workspace",
