@@ -10,6 +10,8 @@ use crate::deadline::Deadline;
 
 /// Every header has at least as many bytes.
 const SHORTEST: usize = 12;
+/// What every header of v1 begins with.
+pub(crate) const BEGIN_V1: &[u8; 6] = b"PROXY ";
 /// The longest header of v1 (its section 2.1).
 const LONGEST_V1: usize = 107;
 /// Signature, command, family and length of v2.
@@ -43,7 +45,7 @@ async fn read_header(tcp: &mut TcpStream) -> io::Result<Vec<u8>> {
             .await?;
         return Ok(header);
     }
-    if !header.starts_with(b"PROXY ") {
+    if !header.starts_with(BEGIN_V1) {
         return Err(invalid("this is no PROXY protocol header"));
     }
     while !header.ends_with(b"\r\n") {

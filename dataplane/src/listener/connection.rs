@@ -1,6 +1,6 @@
 //! From an accepted socket to a session: PROXY protocol, TLS, and which HTTP is spoken.
 
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, task::Poll, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use http::HeaderValue;
 use portcullis_routing::{ListenerKey, compile::CompiledPort, listener::ListenerProtocol};
@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2, refusal::refuse},
-    exchange, proxy_protocol,
+    exchange,
+    proxy_protocol::{self, BEGIN_V1},
     reason::Reason,
     state::Snapshot,
     stream::{BufferedStream, ReadHandle},
@@ -147,20 +148,21 @@ async fn establish(
     };
     let protocol = snapshot.compiled.port(port).map(CompiledPort::protocol);
     if protocol == Some(ListenerProtocol::Https) {
-        if deadline.before_request(is_plain_http(&tcp)).await? {
-            worker.metrics.tls_handshake(HandshakeResult::Failed);
-            record_refusal(worker, &connection(None, false), Reason::PlainHttp);
-            let stream = BufferedStream::new(tcp);
-            let reader = stream.read_handle();
-            refuse(Box::new(stream), &reader, Reason::PlainHttp, deadline).await;
-            return Err(io::Error::other(Reason::PlainHttp.text()));
-        }
         let Accepted {
             stream,
             sni,
             listener,
             client,
-        } = handshake(worker, tcp, snapshot, port, deadline).await?;
+        } = match handshake(worker, tcp, snapshot, port, deadline).await? {
+            Spoken::Tls(accepted) => accepted,
+            Spoken::PlainHttp(tcp) => {
+                record_refusal(worker, &connection(None, false), Reason::PlainHttp);
+                let stream = BufferedStream::new(tcp);
+                let reader = stream.read_handle();
+                refuse(Box::new(stream), &reader, Reason::PlainHttp, deadline).await;
+                return Err(io::Error::other(Reason::PlainHttp.text()));
+            }
+        };
         let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         return Ok((
             BufferedStream::new(stream),
@@ -172,39 +174,59 @@ async fn establish(
     Ok((stream, connection(None, http2)))
 }
 
-/// Whether a request without TLS begins. A handshake begins with 22; methods are written in capital letters.
-async fn is_plain_http(tcp: &TcpStream) -> io::Result<bool> {
-    let mut first = [0];
-    tcp.peek(&mut first).await?;
-    Ok(first.iter().all(u8::is_ascii_uppercase))
+/// What a client says on a port with TLS.
+// One lives for each handshake and is moved at once: a box would cost more than the move.
+#[allow(clippy::large_enum_variant)]
+enum Spoken {
+    Tls(Accepted),
+    PlainHttp(TcpStream),
 }
 
+/// Counts whatever comes of it.
 async fn handshake(
     worker: &Worker,
     tcp: TcpStream,
     snapshot: &Snapshot,
     port: u16,
     deadline: &Deadline,
-) -> io::Result<Accepted> {
-    let accepted = accept(tcp, snapshot, port, deadline).await;
-    worker.metrics.tls_handshake(match &accepted {
-        Ok(accepted) if accepted.is_resumed() => HandshakeResult::Resumed,
-        Ok(_) => HandshakeResult::Full,
-        Err(_) => HandshakeResult::Failed,
+) -> io::Result<Spoken> {
+    let spoken = hear(tcp, snapshot, port, deadline).await;
+    worker.metrics.tls_handshake(match &spoken {
+        Ok(Spoken::Tls(accepted)) if accepted.is_resumed() => HandshakeResult::Resumed,
+        Ok(Spoken::Tls(_)) => HandshakeResult::Full,
+        Ok(Spoken::PlainHttp(_)) | Err(_) => HandshakeResult::Failed,
     });
-    accepted
+    spoken
+}
+
+async fn hear(
+    tcp: TcpStream,
+    snapshot: &Snapshot,
+    port: u16,
+    deadline: &Deadline,
+) -> io::Result<Spoken> {
+    if deadline.before_request(is_plain_http(&tcp)).await? {
+        return Ok(Spoken::PlainHttp(tcp));
+    }
+    let accepted = accept(tcp, snapshot, port, deadline).await;
+    accepted.map(Spoken::Tls)
+}
+
+/// Whether a request without TLS begins. A handshake begins with 22; methods are written in capital letters. So is a
+/// balancer's PROXY line that nobody expects here: to call it HTTP would point the wrong way.
+async fn is_plain_http(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0; BEGIN_V1.len()];
+    let length = tcp.peek(&mut first).await?;
+    let first = first.get(..length).unwrap_or_default();
+    Ok(first.first().is_some_and(u8::is_ascii_uppercase) && !BEGIN_V1.starts_with(first))
 }
 
 /// Whether the client speaks HTTP/2 by prior knowledge. Decided at the first byte that differs, so that no HTTP/1
 /// request, however short, is waited for in vain.
 async fn begins_with_preface(reader: &ReadHandle, deadline: &Deadline) -> io::Result<bool> {
-    poll_fn(|cx| match reader.poll_starts_with(cx, PREFACE) {
-        Poll::Ready(result) => Poll::Ready(result),
-        Poll::Pending => deadline
-            .poll_passed_before_request(cx)
-            .map(|()| Err(io::ErrorKind::TimedOut.into())),
-    })
-    .await
+    deadline
+        .before_request(poll_fn(|cx| reader.poll_starts_with(cx, PREFACE)))
+        .await
 }
 
 #[cfg(test)]

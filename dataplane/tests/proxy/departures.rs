@@ -20,17 +20,6 @@ fn slow_retries(route: &mut Route) {
     });
 }
 
-/// Waits until a metric is at least `least`.
-async fn reaches(proxy: &Proxy, metric: &str, least: f64) {
-    let reached = async {
-        while proxy.metric(metric) < least {
-            tokio::task::yield_now().await;
-        }
-    };
-    let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
-    reached.unwrap_or_else(|_| panic!("{metric} never is {least}"));
-}
-
 const CLIENT_GONE: &str = "portcullis_errors_total{reason=\"client_gone\"}";
 const REFUSED: &str = "portcullis_upstream_connects_total{result=\"refused\"}";
 
@@ -52,18 +41,18 @@ async fn a_client_that_leaves_ends_its_retries() {
     let half = "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc";
     for (nth, request) in (1_u8..).zip([whole, half]) {
         let stream = send(&proxy, request).await;
-        reaches(&proxy, REFUSED, f64::from(nth)).await;
+        proxy.reaches(REFUSED, f64::from(nth)).await;
         drop(stream);
-        reaches(&proxy, CLIENT_GONE, f64::from(nth)).await;
+        proxy.reaches(CLIENT_GONE, f64::from(nth)).await;
     }
     let stream = TcpStream::connect(proxy.address(80)).await.unwrap();
     let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::get("http://a.example/").body(()).unwrap();
     let (_, mut stream) = sender.send_request(request, false).unwrap();
-    reaches(&proxy, REFUSED, 3.0).await;
+    proxy.reaches(REFUSED, 3.0).await;
     stream.send_reset(h2::Reason::CANCEL);
-    reaches(&proxy, CLIENT_GONE, 3.0).await;
+    proxy.reaches(CLIENT_GONE, 3.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,9 +71,9 @@ async fn a_request_whose_client_left_in_the_queue_is_not_sent() {
     let first = send(&proxy, "GET /hang HTTP/1.1\r\nHost: a\r\n\r\n").await;
     backend.wait_seen(1).await;
     let second = send(&proxy, "POST /second HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    reaches(&proxy, "portcullis_requests_in_flight", 2.0).await;
+    proxy.reaches("portcullis_requests_in_flight", 2.0).await;
     drop(second);
-    reaches(&proxy, CLIENT_GONE, 1.0).await;
+    proxy.reaches(CLIENT_GONE, 1.0).await;
     drop(first);
     assert_eq!(proxy.get("a", "/third").await.status, 200);
     let seen: Vec<_> = backend.seen().into_iter().map(|seen| seen.target).collect();
@@ -110,7 +99,7 @@ async fn retries_that_wait_for_their_turn_leave_the_budget_to_others() {
     for _ in 0..20 {
         waiting.push(send(&proxy, "GET /dead HTTP/1.1\r\nHost: a\r\n\r\n").await);
     }
-    reaches(&proxy, REFUSED, 20.0).await;
+    proxy.reaches(REFUSED, 20.0).await;
     assert_eq!(proxy.get("a", "/flaky/1/503").await.status, 200);
 }
 
@@ -132,9 +121,9 @@ async fn a_retry_counts_from_its_beginning() {
     // Never answered, so that the request goes on.
     let (mut second, _) = listener.accept().await.unwrap();
     assert!(second.read_u8().await.is_ok());
-    reaches(&proxy, "portcullis_retries_total", 1.0).await;
+    proxy.reaches("portcullis_retries_total", 1.0).await;
     let route = "portcullis_route_retries_total{route=\"httproute/test/route\"}";
-    reaches(&proxy, route, 1.0).await;
+    proxy.reaches(route, 1.0).await;
 }
 
 /// Whatever the route says: a request that fails for ever is given up.

@@ -302,9 +302,31 @@ async fn plain_http_on_a_tls_port_is_told() {
     }
     let told = proxy.metric("portcullis_errors_total{reason=\"plain_http\"}");
     assert!((told - 3.0).abs() < 0.1, "{told}");
-    // What is neither is no business of HTTP's.
-    let answer = client::raw(proxy.address(443), b"\x00\x01\x02\x03\x04\x05").await;
-    assert!(!answer.contains("HTTP"), "{answer}");
+    // What is neither is no business of HTTP's. A balancer's line looks like a method.
+    let line = b"PROXY TCP4 192.0.2.1 192.0.2.2 1 443\r\n";
+    for sent in [&b"\x00\x01\x02\x03\x04\x05"[..], line, b"PROXY "] {
+        let answer = client::raw(proxy.address(443), sent).await;
+        assert!(!answer.contains("HTTP"), "{answer}");
+    }
+}
+
+/// Also of a client that says nothing at all, and of one that speaks plain HTTP.
+#[tokio::test]
+async fn a_handshake_that_fails_is_counted() {
+    let backend = Backend::start("backend").await;
+    let mut table = https(&backend).0;
+    Arc::make_mut(&mut table.settings).limits.header_timeout = Millis(100);
+    table.seal();
+    let proxy = Proxy::start(TableBuilder::from(table));
+    for (sent, told) in [
+        (&b""[..], 1.0),
+        (GET, 2.0),
+        (b"\x00\x01\x02\x03\x04\x05", 3.0),
+    ] {
+        client::raw(proxy.address(443), sent).await;
+        let failed = "portcullis_tls_handshakes_total{result=\"failed\"}";
+        proxy.reaches(failed, told).await;
+    }
 }
 
 /// What a listener asks of its clients must not be evaded by a connection that is older than the listener.

@@ -12,6 +12,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZero,
     sync::Arc,
+    time::Duration,
 };
 
 use portcullis_dataplane::{
@@ -51,7 +52,7 @@ impl Proxy {
             metrics: MetricsOptions::default(),
             source: None,
             controller: None,
-            drain_delay: std::time::Duration::ZERO,
+            drain_delay: Duration::ZERO,
             access_log,
         };
         let handle = Dataplane::start(config).expect("the proxy starts");
@@ -79,6 +80,17 @@ impl Proxy {
         let mut values = text.lines().filter_map(|line| line.strip_prefix(name));
         let value = values.find_map(|rest| rest.trim().parse().ok());
         value.unwrap_or_else(|| panic!("no {name} in {text}"))
+    }
+
+    /// Waits until a metric is at least `least`.
+    pub(crate) async fn reaches(&self, metric: &str, least: f64) {
+        let reached = async {
+            while self.metric(metric) < least {
+                tokio::task::yield_now().await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
+        reached.unwrap_or_else(|_| panic!("{metric} never is {least}"));
     }
 
     /// Where the listener port `port` of the table is bound.
