@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     telemetry::MirrorResult,
-    upstream::{OpenRequest, Outcome, Upstream, UpstreamError, UpstreamEvent},
+    upstream::{OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamEvent},
     worker::Worker,
 };
 
@@ -60,7 +60,6 @@ pub fn start(
             cluster: mirror.cluster.clone(),
             pieces,
             body_is_empty,
-            is_owed: false,
             counted,
         };
         tokio::task::spawn_local(copy.run(head.clone()));
@@ -109,8 +108,6 @@ struct Copy {
     cluster: ClusterKey,
     pieces: mpsc::Receiver<Piece>,
     body_is_empty: bool,
-    /// Whether it is the backend that is waited for, and it has said nothing yet.
-    is_owed: bool,
     #[expect(dead_code, reason = "counts for as long as the copy lives")]
     counted: Counted,
 }
@@ -122,11 +119,9 @@ impl Copy {
         let (result, outcome) = match sent {
             Ok(Ok(true)) => (MirrorResult::Sent, Some(Outcome::Answered)),
             Ok(Ok(false)) => (MirrorResult::Dropped, None),
-            Ok(Err(error)) => (MirrorResult::Failed, error.blame()),
-            Err(_) => (
-                MirrorResult::Failed,
-                self.is_owed.then_some(Outcome::TimedOut),
-            ),
+            Ok(Err(error)) => (MirrorResult::Failed, blame(&error)),
+            // The time is the client's as well: nobody knows whose fault it was.
+            Err(_) => (MirrorResult::Failed, None),
         };
         self.worker.metrics.mirror(result);
         let Some(mut upstream) = upstream else {
@@ -154,10 +149,8 @@ impl Copy {
         let upstream = upstream.insert(opened);
         upstream.send_head(&head, self.body_is_empty)?;
         while !self.body_is_empty {
-            self.is_owed = false;
             match self.pieces.recv().await {
                 Some(Piece::Data(data)) => {
-                    self.is_owed = true;
                     upstream.writer().room().await;
                     upstream.send_body(data).await?;
                 }
@@ -168,17 +161,23 @@ impl Copy {
                 None => return Ok(false),
             }
         }
-        self.is_owed = true;
         loop {
             match upstream.read_event().await? {
                 UpstreamEvent::End | UpstreamEvent::Trailers(_) | UpstreamEvent::Head(_, true) => {
                     return Ok(true);
                 }
-                UpstreamEvent::Informational(_) => {}
-                UpstreamEvent::Head(_, false)
+                UpstreamEvent::Informational(_)
+                | UpstreamEvent::Head(_, false)
                 | UpstreamEvent::Data(_)
-                | UpstreamEvent::HalfClosed => self.is_owed = false,
+                | UpstreamEvent::HalfClosed => {}
             }
         }
     }
+}
+
+/// What the endpoint has to answer for. Nothing once it has answered, which it may do before it has the whole copy.
+fn blame(error: &UpstreamError) -> Option<Outcome> {
+    error
+        .blame()
+        .filter(|_| error.progress < Progress::Answered)
 }

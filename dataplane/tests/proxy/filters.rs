@@ -1,12 +1,15 @@
 //! Filters, as client and backend see them.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use portcullis_routing::{
     Filter, RouteAction,
     filter::{Cors, HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
 };
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::support::{Backend, Proxy, TableBuilder, client, table};
 
@@ -224,18 +227,23 @@ async fn a_mirror_that_hangs_delays_nobody() {
     }
 }
 
-/// As for requests of clients: three in a row, and it gets no more for a while.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_endpoint_that_breaks_copies_is_ejected() {
-    let (main, good) = (Backend::start("main").await, Backend::start("good").await);
+/// An endpoint that reads, says `answer` and closes.
+async fn breaking(answer: &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let bad = listener.local_addr().unwrap();
+    let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             _ = stream.read(&mut [0; 1024]).await;
+            _ = stream.write_all(answer).await;
         }
     });
+    address
+}
+
+/// Copies go to a good endpoint and `bad` until the metric is above `least`.
+async fn copied_until(bad: SocketAddr, metric: &str, least: f64) -> Proxy {
+    let (main, good) = (Backend::start("main").await, Backend::start("good").await);
     let table = TableBuilder::default()
         .cluster("main", &[main.address])
         .cluster("copies", &[good.address, bad])
@@ -243,12 +251,33 @@ async fn an_endpoint_that_breaks_copies_is_ejected() {
             route.filters = vec![mirror("copies", 1, 1)];
         });
     let proxy = Proxy::start(table);
-    let ejected = async {
-        while proxy.metric("portcullis_upstream_ejections_total") < 1.0 {
+    let copied = async {
+        while proxy.metric(metric) < least {
             assert_eq!(proxy.get("a", "/").await.status, 200);
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), ejected)
+    tokio::time::timeout(Duration::from_secs(30), copied)
         .await
-        .expect("the endpoint is ejected");
+        .unwrap_or_else(|_| panic!("{metric} comes to {least}"));
+    proxy
+}
+
+/// As for requests of clients: three in a row, and it gets no more for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_breaks_copies_is_ejected() {
+    copied_until(
+        breaking(b"").await,
+        "portcullis_upstream_ejections_total",
+        1.0,
+    )
+    .await;
+}
+
+/// Nobody reads the answer, and one that comes early may end the copy.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_answered_a_copy_is_not_ejected() {
+    let bad = breaking(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nearly").await;
+    let failed = "portcullis_mirrors_total{result=\"failed\"}";
+    let proxy = copied_until(bad, failed, 8.0).await;
+    assert!(proxy.metric("portcullis_upstream_ejections_total") < 0.1);
 }
