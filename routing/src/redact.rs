@@ -145,6 +145,54 @@ mod tests {
         assert_eq!(copied, [false, true]);
     }
 
+    /// One route for each place: [`redact`] sees only what [`has_credentials`] lets through.
+    #[test]
+    fn a_credential_is_hidden_wherever_the_only_one_is() {
+        let field = r#"[{"name": "Cookie", "value": "hidden"}]"#;
+        let filters = ["RequestHeaders", "ResponseHeaders"]
+            .iter()
+            .flat_map(|kind| ["set", "add"].map(|how| (kind, how)))
+            .map(|(kind, how)| format!(r#"{{"{kind}": {{"{how}": {field}}}}}"#));
+        let asked_for = ["Exact", "Regex"]
+            .map(|kind| format!(r#"{{"name": "cookie", "value": {{"{kind}": "hidden"}}}}"#));
+        let mut places: Vec<[String; 3]> = Vec::new();
+        for filter in filters {
+            places.push([String::new(), filter.clone(), String::new()]);
+            places.push([String::new(), String::new(), filter]);
+        }
+        places.extend(asked_for.map(|header| [header, String::new(), String::new()]));
+        let mut table = RoutingTable::new(GatewayKey::new("a/b"));
+        for (rule, place) in (0..).zip(&places) {
+            let route = Arc::new(with_credential(place));
+            let key = RouteKey::of("HTTPRoute", "a", "b", rule);
+            table.routes.insert(key, route);
+        }
+        assert_eq!(table.routes.len(), 10);
+        for route in table.redacted().routes.values() {
+            let shown = serde_json::to_string(route).unwrap();
+            assert!(!shown.contains("hidden"), "{shown}");
+            assert_eq!(shown.matches(REDACTED).count(), 1, "{shown}");
+        }
+    }
+
+    fn with_credential([header, filter, of_backend]: &[String; 3]) -> Route {
+        let json = format!(
+            r#"{{
+                "listeners": [],
+                "matches": [{{"path": {{"Prefix": "/"}}, "headers": [{header}]}}],
+                "filters": [{filter}],
+                "action": {{"Forward": [{{
+                    "weight": 1,
+                    "backend": {{"Invalid": {{"reason": "BackendNotFound"}}}},
+                    "filters": [{of_backend}]
+                }}]}},
+                "order": {{"namespace": "a", "name": "b", "rule": 0}},
+                "source": {{"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}}
+            }}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
     #[test]
     fn credentials_of_routes_are_not_shown() {
         let mut route: Route = serde_json::from_str(ROUTE).unwrap();
