@@ -7,7 +7,7 @@ use std::{
 
 use portcullis_routing::{Frame, FrameError, GatewayKey, RoutingTable, TableVersion, delta};
 
-use super::waiting::{Line, Share, Waiting};
+use super::waiting::{Line, Waiting};
 use crate::run::Tables;
 
 /// Tables of one Gateway that are kept: a data plane that has one of them gets a delta, and its report is understood.
@@ -35,7 +35,7 @@ pub(super) struct Edition {
     /// Frames that lead here, by what they start from (`None`: from nothing). They live as long as somebody sends them,
     /// so any number of slow readers holds one.
     lines: Mutex<BTreeMap<Option<TableVersion>, Weak<Line>>>,
-    waiting: Arc<Share>,
+    waiting: Arc<Waiting>,
 }
 
 /// Why a table cannot be sent.
@@ -65,7 +65,7 @@ impl Board {
                 Some(known) if known.current().table.version == table.version => Arc::clone(known),
                 Some(known) => Arc::new(known.with(table)),
                 None => {
-                    let first = Edition::new(0, Arc::clone(table), self.waiting.share());
+                    let first = Edition::new(0, Arc::clone(table), Arc::clone(&self.waiting));
                     Arc::new(Editions(vec![first]))
                 }
             };
@@ -111,7 +111,7 @@ impl Editions {
 }
 
 impl Edition {
-    fn new(serial: u64, table: Arc<RoutingTable>, waiting: Arc<Share>) -> Arc<Self> {
+    fn new(serial: u64, table: Arc<RoutingTable>, waiting: Arc<Waiting>) -> Arc<Self> {
         Arc::new(Self {
             serial,
             table,
@@ -125,7 +125,8 @@ impl Edition {
     pub(super) fn line_from(&self, base: Option<&RoutingTable>) -> Result<Arc<Line>, LineError> {
         let version = base.map(|base| base.version.clone());
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&version).and_then(Weak::upgrade) {
+        let known = lines.get(&version);
+        if let Some(line) = known.and_then(|line| self.waiting.find(line)) {
             return Ok(line);
         }
         let frame = match base {
@@ -133,7 +134,8 @@ impl Edition {
             None => Frame::Snapshot(Arc::clone(&self.table)),
         };
         let length = frame.line_length()?;
-        let held = self.waiting.hold(length).ok_or(LineError::Waiting)?;
+        let held = self.waiting.hold(&self.table.gateway, length);
+        let held = held.ok_or(LineError::Waiting)?;
         let mut line = Vec::with_capacity(length);
         frame.write_line(&mut line)?;
         let line = Line::new(line, held);

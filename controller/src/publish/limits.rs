@@ -25,7 +25,7 @@ pub struct Limits {
     pub waiting_per_gateway: usize,
     /// Bytes of frames that wait for slow clients of all Gateways, besides one frame for each Gateway. Default 512 MiB.
     pub waiting: usize,
-    /// Who has had a frame for so long and not taken it all makes room for others, the slowest first, when too much waits.
+    /// Who has taken nothing of a frame for so long makes room for others when too much waits: who stopped first goes first.
     /// Default 5 s.
     pub grace: Duration,
 }

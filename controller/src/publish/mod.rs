@@ -119,6 +119,7 @@ async fn keep_board(shared: &Shared, mut tables: watch::Receiver<Option<Tables>>
                 None => Board::new(Arc::clone(&shared.waiting)).successor(&latest),
             };
             shared.board.send_replace(Some(Arc::new(board)));
+            shared.waiting.keep(&latest);
             shared.roster.tables_changed();
         }
         if tables.changed().await.is_err() {

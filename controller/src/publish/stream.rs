@@ -44,7 +44,7 @@ enum News {
     Heartbeat,
     /// It has the present table.
     Nothing,
-    /// The Gateway is no more, or too much waits for its slow clients.
+    /// The connection has a newer stream, the Gateway is no more, or too much waits for its slow clients.
     End,
 }
 
@@ -87,6 +87,10 @@ impl TableStream {
     async fn next_news(&mut self) -> News {
         let heartbeat = Instant::now() + self.client.limits().heartbeat;
         loop {
+            // What others would have to make room for is for a stream that is served.
+            if !self.client.reader.is_at(self.number) {
+                return News::End;
+            }
             match self.news() {
                 News::Nothing if self.watch => {}
                 news => return news,
@@ -95,6 +99,7 @@ impl TableStream {
                 changed = self.board.changed() => if changed.is_err() {
                     return News::End;
                 },
+                () = self.client.reader.is_past(self.number) => return News::End,
                 () = sleep_until(heartbeat) => return News::Heartbeat,
             }
         }

@@ -2,38 +2,37 @@
 //!
 //! A frame is held once, however many take it, and a connection takes one at a time. But slow clients may have stopped at
 //! many different ones, so that what is held for them is bounded: for each Gateway, and for all together. When there is no room
-//! for one more, the slowest of those who have had theirs for a while are let go.
+//! for one more, those who have taken nothing for a while are let go, if that makes room enough. Otherwise nobody is.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use bytes::Bytes;
+use portcullis_routing::GatewayKey;
 use tokio::{sync::Notify, time::Instant};
 
 use super::limits::{CHUNK, FRAME_TIMEOUT, Limits};
+use crate::run::Tables;
 
 /// What waits for all clients, and who these are.
 #[derive(Debug)]
 pub(super) struct Waiting {
     limits: Limits,
-    bytes: AtomicUsize,
-    readers: Mutex<Vec<Weak<Reader>>>,
+    books: Mutex<Books>,
 }
 
-/// What waits for the clients of one Gateway.
-#[derive(Debug)]
-pub(super) struct Share {
-    all: Arc<Waiting>,
-    bytes: AtomicUsize,
-    frames: AtomicUsize,
+#[derive(Debug, Default)]
+struct Books {
+    held: Vec<Weak<Held>>,
+    readers: Vec<Weak<Reader>>,
 }
 
-/// Bytes that wait, until this is dropped.
+/// Room for a frame, taken until this is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    share: Arc<Share>,
+    gateway: GatewayKey,
     bytes: usize,
 }
 
@@ -41,14 +40,15 @@ pub(super) struct Held {
 #[derive(Debug)]
 pub(super) struct Line {
     bytes: Vec<u8>,
-    held: Held,
+    held: Arc<Held>,
 }
 
 /// A connection that takes frames, one at a time, for the newest of its streams.
 #[derive(Debug, Default)]
 pub(super) struct Reader {
     state: Mutex<State>,
-    let_go: Notify,
+    /// It has a newer stream, or is let go.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +65,8 @@ struct Taking {
     line: Arc<Line>,
     taken: usize,
     begun: Instant,
+    /// When something of it was taken last.
+    taken_at: Instant,
 }
 
 /// What there is for a stream.
@@ -76,14 +78,36 @@ pub(super) enum Next {
     Nothing,
     /// It took too long to take its frame.
     Late,
-    /// The connection has a newer stream, or is to be closed.
+    /// The connection has a newer stream, or is to be closed, or the Gateway is gone.
     Over,
+}
+
+/// What is held, or would be if some were let go.
+#[derive(Default)]
+struct Tally<'a> {
+    bytes: usize,
+    gateways: BTreeMap<&'a GatewayKey, Part>,
+}
+
+/// What is held for one Gateway.
+#[derive(Clone, Copy, Default)]
+struct Part {
+    bytes: usize,
+    frames: usize,
 }
 
 /// Whose bound leaves no room.
 enum Full {
-    Share,
+    Gateway,
     All,
+}
+
+/// A frame that somebody takes.
+struct Taken<'a> {
+    line: &'a Arc<Line>,
+    readers: usize,
+    /// When any of them took something last.
+    at: Instant,
 }
 
 impl Waiting {
@@ -91,99 +115,170 @@ impl Waiting {
     pub(super) fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
-            bytes: AtomicUsize::new(0),
-            readers: Mutex::default(),
-        })
-    }
-
-    /// The part of one more Gateway.
-    pub(super) fn share(self: &Arc<Self>) -> Arc<Share> {
-        Arc::new(Share {
-            all: Arc::clone(self),
-            bytes: AtomicUsize::new(0),
-            frames: AtomicUsize::new(0),
+            books: Mutex::default(),
         })
     }
 
     /// One more connection.
     pub(super) fn reader(&self) -> Arc<Reader> {
         let reader = Arc::new(Reader::default());
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        readers.retain(|reader| reader.strong_count() > 0);
-        readers.push(Arc::downgrade(&reader));
+        let mut books = self.lock();
+        books.readers.retain(|reader| reader.strong_count() > 0);
+        books.readers.push(Arc::downgrade(&reader));
         reader
     }
 
-    /// Who takes fewest bytes per second of those who could make room for a frame of `share`. That others all have too much is no
-    /// reason to take the only frame of another Gateway.
-    fn slowest(&self, share: &Arc<Share>, full: &Full) -> Option<Arc<Reader>> {
-        let may_go = |line: &Line| {
-            let theirs = &line.held.share;
-            let too_many = matches!(full, Full::All) && theirs.frames.load(Relaxed) > 1;
-            too_many || Arc::ptr_eq(theirs, share)
-        };
-        let pace = |reader: &Arc<Reader>| {
-            let state = reader.lock();
-            let frame = state.frame.as_ref().filter(|frame| may_go(&frame.line))?;
-            let time = frame.begun.elapsed();
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "frames are shorter than 2^52 bytes"
-            )]
-            let pace = frame.taken as f64 / time.as_secs_f64();
-            (time >= self.limits.grace).then_some(pace)
-        };
-        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let readers = readers.iter().filter_map(Weak::upgrade);
-        let slow = readers.filter_map(|reader| Some((pace(&reader)?, reader)));
-        let slowest = slow.min_by(|(one, _), (other, _)| one.total_cmp(other));
-        slowest.map(|(_, reader)| reader)
+    /// A frame for one more reader, if it still waits for others. Nobody gets one while it is decided who makes room.
+    pub(super) fn find(&self, line: &Weak<Line>) -> Option<Arc<Line>> {
+        let _books = self.lock();
+        line.upgrade()
     }
-}
 
-impl Share {
-    /// Counts a frame of so many bytes until what is returned is dropped; `None` if it is too much, and nobody can make room.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Option<Held> {
-        loop {
-            match self.try_hold(bytes) {
-                Ok(held) => return Some(held),
-                Err(full) => self.all.slowest(self, &full)?.let_go(),
+    /// Room for a frame of a Gateway; `None` if there is none, and those who take nothing cannot make enough.
+    pub(super) fn hold(&self, gateway: &GatewayKey, bytes: usize) -> Option<Arc<Held>> {
+        let mut books = self.lock();
+        books.held.retain(|held| held.strong_count() > 0);
+        let held: Vec<_> = books.held.iter().filter_map(Weak::upgrade).collect();
+        self.make_room(&books, Tally::of(&held), gateway, bytes)?;
+        let held = Arc::new(Held {
+            gateway: gateway.clone(),
+            bytes,
+        });
+        books.held.push(Arc::downgrade(&held));
+        Some(held)
+    }
+
+    /// Lets go of those who have to, or of nobody if that is not enough.
+    fn make_room(
+        &self,
+        books: &Books,
+        tally: Tally<'_>,
+        gateway: &GatewayKey,
+        bytes: usize,
+    ) -> Option<()> {
+        if tally.full(&self.limits, gateway, bytes).is_none() {
+            return Some(());
+        }
+        let readers: Vec<_> = books.readers.iter().filter_map(Weak::upgrade).collect();
+        // All at once: who goes on meanwhile would be let go in vain.
+        let mut states: Vec<_> = readers.iter().map(|reader| reader.lock()).collect();
+        let lines = self.enough(&states, tally, gateway, bytes)?;
+        for (reader, state) in readers.iter().zip(&mut states) {
+            let frame = state.frame.as_ref();
+            if frame.is_some_and(|frame| lines.contains(&Arc::as_ptr(&frame.line))) {
+                state.frame = None;
+                state.is_let_go = true;
+                reader.changed.notify_waiters();
+            }
+        }
+        Some(())
+    }
+
+    /// Frames without which there is room; `None` if there are not enough that may go.
+    fn enough(
+        &self,
+        states: &[MutexGuard<'_, State>],
+        mut tally: Tally<'_>,
+        gateway: &GatewayKey,
+        bytes: usize,
+    ) -> Option<BTreeSet<*const Line>> {
+        let mut stuck = self.stuck(states);
+        let mut lines = BTreeSet::new();
+        while let Some(full) = tally.full(&self.limits, gateway, bytes) {
+            let may_go = |line: &&Arc<Line>| tally.may_go(&full, &line.held.gateway, gateway);
+            let at = stuck.iter().position(may_go)?;
+            let line = stuck.remove(at);
+            tally.remove(&line.held);
+            lines.insert(Arc::as_ptr(line));
+        }
+        Some(lines)
+    }
+
+    /// Frames of which nobody has taken anything for a while, the longest first.
+    fn stuck<'a>(&self, states: &'a [MutexGuard<'_, State>]) -> Vec<&'a Arc<Line>> {
+        let mut taken = BTreeMap::new();
+        for frame in states.iter().filter_map(|state| state.frame.as_ref()) {
+            let line = taken.entry(Arc::as_ptr(&frame.line)).or_insert(Taken {
+                line: &frame.line,
+                readers: 0,
+                at: frame.taken_at,
+            });
+            line.readers += 1;
+            line.at = line.at.max(frame.taken_at);
+        }
+        let mut stuck: Vec<_> = taken.into_values().collect();
+        // What has more owners than readers is about to be given to one.
+        stuck.retain(|taken| {
+            taken.readers == Arc::strong_count(taken.line)
+                && taken.at.elapsed() >= self.limits.grace
+        });
+        stuck.sort_by_key(|taken| taken.at);
+        stuck.into_iter().map(|taken| taken.line).collect()
+    }
+
+    /// Ends the streams that take a frame of a Gateway that is no more. Nobody could take their room.
+    pub(super) fn keep(&self, tables: &Tables) {
+        let books = self.lock();
+        for reader in books.readers.iter().filter_map(Weak::upgrade) {
+            let is_kept = |frame: &Taking| tables.contains_key(&frame.line.held.gateway);
+            if !reader.lock().frame.as_ref().is_none_or(is_kept) {
+                reader.begin();
             }
         }
     }
 
-    /// A Gateway for which nothing waits may always have a frame, whatever the others do.
-    fn try_hold(self: &Arc<Self>, bytes: usize) -> Result<Held, Full> {
-        let own = self.bytes.fetch_add(bytes, Relaxed);
-        let all = self.all.bytes.fetch_add(bytes, Relaxed);
-        self.frames.fetch_add(1, Relaxed);
-        let held = Held {
-            share: Arc::clone(self),
-            bytes,
-        };
-        let limits = &self.all.limits;
-        if own == 0 {
-            Ok(held)
-        } else if own + bytes > limits.waiting_per_gateway {
-            Err(Full::Share)
-        } else if all + bytes > limits.waiting {
-            Err(Full::All)
-        } else {
-            Ok(held)
-        }
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.share.frames.fetch_sub(1, Relaxed);
-        self.share.bytes.fetch_sub(self.bytes, Relaxed);
-        self.share.all.bytes.fetch_sub(self.bytes, Relaxed);
+impl<'a> Tally<'a> {
+    fn of(all: &'a [Arc<Held>]) -> Self {
+        let mut tally = Self::default();
+        for held in all {
+            tally.bytes += held.bytes;
+            let part = tally.gateways.entry(&held.gateway).or_default();
+            part.bytes += held.bytes;
+            part.frames += 1;
+        }
+        tally
+    }
+
+    fn remove(&mut self, held: &Held) {
+        self.bytes -= held.bytes;
+        if let Some(part) = self.gateways.get_mut(&held.gateway) {
+            part.bytes -= held.bytes;
+            part.frames -= 1;
+        }
+    }
+
+    fn part(&self, gateway: &GatewayKey) -> Part {
+        self.gateways.get(gateway).copied().unwrap_or_default()
+    }
+
+    /// What keeps a frame out. A Gateway for which nothing waits may always have one, whatever the others do.
+    fn full(&self, limits: &Limits, gateway: &GatewayKey, bytes: usize) -> Option<Full> {
+        let own = self.part(gateway);
+        if own.frames == 0 {
+            None
+        } else if own.bytes + bytes > limits.waiting_per_gateway {
+            Some(Full::Gateway)
+        } else if self.bytes + bytes > limits.waiting {
+            Some(Full::All)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a frame of `theirs` may make room for one of `own`. That others all have too much is no reason to take the only
+    /// frame of another Gateway.
+    fn may_go(&self, full: &Full, theirs: &GatewayKey, own: &GatewayKey) -> bool {
+        theirs == own || matches!(full, Full::All) && self.part(theirs).frames > 1
     }
 }
 
 impl Line {
-    pub(super) fn new(bytes: Vec<u8>, held: Held) -> Arc<Self> {
+    pub(super) fn new(bytes: Vec<u8>, held: Arc<Held>) -> Arc<Self> {
         Arc::new(Self { bytes, held })
     }
 }
@@ -194,6 +289,7 @@ impl Reader {
         let mut state = self.lock();
         state.frame = None;
         state.stream += 1;
+        self.changed.notify_waiters();
         state.stream
     }
 
@@ -201,10 +297,12 @@ impl Reader {
     pub(super) fn give(&self, stream: u64, line: Arc<Line>) {
         let mut state = self.lock();
         if state.is_at(stream) {
+            let now = Instant::now();
             state.frame = Some(Taking {
                 line,
                 taken: 0,
-                begun: Instant::now(),
+                begun: now,
+                taken_at: now,
             });
         }
     }
@@ -224,6 +322,7 @@ impl Reader {
         let rest = frame.line.bytes.get(frame.taken..).unwrap_or_default();
         let chunk = Bytes::copy_from_slice(rest.get(..CHUNK).unwrap_or(rest));
         frame.taken += chunk.len();
+        frame.taken_at = Instant::now();
         if chunk.len() == rest.len() {
             state.frame = None;
         }
@@ -238,17 +337,30 @@ impl Reader {
         }
     }
 
-    /// Takes away what waits for it; the connection is to be closed.
-    fn let_go(&self) {
-        let mut state = self.lock();
-        state.frame = None;
-        state.is_let_go = true;
-        self.let_go.notify_one();
+    /// Whether a stream is still served.
+    pub(super) fn is_at(&self, stream: u64) -> bool {
+        self.lock().is_at(stream)
     }
 
-    /// Waits until it has made room for others.
+    /// Waits until a stream is not served any longer.
+    pub(super) async fn is_past(&self, stream: u64) {
+        self.until(|state| !state.is_at(stream)).await;
+    }
+
+    /// Waits until it has made room for others; the connection is to be closed.
     pub(super) async fn is_let_go(&self) {
-        self.let_go.notified().await;
+        self.until(|state| state.is_let_go).await;
+    }
+
+    async fn until(&self, is_so: impl Fn(&State) -> bool) {
+        loop {
+            // Whatever changes from here on is noticed.
+            let changed = self.changed.notified();
+            if is_so(&self.lock()) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -272,118 +384,200 @@ mod tests {
     use super::*;
 
     const PART: usize = 100_000;
+    const GRACE: Duration = Duration::from_secs(1);
 
     /// Room for four parts of a Gateway, and sixteen of all.
-    fn waiting(grace: Duration) -> Arc<Waiting> {
+    fn waiting() -> Arc<Waiting> {
         Waiting::new(Limits {
             waiting_per_gateway: 4 * PART,
             waiting: 16 * PART,
-            grace,
+            grace: GRACE,
             ..Limits::default()
         })
     }
 
-    /// A reader that has begun to take a frame.
-    fn begun(share: &Arc<Share>) -> Arc<Reader> {
-        let reader = share.all.reader();
-        let stream = reader.begin();
-        let held = share.hold(PART).expect("there is room");
-        reader.give(stream, Line::new(vec![0; PART], held));
-        assert!(matches!(reader.next(stream), Next::Chunk(_)));
+    fn gateway(name: &str) -> GatewayKey {
+        GatewayKey::of("infra", name)
+    }
+
+    fn held(all: &Waiting) -> usize {
+        let books = all.lock();
+        let held = books.held.iter().filter_map(Weak::upgrade);
+        held.map(|held| held.bytes).sum()
+    }
+
+    /// A frame of so many bytes.
+    fn line(all: &Waiting, of: &str, bytes: usize) -> Arc<Line> {
+        let held = all.hold(&gateway(of), bytes).expect("there is room");
+        Line::new(vec![0; bytes], held)
+    }
+
+    /// Readers that have begun to take a frame.
+    fn begun<const READERS: usize>(all: &Waiting, line: &Arc<Line>) -> [Arc<Reader>; READERS] {
+        std::array::from_fn(|_| {
+            let reader = all.reader();
+            let stream = reader.begin();
+            reader.give(stream, Arc::clone(line));
+            goes_on(&reader);
+            reader
+        })
+    }
+
+    /// A reader that has begun to take a frame that nobody else takes.
+    fn alone(all: &Waiting, of: &str) -> Arc<Reader> {
+        let [reader] = begun(all, &line(all, of, PART));
         reader
     }
 
-    fn is_taking(reader: &Reader) -> bool {
+    fn goes_on(reader: &Reader) {
+        assert!(matches!(reader.next(1), Next::Chunk(_)));
+    }
+
+    fn is_taking(reader: &Arc<Reader>) -> bool {
         reader.lock().frame.is_some()
     }
 
     #[test]
     fn what_waits_is_bounded_for_a_gateway_and_for_all() {
-        let all = waiting(Duration::from_hours(1));
-        let greedy = all.share();
-        let held: Vec<_> = (0..4).map(|_| greedy.hold(PART).unwrap()).collect();
-        assert!(greedy.hold(1).is_none());
-        let other = all.share();
-        let of_other = other.hold(PART).unwrap();
-        drop(held);
-        assert_eq!(all.bytes.load(Relaxed), PART);
-        assert!(greedy.hold(PART).is_some());
+        let all = waiting();
+        let hold = |of: &str, bytes| all.hold(&gateway(of), bytes);
+        let greedy: Vec<_> = (0..4).map(|_| hold("greedy", PART).unwrap()).collect();
+        assert!(hold("greedy", 1).is_none());
+        let of_other = hold("other", PART).unwrap();
+        drop(greedy);
+        assert_eq!(held(&all), PART);
+        assert!(hold("greedy", PART).is_some());
 
-        let many: Vec<_> = (0..16).map(|_| all.share().hold(PART).unwrap()).collect();
-        assert!(other.hold(PART).is_none(), "all together hold too much");
+        let many = (0..16).map(|number| hold(&number.to_string(), PART).unwrap());
+        let many: Vec<_> = many.collect();
+        assert!(hold("other", PART).is_none(), "all together hold too much");
         drop(of_other);
-        let last = other.hold(PART);
+        let last = hold("other", PART);
         assert!(last.is_some(), "nothing waits for it yet");
         drop((many, last));
-        assert_eq!(all.bytes.load(Relaxed), 0);
+        assert_eq!(held(&all), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_slowest_makes_room() {
-        let all = waiting(Duration::from_secs(1));
-        let share = all.share();
-        let readers: Vec<_> = (0..4).map(|_| begun(&share)).collect();
-        for quick in [0, 1, 3] {
-            assert!(matches!(readers[quick].next(1), Next::Chunk(_)));
+    async fn who_has_taken_nothing_for_longest_makes_room() {
+        let all = waiting();
+        let readers: Vec<_> = (0..4).map(|_| alone(&all, "edge")).collect();
+        // However much it took before it stopped.
+        (0..3).for_each(|_| goes_on(&readers[2]));
+        for slow in [0, 1, 3] {
+            advance(GRACE / 4).await;
+            goes_on(&readers[slow]);
         }
-        assert!(share.hold(PART).is_none(), "they have just begun");
-        advance(Duration::from_secs(1)).await;
-        let more = begun(&share);
-        let taking: Vec<_> = readers.iter().map(|reader| is_taking(reader)).collect();
+        assert!(all.hold(&gateway("edge"), PART).is_none());
+        assert!(readers.iter().all(is_taking), "nobody has stopped for long");
+        advance(GRACE / 4).await;
+        let more = alone(&all, "edge");
+        let taking: Vec<_> = readers.iter().map(is_taking).collect();
         assert_eq!(taking, [true, true, false, true]);
         assert!(matches!(readers[2].next(1), Next::Over));
         assert!(is_taking(&more));
+        readers[2].is_let_go().await;
     }
 
-    #[test]
-    fn the_only_frame_of_another_gateway_is_not_taken() {
-        let all = waiting(Duration::ZERO);
-        let modest: Vec<_> = (0..12).map(|_| begun(&all.share())).collect();
-        let greedy = all.share();
-        let several: Vec<_> = (0..3).map(|_| begun(&greedy)).collect();
-        let own = all.share();
-        let first = begun(&own);
-        // It could give up its own one; the greedy ones have been at it for longer.
-        let second = begun(&own);
-        assert!(modest.iter().all(|reader| is_taking(reader)));
-        assert_eq!(several.iter().filter(|reader| is_taking(reader)).count(), 2);
+    #[tokio::test(start_paused = true)]
+    async fn the_only_frame_of_another_gateway_is_not_taken() {
+        let all = waiting();
+        let modest = (0..12).map(|number| alone(&all, &number.to_string()));
+        let modest: Vec<_> = modest.collect();
+        let several: Vec<_> = (0..3).map(|_| alone(&all, "greedy")).collect();
+        advance(GRACE).await;
+        let first = alone(&all, "own");
+        let second = alone(&all, "own");
+        assert!(modest.iter().all(is_taking));
+        let taking = several.iter().filter(|reader| is_taking(reader));
+        assert_eq!(taking.count(), 2);
         assert!(is_taking(&first) && is_taking(&second));
     }
 
-    #[test]
-    fn a_frame_that_several_take_goes_with_the_last_of_them() {
-        let all = waiting(Duration::ZERO);
-        let share = all.share();
-        let readers = [all.reader(), all.reader()];
-        let line = Line::new(vec![0; 4 * PART], share.hold(4 * PART).unwrap());
-        for reader in &readers {
-            reader.give(reader.begin(), Arc::clone(&line));
-        }
-        drop(line);
-        assert!(share.hold(1).is_some());
-        assert!(!readers.iter().any(|reader| is_taking(reader)));
-        assert_eq!(all.bytes.load(Relaxed), 0);
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_several_take_goes_with_all_of_them() {
+        let all = waiting();
+        let [one, other] = begun(&all, &line(&all, "edge", 4 * PART));
+        advance(GRACE).await;
+        assert!(all.hold(&gateway("edge"), 1).is_some());
+        assert!(!is_taking(&one) && !is_taking(&other));
+        assert_eq!(held(&all), 0);
     }
 
-    #[test]
-    fn a_newer_stream_takes_the_place_of_the_one_before() {
-        let all = waiting(Duration::from_hours(1));
-        let share = all.share();
-        let reader = begun(&share);
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_that_somebody_takes_is_taken_from_nobody() {
+        let all = waiting();
+        let frame = line(&all, "edge", 4 * PART);
+        let readers: [_; 3] = begun(&all, &frame);
+        advance(GRACE).await;
+        assert!(all.hold(&gateway("edge"), 1).is_none(), "it is being given");
+        drop(frame);
+        goes_on(&readers[1]);
+        assert!(all.hold(&gateway("edge"), 1).is_none());
+        assert!(readers.iter().all(is_taking));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_of_a_gateway_with_many_goes_in_vain() {
+        let all = waiting();
+        let shared = (0..4).map(|_| begun::<2>(&all, &line(&all, "greedy", PART)));
+        let shared: Vec<_> = shared.collect();
+        let rest = line(&all, "rest", 11 * PART);
+        let own = alone(&all, "own");
+        advance(GRACE).await;
+        for reader in shared.iter().map(|[reader, _]| reader).chain([&own]) {
+            goes_on(reader);
+        }
+        assert!(all.hold(&gateway("own"), PART).is_none());
+        assert!(shared.iter().flatten().all(is_taking));
+        advance(GRACE).await;
+        goes_on(&own);
+        assert!(all.hold(&gateway("own"), PART).is_some());
+        let taking = shared.iter().flatten().filter(|reader| is_taking(reader));
+        assert_eq!(taking.count(), 6, "one frame was enough");
+        drop(rest);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_goes_if_that_is_not_enough() {
+        let all = waiting();
+        let stuck: Vec<_> = (0..2).map(|_| alone(&all, "edge")).collect();
+        advance(GRACE).await;
+        let slow: Vec<_> = (0..2).map(|_| alone(&all, "edge")).collect();
+        assert!(all.hold(&gateway("edge"), 3 * PART).is_none());
+        assert!(stuck.iter().chain(&slow).all(is_taking));
+        assert!(all.hold(&gateway("edge"), 2 * PART).is_some());
+        assert!(!stuck.iter().any(is_taking) && slow.iter().all(is_taking));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_for_a_gateway_that_is_no_more_is_dropped() {
+        let all = waiting();
+        let [gone, kept] = ["gone", "kept"].map(|name| alone(&all, name));
+        let table = Arc::new(portcullis_routing::RoutingTable::new(gateway("kept")));
+        all.keep(&Arc::new(BTreeMap::from([(gateway("kept"), table)])));
+        assert!(matches!(gone.next(1), Next::Over));
+        assert!(is_taking(&kept));
+        assert_eq!(held(&all), PART);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_stream_takes_the_place_of_the_one_before() {
+        let all = waiting();
+        let reader = alone(&all, "edge");
+        let past = reader.is_past(1);
         let newer = reader.begin();
-        assert_eq!(all.bytes.load(Relaxed), 0);
+        past.await;
+        assert_eq!(held(&all), 0);
         assert!(matches!(reader.next(1), Next::Over));
-        reader.give(1, Line::new(vec![0], share.hold(1).unwrap()));
+        reader.give(1, line(&all, "edge", 1));
         assert!(matches!(reader.next(newer), Next::Nothing));
-        reader.give(
-            newer,
-            Line::new(vec![0; CHUNK + 1], share.hold(CHUNK + 1).unwrap()),
-        );
+        reader.give(newer, line(&all, "edge", CHUNK + 1));
         reader.end(1);
         for expected in [CHUNK, 1] {
             assert!(matches!(reader.next(newer), Next::Chunk(chunk) if chunk.len() == expected));
         }
-        assert_eq!(all.bytes.load(Relaxed), 0);
+        assert_eq!(held(&all), 0);
         assert!(matches!(reader.next(newer), Next::Nothing));
     }
 }

@@ -82,7 +82,10 @@ async fn who_does_not_read_makes_room_for_who_does() {
         (one.is_closed() != other.is_closed()).then_some(())
     })
     .await;
-    assert_eq!(bounded.world.turned_away("slow"), 1);
+    until("it is counted", || async {
+        (bounded.world.turned_away("slow") == 1).then_some(())
+    })
+    .await;
     assert_eq!(bounded.world.turned_away("waiting"), 0);
     // Nor does it keep what it held.
     bounded.publish(503).await;
@@ -126,4 +129,21 @@ async fn one_frame_waits_for_a_connection() {
     }
     assert!(matches!(last.news().await, Frame::Snapshot(_)));
     assert_eq!(bounded.world.turned_away("waiting"), 0);
+}
+
+/// Without news or a heartbeat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_stream_ends_the_one_before_at_once() {
+    let world = World::with(Limits {
+        heartbeat: Duration::from_hours(1),
+        ..Limits::default()
+    })
+    .await;
+    let table = table(500, 0);
+    world.publish(&table);
+    let mut client = client(&world).await;
+    let mut earlier = client.watch(None).await;
+    assert!(matches!(earlier.next().await, Some(Frame::Snapshot(_))));
+    let _newer = client.watch(Some(&table)).await;
+    assert!(earlier.next().await.is_none());
 }
