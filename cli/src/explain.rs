@@ -12,6 +12,7 @@ use portcullis_dataplane::{
         cors::PreparedCors,
         redirect::{self, RedirectedRequest},
     },
+    reason::Reason,
     state::{Overrides, TableState},
     telemetry::{Metrics, MetricsOptions},
     tls::TlsListeners,
@@ -168,8 +169,7 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         return unanswered(asked, &outcome, None);
     }
     let Ok(path) = path else {
-        let outcome = "400: the path holds characters that are not accepted";
-        return unanswered(asked, outcome, None);
+        return unanswered(asked, &refused(Reason::BadPath), None);
     };
     if [Method::CONNECT, Method::TRACE].contains(&request.method) {
         let mut outcome = format!("405: the proxy serves no {}", request.method);
@@ -199,6 +199,11 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
     }
 }
 
+/// What the proxy answers by itself for this reason.
+fn refused(reason: Reason) -> String {
+    format!("{}: {}", reason.status().as_u16(), reason.text())
+}
+
 /// Why the client does not get to make its request: the wrong scheme, or no certificate for its name.
 fn no_session<P>(
     request: &Request,
@@ -208,9 +213,12 @@ fn no_session<P>(
     let (port, asked) = (request.port, request.url.scheme_str().unwrap_or_default());
     let spoken = words::scheme(bound.protocol());
     if asked != spoken {
-        return Some(format!(
-            "no answer: port {port} speaks {spoken}, and the URL asks for {asked}"
-        ));
+        return Some(match bound.protocol() {
+            ListenerProtocol::Https => refused(Reason::PlainHttp),
+            ListenerProtocol::Http => format!(
+                "no answer: the TLS handshake fails, for port {port} speaks {spoken}, and the URL asks for {asked}"
+            ),
+        });
     }
     let named = request.sni.as_deref();
     if bound.protocol() != ListenerProtocol::Https {

@@ -158,8 +158,14 @@ fn explain_asks_for_the_host_of_the_header() {
 #[test]
 fn explain_knows_what_a_port_speaks() {
     for (url, expected) in [
-        ("http://shop.example:443/", "port 443 speaks https"),
-        ("https://shop.example:80/", "port 80 speaks http,"),
+        (
+            "http://shop.example:443/",
+            "400: plain HTTP was sent to a port that speaks TLS; ask with https",
+        ),
+        (
+            "https://shop.example:80/",
+            "no answer: the TLS handshake fails, for port 80 speaks http,",
+        ),
     ] {
         let output = explain("tls-redirect.yaml", &["GET", url]);
         assert_eq!(output.status.code(), Some(1), "{url}");

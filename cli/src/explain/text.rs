@@ -34,7 +34,7 @@ pub(super) fn text(answer: &Answer) -> String {
         .map(|sni| format!(", TLS name {sni}"))
         .unwrap_or_default();
     writeln!(text, "  port {port}, host {host}{sni}{path}\n").ok();
-    let style = if answer.route.is_some() { GOOD } else { BAD };
+    let style = if answer.is_error { BAD } else { GOOD };
     writeln!(
         text,
         "{} {}",
