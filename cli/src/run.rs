@@ -87,7 +87,7 @@ fn tables(configuration: &Configuration) -> (RoutingTable, Vec<Issue>) {
     (table, issues)
 }
 
-/// Names what is not served at all, or stays in force as it was, because its documents are broken.
+/// Names what is not served at all, or stays in force as it was, because of mistakes.
 fn broken(configuration: &Configuration) -> String {
     let mut text = String::new();
     if !configuration.left_out.is_empty() {
@@ -172,7 +172,7 @@ fn summary(table: &RoutingTable) -> String {
 async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     // Before the first reading, so that no change falls between the two.
     let mut watch = Watch::new(&args.config)?;
-    let mut source = Source::new(&args.config)?;
+    let mut source = Source::followed(&args.config)?;
     let configuration = source.load()?;
     let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));

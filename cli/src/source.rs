@@ -6,6 +6,8 @@
 //! cannot be listed, or paths without a single object, are no configuration at all: loading fails, and the caller keeps
 //! what it has.
 
+mod left_out;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -37,7 +39,7 @@ pub(crate) struct Configuration {
     pub(crate) objects: usize,
     /// Those of them that are of earlier versions, since their documents are broken now.
     pub(crate) kept: Vec<ObjectRef>,
-    /// What is not in force at all, since its document is broken and there is no earlier version: object and place.
+    /// What is not in force at all, and would be if what is said of it were mended: object and place.
     pub(crate) left_out: Vec<String>,
 }
 
@@ -79,7 +81,8 @@ pub(crate) struct Source {
     paths: Vec<PathBuf>,
     piped: Option<(PathBuf, Arc<File>)>,
     files: BTreeMap<PathBuf, Arc<File>>,
-    last_good: Arc<ParametersInForce>,
+    /// `None` if nothing of it is served.
+    last_good: Option<Arc<ParametersInForce>>,
 }
 
 /// What a file held when it was read last.
@@ -95,6 +98,14 @@ struct File {
 }
 
 impl Source {
+    /// A source of what is served and followed.
+    pub(crate) fn followed(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        Ok(Self {
+            last_good: Some(Arc::default()),
+            ..Self::new(paths)?
+        })
+    }
+
     /// A source of these paths. `-` is standard input, which is read now, once and for all.
     pub(crate) fn new(paths: &[PathBuf]) -> anyhow::Result<Self> {
         let (inputs, paths): (Vec<_>, Vec<_>) = paths
@@ -113,7 +124,7 @@ impl Source {
             paths,
             piped,
             files: BTreeMap::new(),
-            last_good: Arc::default(),
+            last_good: None,
         })
     }
 
@@ -149,14 +160,16 @@ impl Source {
             .flat_map(|file| file.kept.iter().cloned())
             .collect();
         let options = Options {
-            last_good: Arc::clone(&self.last_good),
+            last_good: self.last_good.clone(),
             ..Options::standalone()
         };
         let mut configuration = Configuration::new(&resources, &options, problems, kept);
         point_to_files(&mut configuration.issues, &files);
-        configuration.left_out = files.values().flat_map(|file| file.left_out()).collect();
+        configuration.left_out = left_out::left_out(&files, &resources, &configuration.translation);
         self.files = files;
-        self.last_good = Arc::clone(&configuration.translation.parameters);
+        if let Some(last_good) = &mut self.last_good {
+            *last_good = Arc::clone(&configuration.translation.parameters);
+        }
         Ok(configuration)
     }
 }
@@ -195,27 +208,6 @@ impl File {
         }
     }
 
-    /// What its broken documents describe and nothing else stands in for.
-    fn left_out(&self) -> Vec<String> {
-        let mut left_out: Vec<String> = Vec::new();
-        for problem in &self.problems {
-            let Some(name) = left_out_by(problem) else {
-                continue;
-            };
-            // One that has no name may be any object that the file held.
-            let in_force = if problem.name.is_empty() {
-                self.kept.iter().any(|object| spoils(problem, object))
-            } else {
-                let objects = self.resources.objects();
-                objects.iter().any(|object| spoils(problem, object))
-            };
-            if !in_force && !left_out.contains(&name) {
-                left_out.push(name);
-            }
-        }
-        left_out
-    }
-
     /// All that was known before stays in force.
     fn keeping(text: String, known: &Self, problem: LoadProblem) -> Self {
         Self {
@@ -251,16 +243,6 @@ impl File {
     }
 }
 
-/// How to call what is left out because of a problem, if anything is.
-fn left_out_by(problem: &LoadProblem) -> Option<String> {
-    let object = format!("{} {}", problem.kind, problem.name);
-    let object = match object.trim() {
-        "" => "a document",
-        object => object,
-    };
-    (problem.severity == Severity::Error).then(|| format!("{object} ({})", problem.place()))
-}
-
 /// Whether a problem is the reason why an object is missing now. A document that is no YAML at all may be any object, and
 /// one without `kind`, or of a misspelt one, any object of its name.
 fn spoils(problem: &LoadProblem, object: &ObjectRef) -> bool {
@@ -278,10 +260,7 @@ fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
         problems.extend(file.problems.iter().cloned());
         let twice = resources.merge(file.resources.clone());
         problems.extend(twice.into_iter().map(|object| {
-            let first = files
-                .iter()
-                .find(|(_, file)| file.resources.contains(&object));
-            let first = first.map_or_else(String::new, |(path, _)| path.display().to_string());
+            let first = file_of(files, &object).unwrap_or_default();
             LoadProblem {
                 kind: object.kind.clone(),
                 name: object.key.to_string(),
@@ -295,6 +274,13 @@ fn join(files: &BTreeMap<PathBuf, Arc<File>>) -> (Resources, Vec<LoadProblem>) {
         }));
     }
     (resources, problems)
+}
+
+/// The file that an object is from.
+fn file_of(files: &BTreeMap<PathBuf, Arc<File>>, object: &ObjectRef) -> Option<String> {
+    let mut files = files.iter();
+    let (path, _) = files.find(|(_, file)| file.resources.contains(object))?;
+    Some(path.display().to_string())
 }
 
 /// Says in which file the object of an issue stands.

@@ -288,7 +288,7 @@ impl Reconciler {
         let options = Options {
             controller_name: self.controller_name.clone(),
             installed: Some(snapshot.installed),
-            last_good: Arc::clone(&self.parameters),
+            last_good: Some(Arc::clone(&self.parameters)),
             ..Options::default()
         };
         let start = Instant::now();

@@ -79,7 +79,7 @@ fn golden() {
 #[test]
 fn order_of_documents_does_not_matter() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
-    let none = Arc::default();
+    let none = None;
     for path in cases(&root) {
         let text = fs::read_to_string(&path).unwrap();
         let input = now(&text);
@@ -100,8 +100,8 @@ fn order_of_documents_does_not_matter() {
             continue;
         }
         let (forward, backward) = (
-            run(&forward.resources, &words, &none),
-            run(&backward.resources, &words, &none),
+            run(&forward.resources, &words, none),
+            run(&backward.resources, &words, none),
         );
         assert_eq!(forward.tables, backward.tables, "{}", path.display());
         assert_eq!(forward.statuses, backward.statuses, "{}", path.display());
@@ -114,7 +114,7 @@ fn order_of_documents_does_not_matter() {
 fn nothing_that_is_not_referred_to_is_looked_into() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/testdata");
     let defaults = fs::read_to_string(root.join("_defaults.yaml")).unwrap();
-    let (mut dropped, none) = (0, Arc::default());
+    let (mut dropped, none) = (0, None);
     for path in cases(&root) {
         let text = fs::read_to_string(&path).unwrap();
         let input = now(&text);
@@ -122,7 +122,7 @@ fn nothing_that_is_not_referred_to_is_looked_into() {
         words.push("cluster");
         let mut loaded = load(input, &words);
         loaded.read_text("_defaults.yaml", &defaults);
-        let whole = run(&loaded.resources, &words, &none);
+        let whole = run(&loaded.resources, &words, none);
         let references = References::of(&loaded.resources, &Options::default().controller_name);
         let before = loaded.resources.len();
         loaded.resources.retain(|object| match &*object.kind {
@@ -131,7 +131,7 @@ fn nothing_that_is_not_referred_to_is_looked_into() {
             _ => true,
         });
         dropped += before - loaded.resources.len();
-        let cut = run(&loaded.resources, &words, &none);
+        let cut = run(&loaded.resources, &words, none);
         assert_eq!(whole.tables, cut.tables, "{}", path.display());
         assert_eq!(whole.statuses, cut.statuses, "{}", path.display());
         assert_eq!(whole.findings, cut.findings, "{}", path.display());
@@ -208,7 +208,7 @@ fn output(now: &str, before: &str, defaults: &str) -> String {
         "the defaults do not load: {:?}",
         loaded.problems
     );
-    let mut last_good = Arc::default();
+    let mut last_good = None;
     if !before.is_empty() {
         let Loaded {
             mut resources,
@@ -217,9 +217,9 @@ fn output(now: &str, before: &str, defaults: &str) -> String {
         } = load(before, &words);
         assert!(problems.is_empty(), "what was before: {problems:?}");
         resources.merge(loaded.resources.clone());
-        last_good = run(&resources, &words, &last_good).parameters;
+        last_good = Some(run(&resources, &words, last_good.as_ref()).parameters);
     }
-    let translation = run(&loaded.resources, &words, &last_good);
+    let translation = run(&loaded.resources, &words, last_good.as_ref());
     let tables = translation
         .tables
         .into_iter()
@@ -237,7 +237,7 @@ fn output(now: &str, before: &str, defaults: &str) -> String {
 fn run(
     resources: &Resources,
     words: &[&str],
-    last_good: &Arc<ParametersInForce>,
+    last_good: Option<&Arc<ParametersInForce>>,
 ) -> portcullis_controller::Translation {
     let mut translation = observed(resources, words, last_good);
     if words.contains(&"obstructed") {
@@ -251,7 +251,7 @@ fn run(
 fn observed(
     resources: &Resources,
     words: &[&str],
-    last_good: &Arc<ParametersInForce>,
+    last_good: Option<&Arc<ParametersInForce>>,
 ) -> portcullis_controller::Translation {
     let mut options = Options::standalone();
     for word in words {
@@ -274,7 +274,7 @@ fn observed(
             other => panic!("unknown option {other:?}"),
         }
     }
-    options.last_good = Arc::clone(last_good);
+    options.last_good = last_good.cloned();
     let translation = translate(resources, &options);
     if !words.contains(&"acknowledged") {
         return translation;

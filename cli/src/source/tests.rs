@@ -28,7 +28,7 @@ fn directory(files: &[(&str, &str)]) -> (TempDir, Source) {
     for (name, text) in files {
         fs::write(root.path().join(name), text).unwrap();
     }
-    let source = Source::new(&[root.path().to_owned()]).unwrap();
+    let source = Source::followed(&[root.path().to_owned()]).unwrap();
     (root, source)
 }
 
@@ -231,6 +231,49 @@ fn while_parameters_are_broken_the_last_good_ones_stay_in_force() {
     }
     fs::write(root.path().join("parameters.yaml"), parameters("2m")).unwrap();
     assert_eq!(drain(&source.load().unwrap()), Some(120_000));
+}
+
+#[test]
+fn a_gateway_whose_parameters_are_not_there_is_left_out_and_named() {
+    let with_parameters = GATEWAY.to_owned()
+        + "  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: own}}\n";
+    let (root, mut source) = directory(&[("gateway.yaml", &with_parameters)]);
+    let configuration = source.load().unwrap();
+    let place = root.path().join("gateway.yaml").display().to_string();
+    assert_eq!(
+        configuration.left_out,
+        [format!("Gateway default/edge ({place})")]
+    );
+    let remedy = &configuration.issues[0].remedy;
+    assert!(
+        remedy.ends_with("; nothing of this Gateway is served until then"),
+        "{remedy}"
+    );
+    let once = Source::new(&[root.path().to_owned()])
+        .unwrap()
+        .load()
+        .unwrap();
+    assert_eq!(once.issues[0].remedy, "create it, or correct the reference");
+}
+
+#[test]
+fn what_is_in_force_or_cannot_be_mended_is_not_called_left_out() {
+    let broken = route("a", "/2").replace("Exact", "Wrong");
+    let not_yet = "apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {name: t}\n";
+    let namesake = route("a", "/3").replace("name: a}", "name: a, namespace: other}");
+    let (root, mut source) = directory(&[
+        ("a.yaml", &broken),
+        ("b.yaml", &route("a", "/1")),
+        ("gateway.yaml", GATEWAY),
+        ("not-yet.yaml", not_yet),
+    ]);
+    let configuration = source.load().unwrap();
+    assert_eq!(codes(&configuration), ["Invalid", "UnsupportedKind"]);
+    assert_eq!(configuration.left_out, [""; 0]);
+    fs::write(root.path().join("b.yaml"), namesake).unwrap();
+    let left_out = source.load().unwrap().left_out;
+    let place = root.path().join("a.yaml").display().to_string();
+    assert_eq!(left_out, [format!("HTTPRoute default/a ({place}:2)")]);
 }
 
 #[test]

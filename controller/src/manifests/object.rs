@@ -114,8 +114,9 @@ impl Reader<'_> {
             self.problem(severity, "UnknownKind", field, message, remedy);
         };
         match Unread::of(group, &kind) {
-            Unread::NotYet => tell(
+            Unread::NotYet => self.problem(
                 Error,
+                "UnsupportedKind",
                 "",
                 format!("{kind} of {group} is not supported yet, so this has no effect"),
                 "serve it with another program, or remove it",

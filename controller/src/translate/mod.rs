@@ -57,8 +57,8 @@ pub struct Options {
     /// What is known of the running data planes.
     pub observed: Observed,
     /// [`Translation::parameters`] of the translation before this one, which Gateways go on with while what is asked for is
-    /// broken. Empty if there was none.
-    pub last_good: Arc<ParametersInForce>,
+    /// broken. Empty for the first translation of many, `None` for one by itself, of which nothing is served.
+    pub last_good: Option<Arc<ParametersInForce>>,
 }
 
 impl Default for Options {
@@ -68,7 +68,7 @@ impl Default for Options {
             implied_class: None,
             installed: None,
             observed: Observed::default(),
-            last_good: Arc::default(),
+            last_good: None,
         }
     }
 }

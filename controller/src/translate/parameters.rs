@@ -12,11 +12,12 @@ use crate::{
     finding::{Finding, ObjectRef},
     provision::Infrastructure,
     resources::{ObjectKey, Resources},
-    status::reason,
+    status::{Observed, reason},
 };
 
 /// What follows for a Gateway whose parameters are broken.
 const GOES_ON: &str = "; until then the last good ones stay in force";
+const NOT_SERVED: &str = "; nothing of this Gateway is served until then";
 const STANDS_STILL: &str =
     "; there were no good ones since the start, so nothing new is served until then";
 
@@ -96,14 +97,24 @@ pub(crate) fn in_force(
     match Parameters::asked_for(ctx.resources, object, gateway, class) {
         Ok(parameters) => (Some(Arc::new(parameters)), None),
         Err(mut finding) => {
-            let last_good = ctx.options.last_good.get(&object.key);
+            let known = ctx.options.last_good.as_ref();
+            let last_good = known.and_then(|known| known.get(&object.key));
             let last_good = last_good.filter(|it| it.are_of(gateway)).cloned();
-            finding.remedy += match last_good {
-                Some(_) => GOES_ON,
-                None => STANDS_STILL,
-            };
+            if known.is_some() {
+                finding.remedy += consequence(last_good.is_some(), &ctx.options.observed);
+            }
             (last_good, Some(finding))
         }
+    }
+}
+
+/// What comes of a Gateway until its parameters are mended.
+fn consequence(goes_on: bool, observed: &Observed) -> &'static str {
+    match observed {
+        _ if goes_on => GOES_ON,
+        Observed::Standalone { .. } => NOT_SERVED,
+        // Its proxies may be there since before the start.
+        Observed::Cluster(_) => STANDS_STILL,
     }
 }
 
@@ -111,6 +122,7 @@ pub(crate) fn in_force(
 pub(crate) fn remembered(ctx: &Context<'_>) -> ParametersInForce {
     let last_good = ctx.options.last_good.iter();
     last_good
+        .flat_map(|known| known.iter())
         .filter(|(key, parameters)| {
             let gateway = ctx.resources.gateways.get(key);
             gateway.is_some_and(|gateway| parameters.are_of(gateway))
@@ -142,6 +154,7 @@ fn own_parameters<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::{
         manifests::Loaded,
         translate::{Options, Translation, translate},
@@ -185,7 +198,10 @@ spec: {{proxy: {proxy}}}
     /// force after each; `None` if there is no table.
     #[track_caller]
     fn hops(steps: &[&[&str]]) -> Vec<Option<u32>> {
-        let mut options = Options::default();
+        let mut options = Options {
+            last_good: Some(Arc::default()),
+            ..Options::default()
+        };
         let step = |manifests: &&[&str]| {
             let mut loaded = Loaded::accepted();
             loaded.read_text("all.yaml", &manifests.concat());
@@ -193,7 +209,7 @@ spec: {{proxy: {proxy}}}
             let Translation {
                 tables, parameters, ..
             } = translate(&loaded.resources, &options);
-            options.last_good = parameters;
+            options.last_good = Some(parameters);
             let table = tables.into_values().next();
             table.map(|table| table.settings.client_address.trusted_hops)
         };
@@ -225,6 +241,34 @@ spec: {{proxy: {proxy}}}
         let class = CLASS.replace("CLASS", "portcullis");
         let own = parameters("own", Some(1));
         assert_eq!(hops(&[&[&class, GATEWAY, &own]]), [None]);
+    }
+
+    #[test]
+    fn what_follows_is_told_where_it_is_known() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let mut loaded = Loaded::accepted();
+        loaded.read_text("all.yaml", &[&class, GATEWAY].concat());
+        let told = |options: Options, last_good| {
+            let options = Options {
+                last_good,
+                ..options
+            };
+            let findings = translate(&loaded.resources, &options).findings;
+            let mut remedies = findings
+                .into_iter()
+                .filter(|finding| finding.object.kind == "Gateway");
+            remedies.next().map(|finding| finding.remedy)
+        };
+        let remedy = "create it, or correct the reference";
+        let followed = || Some(Arc::default());
+        for (options, last_good, follows) in [
+            (Options::default(), None, ""),
+            (Options::standalone(), None, ""),
+            (Options::default(), followed(), STANDS_STILL),
+            (Options::standalone(), followed(), NOT_SERVED),
+        ] {
+            assert_eq!(told(options, last_good), Some(format!("{remedy}{follows}")));
+        }
     }
 
     #[test]
