@@ -106,7 +106,8 @@ fn container(blueprint: &Blueprint<'_>) -> Container {
             ..ContainerPort::default()
         }]),
         startup_probe: Some(probe("/livez", 1, 60)),
-        readiness_probe: Some(probe("/readyz", 2, 2)),
+        // `Programmed` waits for it.
+        readiness_probe: Some(probe("/readyz", 1, 4)),
         liveness_probe: Some(probe("/livez", 10, 3)),
         resources: Some(parameters.resources.clone().unwrap_or_else(resources)),
         security_context: Some(SecurityContext {
