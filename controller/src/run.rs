@@ -98,6 +98,7 @@ impl Controller {
             certificates(client, options.certificates, &leads, metrics, &mut tasks);
         let (provisioned, input) = watch::channel(None);
         let (obstructed, obstacles) = watch::channel(Obstacles::new());
+        let (missed, unready) = watch::channel(Obstacles::new());
         if let Some(provision) = options.provision {
             tasks.spawn(
                 Provisioner {
@@ -107,6 +108,7 @@ impl Controller {
                     input,
                     leads: leads.clone(),
                     obstacles: obstructed,
+                    unready: missed,
                     metrics: Arc::clone(metrics),
                 }
                 .run(),
@@ -117,6 +119,7 @@ impl Controller {
             store: Arc::clone(&store),
             fleet,
             obstacles,
+            unready,
             unidentified,
             published,
             provisioned,
@@ -239,6 +242,8 @@ struct Reconciler {
     store: Arc<ResourceStore>,
     fleet: watch::Receiver<Arc<Fleet>>,
     obstacles: watch::Receiver<Obstacles>,
+    /// The Gateways without a ready proxy.
+    unready: watch::Receiver<Obstacles>,
     /// What is in the way of the certificates of data planes.
     unidentified: watch::Receiver<Obstacles>,
     published: watch::Sender<Option<Tables>>,
@@ -275,6 +280,7 @@ impl Reconciler {
                 }
                 Ok(()) = self.fleet.changed() => {}
                 Ok(()) = self.obstacles.changed() => {}
+                Ok(()) = self.unready.changed() => {}
                 Ok(()) = self.unidentified.changed() => {}
             }
             if let Some(pass) = &mut pass {
@@ -336,7 +342,8 @@ impl Reconciler {
         });
         let fleet = self.fleet.borrow_and_update().clone();
         self.metrics.data_planes(fleet.connected());
-        let observed = fleet.observed(&provision::addresses(&pass.resources));
+        let mut observed = fleet.observed(&provision::addresses(&pass.resources));
+        observed.miss(&self.unready.borrow_and_update());
         programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
         let mut obstacles = self.obstacles.borrow_and_update().clone();
         for (gateway, why) in &*self.unidentified.borrow_and_update() {

@@ -172,6 +172,7 @@ impl DataPlanes {
             rejected: listeners
                 .map(|((_, key), message)| (ListenerKey::new(key.as_str()), message.clone()))
                 .collect(),
+            unready: None,
         }
     }
 

@@ -31,6 +31,18 @@ pub enum Observed {
     Cluster(BTreeMap<ObjectKey, Observation>),
 }
 
+impl Observed {
+    /// Lays over it which Gateways have no ready proxy, and why.
+    pub fn miss(&mut self, unready: &BTreeMap<ObjectKey, String>) {
+        let Self::Cluster(gateways) = self else {
+            return;
+        };
+        for (gateway, why) in unready {
+            gateways.entry(gateway.clone()).or_default().unready = Some(why.clone());
+        }
+    }
+}
+
 impl Default for Observed {
     fn default() -> Self {
         Self::Cluster(BTreeMap::new())
@@ -46,6 +58,8 @@ pub struct Observation {
     pub acknowledged: BTreeMap<ListenerKey, Arc<Listener>>,
     /// Listeners that it could not serve, and why.
     pub rejected: BTreeMap<ListenerKey, String>,
+    /// Why none of its proxies is ready, so that no client can connect; `None` also while that is not known.
+    pub unready: Option<String>,
 }
 
 impl Observation {
@@ -87,6 +101,7 @@ pub fn observe(
                 },
                 acknowledged: table.listeners.clone(),
                 rejected: BTreeMap::new(),
+                unready: None,
             }),
             Observed::Cluster(_) => None,
         };
@@ -161,10 +176,8 @@ impl View<'_> {
         } else {
             own
         };
-        let verdict = match self.judge(&concerned) {
-            served @ (ConditionStatus::True, ..) => self.unreachable().unwrap_or(served),
-            verdict => verdict,
-        };
+        let verdict = self.judge(&concerned);
+        let verdict = self.hindrance(&verdict).unwrap_or(verdict);
         self.state(&mut status.conditions, verdict);
     }
 
@@ -180,12 +193,13 @@ impl View<'_> {
         if served.is_empty() {
             return;
         }
-        let verdict = match (self.judge(&served), self.unreachable()) {
-            ((ConditionStatus::True, ..), Some((programmed, _, message))) => {
+        let verdict = self.judge(&served);
+        let verdict = match self.hindrance(&verdict) {
+            Some((programmed, _, message)) => {
                 let message = format!("The Gateway is not programmed: {message}");
                 (programmed, reason::PARENT_NOT_PROGRAMMED, message)
             }
-            (verdict, _) => verdict,
+            None => verdict,
         };
         self.state(&mut status.conditions, verdict);
     }
@@ -223,6 +237,12 @@ impl View<'_> {
             let message = "Waiting for the data plane".into();
             (Unknown, reason::PENDING, message)
         };
+        let verdict = match self.hindrance(&verdict) {
+            Some((programmed, _, message)) if !self.has_entrance() => {
+                (programmed, reason::PENDING, message)
+            }
+            _ => verdict,
+        };
         self.state(conditions, verdict);
         true
     }
@@ -245,6 +265,23 @@ impl View<'_> {
             (True, reason::PROGRAMMED, "Served by the data plane")
         };
         (status, reason, message.into())
+    }
+
+    /// Whether a client can connect anywhere, as far as is known.
+    fn has_entrance(&self) -> bool {
+        let has_address = !self.needs_address || !self.observation.addresses.is_empty();
+        has_address && self.observation.unready.is_none()
+    }
+
+    /// What keeps clients from what the data plane has been given, or is to be given.
+    fn hindrance(&self, (status, ..): &Verdict) -> Option<Verdict> {
+        let unready = self.observation.unready.clone();
+        let unready = unready.map(|why| (ConditionStatus::False, reason::PENDING, why));
+        match status {
+            ConditionStatus::True => unready.or_else(|| self.unreachable()),
+            ConditionStatus::Unknown => unready,
+            ConditionStatus::False => None,
+        }
     }
 
     /// Why the Gateway cannot be reached where it should be, if so.
@@ -321,268 +358,4 @@ pub(crate) fn requested_addresses(gateway: &Gateway) -> Vec<GatewayAddress> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        manifests::Loaded,
-        status::{Condition, ListenerStatus},
-        translate::{Options, translate},
-    };
-
-    const GATEWAY: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: edge}
-spec:
-  gatewayClassName: portcullis
-  listeners:
-  - {name: one, port: 80, protocol: HTTP}
-  - {name: two, port: 8080, protocol: HTTP}
-";
-
-    fn address(value: &str) -> GatewayAddress {
-        GatewayAddress {
-            kind: "IPAddress".into(),
-            value: value.into(),
-        }
-    }
-
-    /// Status and reason of `Programmed` of the Gateway and of its listeners.
-    fn programmed(
-        manifest: &str,
-        change: impl FnOnce(&mut Observation),
-    ) -> Vec<(ConditionStatus, &'static str)> {
-        let mut statuses = observed(manifest, change);
-        let (_, status) = statuses.gateways.pop_first().unwrap();
-        stated(&status.conditions, &status.listeners)
-    }
-
-    fn stated(
-        own: &ConditionSet,
-        listeners: &[ListenerStatus],
-    ) -> Vec<(ConditionStatus, &'static str)> {
-        let short = |condition: &Condition| (condition.status, condition.reason);
-        let listeners = listeners.iter().map(|listener| &listener.conditions);
-        std::iter::once(own)
-            .chain(listeners)
-            .map(|set| short(set.get(kind::PROGRAMMED).unwrap()))
-            .collect()
-    }
-
-    fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> Statuses {
-        let mut loaded = Loaded::default();
-        loaded.read_text("gateway.yaml", manifest);
-        let options = Options {
-            observed: Observed::default(),
-            ..Options::standalone()
-        };
-        let mut translation = translate(&loaded.resources, &options);
-        let mut observation = Observation {
-            addresses: vec![address("192.0.2.1")],
-            acknowledged: translation
-                .tables
-                .values()
-                .flat_map(|table| table.listeners.clone())
-                .collect(),
-            rejected: BTreeMap::new(),
-        };
-        change(&mut observation);
-        let observed = Observed::Cluster([(ObjectKey::new("default", "edge"), observation)].into());
-        observe(
-            &mut translation.statuses,
-            &loaded.resources,
-            &translation.tables,
-            &observed,
-        );
-        translation.statuses
-    }
-
-    const PROGRAMMED: (ConditionStatus, &str) = (ConditionStatus::True, reason::PROGRAMMED);
-    const PENDING: (ConditionStatus, &str) = (ConditionStatus::Unknown, reason::PENDING);
-    const INVALID: (ConditionStatus, &str) = (ConditionStatus::False, reason::INVALID);
-
-    #[test]
-    fn all_is_programmed_once_every_listener_is_acknowledged_and_there_is_an_address() {
-        assert_eq!(programmed(GATEWAY, |_| {}), [PROGRAMMED; 3]);
-    }
-
-    #[test]
-    fn nothing_is_programmed_before() {
-        assert_eq!(
-            programmed(GATEWAY, |observation| *observation = Observation::default()),
-            [PENDING; 3]
-        );
-    }
-
-    /// Whether `Programmed` of the Gateway and of its listeners is left to what they say themselves.
-    #[test]
-    fn only_what_nothing_was_heard_of_is_provisional() {
-        let provisional = |change: fn(&mut Observation)| {
-            let status = observed(GATEWAY, change).gateways.pop_first().unwrap().1;
-            let listeners = status.listeners.iter().map(|listener| &listener.conditions);
-            let all = [&status.conditions].into_iter().chain(listeners);
-            all.map(|set| set.get(kind::PROGRAMMED).unwrap().is_provisional)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            provisional(|observation| observation.acknowledged.clear()),
-            [true; 3]
-        );
-        let late = |observation: &mut Observation| {
-            observation.acknowledged.pop_first();
-        };
-        assert_eq!(provisional(late), [false; 3]);
-        assert_eq!(provisional(|_| {}), [false; 3]);
-    }
-
-    #[test]
-    fn an_obstacle_does_not_speak_for_proxies_that_are_silent() {
-        let obstructed = |change: fn(&mut Observation)| {
-            let mut statuses = observed(GATEWAY, change);
-            let edge = ObjectKey::new("default", "edge");
-            obstruct(&mut statuses, &[(edge, "the quota".to_owned())].into());
-            let status = statuses.gateways.pop_first().unwrap().1;
-            let condition = status.conditions.get(kind::PROGRAMMED).unwrap();
-            (condition.reason, condition.is_provisional)
-        };
-        assert_eq!(
-            obstructed(|observation| *observation = Observation::default()),
-            (reason::NO_RESOURCES, true)
-        );
-        let late = |observation: &mut Observation| {
-            observation.acknowledged.pop_first();
-        };
-        assert_eq!(obstructed(late), (reason::NO_RESOURCES, false));
-        assert_eq!(obstructed(|_| {}), (reason::PROGRAMMED, false));
-    }
-
-    #[test]
-    fn a_listener_that_was_acknowledged_in_an_older_form_is_pending() {
-        let stale = |observation: &mut Observation| {
-            let listener = observation.acknowledged.values_mut().next().unwrap();
-            Arc::make_mut(listener).hostname = Some("old.example.com".into());
-        };
-        assert_eq!(programmed(GATEWAY, stale), [PENDING, PENDING, PROGRAMMED]);
-    }
-
-    #[test]
-    fn a_listener_that_the_data_plane_rejects_is_invalid_and_spares_the_others() {
-        let reject = |observation: &mut Observation| {
-            let (key, _) = observation.acknowledged.pop_first().unwrap();
-            observation
-                .rejected
-                .insert(key, "the port is in use".into());
-        };
-        assert_eq!(
-            programmed(GATEWAY, reject),
-            [PROGRAMMED, INVALID, PROGRAMMED]
-        );
-        let reject_all = |observation: &mut Observation| {
-            let keys = std::mem::take(&mut observation.acknowledged).into_keys();
-            observation.rejected = keys.map(|key| (key, "the port is in use".into())).collect();
-        };
-        assert_eq!(programmed(GATEWAY, reject_all), [INVALID; 3]);
-    }
-
-    #[test]
-    fn an_address_must_be_there_and_be_the_one_asked_for() {
-        let none = |observation: &mut Observation| observation.addresses.clear();
-        assert_eq!(
-            programmed(GATEWAY, none)[0],
-            (ConditionStatus::False, reason::ADDRESS_NOT_ASSIGNED)
-        );
-        let wanting = |value: &str| {
-            GATEWAY.replace(
-                "  listeners",
-                &format!("  addresses: [{{value: {value}}}]\n  listeners"),
-            )
-        };
-        assert_eq!(programmed(&wanting("192.0.2.1"), |_| {})[0], PROGRAMMED);
-        let unusable = (ConditionStatus::False, reason::ADDRESS_NOT_USABLE);
-        assert_eq!(programmed(&wanting("192.0.2.2"), |_| {})[0], unusable);
-        // Nothing is going to be assigned in its place.
-        assert_eq!(programmed(&wanting("192.0.2.2"), none)[0], unusable);
-    }
-
-    /// Status and reason of `Programmed` of a ListenerSet beside [`GATEWAY`] and of its listeners, then of the Gateway.
-    fn of_set(change: impl FnOnce(&mut Observation)) -> Vec<(ConditionStatus, &'static str)> {
-        let allowed =
-            "  allowedListeners: {namespaces: {from: Same}}\n  gatewayClassName: portcullis";
-        let manifest = GATEWAY.replace("  gatewayClassName: portcullis", allowed)
-            + "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: ListenerSet
-metadata: {name: shop}
-spec:
-  parentRef: {name: edge}
-  listeners:
-  - {name: one, port: 81, protocol: HTTP}
-  - {name: two, port: 82, protocol: HTTP}
-";
-        let statuses = observed(&manifest, change);
-        let (_, set) = statuses.listener_sets.first_key_value().unwrap();
-        let (_, gateway) = statuses.gateways.first_key_value().unwrap();
-        let mut all = stated(&set.conditions, &set.listeners);
-        all.extend(stated(&gateway.conditions, &[]));
-        all
-    }
-
-    fn key_of_set(listener: &str) -> ListenerKey {
-        ListenerKey::of_set(
-            &GatewayKey::of("default", "edge"),
-            "default",
-            "shop",
-            listener,
-        )
-    }
-
-    #[test]
-    fn a_listener_set_is_programmed_once_its_own_listeners_are_acknowledged() {
-        assert_eq!(of_set(|_| {}), [PROGRAMMED; 4]);
-        let late = |observation: &mut Observation| {
-            observation.acknowledged.remove(&key_of_set("two"));
-        };
-        assert_eq!(
-            of_set(late),
-            [PENDING, PROGRAMMED, PENDING, PROGRAMMED],
-            "the Gateway does not wait for it"
-        );
-        let only_sets = |observation: &mut Observation| {
-            let is_of_set = |key: &ListenerKey| key.listener_set().is_some();
-            observation.acknowledged.retain(|key, _| is_of_set(key));
-        };
-        assert_eq!(
-            of_set(only_sets),
-            [PROGRAMMED, PROGRAMMED, PROGRAMMED, PENDING],
-            "nor it for the Gateway's own listeners"
-        );
-    }
-
-    #[test]
-    fn a_listener_set_needs_one_listener_that_is_served_and_an_address() {
-        let reject = |names: &'static [&str]| {
-            move |observation: &mut Observation| {
-                let rejected = names.iter().map(|name| (key_of_set(name), "taken".into()));
-                observation.rejected = rejected.collect();
-            }
-        };
-        assert_eq!(
-            of_set(reject(&["two"])),
-            [PROGRAMMED, PROGRAMMED, INVALID, PROGRAMMED]
-        );
-        assert_eq!(
-            of_set(reject(&["one", "two"])),
-            [INVALID, INVALID, INVALID, PROGRAMMED]
-        );
-        let nowhere = |observation: &mut Observation| observation.addresses.clear();
-        assert_eq!(
-            of_set(nowhere),
-            [
-                (ConditionStatus::False, reason::PARENT_NOT_PROGRAMMED),
-                PROGRAMMED,
-                PROGRAMMED,
-                (ConditionStatus::False, reason::ADDRESS_NOT_ASSIGNED),
-            ]
-        );
-    }
-}
+mod tests;

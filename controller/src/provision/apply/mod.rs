@@ -8,6 +8,7 @@ mod compare;
 mod live;
 mod request;
 mod takeover;
+mod unready;
 mod work;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -59,6 +60,8 @@ pub(crate) struct Provisioner {
     /// Whether it is for us to make it.
     pub(crate) leads: watch::Receiver<bool>,
     pub(crate) obstacles: watch::Sender<Obstacles>,
+    /// Gateways without a ready proxy, and why.
+    pub(crate) unready: watch::Sender<Obstacles>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -70,6 +73,7 @@ impl Provisioner {
         let live = LiveObjects::watch(&client, &self.metrics, &mut watches);
         let mut work = Work::new(Arc::clone(&live));
         let mut requests = FuturesUnordered::new();
+        let mut looks_anew = true;
         loop {
             let leads = *self.leads.borrow_and_update();
             let acts = leads && live.known();
@@ -79,16 +83,21 @@ impl Provisioner {
             {
                 requests.push(carry_out(&client, action));
             }
-            self.tell(if leads {
-                work.obstacles()
-            } else {
-                Obstacles::new()
-            });
+            let of_leader = |of: fn(&Work) -> Obstacles| {
+                if leads { of(&work) } else { Obstacles::new() }
+            };
+            tell(&self.obstacles, of_leader(Work::obstacles));
+            if looks_anew {
+                tell(&self.unready, of_leader(Work::unready));
+            }
+            looks_anew = true;
             let due = work.due().filter(|_| acts && requests.len() < MAX_REQUESTS);
             let (input, leading) = (&mut self.input, &mut self.leads);
             tokio::select! {
                 Some((action, outcome)) = requests.next() => {
                     work.done(&action, outcome, &self.metrics);
+                    // What became of it is heard of from the watch.
+                    looks_anew = false;
                 }
                 changed = input.changed(), if leads => {
                     if changed.is_err() {
@@ -107,7 +116,7 @@ impl Provisioner {
                     // Whoever led before may have left anything.
                     work.look_at_everything();
                 }
-                () = wait_until(due) => {}
+                () = wait_until(due) => looks_anew = false,
             }
         }
     }
@@ -128,12 +137,12 @@ impl Provisioner {
         };
         tokio::task::spawn_blocking(plan).await.ok()
     }
+}
 
-    fn tell(&self, obstacles: Obstacles) {
-        self.obstacles.send_if_modified(|told| {
-            let changed = *told != obstacles;
-            *told = obstacles;
-            changed
-        });
-    }
+fn tell(to: &watch::Sender<Obstacles>, obstacles: Obstacles) {
+    to.send_if_modified(|told| {
+        let changed = *told != obstacles;
+        *told = obstacles;
+        changed
+    });
 }

@@ -15,6 +15,7 @@ use super::{
     live::{Live, LiveObjects, Target},
     obstruct,
     request::{Action, Outcome, Step},
+    unready::unready,
 };
 use crate::{
     metrics::{Metrics, Provision},
@@ -263,6 +264,23 @@ impl Work {
             obstruct(&mut obstacles, gateway, why);
         }
         obstacles
+    }
+
+    /// The Gateways without a ready proxy, and why.
+    pub(super) fn unready(&self) -> Obstacles {
+        let gateways = self.plan.gateways.iter();
+        gateways
+            .filter_map(|(gateway, wanted)| {
+                let mut objects = wanted.objects.as_ref().ok()?.iter();
+                let workload = objects.find(|it| is_workload(it.kind))?;
+                let live: Vec<_> = [Kind::Deployment, Kind::DaemonSet]
+                    .into_iter()
+                    .filter_map(|kind| self.live.get(&(kind, workload.key.clone())))
+                    .filter(|live| live.owner() == Some(&wanted.owner))
+                    .collect();
+                Some((gateway.clone(), unready(gateway, workload, &live)?))
+            })
+            .collect()
     }
 }
 
