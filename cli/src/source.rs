@@ -130,6 +130,20 @@ impl Source {
 
     /// Reads what has changed, and translates the whole.
     pub(crate) fn load(&mut self) -> anyhow::Result<Configuration> {
+        self.read(|_| false)
+    }
+
+    /// The same for who asks only what is wrong: that every document is broken is an answer then.
+    pub(crate) fn examine(&mut self) -> anyhow::Result<Configuration> {
+        let broken = |problem: &LoadProblem| problem.severity == Severity::Error;
+        self.read(|problems| problems.iter().any(broken))
+    }
+
+    /// `is_told` says whether problems are worth it where there is no object.
+    fn read(
+        &mut self,
+        is_told: impl FnOnce(&[LoadProblem]) -> bool,
+    ) -> anyhow::Result<Configuration> {
         let manifests::Found {
             files: paths,
             others,
@@ -148,7 +162,7 @@ impl Source {
         files.extend(self.piped.clone());
         let (resources, mut problems) = join(&files);
         problems.extend(not_read(&others));
-        if resources.is_empty() {
+        if resources.is_empty() && !is_told(&problems) {
             let piped = self.piped.iter().map(|(name, _)| name);
             bail!(
                 "{}",

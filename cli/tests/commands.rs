@@ -233,6 +233,24 @@ fn a_broken_document_does_not_hide_the_good_ones() {
 }
 
 #[test]
+fn programs_are_told_that_nothing_but_a_broken_object_is_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("route.yaml");
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web}\nspec: {rules: 7}\n";
+    fs::write(&file, route).expect("written");
+    let path = file.to_str().expect("UTF-8");
+    let output = run(&["analyze", path, "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let findings: Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(findings[0]["code"], "Invalid");
+    assert_eq!(run(&["analyze", path]).status.code(), Some(1));
+    // Without any object there is nothing to say about one.
+    fs::write(&file, "kind: ControllerRevision\napiVersion: apps/v1\n").expect("written");
+    let output = run(&["analyze", path, "-o", "json"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
 fn there_is_a_completion_script_for_each_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = stdout(&run(&["completion", shell]));

@@ -19,7 +19,7 @@ use crate::{
 
 /// Prints the findings of files and directories.
 pub(crate) fn analyze(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
-    let configuration = Source::new(&args.paths)?.load()?;
+    let configuration = Source::new(&args.paths)?.examine()?;
     let objects = configuration.objects;
     output::print(args.output.output, &configuration.issues, |issues| {
         if issues.is_empty() {
