@@ -383,8 +383,11 @@ Examples:
   portcullis analyze manifests/
   portcullis analyze gateway.yaml routes.yaml -o json | jq '.[].code'
   kubectl kustomize overlays/production | portcullis analyze -
-  kubectl get gc,gtw,httproute,referencegrant,svc,endpointslice,secret,ns -A -o yaml |
-    portcullis analyze -";
+
+All that it looks at in a cluster; what is left out counts as missing:
+  kinds=gatewayclasses,gateways.gateway.networking.k8s.io,listenersets,httproutes,backendtlspolicies,referencegrants
+  kinds=$kinds,gatewayparameters.portcullis.dev,namespaces,services,endpointslices,secrets,configmaps
+  kubectl get $kinds -A -o yaml | portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\
 Examples:

@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 
 use common::{config, portcullis, run, stderr, stdout};
+use portcullis_controller::Resources;
 use serde_json::Value;
 
 fn sample(name: &str) -> String {
@@ -270,6 +271,29 @@ fn help_teaches_with_examples() {
     ] {
         let help = stdout(&run(&[command, "--help"]));
         assert!(help.contains("Examples:"), "{command}: {help}");
+    }
+}
+
+/// What is left out counts as missing.
+#[test]
+fn the_cluster_is_analyzed_with_all_kinds_that_are_read() {
+    let help = stdout(&run(&["analyze", "--help"]));
+    let listed: Vec<_> = help
+        .split_once("kinds=")
+        .expect("a list of kinds")
+        .1
+        .split(|c: char| c == ',' || c.is_whitespace())
+        .filter_map(|word| word.split('.').next())
+        .collect();
+    for (kind, _) in Resources::default().counts() {
+        let kind = kind.to_lowercase();
+        let plural = match kind.strip_suffix("cy") {
+            Some(stem) => format!("{stem}cies"),
+            None if kind.ends_with("ss") => format!("{kind}es"),
+            None if kind.ends_with('s') => kind,
+            None => format!("{kind}s"),
+        };
+        assert!(listed.contains(&plural.as_str()), "{plural}: {help}");
     }
 }
 
