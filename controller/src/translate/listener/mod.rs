@@ -302,7 +302,7 @@ fn names(
     let picked: Vec<_> = listeners
         .iter()
         .filter(|listener| pick(listener))
-        .map(|listener| &*listener.spec.name)
+        .map(|listener| format!("{:?}", listener.spec.name))
         .collect();
     let (shown, more) = picked.split_at(picked.len().min(SHOWN_NAMES));
     match more.len() {
