@@ -306,6 +306,7 @@ impl Reconciler {
         let Translation {
             tables,
             statuses,
+            ports,
             parameters,
             ..
         } = translation;
@@ -321,6 +322,7 @@ impl Reconciler {
         self.provisioned.send_replace(Some(Input {
             resources: Arc::clone(&pass.resources),
             tables: Arc::clone(&pass.tables),
+            ports,
             parameters: Arc::clone(&self.parameters),
         }));
         Some(pass)

@@ -138,6 +138,7 @@ fn output(input: &str) -> Output {
     let plan = wanted(
         &loaded.resources,
         &translation.tables,
+        &translation.ports,
         &translation.parameters,
         CONTROLLER_NAME,
         &options,

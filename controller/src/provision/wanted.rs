@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     resources::{ObjectKey, Resources},
-    translate::ParametersInForce,
+    translate::{ParametersInForce, Ports},
 };
 
 /// Everything that is wanted.
@@ -45,6 +45,7 @@ pub struct Wanted {
 pub fn wanted(
     resources: &Resources,
     tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
+    ports: &Ports,
     parameters: &ParametersInForce,
     controller_name: &str,
     options: &ProvisionOptions,
@@ -64,21 +65,23 @@ pub fn wanted(
             continue;
         };
         let uid = owner.uid.clone();
-        let table = tables.get(&GatewayKey::of(&key.namespace, &key.name));
-        // Whatever has a table has parameters.
+        let served = GatewayKey::of(&key.namespace, &key.name);
+        // Whatever has a table has ports and parameters.
+        let table = tables.get(&served).zip(ports.get(&served));
         let objects = match table.zip(parameters.get(key)) {
             _ if gateway.metadata.deletion_timestamp.is_some() => continue,
             _ if known.spec.controller_name != controller_name => Ok(Vec::new()),
             // Proxies have nothing to do before there is something to serve; those that are there serve on what they have.
             None => continue,
-            Some((table, _)) if !is_servable(table.borrow()) => continue,
-            Some((table, parameters)) => match namesakes.get(key) {
+            Some(((table, _), _)) if !is_servable(table.borrow()) => continue,
+            Some(((table, ports), parameters)) => match namesakes.get(key) {
                 Some(holder) => Err(namesake::problem(holder)),
                 None => Ok(objects(&Blueprint {
                     key,
                     gateway,
                     owner,
                     table: table.borrow(),
+                    ports,
                     infrastructure: &parameters.infrastructure,
                     service: super::addresses::service(resources, key, gateway),
                     prefers_ipv6,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
-use portcullis_routing::{GatewayKey, Route, RouteKey, RoutingTable};
+use portcullis_routing::{GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable};
 
 use super::{
     Backends, Context,
@@ -255,6 +255,12 @@ impl<'a> GatewayState<'a> {
         }
         table.seal();
         Some(table)
+    }
+
+    /// The ports that its infrastructure has to have.
+    pub(crate) fn ports(&self) -> BTreeMap<u16, ListenerProtocol> {
+        let ports = self.listeners.iter().filter_map(ListenerState::port);
+        ports.collect()
     }
 
     /// Whether there is a listener that is accepted.

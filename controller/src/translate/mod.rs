@@ -22,7 +22,7 @@ mod settings;
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
-use portcullis_routing::{GatewayKey, RoutingTable};
+use portcullis_routing::{GatewayKey, ListenerProtocol, RoutingTable};
 
 pub(crate) use self::{
     backend::Backends,
@@ -96,9 +96,15 @@ pub struct Translation {
     pub statuses: Statuses,
     /// Everything worth telling, ordered by object and field.
     pub findings: Vec<Finding>,
+    /// The ports that the infrastructure of each of these Gateways has to have.
+    pub ports: Arc<Ports>,
     /// The GatewayParameters that each Gateway is served with, for its infrastructure and for the next translation.
     pub parameters: Arc<ParametersInForce>,
 }
+
+/// Ports of listeners, by Gateway: of all that are valid, and of those of the Gateway itself that are yet to be mended, be it
+/// that they have no certificate. Listeners that are in each other's way have none.
+pub type Ports = BTreeMap<GatewayKey, BTreeMap<u16, ListenerProtocol>>;
 
 /// What every stage of a translation reads, and where it reports.
 pub(crate) struct Context<'a> {
@@ -150,7 +156,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         }
     }
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
-    let mut tables = BTreeMap::new();
+    let (mut tables, mut ports) = (BTreeMap::new(), Ports::new());
     let mut parameters = parameters::remembered(&ctx);
     for (key, mut gateway) in gateways {
         gateway.report(&ctx);
@@ -161,6 +167,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         statuses.gateways.insert(key, status);
         statuses.listener_sets.extend(sets);
         if let Some(table) = gateway.table(&backends) {
+            ports.insert(table.gateway.clone(), gateway.ports());
             tables.insert(table.gateway.clone(), table);
         }
     }
@@ -169,6 +176,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         tables,
         statuses,
         findings: ctx.into_findings(),
+        ports: Arc::new(ports),
         parameters: Arc::new(parameters),
     }
 }

@@ -23,7 +23,7 @@ use super::{Plan, ProvisionOptions, wanted};
 use crate::{
     metrics::Metrics,
     resources::{ObjectKey, Resources},
-    translate::ParametersInForce,
+    translate::{ParametersInForce, Ports},
     writer::wait_until,
 };
 
@@ -35,6 +35,7 @@ const MAX_REQUESTS: usize = 8;
 pub(crate) struct Input {
     pub(crate) resources: Arc<Resources>,
     pub(crate) tables: Arc<BTreeMap<GatewayKey, Arc<RoutingTable>>>,
+    pub(crate) ports: Arc<Ports>,
     pub(crate) parameters: Arc<ParametersInForce>,
 }
 
@@ -131,9 +132,10 @@ impl Provisioner {
             let Input {
                 resources,
                 tables,
+                ports,
                 parameters,
             } = input;
-            wanted(&resources, &tables, &parameters, &name, &options)
+            wanted(&resources, &tables, &ports, &parameters, &name, &options)
         };
         tokio::task::spawn_blocking(plan).await.ok()
     }

@@ -6,12 +6,14 @@ mod pod;
 mod service;
 mod workload;
 
+use std::collections::BTreeMap;
+
 use gateway_api::apis::experimental::gateways::Gateway;
 use k8s_openapi::{
     api::core::v1::{Service, ServiceAccount},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use portcullis_routing::RoutingTable;
+use portcullis_routing::{ListenerProtocol, RoutingTable};
 
 use super::{
     Infrastructure, Object, ProvisionOptions, infrastructure_name,
@@ -26,6 +28,8 @@ pub(super) struct Blueprint<'a> {
     /// Refers to the Gateway.
     pub(super) owner: OwnerReference,
     pub(super) table: &'a RoutingTable,
+    /// Those that clients connect to.
+    pub(super) ports: &'a BTreeMap<u16, ListenerProtocol>,
     pub(super) infrastructure: &'a Infrastructure,
     /// The Service as it is now.
     pub(super) service: Option<&'a Service>,

@@ -170,8 +170,7 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
 
 /// The first port from the usual one on that no listener has.
 fn admin_port(blueprint: &Blueprint<'_>) -> u16 {
-    let listeners = &blueprint.table.listeners;
-    let free = |port: &u16| listeners.values().all(|it| it.port != *port);
+    let free = |port: &u16| !blueprint.ports.contains_key(port);
     (ADMIN_PORT..=u16::MAX).find(free).unwrap_or(ADMIN_PORT)
 }
 

@@ -70,16 +70,14 @@ pub(super) fn service(blueprint: &Blueprint<'_>) -> Object {
 /// One per port of the listeners, leading to the same port of the pods. There is no `appProtocol`: some load balancers
 /// take it as a wish to ask for `/`, and whether a Gateway answers that is for its routes to say.
 fn ports(blueprint: &Blueprint<'_>, kind: ServiceType) -> Vec<ServicePort> {
-    let listeners = blueprint.table.listeners.values();
-    let ports: BTreeMap<_, _> = listeners.map(|it| (it.port, it.protocol)).collect();
     let fixed = blueprint.infrastructure.service.node_ports.iter().flatten();
     let fixed: BTreeMap<_, _> = fixed
         .filter(|_| kind != ServiceType::ClusterIp)
         .map(|it| (it.port, it.node_port))
         .collect();
+    let ports = blueprint.ports.iter();
     ports
-        .into_iter()
-        .map(|(port, protocol)| {
+        .map(|(&port, protocol)| {
             let name = match protocol {
                 ListenerProtocol::Http => "http",
                 ListenerProtocol::Https => "https",

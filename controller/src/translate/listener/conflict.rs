@@ -87,17 +87,12 @@ struct Taken {
 struct Holder(&'static str);
 
 impl Taken {
-    /// A Gateway holds what it asks for, even while it gets it itself only once it is mended. A ListenerSet holds what
-    /// is accepted.
     fn add(&mut self, listener: &ListenerState<'_>) {
-        let of_gateway = listener.is_of_gateway();
-        let Some(protocol) = listener
-            .protocol
-            .filter(|_| of_gateway || listener.accepted())
-        else {
+        let protocol = listener.protocol.filter(|_| listener.holds_its_place());
+        let Some(protocol) = protocol else {
             return;
         };
-        let holder = Holder(if of_gateway {
+        let holder = Holder(if listener.is_of_gateway() {
             "the Gateway itself"
         } else {
             "a ListenerSet that comes first (the older one, then by namespace and name)"

@@ -129,6 +129,21 @@ impl<'a> ListenerState<'a> {
         self.key.listener_set().is_none()
     }
 
+    /// Whether it keeps others from its port or hostname. A Gateway holds what it asks for, even while it gets it itself
+    /// only once it is mended. A ListenerSet holds what is accepted.
+    fn holds_its_place(&self) -> bool {
+        self.protocol.is_some() && (self.is_of_gateway() || self.accepted())
+    }
+
+    /// The port that infrastructure has to have for it, also while it is not served: a port that is taken away and given
+    /// back is another one for whoever stands in front of it.
+    pub(crate) fn port(&self) -> Option<(u16, ListenerProtocol)> {
+        let protocol = self.protocol?;
+        let port = u16::try_from(self.spec.port).ok().filter(|it| *it != 0)?;
+        let has_port = self.conflict.is_none() && self.holds_its_place();
+        has_port.then_some((port, protocol))
+    }
+
     /// Whether all its references are resolved.
     pub(crate) fn resolved(&self) -> bool {
         self.unresolved.is_empty()
