@@ -33,6 +33,8 @@ pub struct Plan {
 pub struct Wanted {
     /// UID of the Gateway: what it owns is what was made for it.
     pub owner: String,
+    /// The GatewayParameters that fix ports of the nodes.
+    pub node_ports_of: Option<ObjectKey>,
     /// The objects, or why what is there has to stay as it is.
     pub objects: Result<Vec<Object>, String>,
 }
@@ -89,8 +91,10 @@ pub fn wanted(
                 })),
             },
         };
+        let parameters = parameters.get(key);
         let wanted = Wanted {
             owner: uid,
+            node_ports_of: parameters.and_then(|it| it.node_ports_of.clone()),
             objects,
         };
         plan.gateways.insert(key.clone(), wanted);

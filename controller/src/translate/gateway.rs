@@ -214,8 +214,12 @@ impl<'a> GatewayState<'a> {
         let https = self.listeners.iter().filter(|listener| listener.is_https());
         let https_ports: Vec<_> = https.map(|listener| listener.spec.port).collect();
         let warnings = self.frontend.warnings(&self.object, &https_ports);
+        let ports = self.listeners.iter().map(|listener| listener.spec.port);
+        let ports = ports.collect();
+        let idle = parameters::idle_node_ports(ctx, &self.object, self.gateway, &ports);
         for finding in warnings
             .into_iter()
+            .chain(idle)
             .chain(default_scope(&self.object, self.gateway))
         {
             ctx.report(finding);

@@ -1,10 +1,13 @@
 //! The GatewayParameters that each Gateway is served with: those of its class and its own, or the last good ones while what is
 //! asked for is broken.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gateway_api::apis::experimental::gateways::Gateway;
-use portcullis_crds::GatewayParametersSpec;
+use portcullis_crds::{GatewayParametersSpec, gateway_parameters::NodePort};
 use portcullis_routing::ProxySettings;
 
 use super::{Context, class::ClassParameters, settings};
@@ -32,6 +35,8 @@ pub struct Parameters {
     class: String,
     pub(crate) settings: Arc<ProxySettings>,
     pub(crate) infrastructure: Infrastructure,
+    /// The GatewayParameters whose `spec.service.nodePorts` are in force, if any are.
+    pub(crate) node_ports_of: Option<ObjectKey>,
 }
 
 impl Parameters {
@@ -55,7 +60,8 @@ impl Parameters {
                 finding.remedy.clone(),
             )
         })?;
-        let layers: Vec<_> = of_class.iter().copied().chain(own).collect();
+        let of_class = *of_class;
+        let layers: Vec<_> = of_class.into_iter().chain(own).collect();
         let field = match own {
             Some(_) => "spec.infrastructure.parametersRef",
             None => "spec.gatewayClassName",
@@ -68,6 +74,7 @@ impl Parameters {
                 class: name.clone(),
                 settings: Arc::new(settings),
                 infrastructure,
+                node_ports_of: node_ports_of(resources, object, gateway, (own, of_class)),
             })
         });
         merged.map_err(|(path, message)| {
@@ -129,6 +136,66 @@ pub(crate) fn remembered(ctx: &Context<'_>) -> ParametersInForce {
         })
         .map(|(key, parameters)| (key.clone(), Arc::clone(parameters)))
         .collect()
+}
+
+/// Which object says `nodePorts`, of the Gateway's own parameters and those of its class.
+fn node_ports_of(
+    resources: &Resources,
+    object: &ObjectRef,
+    gateway: &Gateway,
+    (own, of_class): (
+        Option<&GatewayParametersSpec>,
+        Option<&GatewayParametersSpec>,
+    ),
+) -> Option<ObjectKey> {
+    if own.is_some_and(|it| node_ports(it).is_some()) {
+        return own_key(object, gateway);
+    }
+    of_class.and_then(node_ports)?;
+    let class = ObjectKey::cluster(&gateway.spec.gateway_class_name);
+    let class = resources.gateway_classes.get(&class)?;
+    let reference = class.spec.parameters_ref.as_ref()?;
+    let namespace = reference.namespace.as_deref()?;
+    Some(ObjectKey::new(namespace, &reference.name))
+}
+
+fn node_ports(spec: &GatewayParametersSpec) -> Option<&Vec<NodePort>> {
+    spec.service.as_ref()?.node_ports.as_ref()
+}
+
+/// Node ports that the Gateway's own parameters fix for ports that it has no listener with. Those of a class may be meant for
+/// another Gateway.
+pub(crate) fn idle_node_ports(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    gateway: &Gateway,
+    ports: &BTreeSet<i32>,
+) -> Vec<Finding> {
+    let own = own_parameters(ctx.resources, object, gateway);
+    let (Ok(Some(own)), Some(key)) = (own, own_key(object, gateway)) else {
+        return Vec::new();
+    };
+    let entries = node_ports(own).into_iter().flatten().enumerate();
+    let idle = entries.filter(|(_, entry)| !ports.contains(&i32::from(entry.port)));
+    let finding = |(index, entry): (usize, &NodePort)| {
+        object.warning(
+            reason::UNSUPPORTED_VALUE,
+            "spec.infrastructure.parametersRef",
+            format!(
+                "spec.service.nodePorts[{index}] of GatewayParameters {key} has no effect: no listener has port {}",
+                entry.port
+            ),
+            "correct the port in the entry, or remove it: `port` is that of a listener",
+        )
+    };
+    idle.map(finding).collect()
+}
+
+/// The name of the Gateway's own parameters.
+fn own_key(object: &ObjectRef, gateway: &Gateway) -> Option<ObjectKey> {
+    let reference = gateway.spec.infrastructure.as_ref()?;
+    let reference = reference.parameters_ref.as_ref()?;
+    Some(ObjectKey::new(&object.key.namespace, &reference.name))
 }
 
 /// What the Gateway's own `parametersRef` leads to, if it has one.
@@ -234,6 +301,28 @@ spec: {{proxy: {proxy}}}
             ]),
             [1, 1, 1, 1, 1, 2, 2].map(Some)
         );
+    }
+
+    #[test]
+    fn it_is_known_who_fixes_node_ports() {
+        let class = CLASS.replace("CLASS", "portcullis");
+        let ports = "spec: {service: {nodePorts: [{port: 80, nodePort: 30080}]}}";
+        let whose = |of_class: bool, own: bool| {
+            let [of_class, own] = [("class", of_class), ("own", own)].map(|(name, fixes)| {
+                let spec = if fixes { ports } else { "spec: {}" };
+                let head = "apiVersion: portcullis.dev/v1alpha1\nkind: GatewayParameters";
+                format!("\n{head}\nmetadata: {{name: {name}}}\n{spec}\n---")
+            });
+            let mut loaded = Loaded::accepted();
+            loaded.read_text("all.yaml", &[&class, &of_class, GATEWAY, &own].concat());
+            assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+            let parameters = translate(&loaded.resources, &Options::default()).parameters;
+            let whose = parameters.values().next().unwrap().node_ports_of.clone();
+            whose.map(|key| key.name)
+        };
+        assert_eq!(whose(false, false), None);
+        assert_eq!(whose(true, false).as_deref(), Some("class"));
+        assert_eq!(whose(true, true).as_deref(), Some("own"));
     }
 
     #[test]

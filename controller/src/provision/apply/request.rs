@@ -49,7 +49,9 @@ pub(super) enum Outcome {
     Deleted,
     /// Something that was not made for this Gateway has its name.
     Foreign,
-    /// Something is in the way.
+    /// A port of the nodes cannot be had.
+    NoNodePort(String),
+    /// Something else is in the way.
     Failed(String),
 }
 
@@ -57,6 +59,9 @@ pub(super) enum Outcome {
 pub(super) async fn carry_out(client: &Client, action: Action) -> (Action, Outcome) {
     let outcome = match try_to(client, &action).await {
         Ok(outcome) => outcome,
+        Err(kube::Error::Api(status)) if is_about_node_ports(&status) => {
+            Outcome::NoNodePort(status.message.clone())
+        }
         Err(kube::Error::Api(status)) => Outcome::Failed(status.message.clone()),
         Err(kube::Error::Service(error)) => Outcome::Failed(error.to_string()),
         Err(error) => Outcome::Failed(error.to_string()),
@@ -169,6 +174,13 @@ fn is_about_port_names(status: &Status) -> bool {
     causes.any(|cause| cause.reason == DUPLICATE && cause.field.starts_with("spec.ports["))
 }
 
+/// Whether a Service was refused because of a `nodePort`: somebody has it, or the cluster has no such one.
+fn is_about_node_ports(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .any(|cause| cause.field.starts_with("spec.ports[") && cause.field.ends_with("].nodePort"))
+}
+
 /// Sends one request, and waits for its answer as long as it may take.
 pub(super) async fn send<T: DeserializeOwned>(
     client: &Client,
@@ -181,4 +193,25 @@ pub(super) async fn send<T: DeserializeOwned>(
             "the API server does not answer".into(),
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+    use serde_json::json;
+
+    use super::{is_about_node_ports, is_about_port_names};
+
+    #[test]
+    fn refusals_of_services_are_told_apart() {
+        let refusal = |field: &str, reason: &str| -> Status {
+            let cause = json!({ "field": field, "message": "Invalid value: 80", "reason": reason });
+            let details = json!({ "kind": "Service", "name": "edge", "causes": [cause] });
+            serde_json::from_value(json!({ "code": 422, "details": details })).unwrap()
+        };
+        let node_port = refusal("spec.ports[1].nodePort", "FieldValueInvalid");
+        assert!(is_about_node_ports(&node_port) && !is_about_port_names(&node_port));
+        let name = refusal("spec.ports[1].name", "FieldValueDuplicate");
+        assert!(!is_about_node_ports(&name) && is_about_port_names(&name));
+    }
 }

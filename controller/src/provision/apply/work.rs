@@ -224,6 +224,13 @@ impl Work {
                 metrics.provisioned(*kind, Provision::Foreign);
                 self.fail(target, gateway, why);
             }
+            Outcome::NoNodePort(error) => {
+                metrics.provisioned(*kind, Provision::Failed);
+                let fixed_by = self.plan.gateways.get(gateway);
+                let fixed_by = fixed_by.and_then(|it| it.node_ports_of.as_ref());
+                let why = no_node_port(*kind, key, fixed_by, &error);
+                self.fail(target, gateway, why);
+            }
             Outcome::Failed(error) => {
                 metrics.provisioned(*kind, Provision::Failed);
                 let what = match action.step {
@@ -294,6 +301,38 @@ fn said(object: &Object) -> Value {
     said
 }
 
+/// What to do about a node port that cannot be had, given the GatewayParameters that ask for it.
+fn no_node_port(kind: Kind, key: &ObjectKey, fixed_by: Option<&ObjectKey>, error: &str) -> String {
+    let remedy = fixed_by.map_or_else(String::new, |fixed_by| {
+        format!(
+            "; choose another nodePort in spec.service.nodePorts of GatewayParameters {fixed_by}: a free one of the range that \
+             the cluster has for them, by default 30000-32767"
+        )
+    });
+    format!("{kind} {key} cannot be applied: {error}{remedy}")
+}
+
 fn is_workload(kind: Kind) -> bool {
     matches!(kind, Kind::Deployment | Kind::DaemonSet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, ObjectKey, no_node_port};
+
+    #[test]
+    fn who_asks_for_a_node_port_that_cannot_be_had_is_named() {
+        let service = ObjectKey::new("shop", "edge-portcullis");
+        let error =
+            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range";
+        let own = ObjectKey::new("shop", "own");
+        let told = |fixed_by| no_node_port(Kind::Service, &service, fixed_by, error);
+        let named = told(Some(&own));
+        assert!(
+            named.contains(error)
+                && named.contains("spec.service.nodePorts of GatewayParameters shop/own"),
+            "{named}"
+        );
+        assert!(!told(None).contains("GatewayParameters"));
+    }
 }
