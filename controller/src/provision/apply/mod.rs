@@ -77,19 +77,23 @@ impl Provisioner {
         let mut looks_anew = true;
         loop {
             let leads = *self.leads.borrow_and_update();
-            let acts = leads && live.known();
+            let known = live.known();
+            let acts = leads && known;
             while acts
                 && requests.len() < MAX_REQUESTS
                 && let Some(action) = work.next()
             {
                 requests.push(carry_out(&client, action));
             }
-            let of_leader = |of: fn(&Work) -> Obstacles| {
-                if leads { of(&work) } else { Obstacles::new() }
+            let obstacles = if leads {
+                work.obstacles()
+            } else {
+                Obstacles::new()
             };
-            tell(&self.obstacles, of_leader(Work::obstacles));
-            if looks_anew {
-                tell(&self.unready, of_leader(Work::unready));
+            tell(&self.obstacles, obstacles);
+            // By every replica, so that the first statuses of a new leader are right.
+            if looks_anew && known {
+                tell(&self.unready, work.unready());
             }
             looks_anew = true;
             let due = work.due().filter(|_| acts && requests.len() < MAX_REQUESTS);
@@ -100,7 +104,7 @@ impl Provisioner {
                     // What became of it is heard of from the watch.
                     looks_anew = false;
                 }
-                changed = input.changed(), if leads => {
+                changed = input.changed() => {
                     if changed.is_err() {
                         return;
                     }

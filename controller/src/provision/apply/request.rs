@@ -1,4 +1,4 @@
-//! Requests to the API server: one thing done to one object, by one request or a few.
+//! Requests to the API server: one thing done to one object.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,6 @@ use kube::{
     api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
     core::{Request, Status},
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::{provision::Object, resources::ObjectKey, writer::FIELD_MANAGER};
 
-/// Time for one request; an action may make several.
+/// Time for an action, however many requests it takes: who does not lead any more must not go on writing for long.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the API server refuses a list with two entries of one name.
@@ -57,14 +56,14 @@ pub(super) enum Outcome {
 
 /// Carries an action out.
 pub(super) async fn carry_out(client: &Client, action: Action) -> (Action, Outcome) {
-    let outcome = match try_to(client, &action).await {
-        Ok(outcome) => outcome,
-        Err(kube::Error::Api(status)) if is_about_node_ports(&status) => {
+    let outcome = match timeout(TIMEOUT, try_to(client, &action)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(kube::Error::Api(status))) if is_about_node_ports(&status) => {
             Outcome::NoNodePort(status.message.clone())
         }
-        Err(kube::Error::Api(status)) => Outcome::Failed(status.message.clone()),
-        Err(kube::Error::Service(error)) => Outcome::Failed(error.to_string()),
-        Err(error) => Outcome::Failed(error.to_string()),
+        Ok(Err(kube::Error::Api(status))) => Outcome::Failed(status.message.clone()),
+        Ok(Err(error)) => Outcome::Failed(error.to_string()),
+        Err(_) => Outcome::Failed("the API server does not answer".into()),
     };
     (action, outcome)
 }
@@ -83,8 +82,8 @@ async fn try_to(client: &Client, action: &Action) -> kube::Result<Outcome> {
                 }),
                 ..DeleteParams::background()
             };
-            let delete = request.delete(&key.name, &parameters);
-            match send::<Value>(client, delete).await {
+            let delete = request.delete(&key.name, &parameters).map_err(build)?;
+            match client.request::<Value>(delete).await {
                 Ok(_) => Ok(Outcome::Deleted),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Deleted),
                 Err(error) => Err(error),
@@ -109,9 +108,9 @@ async fn create(
         ..PostParams::default()
     };
     let body = object.body.to_string().into_bytes();
-    let post = request.create(&parameters, body);
+    let post = request.create(&parameters, body).map_err(build)?;
     // To apply it would take over one that somebody has just made, unless that contradicts ours in some field.
-    match send(client, post).await {
+    match client.request(post).await {
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
             look(client, request, object, owner).await
         }
@@ -127,7 +126,7 @@ async fn look(
     owner: &str,
 ) -> kube::Result<Outcome> {
     let get = request.get(&object.key.name, &GetParams::default());
-    let live: Live = send(client, get).await?;
+    let live: Live = client.request(get.map_err(build)?).await?;
     if live.metadata.deletion_timestamp.is_some() {
         let why = "the one before it is still being deleted";
         Ok(Outcome::Failed(why.into()))
@@ -149,19 +148,19 @@ async fn apply(
     body["metadata"]["uid"] = live.uid().into();
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     let name = &object.key.name;
-    let say = || {
+    let send = || async {
         let patch = request.patch(name, &parameters, &Patch::Apply(&body));
-        send(client, patch)
+        client.request(patch.map_err(build)?).await
     };
     if live.is_as_created {
         take_over(client, request, name, takeover::created).await?;
     }
-    let live = match say().await {
+    let live = match send().await {
         Err(kube::Error::Api(status)) if is_about_port_names(&status) => {
             if !take_over(client, request, name, takeover::ports).await? {
                 return Err(kube::Error::Api(status));
             }
-            say().await
+            send().await
         }
         answer => answer,
     };
@@ -181,18 +180,8 @@ fn is_about_node_ports(status: &Status) -> bool {
         .any(|cause| cause.field.starts_with("spec.ports[") && cause.field.ends_with("].nodePort"))
 }
 
-/// Sends one request, and waits for its answer as long as it may take.
-pub(super) async fn send<T: DeserializeOwned>(
-    client: &Client,
-    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
-) -> kube::Result<T> {
-    let request = request.map_err(kube::Error::BuildRequest)?;
-    let answer = timeout(TIMEOUT, client.request(request)).await;
-    answer.unwrap_or_else(|_| {
-        Err(kube::Error::Service(
-            "the API server does not answer".into(),
-        ))
-    })
+pub(super) fn build(error: kube::core::request::Error) -> kube::Error {
+    kube::Error::BuildRequest(error)
 }
 
 #[cfg(test)]

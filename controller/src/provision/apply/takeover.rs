@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::request::send;
+use super::request::build;
 use crate::writer::FIELD_MANAGER;
 
 /// Takes over what was said about an object: `taken` makes of its `metadata.managedFields` what they are to be, if there is
@@ -23,7 +23,7 @@ pub(super) async fn take_over(
     taken: fn(&Value) -> Option<Value>,
 ) -> kube::Result<bool> {
     let get = request.get(name, &GetParams::default());
-    let object: Value = send(client, get).await?;
+    let object: Value = client.request(get.map_err(build)?).await?;
     let metadata = &object["metadata"];
     let Some(fields) = taken(&metadata["managedFields"]) else {
         return Ok(false);
@@ -39,7 +39,7 @@ pub(super) async fn take_over(
         ..PatchParams::default()
     };
     let patch = request.patch(name, &parameters, &Patch::Merge(body));
-    send::<Value>(client, patch).await?;
+    client.request::<Value>(patch.map_err(build)?).await?;
     Ok(true)
 }
 
