@@ -28,12 +28,16 @@ impl Authority {
     pub(crate) fn new() -> Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Without a name of its own, every leaf would look self-signed to OpenSSL.
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "End-to-end authority");
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
+        // Without a name of its own, every leaf would look self-signed to OpenSSL; and with that of another authority, a leaf
+        // of that one would look forged instead of unknown.
+        let last_bytes = key.public_key_raw().iter().rev().take(4);
+        let number = last_bytes.fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        params.distinguished_name.push(
+            DnType::CommonName,
+            format!("End-to-end authority {number:08x}"),
+        );
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?;
         Ok(Self {
             issuer: Issuer::new(params, key),
