@@ -216,6 +216,9 @@ pub(crate) struct InstallArgs {
     /// A file with values of the chart; may be repeated, and later ones win.
     #[arg(short = 'f', long, value_name = "FILE")]
     pub(crate) values: Vec<PathBuf>,
+    /// Forget the values of an earlier installation. Without this they stay, and those that are named now go before them.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) reset_values: bool,
     /// Context of the kubeconfig; without it the current one.
     #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
     pub(crate) context: Option<String>,
@@ -422,11 +425,15 @@ Examples:
   portcullis install --set image.registry=registry.example
   portcullis install --dry-run --namespace edge --values values.yaml > portcullis.yaml
   portcullis install --dry-run -o table               which objects would it be?
+  portcullis install --set replicaCount=3             later: three replicas, and all else as before
   helm uninstall portcullis --namespace portcullis-system
 
 The Helm chart is in this program, and the `helm` on your PATH (3.14 or later) does the work: the release is one of Helm's, \
-which `helm upgrade`, `rollback` and `uninstall` know, and so does a second `portcullis install`. The CRDs of Gateway API \
-are not part of it; if they are not there, the error says how to install them.";
+which `helm upgrade`, `rollback` and `uninstall` know, and so does a second `portcullis install`. That one keeps the values of \
+the first (Helm's --reset-then-reuse-values), and says which. A dry run asks no cluster, so it knows none of them.
+
+While Helm waits for the controller, and when it has given up, standard error says what is not ready and why. The CRDs of \
+Gateway API are not part of it; if they are not there, the error says how to install them.";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -436,7 +443,8 @@ Examples:
   portcullis check -o json | jq '.[] | select(.state != \"ok\")'
 
 Before: the version of Kubernetes, the CRDs of Gateway API, and your rights to install. After: the same two, the CRDs of \
-Portcullis, the controller and its Lease, its GatewayClasses and Gateways; `portcullis status -A` tells more of these.
+Portcullis, the controller and its Lease, its GatewayClasses and Gateways, and the Deployments and DaemonSets of their proxies, each \
+with the pods that are not ready; `portcullis status -A` tells more of the Gateways.
 
 Exit codes: 0 no fault (warnings are none), 1 a fault, 2 the cluster cannot be asked.";
 

@@ -2,36 +2,34 @@
 //! what it is called with; `cargo e2e chart` has the chart rendered by Helm itself.
 
 mod common;
+#[path = "common/helm.rs"]
+mod helm;
 
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
+use std::{collections::BTreeMap, fs, path::Path, process::Output};
 
 use common::{config, portcullis, run, stderr, stdout};
+use helm::{Answers, FakeHelm};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A folder with a `helm` that keeps its arguments and the chart, and does `rest`.
-fn fake(rest: &str) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().display();
-    let script = format!(
-        "#!/bin/sh\nPATH=/usr/bin:/bin\nprintf '%s\\n' \"$@\" > {path}/arguments\ncp -r \"$3\" {path}/chart\n{rest}\n"
-    );
-    let program = folder.path().join("helm");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    folder
+/// One that does this, and knows no release.
+fn fake(work: &str) -> FakeHelm {
+    FakeHelm::new(&Answers {
+        work,
+        ..Answers::default()
+    })
 }
 
 fn install(path: &Path, arguments: &[&str]) -> Output {
     portcullis(&[&["install"], arguments].concat())
         .env("PATH", path)
+        .env("KUBECONFIG", path.join("none"))
         .output()
         .unwrap()
 }
 
 /// The arguments that Helm got, without the folder of the chart.
-fn arguments(folder: &TempDir) -> Vec<String> {
-    let text = fs::read_to_string(folder.path().join("arguments")).unwrap();
+fn arguments(helm: &FakeHelm) -> Vec<String> {
+    let text = fs::read_to_string(helm.file("arguments")).unwrap();
     let mut arguments: Vec<String> = text.lines().map(str::to_owned).collect();
     arguments.remove(2);
     arguments
@@ -89,7 +87,7 @@ fn a_dry_run_prints_what_helm_renders_from_the_chart_of_the_repository() {
             "--include-crds",
         ]
     );
-    let written = files(&helm.path().join("chart"));
+    let written = files(&helm.file("chart"));
     let original = files(&config().join("../charts/portcullis"));
     assert!(written.contains_key("Chart.yaml"));
     assert!(
@@ -132,10 +130,72 @@ fn without_a_dry_run_it_is_installed_or_upgraded() {
             "--install",
             "--create-namespace",
             "--wait",
+            "--reset-then-reuse-values",
             "--kube-context",
             "kind-test",
         ]
     );
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn the_values_of_an_earlier_installation_stay_unless_they_are_to_be_forgotten() {
+    let again = |history: &str, arguments: &[&str]| {
+        let helm = FakeHelm::new(&Answers {
+            history: &format!("echo '{history}'"),
+            values: r#"{"image":{"registry":"registry.example"},"replicaCount":3}"#,
+            ..Answers::default()
+        });
+        let output = install(helm.path(), arguments);
+        (helm, output)
+    };
+    // Helm goes on from what was deployed, not from what failed since.
+    let failed = r#"[{"revision":1,"status":"superseded"},{"revision":2,"status":"deployed"},{"revision":3,"status":"failed"}]"#;
+    let (helm, output) = again(failed, &["--set", "logFormat=text"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(
+        stderr(&output),
+        "Values of the earlier installation stay where this command has no others: image.registry, replicaCount. \
+         --reset-values forgets them.\n"
+    );
+    assert_eq!(
+        fs::read_to_string(helm.file("get")).unwrap(),
+        "get values --revision 2 portcullis --namespace portcullis-system --output json\n"
+    );
+
+    let never = r#"[{"revision":1,"status":"failed"}]"#;
+    let (helm, output) = again(never, &["--reset-values"]);
+    assert!(arguments(&helm).contains(&"--reset-values".to_owned()));
+    assert_eq!(
+        stderr(&output),
+        "Forgotten values of the earlier installation: image.registry, replicaCount\n"
+    );
+
+    let interrupted = r#"[{"revision":1,"status":"pending-install"}]"#;
+    let (_, output) = again(interrupted, &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    assert!(
+        told.contains("`helm uninstall portcullis --namespace portcullis-system` ends that"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_helm_that_cannot_keep_values_is_refused() {
+    let helm = FakeHelm::new(&Answers {
+        version: "v3.13.3",
+        ..Answers::default()
+    });
+    let output = install(helm.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = stderr(&output);
+    assert!(
+        told.starts_with("error: helm v3.13.3 on the PATH is too old")
+            && told.contains("3.14 or later"),
+        "{told}"
+    );
+    assert!(!helm.file("arguments").exists());
 }
 
 #[test]

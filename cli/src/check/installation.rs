@@ -2,9 +2,8 @@
 
 use jiff::Timestamp;
 use kube::api::DynamicObject;
-use serde_json::Value;
 
-use super::Item;
+use super::{Fleet, Item};
 use crate::{
     args::StatusOf,
     cluster::{Cluster, Kind, Refusal, Scope},
@@ -14,69 +13,39 @@ use crate::{
 /// Seconds by which clocks may differ.
 const CLOCK_SKEW: i64 = 60;
 
-/// The Deployments of controllers in a namespace, each with the Lease of its name.
+/// The controllers of a namespace, each with the Lease of its name.
 pub(super) async fn controllers(cluster: &Cluster, namespace: &str) -> anyhow::Result<Vec<Item>> {
-    let scope = Scope::Namespace(namespace.to_owned());
-    let what = "Controller";
-    let deployments = match cluster.list(&Kind::DEPLOYMENT, &scope).await {
-        Ok(deployments) => deployments,
-        Err(Refusal::Forbidden(message)) => return Ok(vec![Item::hidden(what, &message)]),
-        Err(refusal) => return Err(refusal.fatal(&Kind::DEPLOYMENT)),
-    };
-    let controllers: Vec<_> = deployments.iter().filter(|it| is_controller(it)).collect();
-    if controllers.is_empty() {
+    let fleet = Fleet::controllers(cluster, namespace, "app.kubernetes.io/name=portcullis").await?;
+    if fleet.workloads.is_empty() && fleet.hidden.is_empty() {
         return Ok(vec![Item::fault(
-            what,
+            "Controller",
             format!("there is none in namespace {namespace}"),
             "`portcullis install` installs it; if it is in another namespace, name that with --namespace",
         )]);
     }
-    let mut items: Vec<_> = controllers
+    let names: Vec<_> = fleet
+        .workloads
         .iter()
-        .map(|it| replicas(it, namespace))
+        .map(|it| it.name().to_owned())
         .collect();
+    let mut items = fleet.items();
+    if names.is_empty() {
+        return Ok(items);
+    }
+    let scope = Scope::Namespace(namespace.to_owned());
     match cluster.list(&Kind::LEASE, &scope).await {
-        Ok(leases) => items.extend(controllers.iter().map(|it| lease(it, &leases, namespace))),
+        Ok(leases) => items.extend(names.iter().map(|it| lease(it, &leases, namespace))),
         Err(Refusal::Forbidden(message)) => items.push(Item::hidden("Lease", &message)),
         Err(refusal) => return Err(refusal.fatal(&Kind::LEASE)),
     }
     Ok(items)
 }
 
-fn is_controller(deployment: &DynamicObject) -> bool {
-    let labels = deployment.metadata.labels.as_ref();
-    let has = |name: &str, value: &str| {
-        let label = labels.and_then(|labels| labels.get(&format!("app.kubernetes.io/{name}")));
-        label.is_some_and(|label| label == value)
-    };
-    has("name", "portcullis") && has("component", "controller")
-}
-
-fn name(object: &DynamicObject) -> &str {
-    object.metadata.name.as_deref().unwrap_or_default()
-}
-
-fn replicas(deployment: &DynamicObject, namespace: &str) -> Item {
-    let what = format!("Deployment {namespace}/{}", name(deployment));
-    let number = |pointer: &str| deployment.data.pointer(pointer).and_then(Value::as_i64);
-    let wanted = number("/spec/replicas").unwrap_or(1);
-    let ready = number("/status/readyReplicas").unwrap_or(0);
-    let found = format!("{ready} of {wanted} replicas are ready");
-    let remedy = format!(
-        "kubectl -n {namespace} describe pods -l app.kubernetes.io/component=controller, and kubectl -n {namespace} logs \
-         deployment/{}",
-        name(deployment)
-    );
-    match ready {
-        0 => Item::fault(what, found, &remedy),
-        _ if ready < wanted => Item::concern(what, found, &remedy),
-        _ => Item::ok(what, found),
-    }
-}
-
-fn lease(deployment: &DynamicObject, leases: &[DynamicObject], namespace: &str) -> Item {
-    let what = format!("Lease {namespace}/{}", name(deployment));
-    let lease = leases.iter().find(|lease| name(lease) == name(deployment));
+fn lease(name: &str, leases: &[DynamicObject], namespace: &str) -> Item {
+    let what = format!("Lease {namespace}/{name}");
+    let lease = leases
+        .iter()
+        .find(|it| it.metadata.name.as_deref() == Some(name));
     let holder = lease.and_then(|it| it.data.pointer("/spec/holderIdentity")?.as_str());
     let Some(holder) = holder.filter(|holder| !holder.is_empty()) else {
         return Item::fault(
@@ -106,7 +75,7 @@ fn overdue(lease: &DynamicObject) -> Option<i64> {
     (since > 2 * duration + CLOCK_SKEW).then_some(since)
 }
 
-/// GatewayClasses and Gateways of all namespaces.
+/// GatewayClasses and Gateways of all namespaces, and what runs the Gateways' proxies.
 pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Result<Vec<Item>> {
     let status = status::look(cluster, controller, Scope::All, StatusOf::Gateways).await?;
     let classes = status.gateway_classes.iter().map(|it| &it.name);
@@ -125,6 +94,12 @@ pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Resu
         }
         items.extend(faults);
     }
+    let mut proxies = Fleet::proxies(cluster).await?;
+    proxies.workloads.retain(|workload| {
+        let gateway = workload.gateway();
+        gateway.is_some_and(|gateway| status.gateways.iter().any(|it| it.name == gateway))
+    });
+    items.extend(proxies.items());
     for note in status.notes {
         let remedy = "ask for a role with this right, or somebody who has it";
         items.push(Item::concern("Objects", note, remedy));

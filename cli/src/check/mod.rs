@@ -1,9 +1,15 @@
 //! `portcullis check`: whether a cluster is ready for an installation, and whether the installation is well.
 
+mod fleet;
 mod installation;
 mod platform;
+mod pods;
+mod rollout;
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{
+    fmt::{self, Display, Formatter, Write as _},
+    process::ExitCode,
+};
 
 use serde::Serialize;
 
@@ -14,10 +20,12 @@ use crate::{
     output::{self, BAD, GOOD, HEAD, ODD, count, indented, styled},
 };
 
+pub(crate) use self::fleet::Fleet;
+
 /// One thing that was looked at.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Item {
+pub(crate) struct Item {
     state: State,
     /// What was looked at.
     what: String,
@@ -34,6 +42,13 @@ enum State {
     /// Something is less than it could be, or may not be looked at.
     Warning,
     Fault,
+}
+
+/// Without the remedy.
+impl Display for Item {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.found)
+    }
 }
 
 impl Item {
@@ -59,6 +74,11 @@ impl Item {
             state: State::Fault,
             ..Self::concern(what, found, remedy)
         }
+    }
+
+    /// Whether there is nothing to be done about it.
+    pub(crate) fn is_ok(&self) -> bool {
+        self.state == State::Ok
     }
 
     /// What the caller may not look at.
@@ -101,27 +121,32 @@ async fn items(args: &CheckArgs) -> anyhow::Result<Vec<Item>> {
 }
 
 fn text(items: &[Item]) -> String {
-    let mut text = String::new();
-    for item in items {
-        let (style, word) = match item.state {
-            State::Ok => (GOOD, "ok     "),
-            State::Warning => (ODD, "warning"),
-            State::Fault => (BAD, "fault  "),
-        };
-        let what = styled(HEAD, &item.what);
-        writeln!(text, "{} {what}: {}", styled(style, word), item.found).ok();
-        if let Some(remedy) = &item.remedy {
-            text += &indented(&format!("-> {remedy}"), 8);
-        }
-    }
     let number = |state| items.iter().filter(|item| item.state == state).count();
     let (faults, warnings) = (number(State::Fault), number(State::Warning));
-    writeln!(
-        text,
-        "\n{}, {}",
+    format!(
+        "{}\n{}, {}\n",
+        lines(items),
         count(faults, "fault"),
         count(warnings, "warning")
     )
-    .ok();
+}
+
+/// Each item, and below it the remedy. Neighbours with the same one share it.
+pub(crate) fn lines(items: &[Item]) -> String {
+    let mut text = String::new();
+    for group in items.chunk_by(|one, next| one.remedy == next.remedy) {
+        for item in group {
+            let (style, word) = match item.state {
+                State::Ok => (GOOD, "ok     "),
+                State::Warning => (ODD, "warning"),
+                State::Fault => (BAD, "fault  "),
+            };
+            let what = styled(HEAD, &item.what);
+            writeln!(text, "{} {what}: {}", styled(style, word), item.found).ok();
+        }
+        if let Some(remedy) = group.first().and_then(|item| item.remedy.as_ref()) {
+            text += &indented(&format!("-> {remedy}"), 8);
+        }
+    }
     text
 }

@@ -57,6 +57,22 @@ impl Kind {
         plural: "deployments",
         namespaced: true,
     };
+    /// `DaemonSet`.
+    pub(crate) const DAEMON_SET: Self = Self {
+        name: "DaemonSet",
+        group: "apps",
+        version: "v1",
+        plural: "daemonsets",
+        namespaced: true,
+    };
+    /// Pod.
+    pub(crate) const POD: Self = Self {
+        name: "Pod",
+        group: "",
+        version: "v1",
+        plural: "pods",
+        namespaced: true,
+    };
     /// Lease.
     pub(crate) const LEASE: Self = Self {
         name: "Lease",

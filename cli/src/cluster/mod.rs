@@ -88,6 +88,26 @@ impl Cluster {
         kind: &Kind,
         scope: &Scope,
     ) -> Result<Vec<DynamicObject>, Refusal> {
+        self.selected(kind, scope, &ListParams::default()).await
+    }
+
+    /// Those that have all of these labels, written `name=value,...`.
+    pub(crate) async fn labelled(
+        &self,
+        kind: &Kind,
+        scope: &Scope,
+        labels: &str,
+    ) -> Result<Vec<DynamicObject>, Refusal> {
+        let selected = ListParams::default().labels(labels);
+        self.selected(kind, scope, &selected).await
+    }
+
+    async fn selected(
+        &self,
+        kind: &Kind,
+        scope: &Scope,
+        selected: &ListParams,
+    ) -> Result<Vec<DynamicObject>, Refusal> {
         let resource = kind.resource();
         let client = self.client.clone();
         let api: Api<DynamicObject> = match scope {
@@ -96,7 +116,7 @@ impl Cluster {
             }
             _ => Api::all_with(client, &resource),
         };
-        let listed = api.list(&ListParams::default()).await;
+        let listed = api.list(selected).await;
         Ok(listed
             .map_err(|error| self.refusal(kind.plural, error))?
             .items)

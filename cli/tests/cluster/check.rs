@@ -43,8 +43,8 @@ metadata:
   name: portcullis-controller
   namespace: portcullis-system
   labels: {app.kubernetes.io/name: portcullis, app.kubernetes.io/component: controller}
-spec: {replicas: 2}
-status: {readyReplicas: 2}
+spec: {replicas: 2, selector: {matchLabels: {app.kubernetes.io/component: controller}}}
+status: {replicas: 2, readyReplicas: 2, updatedReplicas: 2, availableReplicas: 2}
 ---
 apiVersion: coordination.k8s.io/v1
 kind: Lease
@@ -62,7 +62,39 @@ kind: Gateway
 metadata: {name: edge, namespace: shop}
 spec: {gatewayClassName: portcullis, listeners: []}
 status: {conditions: [{type: Programmed, status: "True", reason: Programmed, message: ""}]}
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: edge-portcullis
+  namespace: shop
+  labels: &proxy {app.kubernetes.io/name: portcullis-proxy, app.kubernetes.io/managed-by: portcullis}
+  ownerReferences: [{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, name: edge, uid: u}]
+spec: {selector: {matchLabels: *proxy}}
+status: {desiredNumberScheduled: 3, numberReady: 3, updatedNumberScheduled: 3, numberAvailable: 3}
 "#;
+
+/// A pod whose image nobody has.
+const WITHOUT_IMAGE: &str = "
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: NAME, namespace: SPACE, labels: {LABELS}}
+status:
+  phase: Pending
+  containerStatuses:
+  - name: program
+    image: nowhere.example/portcullis:none
+    ready: false
+    state: {waiting: {reason: ImagePullBackOff, message: no such host}}
+";
+
+fn without_image(namespace: &str, labels: &str) -> String {
+    WITHOUT_IMAGE
+        .replace("NAME", "new")
+        .replace("SPACE", namespace)
+        .replace("LABELS", labels)
+}
 
 const WELL: &str = "\
 ok      Kubernetes: v1.33.4-eks
@@ -72,6 +104,7 @@ ok      Deployment portcullis-system/portcullis-controller: 2 of 2 replicas are 
 ok      Lease portcullis-system/portcullis-controller: held by portcullis-controller-abc
 ok      GatewayClass portcullis: accepted, nothing is wrong with it
 ok      Gateway shop/edge: accepted, nothing is wrong with it
+ok      DaemonSet shop/edge-portcullis: 3 of 3 replicas are ready
 
 0 faults, 0 warnings
 ";
@@ -111,6 +144,54 @@ fn faults_come_with_their_remedy() {
 }
 
 #[test]
+fn a_rollout_that_is_stuck_is_told_with_what_its_pods_wait_for() {
+    let stuck = INSTALLED
+        .replace(
+            "{replicas: 2, readyReplicas: 2, updatedReplicas: 2, availableReplicas: 2}",
+            "{replicas: 3, readyReplicas: 2, updatedReplicas: 1, availableReplicas: 2, conditions: [{type: Progressing, \
+             status: \"False\", reason: ProgressDeadlineExceeded, message: timed out}]}",
+        )
+        .replace("updatedNumberScheduled: 3", "updatedNumberScheduled: 1");
+    let controller = without_image(
+        "portcullis-system",
+        "app.kubernetes.io/name: portcullis, app.kubernetes.io/component: controller",
+    );
+    let proxy = without_image(
+        "shop",
+        "app.kubernetes.io/name: portcullis-proxy, app.kubernetes.io/managed-by: portcullis",
+    );
+    let cluster = FakeCluster::start(Contents::of(
+        &(definitions(&[]) + &stuck + &controller + &proxy),
+    ));
+    let output = cluster.run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{told}{}", stderr(&output));
+    for expected in [
+        "fault   Deployment portcullis-system/portcullis-controller: 2 of 2 replicas are ready; 1 of 2 are of the latest \
+         version; the rollout is stuck: timed out (ProgressDeadlineExceeded)\n        -> kubectl",
+        "fault   Pod portcullis-system/new: ImagePullBackOff: no such host\n        -> see that the \
+         nodes can get the image nowhere.example/portcullis:none",
+        "ok      Gateway shop/edge",
+        "warning DaemonSet shop/edge-portcullis: 3 of 3 replicas are ready; 1 of 3 are of the latest version\n",
+        "fault   Pod shop/new: ImagePullBackOff",
+        "3 faults, 1 warning",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
+/// Neither what another controller's Gateways have, nor pods that are not of a workload here.
+#[test]
+fn proxies_of_others_are_left_out() {
+    let others = INSTALLED.replace("name: edge, uid: u", "name: other, uid: u");
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + &others)));
+    let output = cluster.run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", stderr(&output));
+    assert!(!told.contains("DaemonSet"), "{told}");
+}
+
+#[test]
 fn a_namespace_without_a_controller_is_a_fault() {
     let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + INSTALLED)));
     let output = cluster.run(&["check", "--namespace", "elsewhere"]);
@@ -134,7 +215,17 @@ fn before_an_installation_rights_and_crds_are_looked_at() {
         not_creatable: vec!["clusterroles", "deployments"],
         ..Contents::of(few.trim_end_matches("---"))
     };
-    let output = FakeCluster::start(contents).run(&["check", "--pre", "-o", "json"]);
+    let cluster = FakeCluster::start(contents);
+    // One remedy for all rights that are missing.
+    let told = stdout(&cluster.run(&["check", "--pre"]));
+    assert!(
+        told.contains(
+            "fault   Rights: you may not create clusterroles\nfault   Rights: you may not create deployments in \
+             portcullis-system\n        -> ask somebody with cluster-admin"
+        ),
+        "{told}"
+    );
+    let output = cluster.run(&["check", "--pre", "-o", "json"]);
     assert_eq!(output.status.code(), Some(1));
     let items: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let found = |state: &str| -> Vec<String> {

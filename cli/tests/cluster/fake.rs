@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::Output,
+    process::{Command, Output},
     sync::Arc,
     thread,
 };
@@ -41,7 +41,8 @@ impl Contents {
         self
     }
 
-    fn answer(&self, path: &str, body: &Value) -> (u16, Value) {
+    fn answer(&self, target: &str, body: &Value) -> (u16, Value) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if path == "/version" {
             let version = json!({ "major": "1", "minor": "33+", "gitVersion": "v1.33.4-eks" });
             return (200, version);
@@ -71,6 +72,7 @@ impl Contents {
             object["apiVersion"] == *version
                 && plural_of(object) == plural
                 && namespace.is_none_or(|namespace| object["metadata"]["namespace"] == *namespace)
+                && has_labels(object, query)
         };
         let mut asked = self.objects.iter().filter(is_asked);
         if let Some(name) = rest.get(1) {
@@ -89,6 +91,23 @@ impl Contents {
         let list = json!({ "apiVersion": version, "kind": "List", "metadata": {}, "items": items });
         (200, list)
     }
+}
+
+/// Whether an object has the labels that a query asks for, if it asks for any.
+fn has_labels(object: &Value, query: &str) -> bool {
+    let mut parts = query.split('&');
+    let Some(selector) = parts.find_map(|part| part.strip_prefix("labelSelector=")) else {
+        return true;
+    };
+    let selector = ["%2F/", "%3D=", "%2C,"]
+        .iter()
+        .fold(selector.to_owned(), |text, code| {
+            text.replace(&code[..3], &code[3..])
+        });
+    selector.split(',').all(|label| {
+        let (name, value) = label.split_once('=').expect("a name and a value");
+        object["metadata"]["labels"][name] == *value
+    })
 }
 
 /// As all kinds here have it.
@@ -145,20 +164,25 @@ impl FakeCluster {
         Self { kubeconfig }
     }
 
-    /// Runs a command that asks this cluster.
+    /// A command that asks this cluster.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = portcullis(arguments);
+        command.env("KUBECONFIG", self.kubeconfig.path().join("config"));
+        command
+    }
+
+    /// Runs such a command.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        portcullis(arguments)
-            .env("KUBECONFIG", self.kubeconfig.path().join("config"))
-            .output()
-            .expect("the binary starts")
+        let output = self.command(arguments).output();
+        output.expect("the binary starts")
     }
 }
 
 /// Answers one request after the other, until the client has had enough.
 fn serve(stream: &TcpStream, contents: &Contents) {
     let mut reader = BufReader::new(stream);
-    while let Some((path, body)) = request(&mut reader) {
-        let (code, body) = contents.answer(&path, &body);
+    while let Some((target, body)) = request(&mut reader) {
+        let (code, body) = contents.answer(&target, &body);
         let body = body.to_string();
         let head = format!(
             "HTTP/1.1 {code} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
@@ -171,12 +195,11 @@ fn serve(stream: &TcpStream, contents: &Contents) {
     }
 }
 
-/// Path and body of the next request.
+/// Path with query, and body, of the next request.
 fn request(reader: &mut impl BufRead) -> Option<(String, Value)> {
     let mut first = String::new();
     reader.read_line(&mut first).ok().filter(|read| *read > 0)?;
-    let target = first.split(' ').nth(1)?;
-    let path = target.split('?').next()?.to_owned();
+    let target = first.split(' ').nth(1)?.to_owned();
     let mut length = 0;
     loop {
         let mut line = String::new();
@@ -191,5 +214,5 @@ fn request(reader: &mut impl BufRead) -> Option<(String, Value)> {
     }
     let mut body = Vec::new();
     reader.take(length).read_to_end(&mut body).ok()?;
-    Some((path, serde_json::from_slice(&body).unwrap_or_default()))
+    Some((target, serde_json::from_slice(&body).unwrap_or_default()))
 }

@@ -5,4 +5,7 @@ mod check;
 mod common;
 mod explain;
 mod fake;
+#[path = "../common/helm.rs"]
+mod helm;
+mod install;
 mod status;
