@@ -156,10 +156,14 @@ impl IdentityKeeper {
         let mut obstacles = Obstacles::new();
         for (gateway, key, problem) in problems {
             good = false;
-            let (Problem::Untold(why) | Problem::Obstacle(why)) = &problem;
-            tracing::warn!(secret = %key, problem = why, "a Gateway's proxies have no valid certificate; trying again");
-            if let Problem::Obstacle(why) = problem {
-                obstacles.insert(gateway, why);
+            match problem {
+                Problem::Untold(problem) => {
+                    tracing::debug!(secret = %key, problem, "a Gateway's certificate is not written yet; trying again");
+                }
+                Problem::Obstacle(problem) => {
+                    tracing::warn!(secret = %key, problem, "a Gateway's proxies have no valid certificate; trying again");
+                    obstacles.insert(gateway, problem);
+                }
             }
         }
         self.tell(obstacles);

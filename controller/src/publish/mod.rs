@@ -19,7 +19,7 @@ mod stream;
 mod tls;
 mod waiting;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -173,6 +173,15 @@ impl Shared {
     }
 }
 
+/// Whether a client has gone without a word, as proxies do that are ended while they connect.
+fn has_left(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
 /// The handshake of a connection: who is there, if it may speak.
 async fn greet(
     shared: &Shared,
@@ -190,7 +199,11 @@ async fn greet(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             shared.metrics.turned_away(Turned::Handshake);
-            tracing::warn!(%address, %error, "a TLS handshake failed");
+            if has_left(&error) {
+                tracing::debug!(%address, %error, "a client has left during its TLS handshake");
+            } else {
+                tracing::warn!(%address, %error, "a TLS handshake failed");
+            }
             return None;
         }
         Err(_) => {

@@ -81,7 +81,12 @@ pub(super) async fn run(shared: Arc<Shared>, mut leader: watch::Receiver<Option<
             loop {
                 let Err(error) = tell(&shared, address, &mut backoff).await;
                 let wait = backoff.wait();
-                tracing::warn!(%address, %error, ?wait, "cannot tell the leader of the data planes that are connected here; trying again");
+                // A leader that has ended is followed by another one, and one that has just begun needs a moment.
+                if backoff.is_lasting() {
+                    tracing::warn!(%address, %error, ?wait, "cannot tell the leader of the data planes that are connected here; trying again");
+                } else {
+                    tracing::info!(%address, %error, ?wait, "not connected to the leader yet; trying again");
+                }
                 sleep(wait).await;
             }
         };

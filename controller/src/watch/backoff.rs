@@ -9,6 +9,8 @@ use tokio::time::Instant;
 const FIRST: Duration = Duration::from_millis(100);
 /// No wait is longer than about this.
 const LONGEST: Duration = Duration::from_secs(30);
+/// Failures of less than this time in a row belong to every start and rollout: the other side is about to come.
+const USUAL: Duration = Duration::from_secs(10);
 /// After so long without a failure the next one counts as the first.
 const FORGIVEN: Duration = Duration::from_mins(2);
 
@@ -16,7 +18,8 @@ const FORGIVEN: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     waits: ExponentialBackoff,
-    failed: Option<Instant>,
+    /// The first failure in a row, and the last one.
+    failed: Option<(Instant, Instant)>,
 }
 
 impl Default for Backoff {
@@ -33,12 +36,20 @@ impl Backoff {
     pub(crate) fn wait(&mut self) -> Duration {
         if self
             .failed
-            .is_some_and(|failed| failed.elapsed() > FORGIVEN)
+            .is_some_and(|(_, last)| last.elapsed() > FORGIVEN)
         {
             self.reset();
         }
-        self.failed = Some(Instant::now());
+        let now = Instant::now();
+        let first = self.failed.map_or(now, |(first, _)| first);
+        self.failed = Some((first, now));
         self.waits.next().unwrap_or(LONGEST)
+    }
+
+    /// Whether it has failed for longer than it does at a start or a rollout.
+    pub(crate) fn is_lasting(&self) -> bool {
+        self.failed
+            .is_some_and(|(first, last)| last - first > USUAL)
     }
 
     /// It works again.
@@ -74,5 +85,20 @@ mod tests {
         }
         tokio::time::advance(FORGIVEN + Duration::from_secs(1)).await;
         assert!(backoff.wait() < 3 * FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_are_lasting_only_after_a_while_in_a_row() {
+        let mut backoff = Backoff::default();
+        for seconds in [1, 8, 2] {
+            assert!(!backoff.is_lasting());
+            backoff.wait();
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+        }
+        backoff.wait();
+        assert!(backoff.is_lasting());
+        backoff.reset();
+        backoff.wait();
+        assert!(!backoff.is_lasting());
     }
 }

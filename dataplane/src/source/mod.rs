@@ -20,7 +20,7 @@ use portcullis_routing::{Frame, FrameError, GatewayKey, Report, RoutingTable, de
 use rustls::pki_types::ServerName;
 use tokio::{
     sync::{Notify, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{backoff::Backoff, session::SessionError};
@@ -31,6 +31,9 @@ use crate::{
         metrics::{ControllerMetrics, TableOutcome},
     },
 };
+
+/// A controller that is away for less than this time is one that starts or gives way to another replica.
+const USUAL: Duration = Duration::from_secs(10);
 
 /// Where a controller is: `https://HOST:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,9 +172,13 @@ impl Client<'_> {
     async fn stay_connected(&self) {
         let timing = &self.controller.timing;
         let mut backoff = Backoff::new(timing.retry, timing.retry_at_most);
+        let mut heard = Instant::now();
         loop {
             self.heard.set(false);
             let Err(error) = self.session().await;
+            if self.heard.get() {
+                heard = Instant::now();
+            }
             self.link(|link| {
                 link.connected = false;
                 link.failures += 1;
@@ -185,7 +192,11 @@ impl Client<'_> {
                 backoff.reset();
             }
             let delay = backoff.next();
-            tracing::warn!(%error, ?delay, "no tables from the controller; what is served, if anything, is served on");
+            if error.is_usual() && heard.elapsed() < USUAL {
+                tracing::info!(%error, ?delay, "not connected to the controller; trying again");
+            } else {
+                tracing::warn!(%error, ?delay, "no tables from the controller; what is served, if anything, is served on");
+            }
             self.failed.notify_one();
             tokio::time::sleep(delay).await;
         }
@@ -208,7 +219,7 @@ impl Client<'_> {
                 self.tables.send_replace(Some(table));
             }
             Err(error) if error.is_absent() => {
-                tracing::warn!(path = %path.display(), "no table from the controller yet, and no last known good one: nothing is served");
+                tracing::info!(path = %path.display(), "no table from the controller yet, and no last known good one: waiting for the first");
             }
             Err(error) => {
                 tracing::error!(%error, "no table from the controller yet, and the last known good one cannot be used: nothing is served");

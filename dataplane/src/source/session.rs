@@ -59,6 +59,18 @@ pub(super) enum SessionError {
     BadFrame(#[from] BadFrame),
 }
 
+impl SessionError {
+    /// Whether this is what a controller that starts or ends looks like. Whatever it says for itself, and what TLS does not like,
+    /// is more than that.
+    pub(super) fn is_usual(&self) -> bool {
+        match self {
+            Self::Connect { error, .. } => error.kind() != io::ErrorKind::InvalidData,
+            Self::Http(_) | Self::Ended => true,
+            _ => false,
+        }
+    }
+}
+
 impl Client<'_> {
     /// Connects, and takes frames until something fails.
     pub(super) async fn session(&self) -> Result<Infallible, SessionError> {
@@ -216,4 +228,36 @@ async fn refused(response: Response<Incoming>) -> SessionError {
         |words| String::from_utf8_lossy(&words.to_bytes()).trim().to_owned(),
     );
     SessionError::Refused { status, words }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_controller_that_is_not_there_yet_is_usual_and_one_that_is_not_trusted_is_not() {
+        let connect = |kind: io::ErrorKind| SessionError::Connect {
+            host: "controller".into(),
+            port: 9443,
+            error: kind.into(),
+        };
+        for usual in [
+            connect(io::ErrorKind::ConnectionRefused),
+            connect(io::ErrorKind::UnexpectedEof),
+            SessionError::Ended,
+        ] {
+            assert!(usual.is_usual(), "{usual}");
+        }
+        for odd in [
+            connect(io::ErrorKind::InvalidData),
+            SessionError::NoHttp2,
+            SessionError::Silent(Duration::from_secs(30)),
+            SessionError::Refused {
+                status: StatusCode::FORBIDDEN,
+                words: "another Gateway's".into(),
+            },
+        ] {
+            assert!(!odd.is_usual(), "{odd}");
+        }
+    }
 }
