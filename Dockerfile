@@ -6,6 +6,9 @@
 #   docker build --target proxy      --tag registry.example/portcullis-proxy:0.1.0 .
 #   docker build --target cli        --tag registry.example/portcullis:0.1.0 .
 #
+# The proxy is built without a profile of what it does, so it needs more CPU for each request than that of a release, which is trained
+# first: see "A release" in CONTRIBUTING.md. It does the same.
+#
 # All three are built in the first stage, so that the second and third build take seconds. For another architecture build on it, or
 # have buildx emulate it (--platform linux/arm64).
 

@@ -8,7 +8,7 @@ use common::{config, run, stderr, stdout};
 use serde_json::Value;
 
 fn samples() -> Vec<PathBuf> {
-    let mut samples: Vec<PathBuf> = ["samples", "samples/faults"]
+    let mut samples: Vec<PathBuf> = ["samples", "samples/cluster", "samples/faults"]
         .iter()
         .flat_map(|directory| {
             fs::read_dir(config().join(directory)).expect("the samples are there")
@@ -90,6 +90,39 @@ fn samples_do_not_disturb_each_other() {
     alone.sort();
     assert_eq!(codes(&together), alone);
 }
+
+/// With what a cluster makes of its Services and Deployments, it is whole.
+#[test]
+fn the_sample_for_a_cluster_lacks_only_what_the_cluster_makes() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let sample = config().join("samples/cluster/dark-launch.yaml");
+    fs::copy(sample, folder.path().join("sample.yaml")).expect("copied");
+    for name in ["shop", "shop-next"] {
+        let slice = SLICE.replace("NAME", name);
+        fs::write(folder.path().join(format!("{name}.yaml")), slice).expect("written");
+    }
+    let folder = folder.path().to_str().expect("UTF-8");
+    let (findings, exit_code) = found(folder);
+    // That of the Deployments is a note.
+    assert_eq!(codes(&findings), ["UnknownKind"; 2]);
+    assert_eq!(exit_code, Some(0));
+    let address = "http://shop.example/";
+    for (header, service) in [("user: test", "shop-next"), ("user: other", "shop")] {
+        let explained = run(&["explain", "--config", folder, "GET", address, "-H", header]);
+        let told = stdout(&explained);
+        let backend = format!("Service portcullis-sample/{service}:80");
+        assert!(told.contains(&backend), "{told}{}", stderr(&explained));
+    }
+}
+
+const SLICE: &str = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: NAME, namespace: portcullis-sample, labels: {kubernetes.io/service-name: NAME}}
+addressType: IPv4
+ports: [{name: http, port: 3000}]
+endpoints: [{addresses: [10.244.0.2]}]
+";
 
 /// The quickstart lacks nothing but the certificate that the demo makes.
 #[test]

@@ -33,7 +33,8 @@ pub(crate) enum Images {
     Product(product::Pack),
 }
 
-/// An image of one program with the shared libraries it needs, to be imported by `cargo e2e cluster load`.
+/// An image of one program with the shared libraries it needs, to be imported by `cargo e2e cluster load`. The program is packed as
+/// it is, with its symbols, so that backtraces and profilers have names; `images product` packs without them.
 #[derive(Args)]
 pub(crate) struct Pack {
     /// The program; also what the image runs.
