@@ -28,7 +28,7 @@ pub fn addresses(resources: &Resources) -> BTreeMap<ObjectKey, Vec<GatewayAddres
 }
 
 /// The Service that was made for a Gateway.
-pub(super) fn service<'a>(
+pub fn service<'a>(
     resources: &'a Resources,
     key: &ObjectKey,
     gateway: &Gateway,
@@ -42,7 +42,7 @@ pub(super) fn service<'a>(
 }
 
 /// The addresses of a Service, without repetitions, in its own order.
-pub(super) fn of_service(service: &Service) -> Vec<GatewayAddress> {
+pub fn of_service(service: &Service) -> Vec<GatewayAddress> {
     let mut addresses: Vec<GatewayAddress> = Vec::new();
     let spec = service.spec.clone().unwrap_or_default();
     let found = if spec.type_.as_deref() == Some("LoadBalancer") {

@@ -115,8 +115,11 @@ impl Certificates {
             ).into());
         }
         let key = ObjectKey::new(namespace, &reference.name);
+        let Some(secret) = ctx.resources.secrets.get(&key) else {
+            return Err(missing(ctx, object, field, &key).into());
+        };
         let certificate_key = CertificateKey::secret(&key.namespace, &key.name);
-        match self.read(ctx, &key) {
+        match self.read(&key, secret) {
             Ok(certificate) => Ok((certificate_key, certificate)),
             Err((message, remedy)) => Err(Unresolved {
                 finding: object.error(
@@ -125,34 +128,41 @@ impl Certificates {
                     format!("Secret {key} {message}"),
                     remedy,
                 ),
-                broken: is_tls_secret(ctx, &key).then_some(certificate_key),
+                broken: is_tls_secret(secret).then_some(certificate_key),
             }),
         }
     }
 
     fn read(
         &mut self,
-        ctx: &Context<'_>,
         key: &ObjectKey,
+        secret: &SecretObject,
     ) -> Result<Arc<ServerCertificate>, Broken> {
-        if let Some(known) = self.read.get(key) {
-            return known.clone();
-        }
-        let result = match ctx.resources.secrets.get(key) {
-            None => Err((
-                "does not exist".into(),
-                "create it, or correct the reference",
-            )),
-            Some(secret) => parse(secret).map(Arc::new),
-        };
-        self.read.insert(key.clone(), result.clone());
-        result
+        let read = self.read.entry(key.clone());
+        read.or_insert_with(|| parse(secret).map(Arc::new)).clone()
     }
 }
 
-fn is_tls_secret(ctx: &Context<'_>, key: &ObjectKey) -> bool {
-    let secret = ctx.resources.secrets.get(key);
-    secret.is_some_and(|secret| secret.type_.as_deref() == Some(TLS_SECRET))
+/// There is no such Secret. With files nobody needs a cluster: the same command prints the manifest then.
+fn missing(ctx: &Context<'_>, object: &ObjectRef, field: &str, key: &ObjectKey) -> Finding {
+    let ObjectKey { namespace, name } = key;
+    let printed = match ctx.options.implied_class {
+        Some(_) => " --dry-run=client -o yaml",
+        None => "",
+    };
+    object.error(
+        reason::INVALID_CERTIFICATE_REF,
+        field,
+        format!("Secret {key} does not exist"),
+        format!(
+            "create it, as by `kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE{printed}`, or correct \
+             the reference"
+        ),
+    )
+}
+
+fn is_tls_secret(secret: &SecretObject) -> bool {
+    secret.type_.as_deref() == Some(TLS_SECRET)
 }
 
 fn parse(secret: &SecretObject) -> Result<ServerCertificate, Broken> {

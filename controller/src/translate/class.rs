@@ -111,6 +111,11 @@ impl<'a> Classes<'a> {
         (classes, statuses)
     }
 
+    /// Their names.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.by_name.keys().copied()
+    }
+
     /// The parameters of the class `name`, if it is ours.
     pub(crate) fn get(&self, name: &str) -> Option<&ClassParameters<'a>> {
         self.by_name.get(name)

@@ -29,6 +29,8 @@ use crate::{
 
 /// A controller's name this many edits away from ours is a slip of the pen.
 const MAX_SLIP: usize = 3;
+/// More classes of ours than this are not named where one is missing.
+const CLASSES_NAMED: usize = 5;
 
 /// A Gateway of ours, while routes are attached to it.
 #[derive(Debug)]
@@ -73,7 +75,8 @@ pub(crate) fn collect<'a>(
             find_conflicts(&mut state.listeners);
             gateways.insert(key.clone(), state);
         } else {
-            ctx.report(not_served(ctx, key, &gateway.spec.gateway_class_name));
+            let class = &gateway.spec.gateway_class_name;
+            ctx.report(not_served(ctx, key, class, classes));
         }
     }
     sets.report(ctx);
@@ -81,7 +84,7 @@ pub(crate) fn collect<'a>(
 }
 
 /// Why a Gateway of this class is not served.
-fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str) -> Finding {
+fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str, classes: &Classes<'_>) -> Finding {
     let object = ObjectRef::new("Gateway", key.clone());
     let field = "spec.gatewayClassName";
     let own = &ctx.options.controller_name;
@@ -93,9 +96,11 @@ fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str) -> Finding {
         let message =
             format!("GatewayClass {class:?} does not exist, so nobody serves this Gateway");
         let create = format!("create the GatewayClass, with controllerName {own:?}");
-        let remedy = match &ctx.options.implied_class {
-            Some(implied) => format!("write gatewayClassName: {implied}, or {create}"),
-            None => format!("{create}, or name another class"),
+        let ours: Vec<_> = classes.names().take(CLASSES_NAMED).collect();
+        let remedy = if ours.is_empty() {
+            format!("{create}, or name another class")
+        } else {
+            format!("write gatewayClassName: {}, or {create}", ours.join(" or "))
         };
         return object.error("GatewayClassNotFound", field, message, remedy);
     };

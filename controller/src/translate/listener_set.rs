@@ -53,7 +53,7 @@ impl<'a> ListenerSets<'a> {
 }
 
 /// The Gateway that a ListenerSet names as its parent, unless that is of another kind.
-pub(crate) fn gateway_of(key: &ObjectKey, set: &ListenerSet) -> Option<ObjectKey> {
+pub fn gateway_of(key: &ObjectKey, set: &ListenerSet) -> Option<ObjectKey> {
     let parent = &set.spec.parent_ref;
     let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
     let kind = parent.kind.as_deref().unwrap_or("Gateway");

@@ -28,10 +28,10 @@ pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
     grant::{GrantSubject, GrantTarget, Grants},
-    listener_set::gateway_of,
 };
 pub use self::{
     class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES},
+    listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},
 };
 use crate::{
