@@ -7,6 +7,7 @@ mod check;
 mod cluster;
 mod demo;
 mod explain;
+mod grant;
 mod install;
 mod merge;
 mod output;

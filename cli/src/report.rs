@@ -1,7 +1,7 @@
 //! What is wrong and what to do about it: problems of files and findings of objects in one form.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt::Write as _,
     process::ExitCode,
 };
@@ -13,6 +13,12 @@ use crate::{
     FINDINGS,
     output::{BAD, DIM, GOOD, HEAD, ODD, count, indented, styled},
 };
+
+/// The code of [`Issue::nothing_served`].
+const NOTHING_SERVED: &str = "NothingServed";
+
+/// More objects of which the same is said are counted.
+const ALIKE_SHOWN: usize = 5;
 
 /// One thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,7 +51,7 @@ impl Issue {
     pub(crate) fn nothing_served() -> Self {
         Self {
             severity: Severity::Error,
-            code: "NothingServed".into(),
+            code: NOTHING_SERVED.into(),
             place: None,
             file: None,
             object: "all manifests".into(),
@@ -63,6 +69,45 @@ impl Issue {
             Some(file) if self.object.is_empty() => file,
             _ => &self.object,
         }
+    }
+
+    /// What it is about, in one line.
+    fn subject(&self) -> String {
+        let culprit = self.culprit();
+        if self.field.is_empty() {
+            culprit.to_owned()
+        } else {
+            format!("{culprit}  {}", styled(DIM, &self.field))
+        }
+    }
+
+    /// How far from the cause of others it may be: nothing comes of an object that cannot be read, little of one whose
+    /// Gateway is not served, and that nothing is served at all follows from the rest.
+    fn distance(&self) -> usize {
+        const CAUSES: [&str; 3] = ["GatewayClass", "Gateway", "ListenerSet"];
+        if self.file.is_some() {
+            return 0;
+        }
+        let kind = self.object.split(' ').next();
+        let place = CAUSES.iter().position(|cause| Some(*cause) == kind);
+        match place {
+            Some(place) => place + 1,
+            None if self.code == NOTHING_SERVED => CAUSES.len() + 2,
+            None => CAUSES.len() + 1,
+        }
+    }
+
+    /// All that it says, but for what it is about.
+    fn words(&self) -> (Severity, &str, &str, &str, Option<&str>) {
+        let Self {
+            severity,
+            code,
+            message,
+            remedy,
+            apply,
+            ..
+        } = self;
+        (*severity, code, message, remedy, apply.as_deref())
     }
 
     /// What tells it from others, wherever in the file it stands.
@@ -138,11 +183,21 @@ pub(crate) fn exit_code(issues: &[Issue]) -> ExitCode {
     }
 }
 
-/// The issues for people, the worst first.
+/// The issues for people: the worst first, and causes before what follows from them. What is said of several objects in the
+/// same words is said once.
 pub(crate) fn text<'a>(issues: impl IntoIterator<Item = &'a Issue>) -> String {
     let mut sorted: Vec<&Issue> = issues.into_iter().collect();
-    sorted.sort_by_key(|issue| issue.severity);
-    sorted.into_iter().map(one).collect()
+    sorted.sort_by_key(|issue| (issue.severity, issue.distance()));
+    let mut groups: Vec<Vec<&Issue>> = Vec::new();
+    let mut places = BTreeMap::new();
+    for issue in sorted {
+        let place = *places.entry(issue.words()).or_insert(groups.len());
+        match groups.get_mut(place) {
+            Some(group) => group.push(issue),
+            None => groups.push(vec![issue]),
+        }
+    }
+    groups.iter().map(|group| told(group)).collect()
 }
 
 /// `2 errors, 1 warning`.
@@ -170,38 +225,40 @@ pub(crate) fn summary(issues: &[Issue]) -> String {
     }
 }
 
-fn one(issue: &Issue) -> String {
-    let Issue {
-        severity,
-        code,
-        place,
-        file: _,
-        object,
-        field,
-        message,
-        remedy,
-        apply,
-    } = issue;
-    let (style, word) = match severity {
+/// Issues that differ only in what they are about.
+fn told(group: &[&Issue]) -> String {
+    let Some((first, others)) = group.split_first() else {
+        return String::new();
+    };
+    let (style, word) = match first.severity {
         Severity::Error => (BAD, "error  "),
         Severity::Warning => (ODD, "warning"),
         Severity::Note => (DIM, "note   "),
     };
-    let mut text = format!("{} {}  {object}", styled(style, word), styled(HEAD, code));
-    if !field.is_empty() {
-        write!(text, "  {}", styled(DIM, field)).ok();
-    }
-    text.push('\n');
-    if let Some(place) = place {
+    let code = styled(HEAD, &first.code);
+    let mut text = format!("{} {code}  {}\n", styled(style, word), first.subject());
+    if let Some(place) = first.place.as_ref().filter(|it| *it != first.culprit()) {
         text += &indented(&format!("in {place}"), 8);
     }
-    text += &indented(message, 8);
-    text += &indented(&format!("-> {remedy}"), 8);
-    if let Some(manifest) = apply {
-        text += &indented("-> or apply this:", 8);
-        text += &indented(manifest, 14);
+    for other in others.iter().take(ALIKE_SHOWN) {
+        let place = other.place.iter().map(|place| format!(", in {place}"));
+        let line = format!("and {}{}", other.subject(), place.collect::<String>());
+        text += &indented(&line, 8);
+    }
+    if let Some(more) = others.len().checked_sub(ALIKE_SHOWN).filter(|it| *it > 0) {
+        text += &indented(&format!("and {more} more"), 8);
+    }
+    text += &indented(&first.message, 8);
+    text += &indented(&format!("-> {}", first.remedy), 8);
+    if let Some(manifest) = &first.apply {
+        text += &to_apply(manifest);
     }
     text
+}
+
+/// A manifest that is a remedy.
+pub(crate) fn to_apply(manifest: &str) -> String {
+    indented("-> or apply this:", 8) + &indented(manifest, 14)
 }
 
 #[cfg(test)]
@@ -242,6 +299,44 @@ mod tests {
             ["error Invalid HTTPRoute shop/a spec", "third", "-> mend it"]
         );
         assert_eq!(told(&now, &[]), ["mended Invalid HTTPRoute shop/a"]);
+    }
+
+    #[test]
+    fn causes_come_first_and_what_is_said_of_several_objects_is_said_once() {
+        let object = |kind: &str, name: &str| ObjectRef::new(kind, ObjectKey::new("shop", name));
+        let left = |name: &str| {
+            let route = object("HTTPRoute", name);
+            Issue::from(route.error("ParentNotServed", "spec.parentRefs[0]", "no", "look there"))
+        };
+        let cause =
+            object("Gateway", "edge").error("GatewayClassNotFound", "spec", "none", "make it");
+        let mut issues = vec![Issue::nothing_served()];
+        issues.extend((0..8).map(|number| left(&format!("r{number}"))));
+        issues.push(cause.into());
+        let told = told(&[], &issues);
+        let expected = [
+            "error GatewayClassNotFound Gateway shop/edge spec",
+            "none",
+            "-> make it",
+            "error ParentNotServed HTTPRoute shop/r0 spec.parentRefs[0]",
+            "and HTTPRoute shop/r1 spec.parentRefs[0]",
+        ];
+        assert_eq!(told[..5], expected);
+        assert_eq!(told[9..12], ["and 2 more", "no", "-> look there"]);
+        assert_eq!(told[12], "error NothingServed all manifests");
+    }
+
+    #[test]
+    fn a_file_that_describes_no_object_is_named_where_others_have_theirs() {
+        let empty = Issue {
+            place: Some("a.yaml".into()),
+            file: Some("a.yaml".into()),
+            object: String::new(),
+            field: String::new(),
+            ..issue("", "EmptyFile", "it is empty")
+        };
+        let expected = ["error EmptyFile a.yaml", "it is empty", "-> mend it"];
+        assert_eq!(told(&[], &[empty]), expected);
     }
 
     #[test]

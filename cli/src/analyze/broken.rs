@@ -17,6 +17,7 @@ pub(crate) fn point_out(issues: &mut [Issue], problems: &[LoadProblem]) {
         // The ways in which findings name what they miss.
         let names = [
             format!("{kind} {namespace}/{name} "),
+            format!("{kind} {namespace}/{name}, "),
             format!("{kind} {name:?} in namespace {namespace:?} "),
         ];
         for issue in issues.iter_mut() {
@@ -50,8 +51,13 @@ apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: r}
 spec:
-  parentRefs: [{name: edge}]
+  parentRefs: [{name: edge}, {name: broken}]
   rules: [{backendRefs: [{name: svc, port: 80}, {name: svc-2, port: 80}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: broken}
+spec: {gatewayClassName: portcullis}
 ---
 apiVersion: v1
 kind: Service
@@ -76,8 +82,9 @@ data: {tls.crt: "%%%"}
         assert_eq!(
             remedies,
             [
-                "spec.listeners[1].tls.certificateRefs[0] mend Secret default/cert first: a.yaml:23 describes it, but is broken",
-                "spec.rules[0].backendRefs[0].name mend Service default/svc first: a.yaml:18 describes it, but is broken",
+                "spec.listeners[1].tls.certificateRefs[0] mend Secret default/cert first: a.yaml:28 describes it, but is broken",
+                "spec.parentRefs[1].name mend Gateway default/broken first: a.yaml:18 describes it, but is broken",
+                "spec.rules[0].backendRefs[0].name mend Service default/svc first: a.yaml:23 describes it, but is broken",
                 "spec.rules[0].backendRefs[1].name create the Service, or correct the name or namespace",
             ]
         );

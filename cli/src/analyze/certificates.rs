@@ -57,7 +57,8 @@ fn validity(key: &CertificateKey, leaf: &X509Certificate, now: i64) -> Option<Fi
     }
 }
 
-fn secret(key: &CertificateKey) -> ObjectRef {
+/// The Secret that a certificate is from.
+pub(crate) fn secret(key: &CertificateKey) -> ObjectRef {
     let mut parts = key.as_str().splitn(3, '/').skip(1);
     let namespace = parts.next().unwrap_or_default();
     ObjectRef::new(

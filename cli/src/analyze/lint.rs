@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use portcullis_controller::{Finding, ObjectKey, ObjectRef, Resources, Translation};
+use portcullis_controller::{
+    Finding, ObjectKey, ObjectRef, Resources, Translation,
+    status::{ParentReference, condition::kind},
+};
 use portcullis_routing::{GatewayKey, ListenerKey, Route, RouteAction, RoutingTable};
 
 /// Hints about one Gateway's table.
@@ -90,18 +93,61 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
         for (index, listener) in listeners.iter().enumerate() {
             let place = (kind, key.to_string(), &*listener.name);
             if listener.attached_routes == 0 && served.contains(&place) {
-                findings.push(object.warning(
-                    "ListenerWithoutRoutes",
-                    format!("spec.listeners[{index}]"),
-                    format!("no route is attached to listener {}, so it answers 404 to everything", listener.name),
-                    format!(
-                        "add an HTTPRoute whose parentRef names this {kind} and whose hostnames fit the listener's"
-                    ),
+                findings.push(without_routes(
+                    &object,
+                    (index, &listener.name),
+                    translation,
                 ));
             }
         }
     }
     findings
+}
+
+/// That may follow from the findings of a route.
+fn without_routes(
+    object: &ObjectRef,
+    (index, listener): (usize, &str),
+    translation: &Translation,
+) -> Finding {
+    let message =
+        format!("no route is attached to listener {listener}, so it answers 404 to everything");
+    let kind = &object.kind;
+    let (message, remedy) = match refused(object, listener, translation) {
+        Some(route) => (
+            format!("{message}: HTTPRoute {route} names it, and is refused"),
+            format!("mend what is said of HTTPRoute {route}"),
+        ),
+        None => (
+            message,
+            format!(
+                "add an HTTPRoute whose parentRef names this {kind} and whose hostnames fit the listener's"
+            ),
+        ),
+    };
+    let field = format!("spec.listeners[{index}]");
+    object.warning("ListenerWithoutRoutes", field, message, remedy)
+}
+
+/// The first route that names a listener, or the whole object it stands in, and is not accepted there.
+fn refused<'a>(
+    object: &ObjectRef,
+    listener: &str,
+    translation: &'a Translation,
+) -> Option<&'a ObjectKey> {
+    let mut routes = translation.statuses.http_routes.iter();
+    let names_it = |route: &ObjectKey, parent: &ParentReference| {
+        let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+        let section = parent.section_name.as_deref();
+        parent.kind == object.kind
+            && (namespace, &parent.name) == (&object.key.namespace, &object.key.name)
+            && section.is_none_or(|name| name == listener)
+    };
+    let found = routes.find(|(key, route)| {
+        let mut parents = route.parents.iter();
+        parents.any(|it| names_it(key, &it.parent_ref) && !it.conditions.is_true(kind::ACCEPTED))
+    });
+    found.map(|(key, _)| key)
 }
 
 /// The kind and name of the object that a listener stands in, and its own name.

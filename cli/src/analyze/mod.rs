@@ -1,17 +1,17 @@
 //! `portcullis analyze`: what is wrong with manifests, and what to do about it.
 
 pub(crate) mod broken;
-mod certificates;
-mod grant;
+pub(crate) mod certificates;
 mod lint;
 mod shadow;
 
 use std::{process::ExitCode, time::SystemTime};
 
-use portcullis_controller::{Resources, Translation};
+use portcullis_controller::{Finding, Resources, Translation};
 
 use crate::{
     args::AnalyzeArgs,
+    grant,
     output::{self, GOOD, count, styled},
     report::{self, Issue},
     source::Source,
@@ -36,12 +36,18 @@ pub(crate) fn analyze(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     Ok(report::exit_code(&configuration.issues))
 }
 
-/// The findings of a translation, with the manifests that mend them, and hints beyond them.
-pub(crate) fn issues(resources: &Resources, translation: &Translation) -> Vec<Issue> {
-    let found = translation.findings.iter().map(|finding| Issue {
+/// A finding of a translation, with the manifest that mends it.
+pub(crate) fn issue(finding: &Finding, resources: &Resources) -> Issue {
+    Issue {
         apply: grant::for_finding(finding, resources),
         ..Issue::from(finding.clone())
-    });
+    }
+}
+
+/// The findings of a translation, with the manifests that mend them, and hints beyond them.
+pub(crate) fn issues(resources: &Resources, translation: &Translation) -> Vec<Issue> {
+    let found = translation.findings.iter();
+    let found = found.map(|finding| issue(finding, resources));
     let now = SystemTime::now();
     let of_tables = translation.tables.values().flat_map(|table| {
         [
