@@ -277,6 +277,8 @@ pub(crate) struct StatusArgs {
     /// What to look at.
     #[arg(value_enum, default_value_t)]
     pub(crate) what: StatusOf,
+    /// Only the Gateway, or the route, of this name: NAME or NAMESPACE/NAME.
+    pub(crate) name: Option<String>,
     /// Namespace of the Gateways and routes; without it the one of the context.
     #[arg(
         short,
@@ -303,8 +305,10 @@ pub(crate) struct StatusArgs {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StatusOf {
     /// GatewayClasses, Gateways and ListenerSets.
+    #[value(alias = "gateway")]
     Gateways,
     /// Routes and BackendTLSPolicies.
+    #[value(alias = "route")]
     Routes,
     /// Both.
     #[default]
@@ -408,7 +412,8 @@ handshake names, a `Host` header what the request does.
 
 With --gateway the objects of the cluster are read once, with your rights, and translated as the controller does it. That the \
 proxies have it in force, the Gateway's condition Programmed says, and so does the answer. Certificates are in Secrets; \
-without the right to read these the listeners that need them count as broken, and that is said.
+without the right to read these the listeners that need them count as broken, and that is said. Below the answer stands what is \
+wrong with listeners of the port and with routes that name the Gateway, and where clients reach it, be it by a port of the nodes.
 
 Exit codes: 0 a route takes the request, 1 none does or what it is configured to do is an error (500, 503), for a share of such \
 requests at least, 2 the command could not be carried out.";
@@ -453,12 +458,13 @@ Examples:
   portcullis status                                   the namespace of the current context
   portcullis status -A                                the whole cluster
   portcullis status gateways -n shop
+  portcullis status gateway shop/edge                 only this one
   portcullis status -A -o json | jq '.findings[].message'
   portcullis status -A --context production           another cluster
 
-Below the tables stands every condition that is not as it should be, with its message, which says what to do. Gateways \
-and routes of other controllers are left out. LISTENERS counts those that are served, ROUTES what is attached to them: a \
-route that two listeners serve counts twice.
+Below the tables stands every condition that is not as it should be, with its message, which says what to do, and causes before \
+what follows from them. Gateways and routes of other controllers are left out. LISTENERS counts those that are served, ROUTES \
+what is attached to them: a route that two listeners serve counts twice.
 
 It reads with your own rights: `get` and `list` of the kinds of gateway.networking.k8s.io. What you may not read is said.
 

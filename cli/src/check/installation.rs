@@ -5,7 +5,6 @@ use kube::api::DynamicObject;
 
 use super::{Fleet, Item};
 use crate::{
-    args::StatusOf,
     cluster::{Cluster, Kind, Refusal, Scope},
     status,
 };
@@ -77,7 +76,7 @@ fn overdue(lease: &DynamicObject) -> Option<i64> {
 
 /// GatewayClasses and Gateways of all namespaces, and what runs the Gateways' proxies.
 pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Result<Vec<Item>> {
-    let status = status::look(cluster, controller, Scope::All, StatusOf::Gateways).await?;
+    let status = status::gateways(cluster, controller).await?;
     let classes = status.gateway_classes.iter().map(|it| &it.name);
     let classes = classes.map(|name| format!("GatewayClass {name}"));
     let gateways = status.gateways.iter().map(|it| &it.name);
@@ -113,6 +112,9 @@ fn faults<'a>(status: &'a status::Status, object: &'a str) -> impl Iterator<Item
         let part = it.part.as_ref().map(|part| format!(", {part}"));
         let what = format!("{}{}", it.object, part.unwrap_or_default());
         let found = format!("{}={} ({})", it.condition, it.status, it.reason);
-        Item::fault(what, found, &it.message)
+        Item {
+            apply: it.apply.clone(),
+            ..Item::fault(what, found, &it.message)
+        }
     })
 }

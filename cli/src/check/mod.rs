@@ -18,6 +18,7 @@ use crate::{
     args::CheckArgs,
     cluster::Cluster,
     output::{self, BAD, GOOD, HEAD, ODD, count, indented, styled},
+    report,
 };
 
 pub(crate) use self::fleet::Fleet;
@@ -33,6 +34,9 @@ pub(crate) struct Item {
     found: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+    /// A manifest that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    apply: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -58,6 +62,7 @@ impl Item {
             what: what.into(),
             found: found.into(),
             remedy: None,
+            apply: None,
         }
     }
 
@@ -134,7 +139,8 @@ fn text(items: &[Item]) -> String {
 /// Each item, and below it the remedy. Neighbours with the same one share it.
 pub(crate) fn lines(items: &[Item]) -> String {
     let mut text = String::new();
-    for group in items.chunk_by(|one, next| one.remedy == next.remedy) {
+    let alike = |one: &Item, next: &Item| (&one.remedy, &one.apply) == (&next.remedy, &next.apply);
+    for group in items.chunk_by(alike) {
         for item in group {
             let (style, word) = match item.state {
                 State::Ok => (GOOD, "ok     "),
@@ -144,8 +150,12 @@ pub(crate) fn lines(items: &[Item]) -> String {
             let what = styled(HEAD, &item.what);
             writeln!(text, "{} {what}: {}", styled(style, word), item.found).ok();
         }
-        if let Some(remedy) = group.first().and_then(|item| item.remedy.as_ref()) {
+        let Some(first) = group.first() else { continue };
+        if let Some(remedy) = &first.remedy {
             text += &indented(&format!("-> {remedy}"), 8);
+        }
+        if let Some(manifest) = &first.apply {
+            text += &report::to_apply(manifest);
         }
     }
     text

@@ -1,14 +1,14 @@
 //! The cluster that a command asks: kubeconfig, context and namespace as kubectl has them, and words for what goes wrong.
 
 mod kind;
+mod kubeconfig;
 
-use std::{error::Error as _, time::Duration};
+use std::{error::Error, time::Duration};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use kube::{
-    Api, Client, Config,
+    Api, Client,
     api::{DynamicObject, ListParams},
-    config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -67,14 +67,19 @@ pub(crate) enum Refusal {
 impl Cluster {
     /// Reads the kubeconfig. Nothing is asked yet.
     pub(crate) async fn new(args: &ClusterArgs) -> anyhow::Result<Self> {
-        let mut config = config(args).await?;
+        let mut config = kubeconfig::read(args).await?;
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);
         config.default_retry = false;
         let server = config.cluster_url.to_string();
         let namespace = config.default_namespace.clone();
-        let client = Client::try_from(config)
-            .with_context(|| format!("cannot use the kubeconfig's entry for {server}"))?;
+        let client = Client::try_from(config).map_err(|error| {
+            let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            anyhow!(
+                "cannot log in at {server} as the kubeconfig says: {cause}; see that the command and the files that it names \
+                 for its user are there"
+            )
+        })?;
         Ok(Self {
             client,
             server,
@@ -199,20 +204,23 @@ impl Cluster {
         }
     }
 
-    /// The innermost cause says most: `connection refused` rather than `service error`.
     fn unreachable(&self, error: &kube::Error) -> anyhow::Error {
-        let mut cause = error.source();
-        let mut words = error.to_string();
-        while let Some(inner) = cause {
-            words = inner.to_string();
-            cause = inner.source();
-        }
         anyhow!(
-            "cannot ask the API server at {}: {words}. Is the cluster up, and is it the one you mean? `kubectl config \
+            "cannot ask the API server at {}: {}. Is the cluster up, and is it the one you mean? `kubectl config \
              current-context` says which one it is, --context chooses another",
-            self.server
+            self.server,
+            innermost(error)
         )
     }
+}
+
+/// The innermost cause says most: `connection refused` rather than `service error`.
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 impl Refusal {
@@ -230,45 +238,5 @@ impl Refusal {
             ),
             Self::Failed(error) => error,
         }
-    }
-}
-
-async fn config(args: &ClusterArgs) -> anyhow::Result<Config> {
-    let options = KubeConfigOptions {
-        context: args.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    if let Some(path) = &args.kubeconfig {
-        let kubeconfig = Kubeconfig::read_from(path)
-            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
-        let known = contexts(&kubeconfig);
-        return Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(|| format!("cannot use the kubeconfig {}{known}", path.display()));
-    }
-    if args.context.is_some() {
-        let kubeconfig = Kubeconfig::read().context(NO_KUBECONFIG)?;
-        let known = contexts(&kubeconfig);
-        return Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .with_context(|| format!("cannot use the kubeconfig{known}"));
-    }
-    Config::infer().await.context(NO_KUBECONFIG)
-}
-
-const NO_KUBECONFIG: &str = "no cluster to ask: name a kubeconfig with --kubeconfig or KUBECONFIG, or put it at \
-    ~/.kube/config";
-
-/// For whoever has mistyped the name of one.
-fn contexts(kubeconfig: &Kubeconfig) -> String {
-    let names: Vec<_> = kubeconfig
-        .contexts
-        .iter()
-        .map(|context| context.name.as_str())
-        .collect();
-    if names.is_empty() {
-        ", which has no context".into()
-    } else {
-        format!(", whose contexts are {}", names.join(", "))
     }
 }

@@ -1,6 +1,6 @@
 //! The GatewayClasses of a cluster, and the release of Gateway API that it has.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::api::DynamicObject;
@@ -25,39 +25,67 @@ pub(crate) struct Class {
     pub(super) created_at: Option<Timestamp>,
 }
 
-/// The names of all classes and of ours.
-#[derive(Debug, Default)]
+/// The classes that there are, and whose they are.
+#[derive(Debug)]
 pub(super) struct Names {
-    /// `None` if they could not be read.
-    all: Option<BTreeSet<String>>,
-    ours: BTreeSet<String>,
+    /// The controller of each class; `None` if they could not be read.
+    controllers: Option<BTreeMap<String, String>>,
+    /// The name of our controller.
+    own: String,
+}
+
+/// Whose a class is, for a Gateway that names it.
+pub(super) enum Owner<'a> {
+    Ours,
+    /// Another controller's.
+    Others(&'a str),
+    /// Nobody's, as there is no such class.
+    Nobody,
+    /// The classes could not be read.
+    Unknown,
 }
 
 impl Names {
-    /// Whether a Gateway of this class is looked at. One whose class nobody has is, for nobody else will tell.
-    pub(super) fn concerns(&self, class: &str) -> bool {
-        self.ours.contains(class) || !self.is_of_others(class)
-    }
-
-    fn is_of_others(&self, class: &str) -> bool {
-        self.all.as_ref().is_some_and(|all| all.contains(class))
-    }
-
-    /// Why a Gateway with this class is served by nobody.
-    pub(super) fn missing(&self, class: &str) -> Option<String> {
-        let all = self.all.as_ref()?;
-        if all.contains(class) {
-            return None;
+    /// Whose this class is.
+    pub(super) fn owner(&self, class: &str) -> Owner<'_> {
+        let Some(controllers) = &self.controllers else {
+            return Owner::Unknown;
+        };
+        match controllers.get(class) {
+            Some(controller) if *controller == self.own => Owner::Ours,
+            Some(controller) => Owner::Others(controller),
+            None => Owner::Nobody,
         }
-        let ours: Vec<_> = self.ours.iter().map(String::as_str).collect();
-        Some(if ours.is_empty() {
-            format!("there is no GatewayClass {class}")
+    }
+
+    /// Why a Gateway with a class that does not exist is served by nobody.
+    pub(super) fn missing(&self, class: &str) -> String {
+        format!(
+            "there is no GatewayClass {class}, so nobody serves the Gateway: {}",
+            self.remedy()
+        )
+    }
+
+    /// Why a Gateway of another controller's class is not looked at.
+    pub(super) fn foreign(&self, class: &str, controller: &str) -> String {
+        format!(
+            "it is of GatewayClass {class}, which is of controller {controller}, not of {}. Nothing to do here if that is to \
+             serve it (if it is a Portcullis of another name, say --controller-name {controller}); else {}",
+            self.own,
+            self.remedy()
+        )
+    }
+
+    /// How a Gateway gets a class of ours.
+    fn remedy(&self) -> String {
+        let all = self.controllers.iter().flatten();
+        let ours = all.filter(|(_, controller)| **controller == self.own);
+        let ours: Vec<_> = ours.map(|(name, _)| name.as_str()).collect();
+        if ours.is_empty() {
+            "`portcullis install` makes the GatewayClass portcullis; name that in spec.gatewayClassName".into()
         } else {
-            format!(
-                "there is no GatewayClass {class}; those of Portcullis are: {}",
-                ours.join(", ")
-            )
-        })
+            format!("write spec.gatewayClassName: {}", ours.join(" or "))
+        }
     }
 }
 
@@ -91,32 +119,52 @@ impl Question<'_> {
                 answer.notes.push(format!(
                     "without GatewayClasses, so Gateways of other controllers are here too: {message}"
                 ));
-                return Ok(Names::default());
+                return Ok(self.names(None));
             }
             Err(refusal) => return Err(refusal.fatal(&Kind::GATEWAY_CLASS)),
         };
-        let mut names = Names::default();
-        let mut all = BTreeSet::new();
+        let mut controllers = BTreeMap::new();
         for object in &objects {
             let View {
                 spec,
                 status: stated,
             } = view(object)?;
-            all.insert(key(object));
             if spec.controller_name == self.controller_name {
-                names.ours.insert(key(object));
                 let subject = Subject::new(Kind::GATEWAY_CLASS.name, object);
                 answer.findings.extend(subject.judge(&stated.conditions));
                 answer
                     .gateway_classes
                     .push(class(object, &stated.conditions));
             }
+            controllers.insert(key(object), spec.controller_name);
         }
-        names.all = Some(all);
-        if names.ours.is_empty() {
+        if answer.gateway_classes.is_empty() {
             answer.findings.push(self.no_class());
         }
-        Ok(names)
+        Ok(self.names(Some(controllers)))
+    }
+
+    /// Only whose they are.
+    pub(super) async fn class_names(&self) -> anyhow::Result<Names> {
+        let mut controllers = BTreeMap::new();
+        match self.cluster.list(&Kind::GATEWAY_CLASS, &Scope::All).await {
+            Ok(objects) => {
+                for object in &objects {
+                    let View { spec, .. } = view(object)?;
+                    controllers.insert(key(object), spec.controller_name);
+                }
+                Ok(self.names(Some(controllers)))
+            }
+            Err(Refusal::Failed(error)) => Err(error),
+            Err(_) => Ok(self.names(None)),
+        }
+    }
+
+    fn names(&self, controllers: Option<BTreeMap<String, String>>) -> Names {
+        Names {
+            controllers,
+            own: self.controller_name.to_owned(),
+        }
     }
 
     fn no_class(&self) -> Finding {
@@ -131,6 +179,7 @@ impl Question<'_> {
                  --controller-name what it is called here",
                 self.controller_name
             ),
+            apply: None,
         }
     }
 

@@ -1,8 +1,16 @@
 //! Conditions as they stand in statuses, and which of them are findings.
 
 use kube::api::DynamicObject;
-use portcullis_controller::status::condition::kind as condition;
+use portcullis_controller::status::{condition::kind as condition, reason};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::grant;
+
+/// The reason of what the controller has not said anything of.
+pub(super) const NO_ANSWER: &str = "NoAnswer";
+/// Its message, for what is the controller's to answer.
+pub(super) const SILENT: &str = "the controller has not answered: does it run? `kubectl get pods -A -l \
+    app.kubernetes.io/name=portcullis` says so";
 
 /// What should be True.
 const WANTED: [&str; 4] = [
@@ -17,6 +25,17 @@ const UNWANTED: [&str; 3] = [
     condition::OVERLAPPING_TLS_CONFIG,
     condition::PARTIALLY_INVALID,
 ];
+
+/// Reasons that say no more than that something else is not as it should be.
+const CONSEQUENCES: [&str; 4] = [
+    reason::LISTENERS_NOT_RESOLVED,
+    reason::LISTENERS_NOT_VALID,
+    reason::PARENT_NOT_ACCEPTED,
+    reason::PARENT_NOT_PROGRAMMED,
+];
+
+/// The reason of what the controller has not looked at since it was changed.
+const STALE: &str = "Stale";
 
 /// One condition.
 #[derive(Clone, Debug, Deserialize)]
@@ -54,23 +73,40 @@ pub(crate) struct Finding {
     pub(crate) reason: String,
     /// With the remedy, if the controller is ours.
     pub(crate) message: String,
+    /// A manifest that mends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) apply: Option<String>,
+}
+
+impl Finding {
+    /// Whether it only says that something else is wrong, of the same object or another one.
+    pub(super) fn is_consequence(&self) -> bool {
+        let reason = self.reason.as_str();
+        CONSEQUENCES.contains(&reason)
+            || (self.condition == condition::PROGRAMMED && reason == reason::INVALID)
+    }
+
+    /// Whether others of its object may follow from it.
+    pub(super) fn is_cause(&self) -> bool {
+        !self.is_consequence() && self.reason != STALE
+    }
 }
 
 /// An object that is judged, or a part of it.
 #[derive(Clone, Debug)]
-pub(super) struct Subject {
-    object: String,
+pub(super) struct Subject<'a> {
+    kind: &'a str,
+    object: &'a DynamicObject,
     part: Option<String>,
-    generation: Option<i64>,
 }
 
-impl Subject {
+impl<'a> Subject<'a> {
     /// An object.
-    pub(super) fn new(kind: &str, object: &DynamicObject) -> Self {
+    pub(super) fn new(kind: &'a str, object: &'a DynamicObject) -> Self {
         Self {
-            object: format!("{kind} {}", key(object)),
+            kind,
+            object,
             part: None,
-            generation: object.metadata.generation,
         }
     }
 
@@ -85,21 +121,20 @@ impl Subject {
     /// Something that no condition says.
     pub(super) fn finding(&self, condition: &str, reason: &str, message: String) -> Finding {
         Finding {
-            object: self.object.clone(),
+            object: format!("{} {}", self.kind, key(self.object)),
             part: self.part.clone(),
             condition: condition.into(),
             status: "Unknown".into(),
             reason: reason.into(),
             message,
+            apply: None,
         }
     }
 
     /// What is wrong with its conditions. That there are none is wrong too.
     pub(super) fn judge(&self, conditions: &[Condition]) -> Vec<Finding> {
         if conditions.is_empty() {
-            let message = "the controller has not answered: does it run? `kubectl get pods -A -l \
-                           app.kubernetes.io/name=portcullis` says so";
-            return vec![self.finding(condition::ACCEPTED, "NoAnswer", message.into())];
+            return vec![self.finding(condition::ACCEPTED, NO_ANSWER, SILENT.into())];
         }
         let faults = conditions.iter().filter(|condition| condition.is_fault());
         let mut findings: Vec<_> = faults.map(|fault| self.fault(fault)).collect();
@@ -108,13 +143,20 @@ impl Subject {
     }
 
     fn fault(&self, fault: &Condition) -> Finding {
+        let subject = grant::Subject {
+            kind: self.kind,
+            namespace: self
+                .object
+                .metadata
+                .namespace
+                .as_deref()
+                .unwrap_or_default(),
+            object: &self.object.data,
+        };
         Finding {
-            object: self.object.clone(),
-            part: self.part.clone(),
-            condition: fault.kind.clone(),
             status: fault.status.clone(),
-            reason: fault.reason.clone(),
-            message: fault.message.clone(),
+            apply: subject.for_condition(&fault.message),
+            ..self.finding(&fault.kind, &fault.reason, fault.message.clone())
         }
     }
 
@@ -126,12 +168,16 @@ impl Subject {
         let (observed, condition) = ours
             .filter_map(|condition| Some((condition.observed_generation?, condition)))
             .min_by_key(|(observed, _)| *observed)?;
-        let now = self.generation.filter(|now| observed < *now)?;
+        let now = self
+            .object
+            .metadata
+            .generation
+            .filter(|now| observed < *now)?;
         let message = format!(
             "the controller has not looked at the last change yet: the object is at generation {now}, the condition tells \
              of {observed}"
         );
-        Some(self.finding(&condition.kind, "Stale", message))
+        Some(self.finding(&condition.kind, STALE, message))
     }
 }
 

@@ -6,11 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Question, Status,
-    classes::Names,
-    condition::{Condition, Subject, all_good, key, status, view},
+    classes::{Names, Owner},
+    condition::{Condition, Finding, Subject, all_good, key, status, view},
     routes::ParentRef,
 };
 use crate::cluster::Kind;
+
+/// Gateways of other controllers that are named where there are no others.
+const FOREIGN_SHOWN: usize = 5;
 
 /// A Gateway of one of our classes.
 #[derive(Debug, Serialize)]
@@ -115,32 +118,60 @@ impl Question<'_> {
         answer: &mut Status,
     ) -> anyhow::Result<()> {
         let listed = self.cluster.list(&Kind::GATEWAY, &self.scope).await;
-        for object in listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))? {
+        let listed = listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
+        let mut foreign = Vec::new();
+        for object in listed.iter().filter(|object| self.asks_for(object)) {
             let GatewayView {
                 spec,
                 status: stated,
-            } = view(&object)?;
+            } = view(object)?;
             let class = spec.gateway_class_name;
-            if !classes.concerns(&class) {
-                continue;
-            }
-            let subject = Subject::new(Kind::GATEWAY.name, &object);
-            match classes.missing(&class) {
-                Some(why) => {
+            let subject = Subject::new(Kind::GATEWAY.name, object);
+            match classes.owner(&class) {
+                Owner::Ours | Owner::Unknown => answer.judge(&subject, &stated, &spec.listeners),
+                Owner::Nobody => {
+                    let why = classes.missing(&class);
                     let finding = subject.finding(kind::ACCEPTED, "NoSuchClass", why);
                     answer.findings.push(finding);
                 }
-                None => answer.judge(&subject, &stated, &spec.listeners),
+                Owner::Others(controller) => {
+                    let why = classes.foreign(&class, controller);
+                    foreign.push(subject.finding(kind::ACCEPTED, "ForeignGateway", why));
+                    continue;
+                }
             }
             answer.gateways.push(Gateway {
-                name: key(&object),
+                name: key(object),
                 class,
                 addresses: stated.addresses.iter().map(|it| it.value.clone()).collect(),
                 accepted: status(&stated.conditions, kind::ACCEPTED),
                 programmed: status(&stated.conditions, kind::PROGRAMMED),
                 listeners: Listeners::of(&spec.listeners, &stated),
-                created_at: object.metadata.creation_timestamp.map(|time| time.0),
+                created_at: object.metadata.creation_timestamp.as_ref().map(|it| it.0),
             });
+        }
+        if answer.gateways.is_empty() {
+            self.left_out(foreign, answer).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of what was asked for. Whoever asked for a Gateway by its name is told why; else it is only worth
+    /// knowing whose Gateways there are.
+    async fn left_out(&self, foreign: Vec<Finding>, answer: &mut Status) -> anyhow::Result<()> {
+        match self.name {
+            Some(name) if foreign.is_empty() => {
+                let finding = self
+                    .not_found(&[Kind::GATEWAY], name, "GatewayNotFound")
+                    .await?;
+                answer.findings.push(finding);
+            }
+            Some(_) => answer.findings.extend(foreign),
+            None => {
+                let foreign = foreign.iter().take(FOREIGN_SHOWN);
+                let notes = foreign.map(|it| format!("{} is left out: {}", it.object, it.message));
+                answer.notes.extend(notes);
+            }
         }
         Ok(())
     }
@@ -178,15 +209,17 @@ impl Question<'_> {
 
 impl Status {
     /// What is wrong with a Gateway or ListenerSet and its listeners. What the controller has not answered at all is said
-    /// once, not for each listener too.
-    fn judge(&mut self, subject: &Subject, stated: &Stated, listeners: &[Named]) {
-        self.findings.extend(subject.judge(&stated.conditions));
+    /// once, not for each listener too. Causes come first.
+    fn judge(&mut self, subject: &Subject<'_>, stated: &Stated, listeners: &[Named]) {
+        let mut findings = subject.judge(&stated.conditions);
         for listener in listeners {
             if let Some(entry) = stated.entry(listener) {
                 let part = subject.part(format!("listener {}", listener.name));
-                self.findings.extend(part.judge(&entry.conditions));
+                findings.extend(part.judge(&entry.conditions));
             }
         }
+        findings.sort_by_key(Finding::is_consequence);
+        self.findings.extend(findings);
     }
 }
 

@@ -3,11 +3,14 @@
 mod classes;
 mod condition;
 mod gateways;
+mod parents;
 mod routes;
 mod text;
 
 use std::process::ExitCode;
 
+use anyhow::bail;
+use kube::api::DynamicObject;
 use serde::Serialize;
 
 use self::{
@@ -41,6 +44,8 @@ struct Question<'a> {
     cluster: &'a Cluster,
     controller_name: &'a str,
     scope: Scope,
+    /// The one object that is asked for, of those in scope.
+    name: Option<&'a str>,
 }
 
 /// Asks the cluster.
@@ -59,55 +64,80 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 async fn ask(args: &StatusArgs) -> anyhow::Result<Status> {
     let cluster = Cluster::new(&args.cluster).await?;
-    let namespace = args.namespace.as_ref().unwrap_or(&cluster.namespace);
-    let scope = if args.all_namespaces {
+    let (inside, name) = match args.name.as_deref().map(|name| name.split_once('/')) {
+        Some(Some((namespace, name))) => (Some(namespace), Some(name)),
+        _ => (None, args.name.as_deref()),
+    };
+    if let (StatusOf::All, Some(name)) = (args.what, name) {
+        bail!("say of what kind it is, as in `portcullis status gateway {name}`");
+    }
+    let namespace = inside.or(args.namespace.as_deref());
+    let scope = if args.all_namespaces && inside.is_none() {
         Scope::All
     } else {
-        Scope::Namespace(namespace.clone())
+        Scope::Namespace(namespace.unwrap_or(&cluster.namespace).to_owned())
     };
-    look(&cluster, &args.controller_name, scope, args.what).await
+    let question = Question {
+        cluster: &cluster,
+        controller_name: &args.controller_name,
+        scope,
+        name,
+    };
+    question.look(args.what).await
 }
 
-/// Looks at what a controller serves.
-pub(crate) async fn look(
-    cluster: &Cluster,
-    controller_name: &str,
-    scope: Scope,
-    what: StatusOf,
-) -> anyhow::Result<Status> {
+/// Looks at the classes and Gateways of a controller, in all namespaces.
+pub(crate) async fn gateways(cluster: &Cluster, controller_name: &str) -> anyhow::Result<Status> {
     let question = Question {
         cluster,
         controller_name,
-        scope,
+        scope: Scope::All,
+        name: None,
     };
-    let mut status = Status::default();
-    if what != StatusOf::Routes {
-        let classes = question.classes(&mut status).await?;
-        question.gateways(&classes, &mut status).await?;
-        question.listener_sets(&mut status).await?;
-    }
-    if what != StatusOf::Gateways {
-        question.routes(&mut status).await?;
-        question.policies(&mut status).await?;
-    }
-    if let Scope::Namespace(namespace) = &question.scope
-        && status.gateways.is_empty()
-        && status.routes.is_empty()
-    {
-        status.notes.push(format!(
-            "nothing of Portcullis is in namespace {namespace}; -A looks at all of them"
-        ));
-    }
-    Ok(status)
+    question.look(StatusOf::Gateways).await
 }
 
 impl Question<'_> {
+    /// Looks at what a controller serves.
+    async fn look(&self, what: StatusOf) -> anyhow::Result<Status> {
+        let mut status = Status::default();
+        let classes = if what == StatusOf::Routes {
+            self.class_names().await?
+        } else {
+            let classes = self.classes(&mut status).await?;
+            self.gateways(&classes, &mut status).await?;
+            self.listener_sets(&mut status).await?;
+            classes
+        };
+        if what != StatusOf::Gateways {
+            self.routes(&classes, &mut status).await?;
+            if self.name.is_none() {
+                self.policies(&mut status).await?;
+            }
+        }
+        if let (Scope::Namespace(namespace), None) = (&self.scope, self.name)
+            && status.gateways.is_empty()
+            && status.routes.is_empty()
+        {
+            status.notes.push(format!(
+                "nothing of Portcullis is in namespace {namespace}; -A looks at all of them"
+            ));
+        }
+        Ok(status)
+    }
+
+    /// Whether an object is the one that is asked for, or all are.
+    fn asks_for(&self, object: &DynamicObject) -> bool {
+        self.name
+            .is_none_or(|name| object.metadata.name.as_deref() == Some(name))
+    }
+
     /// The objects of a kind that a cluster may do without.
     async fn optional(
         &self,
         kind: &Kind,
         notes: &mut Vec<String>,
-    ) -> anyhow::Result<Vec<kube::api::DynamicObject>> {
+    ) -> anyhow::Result<Vec<DynamicObject>> {
         match self.cluster.list(kind, &self.scope).await {
             Ok(objects) => Ok(objects),
             Err(Refusal::NotInstalled) => Ok(Vec::new()),

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Question, Status,
+    classes::Names,
     condition::{Condition, Subject, key, status, view},
+    parents::Gateways,
 };
 use crate::cluster::Kind;
 
@@ -22,6 +24,13 @@ pub(super) struct Route {
     pub(super) parents: Vec<Parent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) created_at: Option<Timestamp>,
+}
+
+/// A route that is looked at.
+struct Asked<'a> {
+    kind: &'a str,
+    namespace: &'a str,
+    subject: Subject<'a>,
 }
 
 /// One of its parents.
@@ -68,9 +77,9 @@ struct ParentStated {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ParentRef {
-    kind: Option<String>,
+    pub(super) kind: Option<String>,
     namespace: Option<String>,
-    name: String,
+    pub(super) name: String,
     section_name: Option<String>,
     port: Option<u16>,
 }
@@ -119,14 +128,31 @@ impl ParentRef {
 
 impl Question<'_> {
     /// Looks at the routes of all kinds.
-    pub(super) async fn routes(&self, answer: &mut Status) -> anyhow::Result<()> {
+    pub(super) async fn routes(&self, classes: &Names, answer: &mut Status) -> anyhow::Result<()> {
+        let gateways = self.named_gateways(classes).await?;
+        let mut is_there = false;
         for kind in &Kind::ROUTES {
             for object in self.optional(kind, &mut answer.notes).await? {
+                if !self.asks_for(&object) {
+                    continue;
+                }
+                is_there = true;
                 let view: View = view(&object)?;
-                let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-                let subject = Subject::new(kind.name, &object);
-                let parents = self.parents(&view, namespace, &subject, answer);
+                let route = Asked {
+                    kind: kind.name,
+                    namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
+                    subject: Subject::new(kind.name, &object),
+                };
+                let parents = self.parents(&view, &route, &gateways, answer);
                 if parents.is_empty() {
+                    if self.name.is_some() {
+                        let note = format!(
+                            "{} {} names nothing of Portcullis as its parent",
+                            kind.name,
+                            key(&object)
+                        );
+                        answer.notes.push(note);
+                    }
                     continue;
                 }
                 answer.routes.push(Route {
@@ -134,9 +160,13 @@ impl Question<'_> {
                     name: key(&object),
                     hostnames: view.spec.hostnames,
                     parents,
-                    created_at: object.metadata.creation_timestamp.map(|time| time.0),
+                    created_at: object.metadata.creation_timestamp.as_ref().map(|it| it.0),
                 });
             }
+        }
+        if let Some(name) = self.name.filter(|_| !is_there) {
+            let finding = self.not_found(&Kind::ROUTES, name, "RouteNotFound").await?;
+            answer.findings.push(finding);
         }
         Ok(())
     }
@@ -145,10 +175,15 @@ impl Question<'_> {
     fn parents(
         &self,
         route: &View,
-        namespace: &str,
-        subject: &Subject,
+        asked: &Asked<'_>,
+        gateways: &Gateways<'_>,
         answer: &mut Status,
     ) -> Vec<Parent> {
+        let Asked {
+            kind,
+            namespace,
+            subject,
+        } = asked;
         let mut parents = Vec::new();
         for reference in &route.spec.parent_refs {
             let name = reference.text(namespace);
@@ -156,9 +191,10 @@ impl Question<'_> {
             let mut entries = route.status.parents.iter();
             let answered = |entry: &&ParentStated| entry.parent_ref.text(namespace) == name;
             let Some(first) = entries.find(answered) else {
+                let (reason, why) = gateways.silence(kind, reference, namespace);
                 answer
                     .findings
-                    .push(part.finding(kind::ACCEPTED, "NoAnswer", NOBODY.into()));
+                    .push(part.finding(kind::ACCEPTED, reason, why));
                 parents.push(parent(name, &[]));
                 continue;
             };
@@ -188,9 +224,6 @@ impl Question<'_> {
         Ok(())
     }
 }
-
-const NOBODY: &str = "no controller has answered for this parent: it does not exist, or its class is of no controller that \
-    runs, or that controller does not serve this kind of route";
 
 fn parent(name: String, conditions: &[Condition]) -> Parent {
     Parent {

@@ -5,7 +5,13 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use super::{Status, condition::Finding, gateways::Listeners};
-use crate::output::{BAD, Columns, DIM, GOOD, HEAD, ODD, count, indented, styled};
+use crate::{
+    output::{BAD, Columns, DIM, GOOD, HEAD, ODD, count, indented, styled},
+    report,
+};
+
+/// More objects of which the same is said are counted.
+const ALIKE_SHOWN: usize = 5;
 
 /// The whole of it.
 pub(super) fn text(status: &Status) -> String {
@@ -122,33 +128,91 @@ fn routes(status: &Status, now: Timestamp) -> Columns {
     columns
 }
 
-/// Conditions of one object that say the same are told together.
+/// Something to tell, in a heading and what stands below it.
+struct Entry<'a> {
+    subject: String,
+    conditions: String,
+    /// Empty for what follows from the entry above.
+    message: &'a str,
+    apply: Option<&'a str>,
+}
+
+/// Conditions of one object that say the same are told together, and so are objects of which the same is said.
 fn findings(findings: &[Finding]) -> String {
     if findings.is_empty() {
         return format!("{}\n", styled(GOOD, "All is as it should be."));
     }
     let mut text = format!("{}\n", styled(HEAD, count(findings.len(), "finding")));
-    let same = |a: &Finding, b: &Finding| {
-        (&a.object, &a.part, &a.message) == (&b.object, &b.part, &b.message)
+    let objects = findings.chunk_by(|a, b| a.object == b.object);
+    let entries: Vec<_> = objects.flat_map(entries).collect();
+    let alike = |a: &Entry<'_>, b: &Entry<'_>| {
+        (&a.conditions, a.message, a.apply) == (&b.conditions, b.message, b.apply)
     };
-    for group in findings.chunk_by(same) {
+    for group in entries.chunk_by(alike) {
         let Some(first) = group.first() else { continue };
-        let conditions = group
-            .iter()
-            .map(|it| format!("{}={} ({})", it.condition, it.status, it.reason));
-        let conditions = conditions.collect::<Vec<_>>().join(", ");
-        let part = first.part.as_ref().map(|part| format!(", {part}"));
-        writeln!(
-            text,
-            "{}{}  {}",
-            first.object,
-            part.unwrap_or_default(),
-            styled(BAD, conditions)
-        )
-        .ok();
-        text += &indented(&first.message, 8);
+        for entry in group.iter().take(ALIKE_SHOWN) {
+            let conditions = styled(BAD, &entry.conditions);
+            writeln!(text, "{}  {conditions}", entry.subject).ok();
+        }
+        if let Some(more) = group.len().checked_sub(ALIKE_SHOWN).filter(|it| *it > 0) {
+            writeln!(text, "and {more} more").ok();
+        }
+        text += &indented(first.message, 8);
+        if let Some(manifest) = first.apply {
+            text += &report::to_apply(manifest);
+        }
     }
     text
+}
+
+/// What is wrong with one object. What follows from the rest of it is said in one line.
+fn entries(object: &[Finding]) -> Vec<Entry<'_>> {
+    let has_cause = object.iter().any(Finding::is_cause);
+    let (hence, own): (Vec<_>, Vec<_>) = object
+        .iter()
+        .partition(|finding| has_cause && finding.is_consequence());
+    let same = |a: &&Finding, b: &&Finding| (&a.part, &a.message) == (&b.part, &b.message);
+    let groups = own.chunk_by(same).filter_map(|group| {
+        let first = group.first()?;
+        let conditions: Vec<_> = group.iter().map(|it| condition(it)).collect();
+        Some(Entry {
+            subject: subject(first),
+            conditions: conditions.join(", "),
+            message: &first.message,
+            apply: first.apply.as_deref(),
+        })
+    });
+    let mut entries: Vec<_> = groups.collect();
+    if let Some(first) = hence.first() {
+        let parts = hence.iter().map(|it| match &it.part {
+            Some(part) => format!("{part} {}", condition(it)),
+            None => condition(it),
+        });
+        entries.push(Entry {
+            subject: first.object.clone(),
+            conditions: format!("hence {}", parts.collect::<Vec<_>>().join(", ")),
+            message: "",
+            apply: None,
+        });
+    }
+    entries
+}
+
+fn subject(finding: &Finding) -> String {
+    match &finding.part {
+        Some(part) => format!("{}, {part}", finding.object),
+        None => finding.object.clone(),
+    }
+}
+
+fn condition(finding: &Finding) -> String {
+    let Finding {
+        condition,
+        status,
+        reason,
+        ..
+    } = finding;
+    format!("{condition}={status} ({reason})")
 }
 
 fn joined(words: &[String]) -> String {

@@ -192,6 +192,24 @@ fn proxies_of_others_are_left_out() {
 }
 
 #[test]
+fn a_reference_that_is_not_permitted_comes_with_the_grant() {
+    let refused = INSTALLED.replace(
+        "listeners: []}\nstatus: {conditions: [",
+        "listeners: [], tls: {backend: {clientCertificateRef: {name: own, namespace: certs}}}}\nstatus: {conditions: [{type: \
+         ResolvedRefs, status: \"False\", reason: RefNotPermitted, message: \"spec.tls.backend.clientCertificateRef.namespace: \
+         no ReferenceGrant in namespace certs lets Gateways; create it\"}, ",
+    );
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + &refused)));
+    let told = stdout(&cluster.run(&["check"]));
+    assert!(
+        told.contains("fault   Gateway shop/edge: ResolvedRefs=False (RefNotPermitted)")
+            && told.contains("-> or apply this:")
+            && told.contains("kind: Secret"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_namespace_without_a_controller_is_a_fault() {
     let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + INSTALLED)));
     let output = cluster.run(&["check", "--namespace", "elsewhere"]);

@@ -104,7 +104,7 @@ status:
     attachedRoutes: 0
     conditions:
     - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 5}
-    - {type: Programmed, status: "False", reason: Invalid, message: Secret team/tls is missing, observedGeneration: 5}
+    - {type: Programmed, status: "False", reason: Invalid, message: No certificate can be served, observedGeneration: 5}
     - {type: ResolvedRefs, status: "False", reason: InvalidCertificateRef, message: Secret team/tls is missing, observedGeneration: 5}
     - {type: Conflicted, status: "False", reason: NoConflicts, message: "", observedGeneration: 5}
 ---
@@ -169,12 +169,13 @@ Gateway team/broken  Programmed=Unknown (Pending)
         no proxy is ready yet
 Gateway team/broken  Accepted=Unknown (Stale)
         the controller has not looked at the last change yet: the object is at generation 5, the condition tells of 4
-Gateway team/broken, listener https  Programmed=False (Invalid), ResolvedRefs=False (InvalidCertificateRef)
+Gateway team/broken, listener https  ResolvedRefs=False (InvalidCertificateRef)
         Secret team/tls is missing
+Gateway team/broken  hence listener https Programmed=False (Invalid)
 Gateway team/misspelt  Accepted=Unknown (NoSuchClass)
-        there is no GatewayClass portculis; those of Portcullis are: portcullis
-HTTPRoute team/lost, parent Gateway shop/nowhere:80  Accepted=Unknown (NoAnswer)
-        no controller has answered for this parent: it does not exist, or its class is of no controller that runs, or that controller does not serve this kind of route
+        there is no GatewayClass portculis, so nobody serves the Gateway: write spec.gatewayClassName: portcullis
+HTTPRoute team/lost, parent Gateway shop/nowhere:80  Accepted=Unknown (GatewayNotFound)
+        there is no Gateway shop/nowhere: create it, or correct name and namespace of the parentRef; `portcullis status gateways -A` shows those that there are
 BackendTLSPolicy team/verify, Gateway shop/edge  Accepted=False (NoValidCACertificate)
         ConfigMap team/ca is missing
 ";
@@ -194,6 +195,128 @@ fn what_is_wrong_stands_below_with_its_message() {
     let output = cluster.run(&["status", "--namespace", "team"]);
     assert_eq!(stdout(&output), FINDINGS, "{}", stderr(&output));
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// What stands below the tables.
+fn told(cluster: &FakeCluster, arguments: &[&str]) -> String {
+    let output = cluster.run(&[&["status"], arguments].concat());
+    let told = stdout(&output);
+    let (_, findings) = told
+        .split_once("finding")
+        .unwrap_or_else(|| panic!("{told}{}", stderr(&output)));
+    findings.to_owned()
+}
+
+#[test]
+fn a_gateway_that_is_asked_for_by_name_is_told_even_if_it_is_not_ours_or_not_there() {
+    let cluster = FakeCluster::start(Contents::of(CLUSTER));
+    let edge = stdout(&cluster.run(&["status", "gateway", "edge"]));
+    assert!(edge.contains("All is as it should be."), "{edge}");
+    assert!(!edge.contains("HTTPRoute"), "{edge}");
+
+    let foreign = told(&cluster, &["gateway", "shop/foreign"]);
+    assert!(
+        foreign.contains("Gateway shop/foreign  Accepted=Unknown (ForeignGateway)")
+            && foreign.contains("GatewayClass other, which is of controller example.com/other, not of portcullis.dev/")
+            && foreign.contains("else write spec.gatewayClassName: portcullis"),
+        "{foreign}"
+    );
+    let elsewhere = told(&cluster, &["gateway", "edge", "-n", "team"]);
+    assert!(
+        elsewhere.contains("there is no Gateway edge in namespace team; there is one in shop: look there with -n shop"),
+        "{elsewhere}"
+    );
+    let nowhere = told(&cluster, &["gateway", "nowhere"]);
+    assert!(
+        nowhere.contains("there is no Gateway nowhere in namespace shop; -A without a name"),
+        "{nowhere}"
+    );
+    let route = told(&cluster, &["route", "web", "-n", "team"]);
+    assert!(
+        route.contains("there is no route web in namespace team; there is one in shop"),
+        "{route}"
+    );
+    let error = stderr(&cluster.run(&["status", "all", "edge"]));
+    assert!(
+        error.contains("`portcullis status gateway edge`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn where_there_are_only_gateways_of_others_they_are_named() {
+    let only_foreign = CLUSTER.replace("gatewayClassName: portcullis", "gatewayClassName: other");
+    let cluster = FakeCluster::start(Contents::of(&only_foreign));
+    let told = stdout(&cluster.run(&["status", "gateways"]));
+    assert!(
+        told.contains("note: Gateway shop/edge is left out: it is of GatewayClass other, which is of controller example.com/other"),
+        "{told}"
+    );
+}
+
+#[test]
+fn each_reason_for_a_parent_to_be_silent_has_its_own_words() {
+    const ROUTES: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a, namespace: quiet}
+spec:
+  parentRefs:
+  - {name: edge}
+  - {name: edge, namespace: shop}
+  - {name: foreign, namespace: shop}
+  - {name: misspelt, namespace: team}
+  - {name: mesh, kind: Service}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: b, namespace: quiet}
+spec: {parentRefs: [{name: edge, namespace: shop}]}
+";
+    let cluster = FakeCluster::start(Contents::of(&(CLUSTER.to_owned() + ROUTES)));
+    let told = told(&cluster, &["routes", "-n", "quiet"]);
+    let expected = [
+        "Gateway quiet/edge  Accepted=Unknown (GatewayNotFound)\n        there is no Gateway quiet/edge: write namespace: shop beside",
+        "Gateway shop/edge  Accepted=Unknown (NoAnswer)\n        the controller has not answered: does it run?",
+        "Gateway shop/foreign  Accepted=Unknown (ForeignGateway)\n        Gateway shop/foreign: it is of GatewayClass other",
+        "Gateway team/misspelt  Accepted=Unknown (NoSuchClass)\n        it follows from Gateway team/misspelt: there is no",
+        "Service quiet/mesh  Accepted=Unknown (NoAnswer)\n        Service quiet/mesh is no Gateway",
+        "GRPCRoute quiet/b, parent Gateway shop/edge  Accepted=Unknown (UnsupportedKind)\n        Portcullis does not serve GRPCRoutes",
+    ];
+    for expected in expected {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+}
+
+#[test]
+fn a_reference_that_is_not_permitted_comes_with_the_grant() {
+    const ROUTE: &str = r#"
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a, namespace: quiet}
+spec:
+  parentRefs: [{name: edge, namespace: shop}]
+  rules: [{backendRefs: [{name: web, namespace: shop, port: 80}]}]
+status:
+  parents:
+  - parentRef: {name: edge, namespace: shop}
+    controllerName: portcullis.dev/gateway-controller
+    conditions:
+    - type: ResolvedRefs
+      status: "False"
+      reason: RefNotPermitted
+      message: 'spec.rules[0].backendRefs[0].namespace: no ReferenceGrant in namespace "shop" lets them; create one'
+"#;
+    let cluster = FakeCluster::start(Contents::of(&(CLUSTER.to_owned() + ROUTE)));
+    let told = told(&cluster, &["routes", "-n", "quiet"]);
+    assert!(
+        told.contains(
+            "-> or apply this:\n              apiVersion: gateway.networking.k8s.io/v1beta1\n"
+        ) && told.contains("name: quiet-to-web"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -294,8 +417,53 @@ fn a_cluster_that_is_away_is_an_error_that_names_it() {
 fn a_context_or_kubeconfig_that_is_not_there_is_an_error() {
     let cluster = FakeCluster::start(Contents::default());
     let error = stderr(&cluster.run(&["status", "--context", "production"]));
-    assert!(error.contains("whose contexts are fake"), "{error}");
+    assert_eq!(
+        error,
+        "error: the kubeconfig has no context production; choose one of its contexts with --context: fake\n"
+    );
     let output = run(&["status", "--kubeconfig", "/no/such/file"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("cannot read the kubeconfig /no/such/file"));
+    assert_eq!(
+        stderr(&output),
+        "error: cannot read the kubeconfig /no/such/file: No such file or directory (os error 2); name another one with \
+         --kubeconfig or KUBECONFIG\n"
+    );
+}
+
+#[test]
+fn each_thing_that_is_wrong_with_a_kubeconfig_is_said_in_one_sentence() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("config");
+    let cases = [
+        ("a: [", "config is not valid: line 1 column 4: "),
+        (
+            "{}",
+            "config has no current context; it has none at all, so name another one with",
+        ),
+        (
+            "{current-context: a, contexts: [{name: a, context: {cluster: c, user: u}}]}",
+            "config has no cluster c, which its context names; mend it, or choose one of its contexts with --context: a\n",
+        ),
+    ];
+    for (text, expected) in cases {
+        fs::write(&file, text).expect("written");
+        let output = run(&["status", "--kubeconfig", file.to_str().expect("UTF-8")]);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            error.contains(expected) && error.lines().count() == 1,
+            "{error}"
+        );
+    }
+    let output = crate::common::portcullis(&["status"])
+        .env("HOME", directory.path())
+        .env_remove("KUBECONFIG")
+        .output()
+        .expect("it starts");
+    let error = stderr(&output);
+    assert!(
+        error.starts_with("error: no cluster to ask: there is no kubeconfig at "),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
 }
