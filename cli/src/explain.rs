@@ -1,11 +1,15 @@
 //! `portcullis explain`: which route would serve a request, and why no other one.
 
+mod around;
+mod connection;
+mod entrance;
 mod live;
 mod text;
 
 use std::{process::ExitCode, sync::Arc};
 
 use http::{HeaderMap, Method};
+use portcullis_controller::ObjectKey;
 use portcullis_dataplane::{
     exchange::path,
     filter::{
@@ -15,22 +19,21 @@ use portcullis_dataplane::{
     reason::Reason,
     state::{Overrides, TableState},
     telemetry::{Metrics, MetricsOptions},
-    tls::TlsListeners,
 };
 use portcullis_routing::{
-    Backend, Explanation, Filter, ListenerProtocol, RequestHead, Route, RouteAction, RouteKey,
-    RoutingTable, WeightedCluster,
-    compile::CompiledPort,
-    explain as judge,
+    Backend, Explanation, Filter, Rejection, RequestHead, ResourceKind, Route, RouteAction,
+    RouteKey, RoutingTable, WeightedCluster, explain as judge,
     explain::{Candidate, ListenerVerdict},
 };
 use serde::Serialize;
 
+use self::connection::{misdirected, no_port, no_session, refused, unauthenticated};
 use crate::{
     FINDINGS,
     args::ExplainArgs,
     merge::merge,
     output::{self, BAD, styled, tell},
+    report::Issue,
     request::Request,
     source::Source,
     words,
@@ -46,6 +49,9 @@ struct Answer {
     /// Whether that is an error, for a share of such requests at least.
     #[serde(skip)]
     is_error: bool,
+    /// Whether nothing listens at the port.
+    #[serde(skip)]
+    is_unbound: bool,
     /// What the handshake asks of the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<String>,
@@ -53,6 +59,12 @@ struct Answer {
     route: Option<Winner>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
+    /// What is wrong with the listeners of the port, and with what they stand in. For manifests others say that.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    listeners: Vec<Issue>,
+    /// What is wrong with routes that might have been meant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<Issue>,
     /// Where the objects are from, unless it is manifests.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<live::Origin>,
@@ -77,11 +89,29 @@ struct Asked {
     path: Option<String>,
 }
 
+impl Asked {
+    fn of(request: &Request) -> Self {
+        Self {
+            method: request.method.to_string(),
+            url: request.url.to_string(),
+            port: request.port,
+            host: request.host.clone(),
+            sni: request.sni.clone(),
+            path: path::normalize(request.url.path().as_bytes())
+                .map(Into::into)
+                .ok(),
+        }
+    }
+}
+
 /// The route that answers.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Winner {
     rule: String,
+    /// The route that the rule is of.
+    #[serde(skip)]
+    object: ObjectKey,
     matched: String,
     /// Where a redirect leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,14 +140,17 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let headers = args.headers.iter().cloned().collect();
     let (answer, findings) = if let Some(gateway) = &args.gateway {
         let live = live::read(args, gateway)?;
-        let mut answer = answer(&request, &headers, live.table);
-        answer.cluster = Some(live.origin);
-        (answer, 0)
+        (live.answer(&request, &headers), 0)
     } else {
         let configuration = Source::new(&paths)?.load()?;
         let (table, conflicts) = merge(&configuration.translation.tables);
         let findings = configuration.issues.len() + conflicts.len();
-        (answer(&request, &headers, table), findings)
+        let mut answer = answer(&request, &headers, table);
+        if answer.is_unbound {
+            answer.outcome += "; `portcullis analyze` says what is wrong with others; if `run` maps ports, give the same \
+                               --map-port";
+        }
+        (answer, findings)
     };
     output::print(args.output.output, &answer, text::text)?;
     if findings > 0 {
@@ -135,15 +168,8 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 /// What comes of a request, in the order in which the proxy looks at it: connection, handshake, head, route.
 fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer {
-    let path = path::normalize(request.url.path().as_bytes());
-    let asked = Asked {
-        method: request.method.to_string(),
-        url: request.url.to_string(),
-        port: request.port,
-        host: request.host.clone(),
-        sni: request.sni.clone(),
-        path: path.as_deref().map(str::to_owned).ok(),
-    };
+    let asked = Asked::of(request);
+    let path = asked.path.clone();
     let received = Arc::new(table);
     // The proxy itself: what it cannot carry out it answers in its own way.
     let proxy = TableState::new(
@@ -154,6 +180,7 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         .apply(Arc::clone(&received))
         .iter()
         .flat_map(|report| &report.rejected)
+        .filter(|rejection| !lacks_certificate(rejection, &received))
     {
         tell(&format!("{} {rejection}\n", styled(BAD, "not as written:")));
     }
@@ -162,13 +189,16 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         .as_ref()
         .and_then(|snapshot| Some((snapshot, snapshot.compiled.port(request.port)?)));
     let Some((snapshot, bound)) = bound else {
-        return unanswered(asked, &no_port(&received, request.port), None);
+        return Answer {
+            is_unbound: true,
+            ..unanswered(asked, &no_port(&received, request.port), None)
+        };
     };
     let (compiled, table) = (&snapshot.compiled, snapshot.compiled.table());
     if let Some(outcome) = no_session(request, bound, &snapshot.tls) {
         return unanswered(asked, &outcome, None);
     }
-    let Ok(path) = path else {
+    let Some(path) = path else {
         return unanswered(asked, &refused(Reason::BadPath), None);
     };
     if [Method::CONNECT, Method::TRACE].contains(&request.method) {
@@ -199,102 +229,15 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
     }
 }
 
-/// What the proxy answers by itself for this reason.
-fn refused(reason: Reason) -> String {
-    format!("{}: {}", reason.status().as_u16(), reason.text())
-}
-
-/// Why the client does not get to make its request: the wrong scheme, or no certificate for its name.
-fn no_session<P>(
-    request: &Request,
-    bound: &CompiledPort<P>,
-    certificates: &TlsListeners,
-) -> Option<String> {
-    let (port, asked) = (request.port, request.url.scheme_str().unwrap_or_default());
-    let spoken = words::scheme(bound.protocol());
-    if asked != spoken {
-        return Some(match bound.protocol() {
-            ListenerProtocol::Https => refused(Reason::PlainHttp),
-            ListenerProtocol::Http => format!(
-                "no answer: the TLS handshake fails, for port {port} speaks {spoken}, and the URL asks for {asked}"
-            ),
-        });
-    }
-    let named = request.sni.as_deref();
-    if bound.protocol() != ListenerProtocol::Https {
-        return None;
-    }
-    if let Some(listener) = bound.listener_for(named.unwrap_or_default()) {
-        let is_refused = certificates.config(listener.key()).is_none();
-        return is_refused.then(|| {
-            format!(
-                "no answer: the TLS handshake fails, for listener {} has no certificate that can be used, or cannot verify \
-                 those of its clients",
-                listener.key()
-            )
-        });
-    }
-    Some(match named {
-        Some(name) => format!(
-            "no answer: the TLS handshake fails, for no listener of port {port} serves {name}"
-        ),
-        None => format!(
-            "no answer: the TLS handshake fails, for it names no host (clients name none for an IP address), and every \
-             listener of port {port} has a hostname; `--sni` says what a client names"
-        ),
-    })
-}
-
-/// A connection that was made for one listener does not serve requests for another (GEP-3567).
-fn misdirected<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
-    let name = request.sni.as_deref()?;
-    let key = |host| bound.listener_for(host).map(|listener| listener.key());
-    (key(name) != key(&request.host)).then(|| {
-        format!(
-            "421: the connection was made for {name}, which belongs to another listener than {}",
-            request.host
-        )
-    })
-}
-
-/// A handshake that names nobody may have asked for no client certificate, and the request's listener needs one: Gateways that
-/// share a port differ in that.
-fn unauthenticated<P>(request: &Request, bound: &CompiledPort<P>) -> Option<String> {
-    let named = bound.listener_for(request.sni.as_deref().unwrap_or_default())?;
-    let asked = bound.listener_for(&request.host)?;
-    let needs = asked.listener().needs_client_certificate();
-    (needs && !named.listener().needs_client_certificate()).then(|| {
-        format!(
-            "421: listener {} needs a client certificate, and the connection was made without one, for listener {}",
-            asked.key(),
-            named.key()
-        )
-    })
-}
-
-fn no_port(table: &RoutingTable, port: u16) -> String {
-    let mut ports: Vec<u16> = table
-        .listeners
-        .values()
-        .map(|listener| listener.port)
-        .collect();
-    ports.sort_unstable();
-    ports.dedup();
-    if ports.contains(&port) {
-        return format!(
-            "no connection: no listener of port {port} can be served; `portcullis analyze` says why, such as a \
-             certificate that cannot be used"
-        );
-    }
-    let ports: Vec<_> = ports.iter().map(ToString::to_string).collect();
-    if ports.is_empty() {
-        "no connection: no Gateway of these manifests is served".into()
-    } else {
-        format!(
-            "no connection: no listener that can be served has port {port}, only {}. `portcullis analyze` says what is wrong with \
-             others; if `run` maps ports, give the same --map-port",
-            ports.join(", ")
-        )
+/// Whether it follows from a Secret that is broken, which the findings tell in the words of its owner.
+fn lacks_certificate(rejection: &Rejection, table: &RoutingTable) -> bool {
+    match rejection.kind {
+        ResourceKind::Certificate => !table.certificates.contains_key(rejection.key.as_str()),
+        ResourceKind::Listener => {
+            let listener = table.listeners.get(rejection.key.as_str());
+            listener.is_some_and(|listener| !table.has_certificate(listener))
+        }
+        _ => false,
     }
 }
 
@@ -303,7 +246,10 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
         request,
         outcome: outcome.to_owned(),
         is_error: true,
+        is_unbound: false,
         client_certificate: None,
+        listeners: Vec::new(),
+        routes: Vec::new(),
         cluster: None,
         route: None,
         explanation,
@@ -337,17 +283,13 @@ fn judged(
         None => (no_route(&explanation).to_owned(), true),
     };
     Answer {
-        outcome,
         is_error,
-        client_certificate: None,
-        cluster: None,
         route: won.map(|(won, route)| Winner {
             location: location(&asked, request, won, route),
             ..winner(won, route, table)
         }),
-        request: asked,
         candidates,
-        explanation: Some(explanation),
+        ..unanswered(asked, &outcome, Some(explanation))
     }
 }
 
@@ -446,6 +388,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
     };
     Winner {
         rule: words::source(route),
+        object: ObjectKey::new(&*route.source.namespace, &*route.source.name),
         matched: matched(&won.route, won.match_index, &won.hostname, table),
         location: None,
         filters: route.filters.iter().map(words::filter).collect(),

@@ -2,27 +2,46 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, bail};
+use http::HeaderMap;
 use kube::api::DynamicObject;
 use portcullis_controller::{
-    ObjectKey, Options, manifests::Loaded, status::Observed, translate, watch::References,
+    Finding, ObjectKey, ObjectRef, Options, Resources, Translation,
+    manifests::Loaded,
+    provision::service,
+    status::{Observed, condition::kind},
+    translate,
+    watch::References,
 };
-use portcullis_routing::{GatewayKey, RoutingTable};
+use portcullis_routing::GatewayKey;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::{
+    Answer, Asked,
+    around::{self, Around},
+    entrance,
+};
 use crate::{
     args::ExplainArgs,
     cluster::{Cluster, Kind, Refusal, Scope},
+    request::Request,
 };
 
-/// A Gateway's table as it should be now.
+/// The objects of a Gateway, and what they become.
 pub(super) struct Live {
-    pub(super) table: RoutingTable,
-    pub(super) origin: Origin,
+    pub(super) resources: Resources,
+    pub(super) translation: Translation,
+    pub(super) gateway: ObjectKey,
+    /// The Gateway as it is in the cluster, with its status.
+    pub(super) found: DynamicObject,
+    /// What could not be read.
+    notes: Vec<String>,
+    /// Objects that are referred to and may not be read: kind, namespace and name.
+    pub(super) unread: BTreeSet<String>,
 }
 
-/// What the table was made of.
+/// What an answer was made of.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Origin {
@@ -30,6 +49,12 @@ pub(super) struct Origin {
     gateway: String,
     /// Status of the Gateway's condition of this name: whether proxies have acknowledged the table.
     programmed: String,
+    /// What proxies have of listeners that cannot be served as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    in_force: Vec<String>,
+    /// Where clients reach the port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entrance: Option<String>,
     /// What could not be read.
     notes: Vec<String>,
 }
@@ -40,6 +65,8 @@ impl Origin {
         let Self {
             gateway,
             programmed,
+            in_force,
+            entrance,
             notes,
         } = self;
         let state = match programmed.as_str() {
@@ -48,12 +75,65 @@ impl Origin {
                 "its proxies may serve something else: Programmed is {other}, see `portcullis status`"
             ),
         };
-        let mut text =
-            format!("Computed from the objects of Gateway {gateway} in the cluster; {state}.");
-        for note in notes {
-            text = format!("{text}\nnote: {note}");
+        let mut lines = vec![format!(
+            "Computed from the objects of Gateway {gateway} in the cluster; {state}."
+        )];
+        lines.extend(in_force.iter().chain(entrance).cloned());
+        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+        lines.join("\n")
+    }
+}
+
+impl Live {
+    /// What comes of a request, with what stands around that.
+    pub(super) fn answer(self, request: &Request, headers: &HeaderMap) -> Answer {
+        let ObjectKey { namespace, name } = &self.gateway;
+        let table = self
+            .translation
+            .tables
+            .get(&GatewayKey::of(namespace, name));
+        let mut answer = match table {
+            Some(table) => super::answer(request, headers, table.clone()),
+            None => super::unanswered(
+                Asked::of(request),
+                "not known: as it is now, the Gateway is not accepted, and its proxies go on as they were",
+                None,
+            ),
+        };
+        let around = Around {
+            live: &self,
+            request,
+            table,
+        };
+        answer.listeners = around.listeners();
+        // Before a listener is reached no route is to blame.
+        if answer.explanation.is_some() {
+            let winner = answer.route.as_ref().map(|winner| &winner.object);
+            answer.routes = around.routes(winner);
         }
-        text
+        if answer.is_error && answer.explanation.is_none() && around.shows_earlier() {
+            answer.outcome +=
+                "; a proxy that had a good certificate before goes on with it (see below)";
+        }
+        let in_force = around.in_force();
+        let gateway = self.resources.gateways.get(&self.gateway);
+        let service = gateway.and_then(|it| service(&self.resources, &self.gateway, it));
+        let meant = service.and_then(|service| entrance::meant(service, request.port));
+        if let Some(port) = meant.filter(|_| answer.is_unbound) {
+            let hint = format!(
+                "; {} is the port of the nodes for port {port}: ask for that",
+                request.port
+            );
+            answer.outcome.push_str(&hint);
+        }
+        answer.cluster = Some(Origin {
+            gateway: self.gateway.to_string(),
+            programmed: programmed(&self.found),
+            in_force,
+            entrance: service.and_then(|service| entrance::text(service, request)),
+            notes: self.notes,
+        });
+        answer
     }
 }
 
@@ -71,8 +151,9 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         .context("write --gateway as NAMESPACE/NAME, such as shop/edge")?;
     let mut reader = Reader {
         cluster: Cluster::new(&args.cluster).await?,
-        loaded: Loaded::default(),
+        loaded: Loaded::accepted(),
         notes: Vec::new(),
+        unread: BTreeSet::new(),
     };
     let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
     let found = found.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
@@ -85,29 +166,39 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         },
         ..Options::default()
     };
-    let mut translation = translate(&reader.loaded.resources, &options);
-    let table = translation.tables.remove(&GatewayKey::new(gateway));
-    let table = table.ok_or_else(|| {
-        anyhow!(
-            "Gateway {gateway} is not served: its class is not of {}, or it is not accepted; `portcullis status gateways -n \
-             {namespace}` says more. Parameters that the controller goes on with while what is asked for is broken are not known here",
-            args.controller_name
+    let live = Live {
+        translation: translate(&reader.loaded.resources, &options),
+        resources: reader.loaded.resources,
+        gateway: ObjectKey::new(namespace, name),
+        found,
+        notes: reader.notes,
+        unread: reader.unread,
+    };
+    live.ensure_ours()?;
+    Ok(live)
+}
+
+impl Live {
+    /// A Gateway of another controller, or of no class, has no statuses of ours. The finding says which of the two it is.
+    fn ensure_ours(&self) -> anyhow::Result<()> {
+        let key = &self.gateway;
+        if self.translation.statuses.gateways.contains_key(key) {
+            return Ok(());
+        }
+        let gateway = ObjectRef::new("Gateway", key.clone());
+        let mut findings = self.translation.findings.iter();
+        let finding = findings.find(|finding| finding.object == gateway);
+        let why = finding.map(Finding::text);
+        bail!(
+            "{gateway} is not served: {}",
+            why.unwrap_or_else(|| "it cannot be read as one".into())
         )
-    })?;
-    Ok(Live {
-        table,
-        origin: Origin {
-            gateway: gateway.into(),
-            programmed: programmed(&found),
-            notes: reader.notes,
-        },
-    })
+    }
 }
 
 fn programmed(gateway: &DynamicObject) -> String {
-    let conditions = gateway.data["status"]["conditions"].as_array();
-    let mut conditions = conditions.into_iter().flatten();
-    let condition = conditions.find(|condition| condition["type"] == "Programmed");
+    let conditions = &gateway.data["status"]["conditions"];
+    let condition = around::condition(conditions, kind::PROGRAMMED);
     let status = condition.and_then(|condition| condition["status"].as_str());
     status.unwrap_or("Unknown").into()
 }
@@ -117,6 +208,7 @@ struct Reader {
     cluster: Cluster,
     loaded: Loaded,
     notes: Vec<String>,
+    unread: BTreeSet<String>,
 }
 
 impl Reader {
@@ -149,8 +241,12 @@ impl Reader {
     }
 
     async fn referenced(&mut self, kind: &Kind, keys: &BTreeSet<ObjectKey>) -> anyhow::Result<()> {
-        for ObjectKey { namespace, name } in keys {
+        for key in keys {
+            let ObjectKey { namespace, name } = key;
             let got = self.cluster.get_in(kind, namespace, name).await;
+            if let Err(Refusal::Forbidden(_)) = &got {
+                self.unread.insert(format!("{} {key}", kind.name));
+            }
             let object = self.allowed(got)?.flatten();
             self.load(kind, object.into_iter().collect());
         }

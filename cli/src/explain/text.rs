@@ -5,10 +5,16 @@ use std::fmt::Write as _;
 use portcullis_routing::Explanation;
 
 use super::{Answer, Asked, Winner};
-use crate::output::{self, BAD, GOOD, HEAD, indented, styled};
+use crate::{
+    output::{self, BAD, GOOD, HEAD, indented, styled},
+    report::{self, Issue},
+};
 
 /// Of the listeners that were not chosen, those whose hostnames are most like the host.
 const LISTENERS_SHOWN: usize = 5;
+
+/// More findings about listeners, or about routes, are for programs.
+const ISSUES_SHOWN: usize = 5;
 
 /// More runners-up than this are for programs.
 const RUNNERS_UP_SHOWN: usize = 20;
@@ -63,8 +69,24 @@ pub(super) fn text(answer: &Answer) -> String {
         text += &route(winner);
     }
     text += &others(answer);
+    let port = format!("Listeners of port {port}");
+    text += &section(&port, &answer.listeners);
+    text += &section("Routes that are refused", &answer.routes);
     if let Some(origin) = &answer.cluster {
         writeln!(text, "\n{}", origin.text()).ok();
+    }
+    text
+}
+
+/// What is wrong with something that the answer depends on.
+fn section(heading: &str, issues: &[Issue]) -> String {
+    if issues.is_empty() {
+        return String::new();
+    }
+    let shown = issues.iter().take(ISSUES_SHOWN);
+    let mut text = format!("\n{}\n{}", styled(HEAD, heading), report::text(shown));
+    if let Some(more) = issues.len().checked_sub(ISSUES_SHOWN).filter(|it| *it > 0) {
+        writeln!(text, "... and {more} more (-o json shows all)").ok();
     }
     text
 }
