@@ -6,8 +6,8 @@ use anyhow::{Context, bail};
 use http::HeaderMap;
 use kube::api::DynamicObject;
 use portcullis_controller::{
-    Finding, ObjectKey, ObjectRef, Options, Resources, Translation,
-    manifests::Loaded,
+    Finding, ObjectKey, ObjectRef, Options, Resources, Severity, Translation,
+    manifests::{LoadProblem, Loaded},
     provision::service,
     status::{Observed, condition::kind},
     translate,
@@ -27,6 +27,9 @@ use crate::{
     cluster::{Cluster, Kind, Refusal, Scope},
     request::Request,
 };
+
+/// Objects that cannot be read and are named.
+const UNREADABLE_SHOWN: usize = 5;
 
 /// The objects of a Gateway, and what they become.
 pub(super) struct Live {
@@ -159,6 +162,7 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
     let found = found.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
     let found = found.with_context(|| format!("there is no Gateway {gateway} in the cluster"))?;
     reader.read_all(&args.controller_name).await?;
+    reader.note_unreadable();
     let options = Options {
         controller_name: args.controller_name.clone(),
         observed: Observed::Standalone {
@@ -265,6 +269,23 @@ impl Reader {
             }
             Err(Refusal::Failed(error)) => Err(error),
         }
+    }
+
+    /// Objects that this release cannot read count as not there, as for the controller's first look at them.
+    fn note_unreadable(&mut self) {
+        let problems = self.loaded.problems.iter();
+        let problems = problems.filter(|problem| problem.severity == Severity::Error);
+        let notes = problems.take(UNREADABLE_SHOWN).map(|problem| {
+            let LoadProblem {
+                kind,
+                name,
+                field,
+                message,
+                ..
+            } = problem;
+            format!("as if it were not there: {kind} {name} cannot be read ({field}: {message})")
+        });
+        self.notes.extend(notes);
     }
 
     /// The API server does not repeat in a list what kind its objects are of.

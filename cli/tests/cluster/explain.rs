@@ -256,6 +256,33 @@ spec:
     );
 }
 
+/// The API server knows better what its objects may have than the schemas of this release.
+#[test]
+fn an_object_with_a_field_of_a_later_release_counts_and_one_that_cannot_be_read_is_named() {
+    const ROUTES: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: later, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  fieldOfALaterRelease: yes
+  rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: other.example}}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: unreadable, namespace: shop}
+spec: {parentRefs: 5}
+";
+    let manifests = EDGE.to_owned() + ROUTES;
+    let told = told(&manifests, "shop/edge", &["http://shop.example/"]);
+    assert!(told.contains("rule 0 of HTTPRoute shop/later"), "{told}");
+    assert!(
+        told.contains("note: as if it were not there: HTTPRoute shop/unreadable cannot be read (spec.parentRefs: "),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_route_that_answers_500_is_told_with_what_it_lacks() {
     let (_, contents) = sample("faults/missing-grant.yaml");
