@@ -219,9 +219,7 @@ impl<'a> GatewayState<'a> {
         let https = self.listeners.iter().filter(|listener| listener.is_https());
         let https_ports: Vec<_> = https.map(|listener| listener.spec.port).collect();
         let warnings = self.frontend.warnings(&self.object, &https_ports);
-        let ports = self.listeners.iter().map(|listener| listener.spec.port);
-        let ports = ports.collect();
-        let idle = parameters::idle_node_ports(ctx, &self.object, self.gateway, &ports);
+        let idle = parameters::idle_node_ports(ctx, &self.object, self.gateway, &self.listeners);
         for finding in warnings
             .into_iter()
             .chain(idle)

@@ -1,16 +1,13 @@
 //! The GatewayParameters that each Gateway is served with: those of its class and its own, or the last good ones while what is
 //! asked for is broken.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use gateway_api::apis::experimental::gateways::Gateway;
+use gateway_api::apis::experimental::gateways::{Gateway, GatewayListeners};
 use portcullis_crds::{GatewayParametersSpec, gateway_parameters::NodePort};
 use portcullis_routing::ProxySettings;
 
-use super::{Context, class::ClassParameters, settings};
+use super::{Context, class::ClassParameters, listener::ListenerState, settings};
 use crate::{
     finding::{Finding, ObjectRef},
     provision::Infrastructure,
@@ -163,32 +160,46 @@ fn node_ports(spec: &GatewayParametersSpec) -> Option<&Vec<NodePort>> {
     spec.service.as_ref()?.node_ports.as_ref()
 }
 
-/// Node ports that the Gateway's own parameters fix for ports that it has no listener with. Those of a class may be meant for
-/// another Gateway.
+/// Node ports that the Gateway's own parameters fix for ports that it has no listener with, or none of a protocol that is served.
+/// Those of a class may be meant for another Gateway.
 pub(crate) fn idle_node_ports(
     ctx: &Context<'_>,
     object: &ObjectRef,
     gateway: &Gateway,
-    ports: &BTreeSet<i32>,
+    listeners: &[ListenerState<'_>],
 ) -> Vec<Finding> {
     let own = own_parameters(ctx.resources, object, gateway);
     let (Ok(Some(own)), Some(key)) = (own, own_key(object, gateway)) else {
         return Vec::new();
     };
     let entries = node_ports(own).into_iter().flatten().enumerate();
-    let idle = entries.filter(|(_, entry)| !ports.contains(&i32::from(entry.port)));
     let finding = |(index, entry): (usize, &NodePort)| {
-        object.warning(
+        let why = why_idle(entry.port, listeners)?;
+        Some(object.warning(
             reason::UNSUPPORTED_VALUE,
             "spec.infrastructure.parametersRef",
             format!(
-                "spec.service.nodePorts[{index}] of GatewayParameters {key} has no effect: no listener has port {}",
-                entry.port
+                "spec.service.nodePorts[{index}] of GatewayParameters {key} has no effect: {why}"
             ),
             "correct the port in the entry, or remove it: `port` is that of a listener",
-        )
+        ))
     };
-    idle.map(finding).collect()
+    entries.filter_map(finding).collect()
+}
+
+/// Why the Service never gets this port, if so. A listener that only has to be mended keeps it, or is told of by itself.
+fn why_idle(port: u16, listeners: &[ListenerState<'_>]) -> Option<String> {
+    let mut of_port = listeners
+        .iter()
+        .filter(|listener| listener.spec.port == i32::from(port));
+    let Some(first) = of_port.next() else {
+        return Some(format!("no listener has port {port}"));
+    };
+    let is_served = first.has_known_protocol() || of_port.any(ListenerState::has_known_protocol);
+    (!is_served).then(|| {
+        let GatewayListeners { name, protocol, .. } = &*first.spec;
+        format!("listener {name:?} of port {port} is not served, as its protocol is {protocol:?}")
+    })
 }
 
 /// The name of the Gateway's own parameters.

@@ -144,6 +144,11 @@ impl<'a> ListenerState<'a> {
         has_port.then_some((port, protocol))
     }
 
+    /// Whether its protocol is one that is served.
+    pub(crate) fn has_known_protocol(&self) -> bool {
+        self.protocol.is_some()
+    }
+
     /// Whether all its references are resolved.
     pub(crate) fn resolved(&self) -> bool {
         self.unresolved.is_empty()
