@@ -191,16 +191,31 @@ mod tests {
 
     use super::{is_about_node_ports, is_about_port_names};
 
+    /// As Kubernetes 1.36 answers, to a creation and to an apply alike.
     #[test]
     fn refusals_of_services_are_told_apart() {
-        let refusal = |field: &str, reason: &str| -> Status {
-            let cause = json!({ "field": field, "message": "Invalid value: 80", "reason": reason });
-            let details = json!({ "kind": "Service", "name": "edge", "causes": [cause] });
-            serde_json::from_value(json!({ "code": 422, "details": details })).unwrap()
+        let refusal = |field: &str, reason: &str, message: &str| -> Status {
+            let status = json!({
+                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "message": format!("Service \"edge\" is invalid: {field}: {message}"),
+                "reason": "Invalid",
+                "details": {
+                    "name": "edge", "kind": "Service",
+                    "causes": [{ "reason": reason, "message": message, "field": field }],
+                },
+                "code": 422,
+            });
+            serde_json::from_value(status).unwrap()
         };
-        let node_port = refusal("spec.ports[1].nodePort", "FieldValueInvalid");
-        assert!(is_about_node_ports(&node_port) && !is_about_port_names(&node_port));
-        let name = refusal("spec.ports[1].name", "FieldValueDuplicate");
+        for message in [
+            "Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767",
+            "Invalid value: 30080: provided port is already allocated",
+        ] {
+            let node_port = refusal("spec.ports[1].nodePort", "FieldValueInvalid", message);
+            assert!(is_about_node_ports(&node_port) && !is_about_port_names(&node_port));
+        }
+        let message = "Duplicate value: \"http-80\"";
+        let name = refusal("spec.ports[1].name", "FieldValueDuplicate", message);
         assert!(!is_about_node_ports(&name) && is_about_port_names(&name));
     }
 }

@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn who_asks_for_a_node_port_that_cannot_be_had_is_named() {
         let service = ObjectKey::new("shop", "edge-portcullis");
-        let error =
-            "spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range";
+        let error = "Service \"edge-portcullis\" is invalid: spec.ports[0].nodePort: Invalid value: 30080: provided port is \
+                     already allocated";
         let own = ObjectKey::new("shop", "own");
         let told = |fixed_by| no_node_port(Kind::Service, &service, fixed_by, error);
         let named = told(Some(&own));
