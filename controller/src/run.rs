@@ -20,8 +20,11 @@ use crate::{
     metrics::Metrics,
     provision::{self, Input, Obstacles, Owners, ProvisionOptions, Provisioner},
     publish::Fleet,
-    resources::Resources,
-    status::{Statuses, programmed},
+    resources::{ObjectKey, Resources},
+    status::{
+        Statuses,
+        programmed::{self, Unready},
+    },
     translate::{Options, ParametersInForce, Translation, translate},
     watch::{self as watches, ResourceStore, Snapshot},
     writer::StatusWriter,
@@ -98,7 +101,7 @@ impl Controller {
             certificates(client, options.certificates, &leads, metrics, &mut tasks);
         let (provisioned, input) = watch::channel(None);
         let (obstructed, obstacles) = watch::channel(Obstacles::new());
-        let (missed, unready) = watch::channel(Obstacles::new());
+        let (missed, unready) = watch::channel(BTreeMap::new());
         if let Some(provision) = options.provision {
             tasks.spawn(
                 Provisioner {
@@ -243,7 +246,7 @@ struct Reconciler {
     fleet: watch::Receiver<Arc<Fleet>>,
     obstacles: watch::Receiver<Obstacles>,
     /// The Gateways without a ready proxy.
-    unready: watch::Receiver<Obstacles>,
+    unready: watch::Receiver<BTreeMap<ObjectKey, Unready>>,
     /// What is in the way of the certificates of data planes.
     unidentified: watch::Receiver<Obstacles>,
     published: watch::Sender<Option<Tables>>,

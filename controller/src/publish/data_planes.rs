@@ -159,8 +159,12 @@ impl DataPlanes {
     }
 
     fn observation(&self) -> Observation {
+        let is_connected = !self.is_deserted();
         let Some(acknowledged) = &self.acknowledged else {
-            return Observation::default();
+            return Observation {
+                is_connected,
+                ..Observation::default()
+            };
         };
         let listeners = acknowledged
             .rejected
@@ -168,6 +172,7 @@ impl DataPlanes {
             .filter(|((kind, _), _)| *kind == ResourceKind::Listener);
         Observation {
             addresses: Vec::new(),
+            is_connected,
             acknowledged: acknowledged.listeners.clone(),
             rejected: listeners
                 .map(|((_, key), message)| (ListenerKey::new(key.as_str()), message.clone()))

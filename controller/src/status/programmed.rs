@@ -31,14 +31,29 @@ pub enum Observed {
     Cluster(BTreeMap<ObjectKey, Observation>),
 }
 
+/// What Kubernetes says of the proxies of a Gateway of which it calls none ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unready {
+    /// Nothing: what is to run them is not there, or was not looked at yet.
+    Untold,
+    /// That none is, and what to do about it.
+    Told(String),
+}
+
 impl Observed {
-    /// Lays over it which Gateways have no ready proxy, and why.
-    pub fn miss(&mut self, unready: &BTreeMap<ObjectKey, String>) {
+    /// Lays over it which Gateways have no ready proxy.
+    pub fn miss(&mut self, unready: &BTreeMap<ObjectKey, Unready>) {
         let Self::Cluster(gateways) = self else {
             return;
         };
-        for (gateway, why) in unready {
-            gateways.entry(gateway.clone()).or_default().unready = Some(why.clone());
+        for (gateway, unready) in unready {
+            let observation = gateways.entry(gateway.clone()).or_default();
+            match unready {
+                Unready::Told(why) => observation.unready = Some(why.clone()),
+                // Those who have spoken are gone, and perhaps there will be no others.
+                Unready::Untold if !observation.is_connected => observation.forget_words(),
+                Unready::Untold => {}
+            }
         }
     }
 }
@@ -54,6 +69,8 @@ impl Default for Observed {
 pub struct Observation {
     /// The addresses that it is reached at.
     pub addresses: Vec<GatewayAddress>,
+    /// Whether any of its proxies is connected to a controller. What they have said stays when all are gone.
+    pub is_connected: bool,
     /// The listeners of the last table that it acknowledged. One counts as programmed when it equals the wanted one.
     pub acknowledged: BTreeMap<ListenerKey, Arc<Listener>>,
     /// Listeners that it could not serve, and why.
@@ -66,6 +83,11 @@ impl Observation {
     /// Whether no data plane has said anything of its table yet.
     fn is_silent(&self) -> bool {
         self.acknowledged.is_empty() && self.rejected.is_empty()
+    }
+
+    fn forget_words(&mut self) {
+        self.acknowledged.clear();
+        self.rejected.clear();
     }
 }
 
@@ -99,6 +121,7 @@ pub fn observe(
                 } else {
                     addresses.clone()
                 },
+                is_connected: true,
                 acknowledged: table.listeners.clone(),
                 rejected: BTreeMap::new(),
                 unready: None,
@@ -306,7 +329,7 @@ impl View<'_> {
 }
 
 /// Lays over it what is in the way of the Gateways' infrastructure, by Gateway: what is served is still served, but for
-/// what is not there is a reason.
+/// what is not there is a reason, beside what else is missing.
 pub fn obstruct(statuses: &mut Statuses, obstacles: &BTreeMap<ObjectKey, String>) {
     for (key, why) in obstacles {
         let Some(status) = statuses.gateways.get_mut(key) else {
@@ -328,6 +351,12 @@ pub fn obstruct(statuses: &mut Statuses, obstacles: &BTreeMap<ObjectKey, String>
             Some(programmed) if programmed.reason == reason::INVALID => {}
             programmed => {
                 let is_provisional = programmed.is_some_and(|it| it.is_provisional);
+                let message = match programmed {
+                    Some(programmed) if programmed.status == ConditionStatus::False => {
+                        format!("{}. {message}", programmed.message)
+                    }
+                    _ => message,
+                };
                 conditions.set(
                     kind::PROGRAMMED,
                     ConditionStatus::False,

@@ -7,6 +7,7 @@ mod leader;
 mod parameters;
 mod process;
 mod provision;
+mod readiness;
 mod status;
 mod support;
 mod watch;

@@ -9,18 +9,18 @@ use crate::{
 };
 
 const NAME: &str = "shop/edge-portcullis";
-const ACCOUNT: (&str, &str) = ("ServiceAccount", NAME);
-const SERVICE: (&str, &str) = ("Service", NAME);
-const DEPLOYMENT: (&str, &str) = ("Deployment", NAME);
-const DAEMON_SET: (&str, &str) = ("DaemonSet", NAME);
-const BUDGET: (&str, &str) = ("PodDisruptionBudget", NAME);
-const AUTOSCALER: (&str, &str) = ("HorizontalPodAutoscaler", NAME);
+pub(crate) const ACCOUNT: (&str, &str) = ("ServiceAccount", NAME);
+pub(crate) const SERVICE: (&str, &str) = ("Service", NAME);
+pub(crate) const DEPLOYMENT: (&str, &str) = ("Deployment", NAME);
+pub(crate) const DAEMON_SET: (&str, &str) = ("DaemonSet", NAME);
+pub(crate) const BUDGET: (&str, &str) = ("PodDisruptionBudget", NAME);
+pub(crate) const AUTOSCALER: (&str, &str) = ("HorizontalPodAutoscaler", NAME);
 
 fn exists(api: &FakeApi, object: (&str, &str)) -> bool {
     !api.get(object).is_null()
 }
 
-fn is_made(api: &FakeApi) -> bool {
+pub(crate) fn is_made(api: &FakeApi) -> bool {
     [ACCOUNT, SERVICE, DEPLOYMENT]
         .into_iter()
         .all(|object| exists(api, object))
@@ -56,13 +56,13 @@ fn ask(api: &FakeApi, spec: &Value) {
     );
 }
 
-fn programmed(api: &FakeApi) -> Value {
+pub(crate) fn programmed(api: &FakeApi) -> Value {
     let gateway = api.get(EDGE);
     condition(&gateway["status"]["conditions"], "Programmed").clone()
 }
 
 /// A fresh cluster with a Gateway whose infrastructure is made.
-async fn made() -> (FakeApi, Replica) {
+pub(crate) async fn made() -> (FakeApi, Replica) {
     let api = FakeApi::start().await;
     api.apply(SHOP);
     let replica = Replica::provisioning(&api, "one");
@@ -401,56 +401,6 @@ async fn a_refusal_is_told_and_tried_again() {
         pod["containers"][0]["image"] == "registry.example/other"
     })
     .await;
-}
-
-#[tokio::test]
-async fn a_gateway_is_programmed_while_one_of_its_proxies_is_ready() {
-    let (api, mut replica) = made().await;
-    let is_programmed = |api: &FakeApi, status: &str| {
-        let listener = &api.get(EDGE)["status"]["listeners"][0]["conditions"];
-        let listener = condition(listener, "Programmed").clone();
-        programmed(api)["status"] == status && listener["status"] == status
-    };
-    let say = |replicas: u32, ready: u32| {
-        api.patch(DEPLOYMENT, &json!({ "spec": { "replicas": replicas } }));
-        let status = json!({ "observedGeneration": 1, "readyReplicas": ready });
-        api.patch(DEPLOYMENT, &json!({ "status": status }));
-    };
-    let pending = |api: &FakeApi, message: &str| {
-        let programmed = programmed(api);
-        programmed["reason"] == "Pending" && programmed["message"] == message
-    };
-    let none = "0 of 2 proxies are ready; kubectl -n shop describe pod -l gateway.networking.k8s.io/gateway-name=edge says why";
-    say(2, 0);
-    api.until("none is ready", |api| pending(api, none)).await;
-    // What proxies acknowledge is of no use before anybody can connect.
-    let address = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
-    api.patch(SERVICE, &json!({ "status": address }));
-    replica
-        .tables("the table", |tables| tables.len() == 1)
-        .await;
-    replica.acknowledge();
-    api.until("it has an address", |api| {
-        !api.get(EDGE)["status"]["addresses"][0].is_null()
-    })
-    .await;
-    assert!(is_programmed(&api, "False") && pending(&api, none));
-    say(2, 1);
-    api.until("one is ready", |api| is_programmed(api, "True"))
-        .await;
-    let before = api.get(EDGE);
-    say(2, 2);
-    say(0, 0);
-    let nobody = "Deployment shop/edge-portcullis asks for no proxy: kubectl -n shop scale deployment edge-portcullis --replicas=1 \
-                  starts one";
-    api.until("all are gone", |api| {
-        is_programmed(api, "False") && pending(api, nobody)
-    })
-    .await;
-    assert_eq!(
-        before["status"]["addresses"],
-        api.get(EDGE)["status"]["addresses"]
-    );
 }
 
 #[tokio::test]

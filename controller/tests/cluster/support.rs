@@ -8,7 +8,7 @@ use portcullis_controller::{
     leader::LeaseOptions,
     metrics::Metrics,
     provision::ProvisionOptions,
-    publish::{Acknowledgement, DataPlanes, Fleet, PublisherTls},
+    publish::{Acknowledgement, DataPlane, DataPlanes, Fleet, PublisherTls, Word},
     run::{Controller, ControllerOptions, LET_STAND},
 };
 use serde_json::{Value, json};
@@ -114,13 +114,16 @@ impl Replica {
         Self::with(api, name, |options| options.let_stand = let_stand)
     }
 
-    /// Starts a controller that makes the infrastructure of Gateways.
+    /// Starts a controller that makes the infrastructure of Gateways, and lets nothing stand that it has heard nothing of.
     pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
         let provision = ProvisionOptions {
             image: "registry.example/portcullis-proxy:1.0".into(),
             controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
         };
-        Self::with(api, name, |options| options.provision = Some(provision))
+        Self::with(api, name, |options| {
+            options.provision = Some(provision);
+            options.let_stand = Duration::ZERO;
+        })
     }
 
     fn with(api: &FakeApi, name: &str, change: impl FnOnce(&mut ControllerOptions)) -> Self {
@@ -170,13 +173,34 @@ impl Replica {
         found.unwrap().clone().unwrap()
     }
 
-    /// The data planes acknowledge all tables.
+    /// One data plane of each Gateway acknowledges its table.
     pub(crate) fn acknowledge(&self) {
+        self.hear(true);
+    }
+
+    /// Those that have acknowledged the tables are gone.
+    pub(crate) fn desert(&self) {
+        self.hear(false);
+    }
+
+    fn hear(&self, is_connected: bool) {
         let tables = self.tables.borrow().clone().unwrap();
         let fleet = tables.iter().map(|(key, table)| {
             let (namespace, name) = key.as_str().split_once('/').unwrap();
+            let acknowledged = Some(Acknowledgement::new(table, 0, Vec::new()));
+            let data_plane = DataPlane {
+                address: SocketAddr::from(([192, 0, 2, 2], 40_000)),
+                word: Word {
+                    acknowledged: acknowledged.clone(),
+                    ..Word::default()
+                },
+            };
             let data_planes = DataPlanes {
-                acknowledged: Some(Acknowledgement::new(table, 0, Vec::new())),
+                connected: is_connected
+                    .then_some((1, data_plane))
+                    .into_iter()
+                    .collect(),
+                acknowledged,
                 ..DataPlanes::default()
             };
             (ObjectKey::new(namespace, name), data_planes)

@@ -23,6 +23,7 @@ use super::{Plan, ProvisionOptions, wanted};
 use crate::{
     metrics::Metrics,
     resources::{ObjectKey, Resources},
+    status::programmed::Unready,
     translate::{ParametersInForce, Ports},
     writer::wait_until,
 };
@@ -61,8 +62,8 @@ pub(crate) struct Provisioner {
     /// Whether it is for us to make it.
     pub(crate) leads: watch::Receiver<bool>,
     pub(crate) obstacles: watch::Sender<Obstacles>,
-    /// Gateways without a ready proxy, and why.
-    pub(crate) unready: watch::Sender<Obstacles>,
+    /// Gateways without a ready proxy.
+    pub(crate) unready: watch::Sender<BTreeMap<ObjectKey, Unready>>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -145,10 +146,10 @@ impl Provisioner {
     }
 }
 
-fn tell(to: &watch::Sender<Obstacles>, obstacles: Obstacles) {
+fn tell<T: PartialEq>(to: &watch::Sender<T>, what: T) {
     to.send_if_modified(|told| {
-        let changed = *told != obstacles;
-        *told = obstacles;
+        let changed = *told != what;
+        *told = what;
         changed
     });
 }

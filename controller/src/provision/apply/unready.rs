@@ -6,23 +6,25 @@ use super::{
     super::{Object, label_value, labels::GATEWAY_NAME, object::Kind},
     live::Live,
 };
-use crate::resources::ObjectKey;
+use crate::{resources::ObjectKey, status::programmed::Unready};
 
-/// Why none of a Gateway's proxies is ready, if that is so. `workload` is what is wanted, `live` what there is of it: two while one
-/// of another kind replaces it.
+/// What Kubernetes says of a Gateway's proxies, unless one of them is ready. `workload` is what is wanted, `live` what there is of
+/// it: two while one of another kind replaces it.
 ///
 /// What Kubernetes has not looked at yet says nothing.
 pub(super) fn unready(
     gateway: &ObjectKey,
     workload: &Object,
     live: &[Arc<Live>],
-) -> Option<String> {
+) -> Option<Unready> {
     let mut known = live
         .iter()
         .map(|live| &live.body)
         .filter(|it| it["status"]["observedGeneration"].is_u64())
         .peekable();
-    known.peek()?;
+    if known.peek().is_none() {
+        return Some(Unready::Untold);
+    }
     let (mut ready, mut asked, mut refused) = (0, 0, false);
     for body in known {
         let status = &body["status"];
@@ -37,14 +39,14 @@ pub(super) fn unready(
         return None;
     }
     if asked == 0 {
-        return Some(nobody_asked(workload));
+        return Some(Unready::Told(nobody_asked(workload)));
     }
     // Where the pods are refused there are none to describe.
     let what = if refused { "replicaset" } else { "pod" };
     let (namespace, name) = (&gateway.namespace, label_value(&gateway.name));
-    Some(format!(
+    Some(Unready::Told(format!(
         "0 of {asked} proxies are ready; kubectl -n {namespace} describe {what} -l {GATEWAY_NAME}={name} says why"
-    ))
+    )))
 }
 
 /// Of a workload that is to have no pod at all.
@@ -68,7 +70,7 @@ mod tests {
     use super::*;
 
     /// What is said of `shop/edge`, whose workload is this, with these to be found.
-    fn told(kind: Kind, spec: &Value, live: &[Value]) -> Option<String> {
+    fn told(kind: Kind, spec: &Value, live: &[Value]) -> Option<Unready> {
         let key = ObjectKey::new("shop", "edge-portcullis");
         let workload = Object::new(kind, key, json!({ "spec": spec }));
         let live: Vec<_> = live
@@ -97,19 +99,24 @@ mod tests {
     #[test]
     fn one_ready_proxy_is_enough_and_what_is_not_known_says_nothing() {
         let told = |live: &[Value]| told(Kind::Deployment, &json!({}), live);
-        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[]), Some(Unready::Untold));
         let new = json!({ "spec": { "replicas": 1 } });
-        assert_eq!(told(&[new]), None);
+        assert_eq!(told(&[new]), Some(Unready::Untold));
         assert_eq!(told(&[deployment(3, 1)]), None);
         assert_eq!(told(&[daemon_set(3, 1)]), None);
         // One replaces the other.
         assert_eq!(told(&[deployment(3, 3), daemon_set(2, 0)]), None);
         assert_eq!(told(&[deployment(0, 0), daemon_set(2, 2)]), None);
+        let new = json!({ "spec": { "replicas": 1 } });
+        assert_eq!(told(&[new, daemon_set(2, 2)]), None);
     }
 
     #[test]
     fn none_is_told_with_the_remedy() {
-        let told = |kind, spec, live| told(kind, &spec, &[live]).unwrap();
+        let told = |kind, spec, live| match told(kind, &spec, &[live]) {
+            Some(Unready::Told(why)) => why,
+            other => panic!("{other:?}"),
+        };
         let say = |count: u32, what: &str| {
             format!(
                 "0 of {count} proxies are ready; kubectl -n shop describe {what} -l \

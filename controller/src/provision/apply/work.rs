@@ -20,6 +20,7 @@ use super::{
 use crate::{
     metrics::{Metrics, Provision},
     resources::ObjectKey,
+    status::programmed::Unready,
     writer::Queue,
 };
 
@@ -273,8 +274,8 @@ impl Work {
         obstacles
     }
 
-    /// The Gateways without a ready proxy, and why.
-    pub(super) fn unready(&self) -> Obstacles {
+    /// The Gateways without a ready proxy.
+    pub(super) fn unready(&self) -> BTreeMap<ObjectKey, Unready> {
         let gateways = self.plan.gateways.iter();
         gateways
             .filter_map(|(gateway, wanted)| {

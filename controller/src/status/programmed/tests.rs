@@ -57,6 +57,7 @@ fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> Statuses {
     let mut translation = translate(&loaded.resources, &options);
     let mut observation = Observation {
         addresses: vec![address("192.0.2.1")],
+        is_connected: true,
         acknowledged: translation
             .tables
             .values()
@@ -287,4 +288,49 @@ fn without_a_ready_proxy_nothing_is_programmed() {
         unready(observation);
     };
     assert_eq!(programmed(GATEWAY, rejected), [NOT_YET, INVALID, NOT_YET]);
+}
+
+#[test]
+fn what_proxies_have_said_that_are_gone_counts_unless_there_is_nothing_to_start_others() {
+    let stated = |is_connected: bool, unready: Option<Unready>| {
+        let missing = unready.map(|unready| (ObjectKey::new("default", "edge"), unready));
+        let miss = |observation: &mut Observation| {
+            observation.is_connected = is_connected;
+            let mut observed = Observed::Cluster(
+                [(ObjectKey::new("default", "edge"), observation.clone())].into(),
+            );
+            observed.miss(&missing.into_iter().collect());
+            let Observed::Cluster(mut gateways) = observed else {
+                panic!("{observed:?}");
+            };
+            *observation = gateways.pop_first().unwrap().1;
+        };
+        programmed(GATEWAY, miss)
+    };
+    assert_eq!(stated(false, None), [PROGRAMMED; 3]);
+    assert_eq!(stated(true, Some(Unready::Untold)), [PROGRAMMED; 3]);
+    assert_eq!(stated(false, Some(Unready::Untold)), [PENDING; 3]);
+    let told = Some(Unready::Told("none".into()));
+    assert_eq!(stated(true, told), [NOT_YET; 3]);
+}
+
+#[test]
+fn what_is_missing_and_what_is_in_the_way_are_told_together() {
+    let told = |change: fn(&mut Observation)| {
+        let mut statuses = observed(GATEWAY, change);
+        let edge = ObjectKey::new("default", "edge");
+        obstruct(&mut statuses, &[(edge, "the quota".to_owned())].into());
+        let status = statuses.gateways.pop_first().unwrap().1;
+        let condition = status.conditions.get(kind::PROGRAMMED).unwrap();
+        (condition.reason, condition.message.clone())
+    };
+    let quota = "The infrastructure is not as it should be: the quota";
+    let both = |missing: &str| (reason::NO_RESOURCES, format!("{missing}. {quota}"));
+    let unready: fn(&mut Observation) = |it| it.unready = Some("0 of 2 proxies are ready".into());
+    assert_eq!(told(unready), both("0 of 2 proxies are ready"));
+    let nowhere: fn(&mut Observation) = |it| it.addresses.clear();
+    assert_eq!(told(nowhere), both("No address has been assigned yet"));
+    // That is waited for follows from it.
+    let silent: fn(&mut Observation) = |it| *it = Observation::default();
+    assert_eq!(told(silent), (reason::NO_RESOURCES, quota.to_owned()));
 }
