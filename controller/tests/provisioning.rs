@@ -8,12 +8,14 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use k8s_openapi::api::core::v1::Service;
 use portcullis_controller::{
-    CONTROLLER_NAME, ObjectKey, Options,
+    CONTROLLER_NAME, ObjectKey, Options, Resources,
     manifests::Loaded,
-    provision::{ProvisionOptions, addresses, wanted},
+    provision::{Plan, ProvisionOptions, addresses, wanted},
     status::GatewayAddress,
     translate::translate,
 };
@@ -115,6 +117,38 @@ fn pods_pass_the_restricted_standard() {
     assert!(pods > 5, "{pods}");
 }
 
+/// The cases after each other, as if somebody changed what there is.
+#[test]
+fn what_is_wanted_does_not_depend_on_what_was_wanted_before() {
+    let all = cases().into_iter().map(|path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let (input, _) = text.split_once(MARKER).unwrap_or((&text, ""));
+        let resources = resources(input);
+        let plan = plan(&Plan::default(), &resources);
+        (path, resources, plan)
+    });
+    let all: Vec<_> = all.collect();
+    for (from, _, before) in &all {
+        for (to, resources, expected) in &all {
+            let actual = plan(before, resources);
+            assert_eq!(
+                &actual,
+                expected,
+                "{} then {}",
+                from.display(),
+                to.display()
+            );
+            for (key, wanted) in actual.gateways.iter().filter(|_| from == to) {
+                let before = &before.gateways[key].objects;
+                let same = wanted.objects.as_ref().ok().zip(before.as_ref().ok());
+                let is_same = same.is_none_or(|(made, before)| Arc::ptr_eq(made, before));
+                let is_empty = same.is_some_and(|(made, _)| made.objects().is_empty());
+                assert!(is_same || is_empty, "{}: {key} is made anew", to.display());
+            }
+        }
+    }
+}
+
 fn cases() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/provisioning");
     let files = fs::read_dir(root).unwrap();
@@ -124,34 +158,58 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-fn output(input: &str) -> Output {
+/// Everything that there is in a case.
+fn resources(input: &str) -> Resources {
     let mut loaded = Loaded::accepted();
     loaded.read_text("case.yaml", input);
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     loaded.read_text("class.yaml", CLASS);
-    let translation = translate(&loaded.resources, &Options::default());
+    let mut resources = loaded.resources;
+    // Statuses in files are not read, and there it is the load balancer that writes this one.
+    for document in input.split("---\n") {
+        let document: Value = serde_saphyr::from_str(document).unwrap();
+        let Ok(service) = serde_json::from_value::<Service>(document) else {
+            continue;
+        };
+        if let Some(known) = resources.services.get_mut(&ObjectKey::of(&service)) {
+            Arc::make_mut(known).status = service.status;
+        }
+    }
+    resources
+}
+
+fn plan(before: &Plan, resources: &Resources) -> Plan {
+    let translation = translate(resources, &Options::default());
     let options = ProvisionOptions {
         image: "registry.example/portcullis-proxy:1.0".into(),
         controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
     };
-    let (mut objects, mut kept) = (BTreeMap::new(), BTreeMap::new());
-    let plan = wanted(
-        &loaded.resources,
+    wanted(
+        before,
+        resources,
         &translation.tables,
         &translation.ports,
         &translation.parameters,
         CONTROLLER_NAME,
         &options,
-    );
-    for (key, wanted) in plan.gateways {
+    )
+}
+
+fn output(input: &str) -> Output {
+    let resources = resources(input);
+    let (mut objects, mut kept) = (BTreeMap::new(), BTreeMap::new());
+    for (key, wanted) in plan(&Plan::default(), &resources).gateways {
         match wanted.objects {
-            Ok(all) => drop(objects.insert(key, all.into_iter().map(|it| it.body).collect())),
+            Ok(made) => {
+                let bodies = made.objects().iter().map(|it| it.body.clone());
+                objects.insert(key, bodies.collect());
+            }
             Err(why) => drop(kept.insert(key, why)),
         }
     }
     Output {
         objects,
         kept,
-        addresses: addresses(&loaded.resources),
+        addresses: addresses(&resources),
     }
 }

@@ -16,6 +16,7 @@ pub use self::{
     addresses::{addresses, of_service as addresses_of, service},
     name::{identity_secret_name, infrastructure_name, label_value},
     object::{Kind, Object},
+    objects::Made,
     served::{Owner, Owners, owners},
     wanted::{Plan, Wanted, wanted},
 };

@@ -29,7 +29,7 @@ static QUANTITY: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 /// The parameters of all layers together; of each field the last one that sets it.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Infrastructure {
     pub(super) service: ServiceParameters,
     pub(super) workload: WorkloadParameters,

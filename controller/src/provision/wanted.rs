@@ -4,14 +4,15 @@ use std::{
     borrow::Borrow,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use portcullis_routing::{GatewayKey, RoutingTable};
 
 use super::{
-    Object, ProvisionOptions, label_value,
+    ProvisionOptions, addresses, label_value,
     namesake::{self, namesakes},
-    objects::{Blueprint, objects},
+    objects::{Blueprint, Made},
     owner,
 };
 use crate::{
@@ -36,7 +37,7 @@ pub struct Wanted {
     /// The GatewayParameters that fix ports of the nodes.
     pub node_ports_of: Option<ObjectKey>,
     /// The objects, or why what is there has to stay as it is.
-    pub objects: Result<Vec<Object>, String>,
+    pub objects: Result<Arc<Made>, String>,
 }
 
 /// The objects that are wanted for every Gateway that has a table, and none for those of somebody else's classes.
@@ -44,7 +45,10 @@ pub struct Wanted {
 /// A Gateway of ours without a table, or with one that has nothing to serve, is not in the plan: a mistake must not take
 /// away the proxies, which serve on with the table that they have. Nor is one whose class does not exist, or one that is
 /// being deleted.
+///
+/// What is made of the same things as in the plan `before` is the same allocation. That saves time, and changes nothing else.
 pub fn wanted(
+    before: &Plan,
     resources: &Resources,
     tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
     ports: &Ports,
@@ -72,24 +76,30 @@ pub fn wanted(
         let table = tables.get(&served).zip(ports.get(&served));
         let objects = match table.zip(parameters.get(key)) {
             _ if gateway.metadata.deletion_timestamp.is_some() => continue,
-            _ if known.spec.controller_name != controller_name => Ok(Vec::new()),
+            _ if known.spec.controller_name != controller_name => Ok(Arc::default()),
             // Proxies have nothing to do before there is something to serve; those that are there serve on what they have.
             None => continue,
             Some(((table, _), _)) if !is_servable(table.borrow()) => continue,
-            Some(((table, ports), parameters)) => match namesakes.get(key) {
-                Some(holder) => Err(namesake::problem(holder)),
-                None => Ok(objects(&Blueprint {
-                    key,
-                    gateway,
+            Some(((_, ports), parameters)) => {
+                let service = addresses::service(resources, key, gateway);
+                let blueprint = Blueprint {
+                    key: key.clone(),
+                    gateway: Arc::clone(gateway),
                     owner,
-                    table: table.borrow(),
-                    ports,
-                    infrastructure: &parameters.infrastructure,
-                    service: super::addresses::service(resources, key, gateway),
+                    ports: ports.clone(),
+                    parameters: Arc::clone(parameters),
+                    given: service.map(addresses::of_service).unwrap_or_default(),
                     prefers_ipv6,
-                    options,
-                })),
-            },
+                    options: options.clone(),
+                };
+                let before = before.gateways.get(key);
+                let before = before.and_then(|it| it.objects.as_ref().ok());
+                let holder = namesakes.get(key);
+                holder.map_or_else(
+                    || Ok(Made::of(blueprint, before)),
+                    |holder| Err(namesake::problem(holder)),
+                )
+            }
         };
         let parameters = parameters.get(key);
         let wanted = Wanted {

@@ -25,7 +25,7 @@ const STANDS_STILL: &str =
 pub type ParametersInForce = BTreeMap<ObjectKey, Arc<Parameters>>;
 
 /// What the GatewayParameters of a Gateway's class and its own say together. All of it is valid.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Parameters {
     /// The Gateway's UID; `None` in files.
     uid: Option<String>,

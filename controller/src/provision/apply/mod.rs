@@ -109,7 +109,7 @@ impl Provisioner {
                     if changed.is_err() {
                         return;
                     }
-                    let Some(plan) = self.plan().await else {
+                    let Some(plan) = self.plan(work.plan()).await else {
                         return;
                     };
                     work.want(plan);
@@ -128,7 +128,7 @@ impl Provisioner {
     }
 
     /// Plans on a thread where it holds nobody up. `None` if that has failed.
-    async fn plan(&mut self) -> Option<Plan> {
+    async fn plan(&mut self, before: Arc<Plan>) -> Option<Plan> {
         let Some(input) = self.input.borrow_and_update().clone() else {
             return Some(Plan::default());
         };
@@ -140,7 +140,15 @@ impl Provisioner {
                 ports,
                 parameters,
             } = input;
-            wanted(&resources, &tables, &ports, &parameters, &name, &options)
+            wanted(
+                &before,
+                &resources,
+                &tables,
+                &ports,
+                &parameters,
+                &name,
+                &options,
+            )
         };
         tokio::task::spawn_blocking(plan).await.ok()
     }

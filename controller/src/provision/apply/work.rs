@@ -27,7 +27,7 @@ use crate::{
 /// What is to be done.
 pub(super) struct Work {
     live: Arc<LiveObjects>,
-    plan: Plan,
+    plan: Arc<Plan>,
     /// The Gateway that an object is wanted for, and the object's place among those.
     places: BTreeMap<Target, (ObjectKey, usize)>,
     /// Gateways by UID.
@@ -44,7 +44,7 @@ impl Work {
     pub(super) fn new(live: Arc<LiveObjects>) -> Self {
         Self {
             live,
-            plan: Plan::default(),
+            plan: Arc::default(),
             places: BTreeMap::new(),
             owners: BTreeMap::new(),
             queue: Queue::default(),
@@ -53,17 +53,24 @@ impl Work {
         }
     }
 
-    /// Something else is wanted now.
+    /// What is wanted.
+    pub(super) fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+
+    /// This is wanted now.
     pub(super) fn want(&mut self, plan: Plan) {
-        if self.plan == plan {
+        let is_same = *self.plan == plan;
+        self.plan = Arc::new(plan);
+        if is_same {
             return;
         }
-        self.plan = plan;
         self.places.clear();
         self.owners.clear();
         for (gateway, wanted) in &self.plan.gateways {
             self.owners.insert(wanted.owner.clone(), gateway.clone());
-            for (index, object) in wanted.objects.iter().flatten().enumerate() {
+            let objects = wanted.objects.iter().flat_map(|made| made.objects());
+            for (index, object) in objects.enumerate() {
                 let target = (object.kind, object.key.clone());
                 self.places.insert(target, (gateway.clone(), index));
             }
@@ -148,7 +155,7 @@ impl Work {
     fn wanted(&self, target: &Target) -> Option<(&ObjectKey, &Wanted, &Object)> {
         let (gateway, index) = self.places.get(target)?;
         let wanted = self.plan.gateways.get(gateway)?;
-        let object = wanted.objects.as_ref().ok()?.get(*index)?;
+        let object = wanted.objects.as_ref().ok()?.objects().get(*index)?;
         Some((gateway, wanted, object))
     }
 
@@ -170,7 +177,7 @@ impl Work {
         let gateway = self.owners.get(live.owner()?)?;
         let wanted = self.plan.gateways.get(gateway)?;
         let objects = wanted.objects.as_ref().ok()?;
-        if is_workload(*kind) && !self.is_replaced(objects) {
+        if is_workload(*kind) && !self.is_replaced(objects.objects()) {
             return None;
         }
         Some(gateway)
@@ -279,7 +286,7 @@ impl Work {
         let gateways = self.plan.gateways.iter();
         gateways
             .filter_map(|(gateway, wanted)| {
-                let mut objects = wanted.objects.as_ref().ok()?.iter();
+                let mut objects = wanted.objects.as_ref().ok()?.objects().iter();
                 let workload = objects.find(|it| is_workload(it.kind))?;
                 let live: Vec<_> = [Kind::Deployment, Kind::DaemonSet]
                     .into_iter()

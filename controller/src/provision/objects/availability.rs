@@ -18,8 +18,8 @@ use crate::provision::Object;
 const CPU_UTILIZATION: u32 = 80;
 
 /// The PodDisruptionBudget, if one is asked for.
-pub(super) fn budget(blueprint: &Blueprint<'_>) -> Option<Object> {
-    let asked = blueprint.infrastructure.budget.as_ref()?;
+pub(super) fn budget(blueprint: &Blueprint) -> Option<Object> {
+    let asked = blueprint.infrastructure().budget.as_ref()?;
     let max_unavailable = match (&asked.min_available, &asked.max_unavailable) {
         (None, None) => Some(IntOrString::Int(1)),
         (_, most) => most.clone(),
@@ -39,8 +39,8 @@ pub(super) fn budget(blueprint: &Blueprint<'_>) -> Option<Object> {
 }
 
 /// The HorizontalPodAutoscaler, if one is asked for.
-pub(super) fn autoscaler(blueprint: &Blueprint<'_>) -> Option<Object> {
-    let asked = blueprint.infrastructure.autoscaler.as_ref()?;
+pub(super) fn autoscaler(blueprint: &Blueprint) -> Option<Object> {
+    let asked = blueprint.infrastructure().autoscaler.as_ref()?;
     let number = |it: u32| i32::try_from(it).unwrap_or(i32::MAX);
     let cpu = || MetricSpec {
         type_: "Resource".into(),

@@ -15,7 +15,7 @@ const APPLICATION: &str = "portcullis-proxy";
 
 type Strings = BTreeMap<String, String>;
 
-impl Blueprint<'_> {
+impl Blueprint {
     /// Metadata of any object.
     pub(super) fn metadata(&self) -> ObjectMeta {
         ObjectMeta {

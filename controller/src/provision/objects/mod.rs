@@ -6,39 +6,80 @@ mod pod;
 mod service;
 mod workload;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gateway_api::apis::experimental::gateways::Gateway;
 use k8s_openapi::{
-    api::core::v1::{Service, ServiceAccount},
-    apimachinery::pkg::apis::meta::v1::OwnerReference,
+    api::core::v1::ServiceAccount, apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
-use portcullis_routing::{ListenerProtocol, RoutingTable};
+use portcullis_routing::ListenerProtocol;
 
 use super::{
     Infrastructure, Object, ProvisionOptions, infrastructure_name,
     object::{APPLIED, Kind},
 };
-use crate::resources::ObjectKey;
+use crate::{resources::ObjectKey, status::GatewayAddress, translate::Parameters};
 
 /// Everything that the objects of a Gateway are made of.
-pub(super) struct Blueprint<'a> {
-    pub(super) key: &'a ObjectKey,
-    pub(super) gateway: &'a Gateway,
+#[derive(Debug, PartialEq)]
+pub(super) struct Blueprint {
+    pub(super) key: ObjectKey,
+    pub(super) gateway: Arc<Gateway>,
     /// Refers to the Gateway.
     pub(super) owner: OwnerReference,
-    pub(super) table: &'a RoutingTable,
     /// Those that clients connect to.
-    pub(super) ports: &'a BTreeMap<u16, ListenerProtocol>,
-    pub(super) infrastructure: &'a Infrastructure,
-    /// The Service as it is now.
-    pub(super) service: Option<&'a Service>,
+    pub(super) ports: BTreeMap<u16, ListenerProtocol>,
+    pub(super) parameters: Arc<Parameters>,
+    /// The addresses that the Service has now.
+    pub(super) given: Vec<GatewayAddress>,
     /// Whether probes come by IPv6.
     pub(super) prefers_ipv6: bool,
-    pub(super) options: &'a ProvisionOptions,
+    pub(super) options: ProvisionOptions,
 }
 
-impl Blueprint<'_> {
+/// The objects of a Gateway, and what they were made of, so that they need not be made again before that changes.
+#[derive(Debug, Default)]
+pub struct Made {
+    blueprint: Option<Blueprint>,
+    objects: Vec<Object>,
+}
+
+impl Made {
+    /// What is made of a blueprint: what was made `before`, if that was the same one.
+    pub(super) fn of(blueprint: Blueprint, before: Option<&Arc<Self>>) -> Arc<Self> {
+        let same = before.filter(|before| before.blueprint.as_ref() == Some(&blueprint));
+        same.map_or_else(
+            || {
+                let objects = objects(&blueprint);
+                Arc::new(Self {
+                    blueprint: Some(blueprint),
+                    objects,
+                })
+            },
+            Arc::clone,
+        )
+    }
+
+    /// The objects, in the order in which they are applied.
+    pub fn objects(&self) -> &[Object] {
+        &self.objects
+    }
+}
+
+/// Objects are equal whatever they were made of.
+impl PartialEq for Made {
+    fn eq(&self, other: &Self) -> bool {
+        self.objects == other.objects
+    }
+}
+
+impl Eq for Made {}
+
+impl Blueprint {
+    fn infrastructure(&self) -> &Infrastructure {
+        &self.parameters.infrastructure
+    }
+
     fn class(&self) -> &str {
         &self.gateway.spec.gateway_class_name
     }
@@ -55,7 +96,7 @@ impl Blueprint<'_> {
 }
 
 /// The objects of a Gateway, in the order in which they are applied.
-pub(super) fn objects(blueprint: &Blueprint<'_>) -> Vec<Object> {
+fn objects(blueprint: &Blueprint) -> Vec<Object> {
     let account = ServiceAccount {
         metadata: blueprint.metadata(),
         // The proxy has nothing to say to the API server.

@@ -46,8 +46,8 @@ const MARGIN: Duration = Duration::from_secs(5);
 const LIBRARIES: &str = "pingora_core=off,h2=warn,rustls=warn,hyper=warn";
 
 /// The template of the pods. It does not depend on the listeners' ports: a new listener restarts nothing.
-pub(super) fn template(blueprint: &Blueprint<'_>) -> PodTemplateSpec {
-    let parameters = &blueprint.infrastructure.workload;
+pub(super) fn template(blueprint: &Blueprint) -> PodTemplateSpec {
+    let parameters = &blueprint.infrastructure().workload;
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(blueprint.labels()),
@@ -73,9 +73,9 @@ pub(super) fn template(blueprint: &Blueprint<'_>) -> PodTemplateSpec {
     }
 }
 
-fn container(blueprint: &Blueprint<'_>) -> Container {
-    let parameters = &blueprint.infrastructure.workload;
-    let options = blueprint.options;
+fn container(blueprint: &Blueprint) -> Container {
+    let parameters = &blueprint.infrastructure().workload;
+    let options = &blueprint.options;
     let admin = admin_port(blueprint);
     let every = if blueprint.prefers_ipv6 {
         "[::]"
@@ -136,9 +136,9 @@ fn container(blueprint: &Blueprint<'_>) -> Container {
     }
 }
 
-fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
-    let key = blueprint.key;
-    let level = blueprint.infrastructure.workload.log_level.map(|level| {
+fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
+    let key = &blueprint.key;
+    let level = blueprint.infrastructure().workload.log_level.map(|level| {
         let level = match level {
             LogLevel::Error => "error",
             LogLevel::Warn => "warn",
@@ -169,7 +169,7 @@ fn environment(blueprint: &Blueprint<'_>) -> Vec<EnvVar> {
 }
 
 /// The first port from the usual one on that no listener has.
-fn admin_port(blueprint: &Blueprint<'_>) -> u16 {
+fn admin_port(blueprint: &Blueprint) -> u16 {
     let free = |port: &u16| !blueprint.ports.contains_key(port);
     (ADMIN_PORT..=u16::MAX).find(free).unwrap_or(ADMIN_PORT)
 }
@@ -219,7 +219,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn volumes(blueprint: &Blueprint<'_>) -> Vec<Volume> {
+fn volumes(blueprint: &Blueprint) -> Vec<Volume> {
     vec![
         Volume {
             name: IDENTITY.into(),
@@ -243,8 +243,8 @@ fn volumes(blueprint: &Blueprint<'_>) -> Vec<Volume> {
 }
 
 /// What is asked for, each constraint about the Gateway's own pods unless it says otherwise; else evenly over nodes.
-fn spread(blueprint: &Blueprint<'_>) -> Option<Vec<TopologySpreadConstraint>> {
-    let parameters = &blueprint.infrastructure.workload;
+fn spread(blueprint: &Blueprint) -> Option<Vec<TopologySpreadConstraint>> {
+    let parameters = &blueprint.infrastructure().workload;
     let nodes = || TopologySpreadConstraint {
         max_skew: 1,
         topology_key: "kubernetes.io/hostname".into(),
@@ -263,8 +263,8 @@ fn spread(blueprint: &Blueprint<'_>) -> Option<Vec<TopologySpreadConstraint>> {
     Some(constraints)
 }
 
-fn grace_period(blueprint: &Blueprint<'_>) -> i64 {
-    let drain = blueprint.table.settings.drain_timeout.0.duration();
+fn grace_period(blueprint: &Blueprint) -> i64 {
+    let drain = blueprint.parameters.settings.drain_timeout.0.duration();
     // Rounded up.
     seconds(DRAIN_DELAY + drain + MARGIN) + i64::from(drain.subsec_nanos() > 0)
 }

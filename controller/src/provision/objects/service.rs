@@ -10,14 +10,11 @@ use portcullis_crds::gateway_parameters::{ExternalTrafficPolicy, ServiceType};
 use portcullis_routing::ListenerProtocol;
 
 use super::{Blueprint, Kind};
-use crate::{
-    provision::{Object, addresses},
-    status::programmed::requested_addresses,
-};
+use crate::{provision::Object, status::programmed::requested_addresses};
 
 /// The Service of a Gateway.
-pub(super) fn service(blueprint: &Blueprint<'_>) -> Object {
-    let parameters = &blueprint.infrastructure.service;
+pub(super) fn service(blueprint: &Blueprint) -> Object {
+    let parameters = &blueprint.infrastructure().service;
     let kind = parameters.kind.unwrap_or_default();
     let ports = ports(blueprint, kind);
     let mut metadata = blueprint.metadata();
@@ -69,8 +66,13 @@ pub(super) fn service(blueprint: &Blueprint<'_>) -> Object {
 
 /// One per port of the listeners, leading to the same port of the pods. There is no `appProtocol`: some load balancers
 /// take it as a wish to ask for `/`, and whether a Gateway answers that is for its routes to say.
-fn ports(blueprint: &Blueprint<'_>, kind: ServiceType) -> Vec<ServicePort> {
-    let fixed = blueprint.infrastructure.service.node_ports.iter().flatten();
+fn ports(blueprint: &Blueprint, kind: ServiceType) -> Vec<ServicePort> {
+    let fixed = blueprint
+        .infrastructure()
+        .service
+        .node_ports
+        .iter()
+        .flatten();
     let fixed: BTreeMap<_, _> = fixed
         .filter(|_| kind != ServiceType::ClusterIp)
         .map(|it| (it.port, it.node_port))
@@ -96,14 +98,12 @@ fn ports(blueprint: &Blueprint<'_>, kind: ServiceType) -> Vec<ServicePort> {
 
 /// The address to ask the load balancer for. A Service can ask for one: of several that the Gateway wants, the one that it
 /// has, else the first.
-fn load_balancer_ip(blueprint: &Blueprint<'_>) -> Option<String> {
-    let wanted = requested_addresses(blueprint.gateway);
+fn load_balancer_ip(blueprint: &Blueprint) -> Option<String> {
+    let wanted = requested_addresses(&blueprint.gateway);
     let wanted: Vec<_> = wanted
         .into_iter()
         .filter(|it| it.kind == "IPAddress")
         .collect();
-    let given = blueprint.service.map(addresses::of_service);
-    let given = given.unwrap_or_default();
-    let had = wanted.iter().find(|it| given.contains(it));
+    let had = wanted.iter().find(|it| blueprint.given.contains(it));
     had.or(wanted.first()).map(|it| it.value.clone())
 }

@@ -18,15 +18,15 @@ const ROLLING_UPDATE: &str = "RollingUpdate";
 const REVISIONS: i32 = 3;
 
 /// What runs the proxies. A new proxy takes traffic before an old one stops.
-pub(super) fn workload(blueprint: &Blueprint<'_>) -> Object {
-    match blueprint.infrastructure.workload.kind.unwrap_or_default() {
+pub(super) fn workload(blueprint: &Blueprint) -> Object {
+    match blueprint.infrastructure().workload.kind.unwrap_or_default() {
         WorkloadKind::Deployment => blueprint.object(Kind::Deployment, deployment(blueprint)),
         WorkloadKind::DaemonSet => blueprint.object(Kind::DaemonSet, daemon_set(blueprint)),
     }
 }
 
-fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
-    let infrastructure = blueprint.infrastructure;
+fn deployment(blueprint: &Blueprint) -> Deployment {
+    let infrastructure = blueprint.infrastructure();
     // The autoscaler's number, if there is one, and nobody's else.
     let replicas = match infrastructure.autoscaler {
         Some(_) => None,
@@ -52,7 +52,7 @@ fn deployment(blueprint: &Blueprint<'_>) -> Deployment {
     }
 }
 
-fn daemon_set(blueprint: &Blueprint<'_>) -> DaemonSet {
+fn daemon_set(blueprint: &Blueprint) -> DaemonSet {
     DaemonSet {
         metadata: blueprint.metadata(),
         spec: Some(DaemonSetSpec {
