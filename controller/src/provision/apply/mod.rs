@@ -78,6 +78,7 @@ impl Provisioner {
         let mut looks_anew = true;
         loop {
             let leads = *self.leads.borrow_and_update();
+            work.lead(leads);
             let known = live.known();
             let acts = leads && known;
             while acts
@@ -86,12 +87,7 @@ impl Provisioner {
             {
                 requests.push(carry_out(&client, action));
             }
-            let obstacles = if leads {
-                work.obstacles()
-            } else {
-                Obstacles::new()
-            };
-            tell(&self.obstacles, obstacles);
+            tell(&self.obstacles, work.obstacles());
             // By every replica, so that the first statuses of a new leader are right.
             if looks_anew && known {
                 tell(&self.unready, work.unready());
@@ -119,8 +115,6 @@ impl Provisioner {
                     if changed.is_err() {
                         return;
                     }
-                    // Whoever led before may have left anything.
-                    work.look_at_everything();
                 }
                 () = wait_until(due) => looks_anew = false,
             }

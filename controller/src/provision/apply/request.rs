@@ -82,7 +82,9 @@ async fn try_to(client: &Client, action: &Action) -> kube::Result<Outcome> {
                 }),
                 ..DeleteParams::background()
             };
-            let delete = request.delete(&key.name, &parameters).map_err(build)?;
+            let delete = request
+                .delete(&key.name, &parameters)
+                .map_err(kube::Error::BuildRequest)?;
             match client.request::<Value>(delete).await {
                 Ok(_) => Ok(Outcome::Deleted),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(Outcome::Deleted),
@@ -108,7 +110,9 @@ async fn create(
         ..PostParams::default()
     };
     let body = object.body.to_string().into_bytes();
-    let post = request.create(&parameters, body).map_err(build)?;
+    let post = request
+        .create(&parameters, body)
+        .map_err(kube::Error::BuildRequest)?;
     // To apply it would take over one that somebody has just made, unless that contradicts ours in some field.
     match client.request(post).await {
         Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {
@@ -126,7 +130,9 @@ async fn look(
     owner: &str,
 ) -> kube::Result<Outcome> {
     let get = request.get(&object.key.name, &GetParams::default());
-    let live: Live = client.request(get.map_err(build)?).await?;
+    let live: Live = client
+        .request(get.map_err(kube::Error::BuildRequest)?)
+        .await?;
     if live.metadata.deletion_timestamp.is_some() {
         let why = "the one before it is still being deleted";
         Ok(Outcome::Failed(why.into()))
@@ -150,7 +156,9 @@ async fn apply(
     let name = &object.key.name;
     let send = || async {
         let patch = request.patch(name, &parameters, &Patch::Apply(&body));
-        client.request(patch.map_err(build)?).await
+        client
+            .request(patch.map_err(kube::Error::BuildRequest)?)
+            .await
     };
     if live.is_as_created {
         take_over(client, request, name, takeover::created).await?;
@@ -180,16 +188,59 @@ fn is_about_node_ports(status: &Status) -> bool {
         .any(|cause| cause.field.starts_with("spec.ports[") && cause.field.ends_with("].nodePort"))
 }
 
-pub(super) fn build(error: kube::core::request::Error) -> kube::Error {
-    kube::Error::BuildRequest(error)
-}
-
 #[cfg(test)]
 mod tests {
-    use kube::core::Status;
-    use serde_json::json;
+    use std::{convert::Infallible, time::Duration};
 
-    use super::{is_about_node_ports, is_about_port_names};
+    use http::{Method, Request, Response};
+    use kube::{Client, client::Body, core::Status};
+    use serde_json::json;
+    use tokio::time::{Instant, sleep};
+
+    use super::{
+        Action, Outcome, Step, TIMEOUT, carry_out, is_about_node_ports, is_about_port_names,
+    };
+    use crate::{
+        provision::{Kind, Object},
+        resources::ObjectKey,
+    };
+
+    /// An API server that somebody else is always faster at, and that takes its time for each answer.
+    fn slow_api(time: Duration) -> Client {
+        let answer = move |request: Request<Body>| async move {
+            sleep(time).await;
+            let (code, reason) = match *request.method() {
+                Method::GET => (404, "NotFound"),
+                _ => (409, "AlreadyExists"),
+            };
+            let status = json!({ "status": "Failure", "code": code, "reason": reason });
+            let mut response = Response::new(Body::from(status.to_string().into_bytes()));
+            *response.status_mut() = code.try_into().unwrap();
+            Ok::<_, Infallible>(response)
+        };
+        Client::new(tower::service_fn(answer), "default")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_action_is_given_up_in_time_however_many_requests_it_takes() {
+        let key = ObjectKey::new("shop", "edge-portcullis");
+        let action = || {
+            let object = Object::new(Kind::Service, key.clone(), json!({ "metadata": {} }));
+            Action {
+                target: (Kind::Service, key.clone()),
+                gateway: ObjectKey::new("shop", "edge"),
+                step: Step::Create(object, "uid-1".into()),
+            }
+        };
+        for (time, told) in [(1, ""), (4, "the API server does not answer")] {
+            let start = Instant::now();
+            let (_, outcome) = carry_out(&slow_api(Duration::from_secs(time)), action()).await;
+            let Outcome::Failed(why) = outcome else {
+                panic!("it was done");
+            };
+            assert!(start.elapsed() <= TIMEOUT && why.contains(told), "{why}");
+        }
+    }
 
     /// As Kubernetes 1.36 answers, to a creation and to an apply alike.
     #[test]

@@ -11,7 +11,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::request::build;
 use crate::writer::FIELD_MANAGER;
 
 /// Takes over what was said about an object: `taken` makes of its `metadata.managedFields` what they are to be, if there is
@@ -23,7 +22,9 @@ pub(super) async fn take_over(
     taken: fn(&Value) -> Option<Value>,
 ) -> kube::Result<bool> {
     let get = request.get(name, &GetParams::default());
-    let object: Value = client.request(get.map_err(build)?).await?;
+    let object: Value = client
+        .request(get.map_err(kube::Error::BuildRequest)?)
+        .await?;
     let metadata = &object["metadata"];
     let Some(fields) = taken(&metadata["managedFields"]) else {
         return Ok(false);
@@ -39,7 +40,9 @@ pub(super) async fn take_over(
         ..PatchParams::default()
     };
     let patch = request.patch(name, &parameters, &Patch::Merge(body));
-    client.request::<Value>(patch.map_err(build)?).await?;
+    client
+        .request::<Value>(patch.map_err(kube::Error::BuildRequest)?)
+        .await?;
     Ok(true)
 }
 

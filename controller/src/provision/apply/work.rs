@@ -27,6 +27,8 @@ use crate::{
 /// What is to be done.
 pub(super) struct Work {
     live: Arc<LiveObjects>,
+    /// Whether any of it is for us to do.
+    leads: bool,
     plan: Arc<Plan>,
     /// The Gateway that an object is wanted for, and the object's place among those.
     places: BTreeMap<Target, (ObjectKey, usize)>,
@@ -44,12 +46,22 @@ impl Work {
     pub(super) fn new(live: Arc<LiveObjects>) -> Self {
         Self {
             live,
+            leads: false,
             plan: Arc::default(),
             places: BTreeMap::new(),
             owners: BTreeMap::new(),
             queue: Queue::default(),
             settled: BTreeMap::new(),
             failures: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it is for us to do.
+    pub(super) fn lead(&mut self, leads: bool) {
+        if leads != self.leads {
+            self.leads = leads;
+            // Whoever led before may have left anything.
+            self.look_at_everything();
         }
     }
 
@@ -83,8 +95,11 @@ impl Work {
         self.look_at_everything();
     }
 
-    /// These have changed.
+    /// These have changed. Who begins to lead looks at everything; nothing is noted before.
     pub(super) fn look_at(&mut self, targets: BTreeSet<Target>) {
+        if !self.leads {
+            return;
+        }
         for target in targets {
             // A new workload may be what the one before it has to wait for.
             if let (Kind::Deployment | Kind::DaemonSet, key) = &target {
@@ -96,7 +111,10 @@ impl Work {
     }
 
     /// Anything may have changed.
-    pub(super) fn look_at_everything(&mut self) {
+    fn look_at_everything(&mut self) {
+        if !self.leads {
+            return;
+        }
         self.queue.add(self.places.keys().cloned());
         self.queue.add(self.live.targets());
     }
@@ -264,9 +282,12 @@ impl Work {
         self.queue.failed(target);
     }
 
-    /// What is in the way of each Gateway's infrastructure.
+    /// What is in the way of each Gateway's infrastructure, as far as that is ours to make.
     pub(super) fn obstacles(&self) -> Obstacles {
         let mut obstacles = Obstacles::new();
+        if !self.leads {
+            return obstacles;
+        }
         for (gateway, wanted) in &self.plan.gateways {
             if let Err(why) = &wanted.objects {
                 obstacles.insert(
@@ -326,7 +347,66 @@ fn is_workload(kind: Kind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, ObjectKey, no_node_port};
+    use super::{Action, Arc, Kind, ObjectKey, Plan, Step, Work, no_node_port};
+    use crate::{
+        CONTROLLER_NAME, Options,
+        manifests::Loaded,
+        provision::{ProvisionOptions, wanted},
+        translate::translate,
+    };
+
+    const GATEWAY: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop, uid: uid-1}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, port: 80, protocol: HTTP}]";
+
+    fn plan() -> Plan {
+        let mut loaded = Loaded::accepted();
+        loaded.read_text("all.yaml", GATEWAY);
+        let translation = translate(&loaded.resources, &Options::default());
+        let options = ProvisionOptions {
+            image: "registry.example/portcullis-proxy:1.0".into(),
+            controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
+        };
+        wanted(
+            &Plan::default(),
+            &loaded.resources,
+            &translation.tables,
+            &translation.ports,
+            &translation.parameters,
+            CONTROLLER_NAME,
+            &options,
+        )
+    }
+
+    /// Whoever waits for years to lead would note the name of every object that ever was.
+    #[test]
+    fn who_does_not_lead_notes_nothing_and_then_looks_at_everything() {
+        let mut work = Work::new(Arc::default());
+        work.want(plan());
+        let gone = (Kind::Service, ObjectKey::new("shop", "gone"));
+        work.look_at([gone].into());
+        assert!(work.next().is_none());
+        work.lead(true);
+        let created: Vec<_> = std::iter::from_fn(|| work.next())
+            .map(|Action { target, step, .. }| match step {
+                Step::Create(..) => target.0,
+                _ => panic!("{target:?}"),
+            })
+            .collect();
+        assert_eq!(
+            created,
+            [Kind::ServiceAccount, Kind::Service, Kind::Deployment]
+        );
+    }
 
     #[test]
     fn who_asks_for_a_node_port_that_cannot_be_had_is_named() {
