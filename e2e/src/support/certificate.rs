@@ -31,8 +31,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         // Without a name of its own, every leaf would look self-signed to OpenSSL; and with that of another authority, a leaf
         // of that one would look forged instead of unknown.
-        let last_bytes = key.public_key_raw().iter().rev().take(4);
-        let number = last_bytes.fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let last_bytes = key.public_key_raw().last_chunk();
+        let number = last_bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes));
         params.distinguished_name.push(
             DnType::CommonName,
             format!("End-to-end authority {number:08x}"),
