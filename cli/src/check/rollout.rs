@@ -51,6 +51,7 @@ impl Progress {
     fn left(&self) -> Option<String> {
         let Self {
             wanted,
+            ready,
             available,
             updated,
             earlier,
@@ -62,7 +63,8 @@ impl Progress {
             Some(format!("{updated} of {wanted} are of the latest version"))
         } else if *earlier > 0 {
             Some(format!("{earlier} of an earlier version still run"))
-        } else if available < wanted {
+        } else if available < ready {
+            // They have to be ready for a while (minReadySeconds).
             Some(format!("{available} of {wanted} are available"))
         } else {
             None
@@ -192,7 +194,7 @@ mod tests {
             (
                 numbers(2, 2, 1, 1),
                 State::Warning,
-                "1 of 2 replicas are ready; 1 of 2 are available",
+                "1 of 2 replicas are ready",
             ),
             (
                 numbers(2, 2, 2, 1),
@@ -207,7 +209,7 @@ mod tests {
             (
                 numbers(2, 2, 0, 0),
                 State::Fault,
-                "0 of 2 replicas are ready; 0 of 2 are available",
+                "0 of 2 replicas are ready",
             ),
         ] {
             let (is, told, remedy) = deployment(status.clone());

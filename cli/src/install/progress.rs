@@ -1,6 +1,6 @@
 //! What an installation waits for, told while Helm is silent, and after it has given up.
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 
 use tokio::time::sleep;
 
@@ -33,17 +33,17 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Tells what is waited for, whenever that changes. Never ends.
+    /// Tells what is waited for, each thing once. Never ends.
     pub(super) async fn follow(&self) -> Infallible {
-        let mut before = String::new();
+        let mut told = BTreeSet::new();
         loop {
             sleep(INTERVAL).await;
-            let waits = self.waits().await;
-            let waits: Vec<_> = waits.iter().map(Item::to_string).collect();
-            let waits = waits.join("; ");
-            if !waits.is_empty() && waits != before {
-                tell(&format!("Waiting. {waits}\n"));
-                before = waits;
+            for item in self.waits().await {
+                let line = format!("Waiting: {item}\n");
+                if !told.contains(&line) {
+                    tell(&line);
+                    told.insert(line);
+                }
             }
         }
     }

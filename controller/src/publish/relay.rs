@@ -85,7 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut leader: watch::Receiver<Option<
                 if backoff.is_lasting() {
                     tracing::warn!(%address, %error, ?wait, "cannot tell the leader of the data planes that are connected here; trying again");
                 } else {
-                    tracing::info!(%address, %error, ?wait, "not connected to the leader yet; trying again");
+                    tracing::info!(%address, %error, ?wait, "not connected to the leader; trying again");
                 }
                 sleep(wait).await;
             }
