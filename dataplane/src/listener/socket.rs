@@ -10,6 +10,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that wait in the kernel until a worker accepts them.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of a connection that the kernel takes before they can be sent. What is under way is not counted, so this costs no
+/// throughput; without it a client that does not read holds as much of the memory that all connections of the host share
+/// as the send buffer may grow to (4 MiB), and a thousand of them leave nothing to others.
+const UNSENT: u32 = 128 * 1024;
+
 /// Every address of the host.
 pub(super) const EVERY_ADDRESS: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -30,6 +35,8 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // Accepted connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -44,3 +51,24 @@ pub(super) fn is_unsupported(error: &io::Error) -> bool {
 
 /// "Address family not supported by protocol" on Linux; the standard library has no kind for it.
 const EAFNOSUPPORT: i32 = 97;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn the_kernel_takes_little_that_it_cannot_send() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert_eq!(
+            SockRef::from(&accepted).tcp_notsent_lowat().unwrap(),
+            UNSENT
+        );
+    }
+}

@@ -41,6 +41,9 @@ pub(crate) const ANSWER_LENGTH: usize = 1024;
 /// Pieces that long answers come in.
 const PIECE: usize = 64 * 1024;
 const BACKLOG: i32 = 1024;
+/// Send buffer of a connection, in bytes. Let grow, a thousand answers that nobody reads would fill the TCP memory of the
+/// host, which backends and proxy share here, but not in the world.
+const SEND_BUFFER: usize = 256 * 1024;
 
 /// How a backend behaves from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into())?)
