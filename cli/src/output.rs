@@ -19,6 +19,9 @@ pub(crate) const HEAD: Style = Style::new().bold();
 /// Of lesser weight.
 pub(crate) const DIM: Style = Style::new().dimmed();
 
+/// More objects of which the same is said are counted.
+pub(crate) const ALIKE_SHOWN: usize = 5;
+
 /// `text` in a style. The stream that prints it removes the style where it does not belong.
 pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")

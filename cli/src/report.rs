@@ -11,14 +11,11 @@ use serde::Serialize;
 
 use crate::{
     FINDINGS,
-    output::{BAD, DIM, GOOD, HEAD, ODD, count, indented, styled},
+    output::{ALIKE_SHOWN, BAD, DIM, GOOD, HEAD, ODD, count, indented, styled},
 };
 
 /// The code of [`Issue::nothing_served`].
 const NOTHING_SERVED: &str = "NothingServed";
-
-/// More objects of which the same is said are counted.
-const ALIKE_SHOWN: usize = 5;
 
 /// One thing to mend.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -181,6 +181,34 @@ fn the_values_of_an_earlier_installation_stay_unless_they_are_to_be_forgotten() 
     );
 }
 
+/// Helm installs anew what it only remembers, and takes nothing from it.
+#[test]
+fn a_release_that_was_uninstalled_has_no_values_that_stay() {
+    let remembered =
+        r#"[{"revision":1,"status":"superseded"},{"revision":2,"status":"uninstalled"}]"#;
+    let helm = FakeHelm::new(&Answers {
+        history: &format!("echo '{remembered}'"),
+        values: r#"{"replicaCount":3}"#,
+        ..Answers::default()
+    });
+    let output = install(helm.path(), &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stderr(&output), "");
+}
+
+#[test]
+fn only_that_there_is_no_release_counts_as_none() {
+    let complaint = "Error: Kubernetes cluster unreachable: exec: executable aws not found";
+    let helm = FakeHelm::new(&Answers {
+        history: &format!("echo '{complaint}' >&2; exit 1"),
+        ..Answers::default()
+    });
+    let output = install(helm.path(), &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("executable aws not found"));
+    assert!(!helm.file("arguments").exists());
+}
+
 #[test]
 fn a_helm_that_cannot_keep_values_is_refused() {
     let helm = FakeHelm::new(&Answers {

@@ -1,6 +1,6 @@
 //! Hints beyond the conditions of the Gateway API: what is valid, yet hardly what was meant.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Resources, Translation,
@@ -75,6 +75,14 @@ fn unused_addresses(resources: &Resources) -> impl Iterator<Item = Finding> {
         })
 }
 
+/// A listener that is served, and has no route.
+struct Bare<'a> {
+    object: &'a ObjectRef,
+    index: usize,
+    name: &'a str,
+    port: u16,
+}
+
 /// Listeners that are served, and have no route. Those of a ListenerSet are in the table of its Gateway.
 fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
     let statuses = &translation.statuses;
@@ -82,22 +90,24 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
     let gateways = gateways.map(|(key, status)| ("Gateway", key, &status.listeners));
     let sets = statuses.listener_sets.iter();
     let sets = sets.map(|(key, status)| ("ListenerSet", key, &status.listeners));
-    let served: BTreeSet<_> = translation
-        .tables
-        .values()
-        .flat_map(|table| table.listeners.keys().map(|key| place(&table.gateway, key)))
-        .collect();
+    let served = translation.tables.values().flat_map(|table| {
+        let listeners = table.listeners.iter();
+        listeners.map(|(key, listener)| (place(&table.gateway, key), listener.port))
+    });
+    let served: BTreeMap<_, _> = served.collect();
     let mut findings = Vec::new();
     for (kind, key, listeners) in gateways.chain(sets) {
         let object = ObjectRef::new(kind, key.clone());
         for (index, listener) in listeners.iter().enumerate() {
             let place = (kind, key.to_string(), &*listener.name);
-            if listener.attached_routes == 0 && served.contains(&place) {
-                findings.push(without_routes(
-                    &object,
-                    (index, &listener.name),
-                    translation,
-                ));
+            if let (0, Some(port)) = (listener.attached_routes, served.get(&place)) {
+                let bare = Bare {
+                    object: &object,
+                    index,
+                    name: &listener.name,
+                    port: *port,
+                };
+                findings.push(without_routes(&bare, translation));
             }
         }
     }
@@ -105,15 +115,17 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
 }
 
 /// That may follow from the findings of a route.
-fn without_routes(
-    object: &ObjectRef,
-    (index, listener): (usize, &str),
-    translation: &Translation,
-) -> Finding {
+fn without_routes(bare: &Bare<'_>, translation: &Translation) -> Finding {
+    let Bare {
+        object,
+        index,
+        name,
+        ..
+    } = bare;
     let message =
-        format!("no route is attached to listener {listener}, so it answers 404 to everything");
+        format!("no route is attached to listener {name}, so it answers 404 to everything");
     let kind = &object.kind;
-    let (message, remedy) = match refused(object, listener, translation) {
+    let (message, remedy) = match refused(bare, translation) {
         Some(route) => (
             format!("{message}: HTTPRoute {route} names it, and is refused"),
             format!("mend what is said of HTTPRoute {route}"),
@@ -130,18 +142,16 @@ fn without_routes(
 }
 
 /// The first route that names a listener, or the whole object it stands in, and is not accepted there.
-fn refused<'a>(
-    object: &ObjectRef,
-    listener: &str,
-    translation: &'a Translation,
-) -> Option<&'a ObjectKey> {
+fn refused<'a>(bare: &Bare<'_>, translation: &'a Translation) -> Option<&'a ObjectKey> {
+    let object = bare.object;
     let mut routes = translation.statuses.http_routes.iter();
     let names_it = |route: &ObjectKey, parent: &ParentReference| {
         let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
         let section = parent.section_name.as_deref();
         parent.kind == object.kind
             && (namespace, &parent.name) == (&object.key.namespace, &object.key.name)
-            && section.is_none_or(|name| name == listener)
+            && section.is_none_or(|name| name == bare.name)
+            && parent.port.is_none_or(|port| port == i32::from(bare.port))
     };
     let found = routes.find(|(key, route)| {
         let mut parents = route.parents.iter();
@@ -164,4 +174,48 @@ fn source(route: &Route) -> ObjectRef {
         source.kind.clone(),
         ObjectKey::new(source.namespace.clone(), source.name.clone()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::source::Configuration;
+
+    const MANIFESTS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: portcullis
+  listeners:
+  - {name: one, protocol: HTTP, port: 80, hostname: one.example}
+  - {name: two, protocol: HTTP, port: 8080, hostname: two.example}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web}
+spec:
+  hostnames: [three.example]
+  parentRefs: [{name: edge, port: 8080}]
+";
+
+    #[test]
+    fn a_refused_route_is_named_for_listeners_of_its_port_only() {
+        let texts = [("a.yaml".to_owned(), MANIFESTS.to_owned())];
+        let issues = Configuration::of_texts(&texts).issues;
+        let hints = issues
+            .iter()
+            .filter(|it| it.code == "ListenerWithoutRoutes");
+        let blames: Vec<_> = hints
+            .map(|it| {
+                (
+                    it.field.as_str(),
+                    it.message.contains("HTTPRoute default/web"),
+                )
+            })
+            .collect();
+        assert_eq!(
+            blames,
+            [("spec.listeners[0]", false), ("spec.listeners[1]", true)]
+        );
+    }
 }

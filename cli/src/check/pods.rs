@@ -4,6 +4,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 
 use super::{Item, State};
+use crate::status::condition_of;
 
 /// What a container waits for when it only needs time.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
@@ -108,13 +109,16 @@ fn obstacle(pod: &DynamicObject) -> Option<Obstacle<'_>> {
         .or_else(|| Some(of_pod(status)))
 }
 
-/// What is no container's doing.
+/// What is no container's doing. When a node is silent, its pods are not ready any more, and no reason is given.
 fn of_pod(status: &Value) -> Obstacle<'_> {
     let has_containers = array(&status["containerStatuses"]).next().is_some();
-    let told = is(status, "Ready", "False").filter(|_| has_containers);
-    let (reason, message) = match told {
-        Some(condition) => (word(condition, "reason"), word(condition, "message")),
+    let ready = condition_of(&status["conditions"], "Ready").filter(|_| has_containers);
+    let (reason, message) = match ready {
         None => ("Pending", "its node has not begun to start it"),
+        Some(it) if word(it, "reason").is_empty() => {
+            ("NotReady", "its node may be gone (kubectl get nodes)")
+        }
+        Some(it) => (word(it, "reason"), word(it, "message")),
     };
     Obstacle {
         state: State::Warning,
@@ -180,7 +184,7 @@ fn ending(terminated: &Value) -> Option<String> {
 }
 
 fn is<'a>(status: &'a Value, condition: &str, wanted: &str) -> Option<&'a Value> {
-    array(&status["conditions"]).find(|it| it["type"] == condition && it["status"] == wanted)
+    condition_of(&status["conditions"], condition).filter(|it| it["status"] == wanted)
 }
 
 fn array(value: &Value) -> impl Iterator<Item = &Value> {
@@ -312,6 +316,25 @@ mod tests {
         });
         let gate = "ReadinessGatesNotReady: target is not healthy";
         assert_eq!(judge(&gated).unwrap().1, gate);
+    }
+
+    /// What becomes of a condition when a node does not answer any more.
+    #[test]
+    fn a_pod_whose_node_is_gone_has_run() {
+        let status = |ready: &Value| {
+            let running = json!({ "name": "proxy", "ready": true, "state": { "running": {} } });
+            json!({ "phase": "Running", "containerStatuses": [running], "conditions": [ready] })
+        };
+        let silent = status(&json!({ "type": "Ready", "status": "False" }));
+        let (state, found, _) = judge(&silent).unwrap();
+        assert_eq!(state, State::Warning);
+        let gone = "NotReady: its node may be gone (kubectl get nodes)";
+        assert_eq!(found, gone);
+        let unknown = status(&json!({ "type": "Ready", "status": "Unknown" }));
+        assert_eq!(judge(&unknown).unwrap().1, gone);
+        let told =
+            status(&json!({ "type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown" }));
+        assert_eq!(judge(&told).unwrap().1, "NodeStatusUnknown");
     }
 
     #[test]

@@ -3,6 +3,10 @@
 use serde_json::Value;
 
 use super::{Item, fleet::Workload};
+use crate::status::condition_of;
+
+/// That the status is about an earlier version.
+const NOT_SEEN: &str = "the latest change has not been seen yet";
 
 /// What its status counts.
 struct Progress {
@@ -58,7 +62,7 @@ impl Progress {
             ..
         } = self;
         if !self.is_seen {
-            Some("the latest change has not been seen yet".into())
+            Some(NOT_SEEN.into())
         } else if updated < wanted {
             Some(format!("{updated} of {wanted} are of the latest version"))
         } else if *earlier > 0 {
@@ -77,7 +81,12 @@ pub(super) fn item(workload: &Workload) -> Item {
     let progress = Progress::of(workload);
     let Progress { wanted, ready, .. } = progress;
     if wanted == 0 {
-        return nobody_asked(workload);
+        // The nodes of a DaemonSet have to be counted first.
+        return if workload.is_daemon_set() && !progress.is_seen {
+            Item::concern(workload.title(), NOT_SEEN, &remedy(workload))
+        } else {
+            nobody_asked(workload)
+        };
     }
     let refused = condition(workload, "ReplicaFailure", "True");
     let stuck = condition(workload, "Progressing", "False");
@@ -100,9 +109,8 @@ pub(super) fn item(workload: &Workload) -> Item {
 
 /// Reason and message of a condition that has this status.
 fn condition(workload: &Workload, kind: &str, status: &str) -> Option<String> {
-    let conditions = workload.object.data.pointer("/status/conditions");
-    let mut conditions = conditions.and_then(Value::as_array).into_iter().flatten();
-    let found = conditions.find(|it| it["type"] == kind && it["status"] == status)?;
+    let conditions = workload.object.data.pointer("/status/conditions")?;
+    let found = condition_of(conditions, kind).filter(|it| it["status"] == status)?;
     let word = |name: &str| found[name].as_str().unwrap_or_default();
     Some(format!("{} ({})", word("message"), word("reason")))
 }
@@ -282,6 +290,17 @@ mod tests {
             (State::Fault, "it is to have no replicas")
         );
         assert!(remedy.contains("workload.nodeSelector"), "{remedy}");
+    }
+
+    #[test]
+    fn a_daemon_set_that_nobody_has_seen_may_have_nodes() {
+        let status = json!({ "observedGeneration": 1 });
+        let (state, found, remedy) = judge(&Kind::DAEMON_SET, json!({}), status);
+        assert_eq!(
+            (state, found.as_str()),
+            (State::Warning, "the latest change has not been seen yet")
+        );
+        assert!(remedy.starts_with(WAITS), "{remedy}");
     }
 
     #[test]

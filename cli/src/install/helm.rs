@@ -15,6 +15,11 @@ use crate::args::InstallArgs;
 /// The first release that knows `--reset-then-reuse-values`.
 const OLDEST: (u32, u32) = (3, 14);
 
+/// How Helm says that it knows of no release of this name.
+const NO_RELEASE: &str = "release: not found";
+/// The status of what `helm uninstall --keep-history` leaves. Helm installs such a release anew.
+const UNINSTALLED: &str = "uninstalled";
+
 /// A revision of a release, as `helm history` has it.
 #[derive(Debug, Deserialize)]
 struct Revision {
@@ -91,14 +96,14 @@ pub(super) fn earlier_values(args: &InstallArgs) -> anyhow::Result<Option<Vec<St
     let output = history.output().map_err(not_started)?;
     if !output.status.success() {
         let complaint = complaint(&output);
-        if complaint.contains("not found") {
+        if complaint.contains(NO_RELEASE) {
             return Ok(None);
         }
         bail!("helm: {complaint}");
     }
     let history: Vec<Revision> =
         serde_json::from_slice(&output.stdout).context("cannot read what `helm history` says")?;
-    let Some(last) = history.last() else {
+    let Some(last) = history.last().filter(|it| it.status != UNINSTALLED) else {
         return Ok(None);
     };
     if last.status.starts_with("pending-") {

@@ -3,6 +3,7 @@
 use kube::api::DynamicObject;
 use portcullis_controller::status::{condition::kind as condition, reason};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::grant;
 
@@ -185,6 +186,12 @@ impl<'a> Subject<'a> {
 pub(super) fn status(conditions: &[Condition], kind: &str) -> String {
     let condition = conditions.iter().find(|condition| condition.kind == kind);
     condition.map_or_else(|| "-".into(), |condition| condition.status.clone())
+}
+
+/// The condition of this type, as it stands in an object.
+pub(crate) fn condition_of<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = conditions.as_array()?.iter();
+    conditions.find(|condition| condition["type"] == *kind)
 }
 
 /// Whether nothing is wrong.

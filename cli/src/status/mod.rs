@@ -13,6 +13,7 @@ use anyhow::bail;
 use kube::api::DynamicObject;
 use serde::Serialize;
 
+pub(crate) use self::condition::condition_of;
 use self::{
     classes::Class, condition::Finding, gateways::Gateway, gateways::ListenerSet, routes::Route,
 };

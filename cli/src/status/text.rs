@@ -6,12 +6,9 @@ use jiff::Timestamp;
 
 use super::{Status, condition::Finding, gateways::Listeners};
 use crate::{
-    output::{BAD, Columns, DIM, GOOD, HEAD, ODD, count, indented, styled},
+    output::{ALIKE_SHOWN, BAD, Columns, DIM, GOOD, HEAD, ODD, count, indented, styled},
     report,
 };
-
-/// More objects of which the same is said are counted.
-const ALIKE_SHOWN: usize = 5;
 
 /// The whole of it.
 pub(super) fn text(status: &Status) -> String {

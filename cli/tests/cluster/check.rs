@@ -191,6 +191,34 @@ fn proxies_of_others_are_left_out() {
     assert!(!told.contains("DaemonSet"), "{told}");
 }
 
+/// Both have the labels of proxies; the selectors tell whose a pod is.
+#[test]
+fn a_broken_pod_is_told_of_its_own_workload_only() {
+    let (_, daemon_set) = INSTALLED.split_once("kind: DaemonSet").expect("one");
+    let installed = INSTALLED.replace(
+        "matchLabels: *proxy",
+        "matchLabels: {app.kubernetes.io/instance: edge}",
+    );
+    let other = daemon_set.replace("edge-portcullis", "second").replace(
+        "matchLabels: *proxy",
+        "matchLabels: {app.kubernetes.io/instance: second}",
+    );
+    let pod = without_image(
+        "shop",
+        "app.kubernetes.io/name: portcullis-proxy, app.kubernetes.io/managed-by: portcullis, app.kubernetes.io/instance: second",
+    );
+    let all = format!(
+        "{}{installed}---\napiVersion: apps/v1\nkind: DaemonSet{other}{pod}",
+        definitions(&[])
+    );
+    let told = stdout(&FakeCluster::start(Contents::of(&all)).run(&["check"]));
+    assert_eq!(told.matches("fault   Pod shop/new").count(), 1, "{told}");
+    assert!(
+        told.contains("DaemonSet shop/second: 3 of 3 replicas are ready\nfault   Pod shop/new"),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_reference_that_is_not_permitted_comes_with_the_grant() {
     let refused = INSTALLED.replace(
