@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 /// Group of Gateway and of the routes.
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
+/// Characters that a name may have in Kubernetes.
+const LONGEST_NAME: usize = 253;
+
 /// The code of findings about references that no grant permits.
 const NOT_PERMITTED: &str = "RefNotPermitted";
 
@@ -71,21 +74,31 @@ impl Subject<'_> {
         let text = |field: &str| reference.get(field).and_then(Value::as_str);
         let is_certificate = field.to_lowercase().contains("certificateref");
         let default = if is_certificate { "Secret" } else { "Service" };
-        let name = text("name")?;
+        let (to, name) = (text("kind").unwrap_or(default), text("name")?);
         let grant = json!({
             "apiVersion": format!("{GATEWAY_API}/v1beta1"),
             "kind": "ReferenceGrant",
-            "metadata": { "name": format!("{namespace}-to-{name}"), "namespace": text("namespace")? },
+            "metadata": { "name": self.name(to, name), "namespace": text("namespace")? },
             "spec": {
                 "from": [{ "group": GATEWAY_API, "kind": kind, "namespace": namespace }],
                 "to": [{
                     "group": text("group").unwrap_or_default(),
-                    "kind": text("kind").unwrap_or(default),
+                    "kind": to,
                     "name": name,
                 }],
             },
         });
         serde_saphyr::to_string(&grant).ok()
+    }
+
+    /// Tells the grant from all others that the object's namespace may need there: one of the same name would take its place.
+    fn name(&self, to: &str, name: &str) -> String {
+        let Self {
+            kind, namespace, ..
+        } = self;
+        let whole = format!("{namespace}-{kind}-to-{to}-{name}").to_lowercase();
+        let cut: String = whole.chars().take(LONGEST_NAME).collect();
+        cut.trim_end_matches(['-', '.']).to_owned()
     }
 }
 
@@ -184,6 +197,33 @@ spec:
         };
         let grants = subject.for_condition(&condition.message);
         assert_eq!(Vec::from_iter(grants), from_findings("Gateway"));
+    }
+
+    /// Applied together, one would overwrite the other.
+    #[test]
+    fn grants_for_different_kinds_have_different_names() {
+        let name_of = |kind: &str, to: &str, name: &str| {
+            let reference = json!({ "kind": to, "name": name, "namespace": "certs" });
+            let object = json!({ "spec": { "ref": reference } });
+            let subject = Subject {
+                kind,
+                namespace: "shop",
+                object: &object,
+            };
+            let grant = subject.grant("spec.ref").unwrap();
+            let grant: Value = serde_saphyr::from_str(&grant).unwrap();
+            grant["metadata"]["name"].as_str().unwrap().to_owned()
+        };
+        for (kind, to, expected) in [
+            ("Gateway", "Secret", "shop-gateway-to-secret-tls"),
+            ("Gateway", "ConfigMap", "shop-gateway-to-configmap-tls"),
+            ("ListenerSet", "Secret", "shop-listenerset-to-secret-tls"),
+        ] {
+            assert_eq!(name_of(kind, to, "tls"), expected);
+        }
+        let long = name_of("Gateway", "Secret", &"a.".repeat(126));
+        assert_eq!(long.len(), 252, "{long}");
+        assert!(long.ends_with('a'), "{long}");
     }
 
     #[test]

@@ -154,11 +154,21 @@ impl<'a> Subject<'a> {
                 .unwrap_or_default(),
             object: &self.object.data,
         };
+        let changed = fault.observed_generation.and_then(|it| self.changed(it));
         Finding {
             status: fault.status.clone(),
-            apply: subject.for_condition(&fault.message),
+            // Of an object that has been changed since the field may be another reference.
+            apply: subject
+                .for_condition(&fault.message)
+                .filter(|_| changed.is_none()),
             ..self.finding(&fault.kind, &fault.reason, fault.message.clone())
         }
+    }
+
+    /// The generation of the object, if that is later than this one.
+    fn changed(&self, observed: i64) -> Option<i64> {
+        let generation = self.object.metadata.generation;
+        generation.filter(|now| observed < *now)
     }
 
     /// The conditions tell of the object as it was before.
@@ -169,11 +179,7 @@ impl<'a> Subject<'a> {
         let (observed, condition) = ours
             .filter_map(|condition| Some((condition.observed_generation?, condition)))
             .min_by_key(|(observed, _)| *observed)?;
-        let now = self
-            .object
-            .metadata
-            .generation
-            .filter(|now| observed < *now)?;
+        let now = self.changed(observed)?;
         let message = format!(
             "the controller has not looked at the last change yet: the object is at generation {now}, the condition tells \
              of {observed}"

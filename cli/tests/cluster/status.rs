@@ -295,7 +295,7 @@ fn a_reference_that_is_not_permitted_comes_with_the_grant() {
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {name: a, namespace: quiet}
+metadata: {name: a, namespace: quiet, generation: 2}
 spec:
   parentRefs: [{name: edge, namespace: shop}]
   rules: [{backendRefs: [{name: web, namespace: shop, port: 80}]}]
@@ -307,6 +307,7 @@ status:
     - type: ResolvedRefs
       status: "False"
       reason: RefNotPermitted
+      observedGeneration: 2
       message: 'spec.rules[0].backendRefs[0].namespace: no ReferenceGrant in namespace "shop" lets them; create one'
 "#;
     let cluster = FakeCluster::start(Contents::of(&(CLUSTER.to_owned() + ROUTE)));
@@ -314,7 +315,15 @@ status:
     assert!(
         told.contains(
             "-> or apply this:\n              apiVersion: gateway.networking.k8s.io/v1beta1\n"
-        ) && told.contains("name: quiet-to-web"),
+        ) && told.contains("name: quiet-httproute-to-service-web"),
+        "{told}"
+    );
+    // The field may be another reference by now.
+    let changed = ROUTE.replace("generation: 2}", "generation: 3}");
+    let cluster = FakeCluster::start(Contents::of(&(CLUSTER.to_owned() + &changed)));
+    let told = self::told(&cluster, &["routes", "-n", "quiet"]);
+    assert!(
+        told.contains("no ReferenceGrant in namespace \"shop\"") && !told.contains("apply this"),
         "{told}"
     );
 }
