@@ -99,10 +99,8 @@ pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Resu
         gateway.is_some_and(|gateway| status.gateways.iter().any(|it| it.name == gateway))
     });
     items.extend(proxies.items());
-    for note in status.notes {
-        let remedy = "ask for a role with this right, or somebody who has it";
-        items.push(Item::concern("Objects", note, remedy));
-    }
+    let hidden = status.hidden.iter();
+    items.extend(hidden.map(|it| Item::hidden(&it.what, &it.message)));
     Ok(items)
 }
 

@@ -111,14 +111,15 @@ struct Stated {
 impl Question<'_> {
     /// Looks at the GatewayClasses.
     pub(super) async fn classes(&self, answer: &mut Status) -> anyhow::Result<Names> {
-        answer.gateway_api = self.release().await?;
         let objects = match self.cluster.list(&Kind::GATEWAY_CLASS, &Scope::All).await {
             Ok(objects) => objects,
             // Whoever has rights in one namespace only can still be told of it.
             Err(Refusal::Forbidden(message)) => {
-                answer.notes.push(format!(
-                    "without GatewayClasses, so Gateways of other controllers are here too: {message}"
-                ));
+                answer.hide("GatewayClasses", message);
+                answer.notes.push(
+                    "Gateways of other controllers are here too: whose they are only their GatewayClasses say"
+                        .into(),
+                );
                 return Ok(self.names(None));
             }
             Err(refusal) => return Err(refusal.fatal(&Kind::GATEWAY_CLASS)),
@@ -142,22 +143,6 @@ impl Question<'_> {
             answer.findings.push(self.no_class());
         }
         Ok(self.names(Some(controllers)))
-    }
-
-    /// Only whose they are.
-    pub(super) async fn class_names(&self) -> anyhow::Result<Names> {
-        let mut controllers = BTreeMap::new();
-        match self.cluster.list(&Kind::GATEWAY_CLASS, &Scope::All).await {
-            Ok(objects) => {
-                for object in &objects {
-                    let View { spec, .. } = view(object)?;
-                    controllers.insert(key(object), spec.controller_name);
-                }
-                Ok(self.names(Some(controllers)))
-            }
-            Err(Refusal::Failed(error)) => Err(error),
-            Err(_) => Ok(self.names(None)),
-        }
     }
 
     fn names(&self, controllers: Option<BTreeMap<String, String>>) -> Names {
@@ -184,7 +169,7 @@ impl Question<'_> {
     }
 
     /// What the CRDs say of themselves, such as `v1.7.0 standard`.
-    async fn release(&self) -> anyhow::Result<Option<String>> {
+    pub(super) async fn release(&self) -> anyhow::Result<Option<String>> {
         let name = "gateways.gateway.networking.k8s.io";
         let definition = self
             .cluster

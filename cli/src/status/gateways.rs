@@ -1,6 +1,7 @@
 //! The Gateways of a cluster and the ListenerSets that add to them.
 
 use jiff::Timestamp;
+use kube::api::DynamicObject;
 use portcullis_controller::status::condition::kind;
 use serde::{Deserialize, Serialize};
 
@@ -8,9 +9,10 @@ use super::{
     Question, Status,
     classes::{Names, Owner},
     condition::{Condition, Finding, Subject, all_good, key, status, view},
+    parents::Gateways,
     routes::ParentRef,
 };
-use crate::cluster::Kind;
+use crate::cluster::{Kind, Scope};
 
 /// Gateways of other controllers that are named where there are no others.
 const FOREIGN_SHOWN: usize = 5;
@@ -115,10 +117,9 @@ impl Question<'_> {
     pub(super) async fn gateways(
         &self,
         classes: &Names,
+        listed: &[DynamicObject],
         answer: &mut Status,
     ) -> anyhow::Result<()> {
-        let listed = self.cluster.list(&Kind::GATEWAY, &self.scope).await;
-        let listed = listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
         let mut foreign = Vec::new();
         for object in listed.iter().filter(|object| self.asks_for(object)) {
             let GatewayView {
@@ -176,20 +177,22 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// Looks at the ListenerSets. Which of them are ours only their Gateways say: those that nobody has answered are left
-    /// out unless their Gateway is here.
-    pub(super) async fn listener_sets(&self, answer: &mut Status) -> anyhow::Result<()> {
-        for object in self
-            .optional(&Kind::LISTENER_SET, &mut answer.notes)
-            .await?
-        {
+    /// Looks at the ListenerSets of the Gateways that are told of, and at others in scope that are ours.
+    pub(super) async fn listener_sets(
+        &self,
+        known: &Gateways<'_>,
+        answer: &mut Status,
+    ) -> anyhow::Result<()> {
+        for object in self.sets_in_question(answer).await? {
             let SetView {
                 spec,
                 status: stated,
             } = view(&object)?;
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
             let parent = spec.parent_ref.key(namespace);
-            if !answer.gateways.iter().any(|gateway| gateway.name == parent) {
+            let is_told = answer.gateways.iter().any(|it| it.name == parent);
+            let is_other = self.name.is_none() && is_ours(&stated, &known.owner(&parent));
+            if !is_told && !is_other {
                 continue;
             }
             let subject = Subject::new(Kind::LISTENER_SET.name, &object);
@@ -204,6 +207,28 @@ impl Question<'_> {
             });
         }
         Ok(())
+    }
+
+    /// A Gateway that is asked for by its name may have some in all namespaces.
+    async fn sets_in_question(&self, answer: &mut Status) -> anyhow::Result<Vec<DynamicObject>> {
+        let kind = &Kind::LISTENER_SET;
+        if self.name.is_some() && self.scope != Scope::All {
+            let what = "ListenerSets of other namespaces";
+            let listed = self.optional_in(&Scope::All, kind, (what, answer)).await?;
+            if let Some(listed) = listed {
+                return Ok(listed);
+            }
+        }
+        Ok(self.optional(kind, answer).await?.unwrap_or_default())
+    }
+}
+
+/// Whether a ListenerSet is to be told of for itself. If nobody may know whose it is, one that has been answered is.
+fn is_ours(stated: &Stated, owner_of_gateway: &Owner<'_>) -> bool {
+    match owner_of_gateway {
+        Owner::Ours => true,
+        Owner::Unknown => !stated.conditions.is_empty(),
+        Owner::Nobody | Owner::Others(_) => false,
     }
 }
 

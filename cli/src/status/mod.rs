@@ -36,8 +36,19 @@ pub(crate) struct Status {
     listener_sets: Vec<ListenerSet>,
     routes: Vec<Route>,
     pub(crate) findings: Vec<Finding>,
-    /// What could not be looked at, and what else is worth knowing.
-    pub(crate) notes: Vec<String>,
+    /// What the caller may not look at.
+    pub(crate) hidden: Vec<Hidden>,
+    /// What else is worth knowing.
+    notes: Vec<String>,
+}
+
+/// Objects that the caller may not list.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Hidden {
+    pub(crate) what: String,
+    /// Names the right that is missing.
+    pub(crate) message: String,
 }
 
 /// What is asked, and of whom.
@@ -87,7 +98,7 @@ async fn ask(args: &StatusArgs) -> anyhow::Result<Status> {
     question.look(args.what).await
 }
 
-/// Looks at the classes and Gateways of a controller, in all namespaces.
+/// Looks at the classes and Gateways of a controller, in all namespaces, as far as the caller may.
 pub(crate) async fn gateways(cluster: &Cluster, controller_name: &str) -> anyhow::Result<Status> {
     let question = Question {
         cluster,
@@ -95,29 +106,48 @@ pub(crate) async fn gateways(cluster: &Cluster, controller_name: &str) -> anyhow
         scope: Scope::All,
         name: None,
     };
-    question.look(StatusOf::Gateways).await
+    let mut status = Status::default();
+    let classes = question.classes(&mut status).await?;
+    match cluster.list(&Kind::GATEWAY, &question.scope).await {
+        Ok(listed) => question.gateways(&classes, &listed, &mut status).await?,
+        Err(Refusal::Forbidden(message)) => status.hide("Gateways", message),
+        Err(refusal) => return Err(refusal.fatal(&Kind::GATEWAY)),
+    }
+    Ok(status)
+}
+
+impl Status {
+    fn hide(&mut self, what: impl Into<String>, message: String) {
+        let what = what.into();
+        self.hidden.push(Hidden { what, message });
+    }
 }
 
 impl Question<'_> {
     /// Looks at what a controller serves.
     async fn look(&self, what: StatusOf) -> anyhow::Result<Status> {
         let mut status = Status::default();
-        let classes = if what == StatusOf::Routes {
-            self.class_names().await?
+        let classes = self.classes(&mut status).await?;
+        let known = self.named_gateways(&classes).await?;
+        if what == StatusOf::Routes {
+            // Of the classes only that is asked whose the Gateways are.
+            status = Status::default();
         } else {
-            let classes = self.classes(&mut status).await?;
-            self.gateways(&classes, &mut status).await?;
-            self.listener_sets(&mut status).await?;
-            classes
-        };
+            status.gateway_api = self.release().await?;
+            let listed = self.cluster.list(&Kind::GATEWAY, &self.scope).await;
+            let listed = listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
+            self.gateways(&classes, &listed, &mut status).await?;
+            self.listener_sets(&known, &mut status).await?;
+        }
         if what != StatusOf::Gateways {
-            self.routes(&classes, &mut status).await?;
+            self.routes(&known, &mut status).await?;
             if self.name.is_none() {
                 self.policies(&mut status).await?;
             }
         }
         if let (Scope::Namespace(namespace), None) = (&self.scope, self.name)
             && status.gateways.is_empty()
+            && status.listener_sets.is_empty()
             && status.routes.is_empty()
         {
             status.notes.push(format!(
@@ -133,18 +163,29 @@ impl Question<'_> {
             .is_none_or(|name| object.metadata.name.as_deref() == Some(name))
     }
 
-    /// The objects of a kind that a cluster may do without.
+    /// The objects of a kind that a cluster may do without; `None` if the caller may not list them, which is written down.
     async fn optional(
         &self,
         kind: &Kind,
-        notes: &mut Vec<String>,
-    ) -> anyhow::Result<Vec<DynamicObject>> {
-        match self.cluster.list(kind, &self.scope).await {
-            Ok(objects) => Ok(objects),
-            Err(Refusal::NotInstalled) => Ok(Vec::new()),
+        answer: &mut Status,
+    ) -> anyhow::Result<Option<Vec<DynamicObject>>> {
+        self.optional_in(&self.scope, kind, (&format!("{}s", kind.name), answer))
+            .await
+    }
+
+    /// The same of another scope; `what` is what there is not if they may not be listed.
+    async fn optional_in(
+        &self,
+        scope: &Scope,
+        kind: &Kind,
+        (what, answer): (&str, &mut Status),
+    ) -> anyhow::Result<Option<Vec<DynamicObject>>> {
+        match self.cluster.list(kind, scope).await {
+            Ok(objects) => Ok(Some(objects)),
+            Err(Refusal::NotInstalled) => Ok(Some(Vec::new())),
             Err(Refusal::Forbidden(message)) => {
-                notes.push(format!("without {}s: {message}", kind.name));
-                Ok(Vec::new())
+                answer.hide(what, message);
+                Ok(None)
             }
             Err(Refusal::Failed(error)) => Err(error),
         }

@@ -24,6 +24,9 @@ pub(super) struct Gateways<'a> {
     scope: Scope,
 }
 
+/// The reason of a route that may be of a kind that the caller may not list.
+pub(super) const ROUTE_NOT_SEEN: &str = "RouteNotSeen";
+
 /// Nothing more is known.
 const NOBODY: &str = "no controller has answered for this parent: it does not exist, or its class is of no controller that \
     runs, or that controller does not serve this kind of route";
@@ -92,6 +95,11 @@ impl Question<'_> {
                 format!("in namespace {own}"),
             ),
         };
+        let among = if reason == ROUTE_NOT_SEEN {
+            " among those that you may list"
+        } else {
+            ""
+        };
         let namespaces = Vec::from_iter(namespaces);
         let elsewhere = match namespaces.first() {
             Some(first) => format!(
@@ -106,13 +114,21 @@ impl Question<'_> {
             condition: kind::ACCEPTED.into(),
             status: "Unknown".into(),
             reason: reason.into(),
-            message: format!("there is no {what} {name} {place}{elsewhere}"),
+            message: format!("there is no {what} {name} {place}{among}{elsewhere}"),
             apply: None,
         })
     }
 }
 
 impl Gateways<'_> {
+    /// Whose a Gateway is.
+    pub(super) fn owner(&self, key: &str) -> Owner<'_> {
+        match self.class_of.get(key) {
+            Some(class) => self.classes.owner(class),
+            None => Owner::Unknown,
+        }
+    }
+
     /// Reason and message for a parent of a route of this kind, in this namespace, that nobody has answered for.
     pub(super) fn silence(
         &self,

@@ -8,9 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Question, Status,
-    classes::Names,
     condition::{Condition, Subject, key, status, view},
-    parents::Gateways,
+    parents::{Gateways, ROUTE_NOT_SEEN},
 };
 use crate::cluster::Kind;
 
@@ -128,11 +127,19 @@ impl ParentRef {
 
 impl Question<'_> {
     /// Looks at the routes of all kinds.
-    pub(super) async fn routes(&self, classes: &Names, answer: &mut Status) -> anyhow::Result<()> {
-        let gateways = self.named_gateways(classes).await?;
+    pub(super) async fn routes(
+        &self,
+        gateways: &Gateways<'_>,
+        answer: &mut Status,
+    ) -> anyhow::Result<()> {
         let mut is_there = false;
+        let mut missing = "RouteNotFound";
         for kind in &Kind::ROUTES {
-            for object in self.optional(kind, &mut answer.notes).await? {
+            let Some(objects) = self.optional(kind, answer).await? else {
+                missing = ROUTE_NOT_SEEN;
+                continue;
+            };
+            for object in objects {
                 if !self.asks_for(&object) {
                     continue;
                 }
@@ -143,7 +150,7 @@ impl Question<'_> {
                     namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
                     subject: Subject::new(kind.name, &object),
                 };
-                let parents = self.parents(&view, &route, &gateways, answer);
+                let parents = self.parents(&view, &route, gateways, answer);
                 if parents.is_empty() {
                     if self.name.is_some() {
                         let note = format!(
@@ -165,7 +172,7 @@ impl Question<'_> {
             }
         }
         if let Some(name) = self.name.filter(|_| !is_there) {
-            let finding = self.not_found(&Kind::ROUTES, name, "RouteNotFound").await?;
+            let finding = self.not_found(&Kind::ROUTES, name, missing).await?;
             answer.findings.push(finding);
         }
         Ok(())
@@ -209,8 +216,8 @@ impl Question<'_> {
 
     /// Looks at the BackendTLSPolicies that we have answered for. One that nobody uses has no answer, and that is right.
     pub(super) async fn policies(&self, answer: &mut Status) -> anyhow::Result<()> {
-        let policies = self.optional(&Kind::BACKEND_TLS_POLICY, &mut answer.notes);
-        for object in policies.await? {
+        let policies = self.optional(&Kind::BACKEND_TLS_POLICY, answer).await?;
+        for object in policies.unwrap_or_default() {
             let PolicyView { status } = view(&object)?;
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
             let subject = Subject::new(Kind::BACKEND_TLS_POLICY.name, &object);

@@ -24,7 +24,9 @@ pub(super) fn text(status: &Status) -> String {
     add(status.listener_sets.is_empty(), listener_sets(status, now));
     add(status.routes.is_empty(), routes(status, now));
     tables.push(findings(&status.findings));
-    for note in &status.notes {
+    let hidden = status.hidden.iter();
+    let hidden = hidden.map(|it| format!("without {}: {}", it.what, it.message));
+    for note in hidden.chain(status.notes.iter().cloned()) {
         tables.push(format!("{} {note}\n", styled(ODD, "note:")));
     }
     tables.join("\n")

@@ -219,6 +219,21 @@ fn a_broken_pod_is_told_of_its_own_workload_only() {
     );
 }
 
+/// What is only worth knowing about a cluster is no reason to ask for a role.
+#[test]
+fn gateways_of_others_are_no_concern() {
+    let others = INSTALLED.replace("gatewayClassName: portcullis", "gatewayClassName: other")
+        + "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: other}
+spec: {controllerName: example.com/other}
+";
+    let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + &others)));
+    let told = stdout(&cluster.run(&["check"]));
+    assert!(told.ends_with("0 faults, 0 warnings\n"), "{told}");
+}
+
 #[test]
 fn a_reference_that_is_not_permitted_comes_with_the_grant() {
     let refused = INSTALLED.replace(
@@ -322,4 +337,19 @@ fn what_may_not_be_looked_at_is_a_warning() {
         told.contains("warning Gateway API: may not be looked at"),
         "{told}"
     );
+
+    let contents = Contents::of(&(definitions(&[]) + INSTALLED)).refusing("gateways", 403);
+    let output = FakeCluster::start(contents).run(&["check"]);
+    let told = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{told}{}", stderr(&output));
+    for expected in [
+        "ok      Lease portcullis-system/portcullis-controller",
+        "ok      GatewayClass portcullis",
+        "warning Gateways: may not be looked at: gateways is forbidden",
+        "-> ask for a role with this right",
+        "0 faults, 1 warning",
+    ] {
+        assert!(told.contains(expected), "{expected}\n{told}");
+    }
+    assert!(!told.contains("-n"), "{told}");
 }

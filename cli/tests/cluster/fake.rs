@@ -22,6 +22,8 @@ pub(crate) struct Contents {
     pub(crate) objects: Vec<Value>,
     /// Status codes instead of answers, by plural.
     pub(crate) refused: BTreeMap<&'static str, u16>,
+    /// What the caller may list in one namespace, but not in all of them, by plural.
+    pub(crate) refused_everywhere: Vec<&'static str>,
     /// What the caller may not create, by plural.
     pub(crate) not_creatable: Vec<&'static str>,
 }
@@ -67,6 +69,9 @@ impl Contents {
         let plural = rest.first().copied().unwrap_or_default();
         if let Some(code) = self.refused.get(plural) {
             return (*code, failure(*code, plural));
+        }
+        if namespace.is_none() && self.refused_everywhere.contains(&plural) {
+            return (403, failure(403, plural));
         }
         let is_asked = |object: &&Value| {
             object["apiVersion"] == *version

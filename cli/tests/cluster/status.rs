@@ -386,13 +386,89 @@ fn what_may_not_be_read_is_said_with_the_right_that_is_missing() {
 #[test]
 fn missing_crds_are_said_with_the_remedy() {
     let cluster = FakeCluster::start(Contents::default().refusing("gatewayclasses", 404));
-    let output = cluster.run(&["status"]);
-    let error = stderr(&output);
-    assert_eq!(output.status.code(), Some(2));
+    for arguments in [&["status"][..], &["status", "routes"]] {
+        let output = cluster.run(arguments);
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{}", stdout(&output));
+        assert!(
+            error.contains("does not know the kind GatewayClass")
+                && error.contains("kubectl apply --server-side"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_route_that_may_not_be_seen_is_not_said_to_be_missing() {
+    for refused in ["httproutes", "grpcroutes"] {
+        let cluster = FakeCluster::start(Contents::of(CLUSTER).refusing(refused, 403));
+        let told = told(&cluster, &["route", "nowhere"]);
+        assert!(
+            told.contains("route shop/nowhere  Accepted=Unknown (RouteNotSeen)")
+                && told.contains(
+                    "there is no route nowhere in namespace shop among those that you may list"
+                )
+                && told.contains(&format!("cannot list resource \"{refused}\"")),
+            "{told}"
+        );
+    }
+}
+
+/// Of Gateway `shop/edge`, in the namespace of another team.
+const TEAM_SET: &str = r#"
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: theirs, namespace: away}
+spec:
+  parentRef: {name: edge, namespace: shop}
+  listeners: [{name: more, port: 8081, protocol: HTTP}]
+status:
+  conditions: [{type: Accepted, status: "False", reason: NotAllowed, message: the Gateway takes none from away}]
+"#;
+
+#[test]
+fn a_listener_set_is_told_with_its_gateway_and_in_its_own_namespace() {
+    let all = CLUSTER.to_owned() + TEAM_SET;
+    let cluster = FakeCluster::start(Contents::of(&all));
+    let refused = "ListenerSet away/theirs  Accepted=False (NotAllowed)";
+    let of_gateway = told(&cluster, &["gateway", "shop/edge"]);
+    assert!(of_gateway.contains(refused), "{of_gateway}");
+    let own = told(&cluster, &["-n", "away"]);
     assert!(
-        error.contains("does not know the kind GatewayClass")
-            && error.contains("kubectl apply --server-side"),
-        "{error}"
+        own.contains(refused) && !own.contains("nothing of Portcullis"),
+        "{own}"
+    );
+    // Of others nothing is told.
+    let foreign = all.replace(
+        "{name: edge, namespace: shop}\n  listeners",
+        "{name: foreign, namespace: shop}\n  listeners",
+    );
+    let cluster = FakeCluster::start(Contents::of(&foreign));
+    let told = stdout(&cluster.run(&["status", "-n", "away"]));
+    assert!(
+        !told.contains("away/theirs") && told.contains("nothing of Portcullis"),
+        "{told}"
+    );
+}
+
+#[test]
+fn without_the_right_to_all_namespaces_a_gateway_has_the_listener_sets_of_its_own() {
+    let contents = Contents {
+        refused_everywhere: vec!["listenersets"],
+        ..Contents::of(&(CLUSTER.to_owned() + TEAM_SET))
+    };
+    let cluster = FakeCluster::start(contents);
+    let output = cluster.run(&["status", "gateway", "shop/edge"]);
+    let told = stdout(&output);
+    assert!(
+        told.contains("shop/extra")
+            && !told.contains("away/theirs")
+            && told.contains(
+                "note: without ListenerSets of other namespaces: listenersets is forbidden"
+            ),
+        "{told}{}",
+        stderr(&output)
     );
 }
 
