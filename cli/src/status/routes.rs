@@ -216,7 +216,8 @@ impl Question<'_> {
 
     /// Looks at the BackendTLSPolicies that we have answered for. One that nobody uses has no answer, and that is right.
     pub(super) async fn policies(&self, answer: &mut Status) -> anyhow::Result<()> {
-        let policies = self.optional(&Kind::BACKEND_TLS_POLICY, answer).await?;
+        let (kind, what) = (&Kind::BACKEND_TLS_POLICY, "BackendTLSPolicies");
+        let policies = self.optional_in(&self.scope, kind, (what, answer)).await?;
         for object in policies.unwrap_or_default() {
             let PolicyView { status } = view(&object)?;
             let namespace = object.metadata.namespace.as_deref().unwrap_or_default();

@@ -363,13 +363,15 @@ fn where_no_controller_runs_nothing_is_as_it_should_be() {
 
 #[test]
 fn what_may_not_be_read_is_said_with_the_right_that_is_missing() {
-    let cluster = FakeCluster::start(Contents::of(CLUSTER).refusing("gatewayclasses", 403));
+    let contents = Contents::of(CLUSTER).refusing("gatewayclasses", 403);
+    let cluster = FakeCluster::start(contents.refusing("backendtlspolicies", 403));
     let output = cluster.run(&["status"]);
     let told = stdout(&output);
     assert!(told.contains("shop/foreign"), "{told}");
     assert!(
         told.contains("note: without GatewayClasses")
-            && told.contains("User \"dora\" cannot list resource \"gatewayclasses\""),
+            && told.contains("User \"dora\" cannot list resource \"gatewayclasses\"")
+            && told.contains("note: without BackendTLSPolicies: backendtlspolicies is forbidden"),
         "{told}"
     );
 
