@@ -22,6 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for one answer to begin.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Objects of a list that are asked for at once, as `kubectl` does.
+const PAGE: u32 = 500;
+
 /// How to install what a cluster lacks.
 pub(crate) const INSTALL_GATEWAY_API: &str = "kubectl apply --server-side -f https://github.com/kubernetes-sigs/gateway-api/releases/download/v1.7.0/standard-install.yaml";
 
@@ -107,6 +110,17 @@ impl Cluster {
         self.selected(kind, scope, &selected).await
     }
 
+    /// Those of this name.
+    pub(crate) async fn named(
+        &self,
+        kind: &Kind,
+        scope: &Scope,
+        name: &str,
+    ) -> Result<Vec<DynamicObject>, Refusal> {
+        let selected = ListParams::default().fields(&format!("metadata.name={name}"));
+        self.selected(kind, scope, &selected).await
+    }
+
     async fn selected(
         &self,
         kind: &Kind,
@@ -121,10 +135,8 @@ impl Cluster {
             }
             _ => Api::all_with(client, &resource),
         };
-        let listed = api.list(selected).await;
-        Ok(listed
-            .map_err(|error| self.refusal(kind.plural, error))?
-            .items)
+        let listed = in_pages(&api, selected).await;
+        listed.map_err(|error| self.refusal(kind.plural, error))
     }
 
     /// One object of the whole cluster, if it is there.
@@ -211,6 +223,31 @@ impl Cluster {
             self.server,
             innermost(error)
         )
+    }
+}
+
+/// A whole list, of which no answer is too long for either side.
+async fn in_pages(
+    api: &Api<DynamicObject>,
+    selected: &ListParams,
+) -> kube::Result<Vec<DynamicObject>> {
+    let mut page = selected.clone().limit(PAGE);
+    let mut objects = Vec::new();
+    loop {
+        let listed = match api.list(&page).await {
+            // What it was a minute or more ago is not known any more. As it is now it comes at once or not at all.
+            Err(kube::Error::Api(status))
+                if status.code == 410 && page.continue_token.is_some() =>
+            {
+                return Ok(api.list(selected).await?.items);
+            }
+            listed => listed?,
+        };
+        objects.extend(listed.items);
+        page.continue_token = listed.metadata.continue_.filter(|token| !token.is_empty());
+        if page.continue_token.is_none() {
+            return Ok(objects);
+        }
     }
 }
 

@@ -73,11 +73,10 @@ impl Question<'_> {
     ) -> anyhow::Result<Finding> {
         let mut namespaces = BTreeSet::new();
         for it in kinds {
-            match self.cluster.list(it, &Scope::All).await {
+            match self.cluster.named(it, &Scope::All, name).await {
                 Ok(objects) => namespaces.extend(
                     objects
                         .into_iter()
-                        .filter(|object| self.asks_for(object))
                         .filter_map(|object| object.metadata.namespace),
                 ),
                 Err(Refusal::Failed(error)) => return Err(error),

@@ -102,7 +102,7 @@ fn told(manifests: &str, gateway: &str, request: &[&str]) -> String {
     stdout(&output)
 }
 
-const EDGE: &str = r#"
+pub(crate) const EDGE: &str = r#"
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: portcullis}

@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Output},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -26,6 +26,10 @@ pub(crate) struct Contents {
     pub(crate) refused_everywhere: Vec<&'static str>,
     /// What the caller may not create, by plural.
     pub(crate) not_creatable: Vec<&'static str>,
+    /// A list with a limit has no more objects than this, however many are asked for.
+    pub(crate) page: Option<usize>,
+    /// The rest of a list has always changed too much meanwhile.
+    pub(crate) is_forgetful: bool,
 }
 
 impl Contents {
@@ -78,6 +82,7 @@ impl Contents {
                 && plural_of(object) == plural
                 && namespace.is_none_or(|namespace| object["metadata"]["namespace"] == *namespace)
                 && has_labels(object, query)
+                && has_fields(object, query)
         };
         let mut asked = self.objects.iter().filter(is_asked);
         if let Some(name) = rest.get(1) {
@@ -93,26 +98,61 @@ impl Contents {
             );
         }
         let items: Vec<_> = asked.cloned().collect();
-        let list = json!({ "apiVersion": version, "kind": "List", "metadata": {}, "items": items });
+        self.page(&version, query, items)
+    }
+
+    /// As many of the objects of a list as the query asks for.
+    fn page(&self, version: &str, query: &str, mut items: Vec<Value>) -> (u16, Value) {
+        let number = |name| parameter(query, name).map(|it| it.parse().expect("a number"));
+        let begin: Option<usize> = number("continue");
+        if begin.is_some() && self.is_forgetful {
+            return (410, failure(410, "list"));
+        }
+        let begin = begin.unwrap_or_default();
+        items.drain(..begin);
+        let mut metadata = json!({});
+        if let Some(limit) = number("limit") {
+            let limit = limit.min(self.page.unwrap_or(limit));
+            if items.len() > limit {
+                items.truncate(limit);
+                metadata["continue"] = (begin + limit).to_string().into();
+            }
+        }
+        let list = json!({
+            "apiVersion": version, "kind": "List", "metadata": metadata, "items": items,
+        });
         (200, list)
     }
 }
 
 /// Whether an object has the labels that a query asks for, if it asks for any.
 fn has_labels(object: &Value, query: &str) -> bool {
-    let mut parts = query.split('&');
-    let Some(selector) = parts.find_map(|part| part.strip_prefix("labelSelector=")) else {
+    let Some(selector) = parameter(query, "labelSelector") else {
         return true;
     };
-    let selector = ["%2F/", "%3D=", "%2C,"]
-        .iter()
-        .fold(selector.to_owned(), |text, code| {
-            text.replace(&code[..3], &code[3..])
-        });
     selector.split(',').all(|label| {
         let (name, value) = label.split_once('=').expect("a name and a value");
         object["metadata"]["labels"][name] == *value
     })
+}
+
+/// Whether an object has the name that a query asks for, if it asks for any.
+fn has_fields(object: &Value, query: &str) -> bool {
+    parameter(query, "fieldSelector").is_none_or(|selector| {
+        let name = selector.strip_prefix("metadata.name=");
+        object["metadata"]["name"] == *name.expect("a name")
+    })
+}
+
+/// A parameter of a query.
+fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut parts = query.split('&').filter_map(|part| part.split_once('='));
+    let (_, value) = parts.find(|(known, _)| *known == name)?;
+    let codes = ["%2F/", "%3D=", "%2C,"];
+    let decoded = codes.iter().fold(value.to_owned(), |text, code| {
+        text.replace(&code[..3], &code[3..])
+    });
+    Some(decoded)
 }
 
 /// As all kinds here have it.
@@ -136,6 +176,7 @@ fn failure(code: u16, plural: &str) -> Value {
 #[derive(Debug)]
 pub(crate) struct FakeCluster {
     kubeconfig: TempDir,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl FakeCluster {
@@ -143,14 +184,20 @@ impl FakeCluster {
     pub(crate) fn start(contents: Contents) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let contents = Arc::new(contents);
+        let cluster = Self::at(address);
+        let (contents, asked) = (Arc::new(contents), Arc::clone(&cluster.asked));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let contents = Arc::clone(&contents);
-                thread::spawn(move || serve(&stream, &contents));
+                let (contents, asked) = (Arc::clone(&contents), Arc::clone(&asked));
+                thread::spawn(move || serve(&stream, &contents, &asked));
             }
         });
-        Self::at(address)
+        cluster
+    }
+
+    /// What it was asked for so far: paths with queries.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.asked.lock().expect("nobody fails").clone()
     }
 
     /// A kubeconfig for whatever is at this address.
@@ -166,7 +213,10 @@ impl FakeCluster {
             }],
         });
         std::fs::write(kubeconfig.path().join("config"), text.to_string()).expect("written");
-        Self { kubeconfig }
+        Self {
+            kubeconfig,
+            asked: Arc::default(),
+        }
     }
 
     /// A command that asks this cluster.
@@ -184,9 +234,10 @@ impl FakeCluster {
 }
 
 /// Answers one request after the other, until the client has had enough.
-fn serve(stream: &TcpStream, contents: &Contents) {
+fn serve(stream: &TcpStream, contents: &Contents, asked: &Mutex<Vec<String>>) {
     let mut reader = BufReader::new(stream);
     while let Some((target, body)) = request(&mut reader) {
+        asked.lock().expect("nobody fails").push(target.clone());
         let (code, body) = contents.answer(&target, &body);
         let body = body.to_string();
         let head = format!(

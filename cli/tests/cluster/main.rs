@@ -8,4 +8,5 @@ mod fake;
 #[path = "../common/helm.rs"]
 mod helm;
 mod install;
+mod lists;
 mod status;
