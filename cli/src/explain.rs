@@ -3,8 +3,10 @@
 mod around;
 mod connection;
 mod entrance;
+mod in_force;
 mod live;
 mod text;
+mod unread;
 
 use std::{process::ExitCode, sync::Arc};
 

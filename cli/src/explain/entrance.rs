@@ -5,11 +5,8 @@ use std::fmt::Write as _;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
 use portcullis_controller::{ObjectKey, provision::addresses_of};
 
-use crate::request::Request;
-
 /// Where the port of the request is reached; `None` if the Service does not have it.
-pub(super) fn text(service: &Service, request: &Request) -> Option<String> {
-    let port = request.port;
+pub(super) fn text(service: &Service, port: u16) -> Option<String> {
     let ports = ports(service);
     let own = ports.iter().find(|it| it.port == i32::from(port))?;
     let spec = service.spec.as_ref()?;
@@ -30,10 +27,9 @@ pub(super) fn text(service: &Service, request: &Request) -> Option<String> {
         } else {
             "every node"
         };
-        let (host, url) = (request.url.host().unwrap_or_default(), &request.url);
         write!(
             text,
-            ", and at port {node_port} of {nodes}: curl --connect-to {host}:{port}:NODE:{node_port} {url}"
+            ", and at port {node_port} of {nodes}: give curl `--connect-to ::NODE:{node_port}`"
         )
         .ok();
     }

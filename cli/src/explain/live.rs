@@ -17,19 +17,16 @@ use portcullis_routing::GatewayKey;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{
-    Answer, Asked,
-    around::{self, Around},
-    entrance,
-};
+use super::{Answer, Asked, around::Around, entrance, in_force, unread::Unread};
 use crate::{
     args::ExplainArgs,
     cluster::{Cluster, Kind, Refusal, Scope},
+    output::count,
     request::Request,
 };
 
-/// Objects that cannot be read and are named.
-const UNREADABLE_SHOWN: usize = 5;
+/// More notes are for programs.
+const NOTES_SHOWN: usize = 10;
 
 /// The objects of a Gateway, and what they become.
 pub(super) struct Live {
@@ -38,10 +35,10 @@ pub(super) struct Live {
     pub(super) gateway: ObjectKey,
     /// The Gateway as it is in the cluster, with its status.
     pub(super) found: DynamicObject,
-    /// What could not be read.
-    notes: Vec<String>,
-    /// Objects that are referred to and may not be read: kind, namespace and name.
-    pub(super) unread: BTreeSet<String>,
+    /// Objects that this release cannot read.
+    unreadable: Vec<String>,
+    /// What the caller may not read.
+    pub(super) unread: Unread,
 }
 
 /// What an answer was made of.
@@ -82,7 +79,12 @@ impl Origin {
             "Computed from the objects of Gateway {gateway} in the cluster; {state}."
         )];
         lines.extend(in_force.iter().chain(entrance).cloned());
-        lines.extend(notes.iter().map(|note| format!("note: {note}")));
+        let shown = notes.iter().take(NOTES_SHOWN);
+        lines.extend(shown.map(|note| format!("note: {note}")));
+        if let Some(more) = notes.len().checked_sub(NOTES_SHOWN).filter(|it| *it > 0) {
+            let more = count(more, "more note");
+            lines.push(format!("... and {more} (-o json shows all)"));
+        }
         lines.join("\n")
     }
 }
@@ -95,18 +97,14 @@ impl Live {
             .translation
             .tables
             .get(&GatewayKey::of(namespace, name));
-        let mut answer = match table {
-            Some(table) => super::answer(request, headers, table.clone()),
-            None => super::unanswered(
-                Asked::of(request),
-                "not known: as it is now, the Gateway is not accepted, and its proxies go on as they were",
-                None,
-            ),
-        };
         let around = Around {
             live: &self,
             request,
             table,
+        };
+        let mut answer = match table {
+            Some(table) => super::answer(request, headers, table.clone()),
+            None => super::unanswered(Asked::of(request), not_accepted(&around), None),
         };
         answer.listeners = around.listeners();
         // Before a listener is reached no route is to blame.
@@ -114,9 +112,12 @@ impl Live {
             let winner = answer.route.as_ref().map(|winner| &winner.object);
             answer.routes = around.routes(winner);
         }
-        if answer.is_error && answer.explanation.is_none() && around.shows_earlier() {
+        if answer.explanation.is_none() && around.shows_earlier(answer.is_unbound) {
             answer.outcome +=
                 "; a proxy that had a good certificate before goes on with it (see below)";
+        }
+        if table.is_some() && !self.unread.is_empty() {
+            answer.outcome += ", as far as you may read (see the notes)";
         }
         let in_force = around.in_force();
         let gateway = self.resources.gateways.get(&self.gateway);
@@ -133,8 +134,8 @@ impl Live {
             gateway: self.gateway.to_string(),
             programmed: programmed(&self.found),
             in_force,
-            entrance: service.and_then(|service| entrance::text(service, request)),
-            notes: self.notes,
+            entrance: service.and_then(|service| entrance::text(service, request.port)),
+            notes: self.unread.notes().chain(self.unreadable).collect(),
         });
         answer
     }
@@ -155,14 +156,14 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
     let mut reader = Reader {
         cluster: Cluster::new(&args.cluster).await?,
         loaded: Loaded::accepted(),
-        notes: Vec::new(),
-        unread: BTreeSet::new(),
+        unread: Unread::default(),
     };
     let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
     let found = found.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
     let found = found.with_context(|| format!("there is no Gateway {gateway} in the cluster"))?;
-    reader.read_all(&args.controller_name).await?;
-    reader.note_unreadable();
+    let key = ObjectKey::new(namespace, name);
+    reader.read_all(&key, &args.controller_name).await?;
+    reader.unread.look_at(&key, &reader.loaded.resources);
     let options = Options {
         controller_name: args.controller_name.clone(),
         observed: Observed::Standalone {
@@ -171,11 +172,11 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         ..Options::default()
     };
     let live = Live {
+        unreadable: unreadable(&reader.loaded.problems),
         translation: translate(&reader.loaded.resources, &options),
         resources: reader.loaded.resources,
-        gateway: ObjectKey::new(namespace, name),
+        gateway: key,
         found,
-        notes: reader.notes,
         unread: reader.unread,
     };
     live.ensure_ours()?;
@@ -200,23 +201,47 @@ impl Live {
     }
 }
 
+fn not_accepted(around: &Around<'_>) -> &'static str {
+    if around.is_undecided() {
+        "not known: what you may not read decides whether the Gateway is accepted"
+    } else {
+        "not known: as it is now, the Gateway is not accepted, and its proxies go on as they were"
+    }
+}
+
 fn programmed(gateway: &DynamicObject) -> String {
     let conditions = &gateway.data["status"]["conditions"];
-    let condition = around::condition(conditions, kind::PROGRAMMED);
+    let condition = in_force::condition(conditions, kind::PROGRAMMED);
     let status = condition.and_then(|condition| condition["status"].as_str());
     status.unwrap_or("Unknown").into()
 }
 
-/// Reads objects as if they stood in a file.
+/// Objects that this release cannot read count as not there, as for the controller's first look at them.
+fn unreadable(problems: &[LoadProblem]) -> Vec<String> {
+    let problems = problems.iter();
+    let problems = problems.filter(|problem| problem.severity == Severity::Error);
+    let notes = problems.map(|problem| {
+        let LoadProblem {
+            kind,
+            name,
+            field,
+            message,
+            ..
+        } = problem;
+        format!("as if it were not there: {kind} {name} cannot be read ({field}: {message})")
+    });
+    notes.collect()
+}
+
+/// Reads objects as if they stood in a file. What may not be read is not there.
 struct Reader {
     cluster: Cluster,
     loaded: Loaded,
-    notes: Vec<String>,
-    unread: BTreeSet<String>,
+    unread: Unread,
 }
 
 impl Reader {
-    async fn read_all(&mut self, controller_name: &str) -> anyhow::Result<()> {
+    async fn read_all(&mut self, gateway: &ObjectKey, controller_name: &str) -> anyhow::Result<()> {
         for kind in [Kind::GATEWAY_CLASS, Kind::GATEWAY] {
             let listed = self.cluster.list(&kind, &Scope::All).await;
             self.load(&kind, listed.map_err(|refusal| refusal.fatal(&kind))?);
@@ -232,60 +257,39 @@ impl Reader {
             Kind::SERVICE,
             Kind::ENDPOINT_SLICE,
         ] {
-            let listed = self.cluster.list(&kind, &Scope::All).await;
-            let objects = self.allowed(listed)?.unwrap_or_default();
-            self.load(&kind, objects);
+            match self.cluster.list(&kind, &Scope::All).await {
+                Ok(objects) => self.load(&kind, objects),
+                Err(Refusal::NotInstalled) => {}
+                Err(Refusal::Forbidden(message)) => self.unread.add_kind(&kind, message),
+                Err(Refusal::Failed(error)) => return Err(error),
+            }
         }
         let References {
             secrets,
             config_maps,
-        } = References::of(&self.loaded.resources, controller_name);
+        } = self.references(gateway, controller_name);
         self.referenced(&Kind::SECRET, &secrets).await?;
         self.referenced(&Kind::CONFIG_MAP, &config_maps).await
+    }
+
+    /// What one Gateway refers to: others may have thousands of Secrets.
+    fn references(&self, gateway: &ObjectKey, controller_name: &str) -> References {
+        let mut resources = self.loaded.resources.clone();
+        resources.gateways.retain(|key, _| key == gateway);
+        References::of(&resources, controller_name)
     }
 
     async fn referenced(&mut self, kind: &Kind, keys: &BTreeSet<ObjectKey>) -> anyhow::Result<()> {
         for key in keys {
             let ObjectKey { namespace, name } = key;
-            let got = self.cluster.get_in(kind, namespace, name).await;
-            if let Err(Refusal::Forbidden(_)) = &got {
-                self.unread.insert(format!("{} {key}", kind.name));
+            match self.cluster.get_in(kind, namespace, name).await {
+                Ok(object) => self.load(kind, object.into_iter().collect()),
+                Err(Refusal::NotInstalled) => {}
+                Err(Refusal::Forbidden(message)) => self.unread.add_object(kind, key, message),
+                Err(Refusal::Failed(error)) => return Err(error),
             }
-            let object = self.allowed(got)?.flatten();
-            self.load(kind, object.into_iter().collect());
         }
         Ok(())
-    }
-
-    /// What may not be read is not there, and that is noted.
-    fn allowed<T>(&mut self, answer: Result<T, Refusal>) -> anyhow::Result<Option<T>> {
-        match answer {
-            Ok(objects) => Ok(Some(objects)),
-            Err(Refusal::NotInstalled) => Ok(None),
-            Err(Refusal::Forbidden(message)) => {
-                self.notes
-                    .push(format!("as if it were not there: {message}"));
-                Ok(None)
-            }
-            Err(Refusal::Failed(error)) => Err(error),
-        }
-    }
-
-    /// Objects that this release cannot read count as not there, as for the controller's first look at them.
-    fn note_unreadable(&mut self) {
-        let problems = self.loaded.problems.iter();
-        let problems = problems.filter(|problem| problem.severity == Severity::Error);
-        let notes = problems.take(UNREADABLE_SHOWN).map(|problem| {
-            let LoadProblem {
-                kind,
-                name,
-                field,
-                message,
-                ..
-            } = problem;
-            format!("as if it were not there: {kind} {name} cannot be read ({field}: {message})")
-        });
-        self.notes.extend(notes);
     }
 
     /// The API server does not repeat in a list what kind its objects are of.

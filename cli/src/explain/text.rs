@@ -69,8 +69,8 @@ pub(super) fn text(answer: &Answer) -> String {
         text += &route(winner);
     }
     text += &others(answer);
-    let port = format!("Listeners of port {port}");
-    text += &section(&port, &answer.listeners);
+    let gateway = format!("Gateway and listeners of port {port}");
+    text += &section(&gateway, &answer.listeners);
     text += &section("Routes that are refused", &answer.routes);
     if let Some(origin) = &answer.cluster {
         writeln!(text, "\n{}", origin.text()).ok();

@@ -2,14 +2,14 @@
 
 use std::{fs, path::PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     common::{config, run, stderr, stdout},
     fake::{Contents, FakeCluster},
 };
 
-fn sample(name: &str) -> (PathBuf, Contents) {
+pub(crate) fn sample(name: &str) -> (PathBuf, Contents) {
     let path = config().join("samples").join(name);
     let class = "
 ---
@@ -23,7 +23,7 @@ spec: {controllerName: portcullis.dev/gateway-controller}
 }
 
 /// The name of the one Gateway that there is.
-fn gateway(contents: &Contents) -> String {
+pub(crate) fn gateway(contents: &Contents) -> String {
     let mut objects = contents.objects.iter();
     let gateway = objects.find(|object| object["kind"] == "Gateway");
     let metadata = &gateway.expect("a Gateway")["metadata"];
@@ -55,7 +55,7 @@ fn the_answer_is_that_for_the_same_manifests_and_says_whether_it_is_in_force() {
 
     for object in &mut contents.objects {
         if object["kind"] == "Gateway" {
-            object["status"] = serde_json::json!({
+            object["status"] = json!({
                 "conditions": [{ "type": "Programmed", "status": "True" }],
             });
         }
@@ -64,34 +64,6 @@ fn the_answer_is_that_for_the_same_manifests_and_says_whether_it_is_in_force() {
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(answer["cluster"]["programmed"], "True");
     assert_eq!(answer["cluster"]["notes"], Value::Array(Vec::new()));
-}
-
-#[test]
-fn without_secrets_certificates_are_missing_and_the_rest_is_explained() {
-    let (_, contents) = sample("tls-redirect.yaml");
-    let name = gateway(&contents);
-    let cluster = FakeCluster::start(contents.refusing("secrets", 403));
-    let output = cluster.run(&["explain", "--gateway", &name, "GET", "http://shop.example/"]);
-    let told = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{told}{}", stderr(&output));
-    assert!(
-        told.contains("note: as if it were not there: secrets is forbidden: User \"dora\""),
-        "{told}"
-    );
-    // Nobody is told to create what may be there.
-    let output = cluster.run(&[
-        "explain",
-        "--gateway",
-        &name,
-        "GET",
-        "https://shop.example/",
-    ]);
-    let told = stdout(&output);
-    assert!(
-        told.contains("you may not read Secret tls-redirect/shop-certificate, so what comes of it is not known here")
-            && !told.contains("create"),
-        "{told}"
-    );
 }
 
 /// The answer about a request to a cluster with these manifests.
@@ -173,6 +145,115 @@ data: {tls.crt: aGFsZg==, tls.key: aGFsZg==}
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+}
+
+/// A Secret of type kubernetes.io/tls that can be used.
+fn secret(name: &str) -> String {
+    let pair = rcgen::generate_simple_self_signed([format!("{name}.example")]).expect("a pair");
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": name, "namespace": "shop" },
+        "stringData": { "tls.crt": pair.cert.pem(), "tls.key": pair.signing_key.serialize_pem() },
+    });
+    format!("\n---\n{secret}\n")
+}
+
+#[test]
+fn what_an_earlier_certificate_is_good_for_is_said_only_of_its_listener() {
+    const EARLIER: &str = "a proxy that had a good certificate before goes on with it";
+    const LISTENERS: &str = "
+  - {name: https, protocol: HTTPS, port: 443, hostname: shop.example, tls: {certificateRefs: [{name: cert}]}}
+  - {name: good, protocol: HTTPS, port: 443, hostname: good.example, tls: {certificateRefs: [{name: good}]}}";
+    let one =
+        "\n  - {name: https, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: cert}]}}";
+    let broken = secret("cert").replace("BEGIN CERTIFICATE", "BEGIN NOTHING");
+    let manifests = EDGE.replace(one, LISTENERS) + &broken + &secret("good");
+    let cluster = FakeCluster::start(Contents::of(&manifests));
+    let answer = |request: [&str; 2]| {
+        stdout(&cluster.run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat()))
+    };
+    let broken = answer(["GET", "https://shop.example/"]);
+    assert!(broken.contains(EARLIER), "{broken}");
+    for (method, url, expected) in [
+        ("GET", "https://good.example/", "404"),
+        (
+            "GET",
+            "https://other.example/",
+            "no listener of port 443 serves",
+        ),
+        ("GET", "http://shop.example:443/", "400"),
+        ("CONNECT", "https://good.example/", "405"),
+    ] {
+        let told = answer([method, url]);
+        assert!(told.contains(expected), "{expected}\n{told}");
+        assert!(!told.contains(EARLIER), "{told}");
+    }
+}
+
+#[test]
+fn why_a_gateway_is_not_accepted_is_said_whatever_port_is_asked_for() {
+    let listeners = EDGE.find("  - {name: http,").expect("listeners");
+    let end = EDGE.find("status:").expect("a status");
+    let only = "  - {name: odd, protocol: TCP, port: 9000}\n";
+    let manifests = [&EDGE[..listeners], only, &EDGE[end..]].concat();
+    let told = told(&manifests, "shop/edge", &["http://shop.example/"]);
+    assert!(
+        told.contains("the Gateway is not accepted")
+            && told.contains("Gateway shop/edge  spec.listeners[0].protocol"),
+        "{told}"
+    );
+}
+
+#[test]
+fn what_a_route_lacks_is_said_once_however_often_it_names_the_gateway() {
+    const ROUTE: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec:
+  parentRefs: [{name: edge, sectionName: http}, {name: edge, port: 80}]
+  rules:
+  - {matches: [{path: {value: /a}}], backendRefs: [{name: a, port: 80}]}
+  - {matches: [{path: {value: /b}}], backendRefs: [{name: b, port: 80}]}
+";
+    let manifests = EDGE.to_owned() + ROUTE;
+    let json = told(
+        &manifests,
+        "shop/edge",
+        &["http://shop.example/a", "-o", "json"],
+    );
+    let answer: Value = serde_json::from_str(&json).expect("JSON");
+    let routes = answer["routes"].as_array().expect("findings");
+    let fields: Vec<_> = routes.iter().map(|it| it["field"].as_str()).collect();
+    let expected = [0, 1].map(|rule| format!("spec.rules[{rule}].backendRefs[0].name"));
+    assert_eq!(fields, expected.each_ref().map(|it| Some(it.as_str())));
+}
+
+#[test]
+fn objects_that_cannot_be_read_are_all_named_for_programs_and_counted_for_people() {
+    let mut manifests = EDGE.to_owned();
+    for number in 0..12 {
+        let route = format!(
+            "\n---\n{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {{name: r{number}, namespace: \
+             shop}}, spec: {{parentRefs: 5}}}}\n"
+        );
+        manifests += &route;
+    }
+    let text = told(&manifests, "shop/edge", &["http://shop.example/"]);
+    assert_eq!(text.matches("note: ").count(), 10, "{text}");
+    assert!(
+        text.contains("... and 2 more notes (-o json shows all)"),
+        "{text}"
+    );
+    let json = told(
+        &manifests,
+        "shop/edge",
+        &["http://shop.example/", "-o", "json"],
+    );
+    let answer: Value = serde_json::from_str(&json).expect("JSON");
+    let notes = answer["cluster"]["notes"].as_array();
+    assert_eq!(notes.map(Vec::len), Some(12));
 }
 
 #[test]
@@ -309,7 +390,7 @@ fn the_port_of_the_nodes_is_told_and_known() {
     assert!(
         said.contains(
             "Clients reach port 80 at 10.0.0.9 within the cluster (Service shop/edge-portcullis, NodePort), and at port 30080 of \
-             every node: curl --connect-to shop.example:80:NODE:30080 http://shop.example/"
+             every node: give curl `--connect-to ::NODE:30080`"
         ),
         "{said}"
     );

@@ -6,6 +6,14 @@ use crate::{
     fake::{Contents, FakeCluster},
 };
 
+const EXPLAIN: [&str; 5] = [
+    "explain",
+    "--gateway",
+    "shop/edge",
+    "GET",
+    "https://shop.example/",
+];
+
 /// Two Gateways, a Secret of each, and three routes.
 fn contents() -> Contents {
     let other = EDGE
@@ -29,6 +37,20 @@ spec:
         manifests += &route;
     }
     Contents::of(&manifests)
+}
+
+#[test]
+fn secrets_of_other_gateways_are_not_read() {
+    let cluster = FakeCluster::start(contents());
+    cluster.run(&EXPLAIN);
+    let asked = cluster.asked();
+    let mut secrets = asked.iter().filter(|target| target.contains("/secrets/"));
+    assert!(
+        secrets
+            .next()
+            .is_some_and(|target| target.ends_with("/cert"))
+    );
+    assert_eq!(secrets.next(), None);
 }
 
 #[test]

@@ -9,4 +9,5 @@ mod fake;
 mod helm;
 mod install;
 mod lists;
+mod rights;
 mod status;

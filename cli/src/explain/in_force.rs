@@ -1,0 +1,160 @@
+//! What proxies have in force of listeners that cannot be served as they are, as far as that can be known.
+
+use std::sync::Arc;
+
+use portcullis_controller::{ObjectKey, provision::service, status::condition::kind};
+use portcullis_routing::{Listener, ListenerProtocol, RoutingTable, compile};
+use serde_json::Value;
+
+use super::around::{Around, Asked, index};
+use crate::{analyze::certificates::secret, cluster::Kind};
+
+impl Around<'_> {
+    /// What proxies have of listeners that cannot be served as they are, as far as that can be known.
+    pub(super) fn in_force(&self) -> Vec<String> {
+        match self.table {
+            None => vec![self.standing_still()],
+            Some(table) => {
+                let asked = self.asked();
+                asked
+                    .iter()
+                    .filter_map(|it| self.listener_in_force(it, table))
+                    .collect()
+            }
+        }
+    }
+
+    fn standing_still(&self) -> String {
+        if self.is_undecided() {
+            let said = said(
+                &self.live.found.data["status"]["conditions"],
+                kind::ACCEPTED,
+            );
+            return format!(
+                "If the Gateway is not accepted, its proxies go on with what they had last.{}",
+                said.unwrap_or_default()
+            );
+        }
+        let gateway = &self.live.gateway;
+        let resources = &self.live.resources;
+        let object = resources.gateways.get(gateway);
+        let made = object.and_then(|object| service(resources, gateway, object));
+        let what = match made {
+            Some(service) => format!(
+                "Its proxies go on with what they had last: the controller has made them (Service {} is there), and takes \
+                 nothing from them until the Gateway is mended. What that is, no object of the cluster says",
+                ObjectKey::of(service)
+            ),
+            None if self.live.unread.has_kind(&Kind::SERVICE) => {
+                "Whether the controller has made proxies for it is not known, for you may not list Services; any that run go on \
+                 with what they had last"
+                    .into()
+            }
+            None => "Nothing has been made for it, so nobody serves it, unless proxies run that the controller has not \
+                     made: these go on with what they had last"
+                .into(),
+        };
+        let parameters = self.live.translation.findings.iter();
+        let mut parameters = parameters.filter(|it| it.object.key == *gateway);
+        let go_on = if parameters.any(|it| it.code == "InvalidParameters") {
+            ". If the controller has seen good parameters of it, it goes on with those, and serves changes of listeners and \
+             routes"
+        } else {
+            ""
+        };
+        format!("{what}{go_on}.")
+    }
+
+    /// `None` for one that is served as it is.
+    fn listener_in_force(&self, asked: &Asked, table: &RoutingTable) -> Option<String> {
+        let key = &asked.key;
+        let said = self.programmed(asked).unwrap_or_default();
+        let listener = table.listeners.get(key);
+        let findings = self.live.translation.findings.iter();
+        let mut own = findings.filter(|it| {
+            it.object == asked.object && index("spec.listeners", &it.field) == Some(asked.index)
+        });
+        match listener {
+            Some(listener) if table.has_certificate(listener) => None,
+            Some(listener) => {
+                let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
+                let secrets: Vec<_> = certificates.map(|key| secret(key).to_string()).collect();
+                Some(format!(
+                    "Listener {key}: a proxy that had a good pair from {} shows that on; one that has started since has none, and \
+                     refuses the handshake. No object says which of them a client meets: `openssl s_client -connect \
+                     ADDRESS:{} -servername {}` shows what it is shown.{said}",
+                    secrets.join(" or "),
+                    self.request.port,
+                    self.request.sni.as_deref().unwrap_or("HOST"),
+                ))
+            }
+            None if own.any(|finding| self.live.unread.is_behind(finding)) => Some(format!(
+                "Listener {key}: what you may not read decides whether it is served.{said}"
+            )),
+            None => Some(format!(
+                "Listener {key}: proxies close it as soon as they are told of these objects; a change of a moment ago may be \
+                 on its way to them.{said}"
+            )),
+        }
+    }
+
+    /// Whether a proxy with an earlier certificate may give the client another answer: it has the port open that is closed
+    /// without (`is_unbound`), or the listener that the handshake names.
+    pub(super) fn shows_earlier(&self, is_unbound: bool) -> bool {
+        let Some(table) = self.table else {
+            return false;
+        };
+        let lacks = |listener: &Listener| !table.has_certificate(listener);
+        if is_unbound {
+            let listeners = table.listeners.values();
+            let mut listeners = listeners.filter(|listener| listener.port == self.request.port);
+            return listeners.any(|listener| lacks(listener));
+        }
+        self.named(table).is_some_and(lacks)
+    }
+
+    /// The listener of the port that the handshake names, whether or not it has a certificate.
+    fn named<'t>(&self, table: &'t RoutingTable) -> Option<&'t Listener> {
+        if self.request.url.scheme_str() != Some("https") {
+            return None;
+        }
+        // Hostnames alone decide: in clear text none is left out.
+        let mut plain = RoutingTable::new(table.gateway.clone());
+        plain.listeners.clone_from(&table.listeners);
+        plain.listeners.retain(|_, it| it.port == self.request.port);
+        for listener in plain.listeners.values_mut() {
+            let listener = Arc::make_mut(listener);
+            listener.protocol = ListenerProtocol::Http;
+            listener.tls = None;
+        }
+        let (plain, _) = compile(None, Arc::new(plain), |_, _| Ok(()));
+        let sni = self.request.sni.as_deref().unwrap_or_default();
+        let named = plain.port(self.request.port)?.listener_for(sni)?;
+        table.listeners.get(named.key()).map(AsRef::as_ref)
+    }
+
+    /// What the status of a listener says. That of a Gateway is at hand.
+    fn programmed(&self, asked: &Asked) -> Option<String> {
+        let listeners = self.live.found.data["status"]["listeners"].as_array();
+        let mut listeners = listeners.filter(|_| asked.object.kind == "Gateway")?.iter();
+        let listener = listeners.find(|it| it["name"] == *asked.name)?;
+        said(&listener["conditions"], kind::PROGRAMMED)
+    }
+}
+
+/// What a condition of this type says, as a sentence to append.
+fn said(conditions: &Value, kind: &str) -> Option<String> {
+    let condition = condition(conditions, kind)?;
+    let text = |name: &str| condition[name].as_str().unwrap_or_default();
+    Some(format!(
+        " Its status says: {kind} is {}, {}.",
+        text("status"),
+        text("message").trim_end_matches('.')
+    ))
+}
+
+/// A condition of this type, as it stands in an object.
+pub(super) fn condition<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut conditions = conditions.as_array()?.iter();
+    conditions.find(|condition| condition["type"] == *kind)
+}

@@ -1,0 +1,171 @@
+//! What the caller may not read, and what that makes of findings: nothing is known to be missing that cannot be seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use portcullis_controller::{Finding, ObjectKey, Resources, Severity, status::reason};
+
+use super::around::sets_of;
+use crate::{cluster::Kind, output::count, report::Issue};
+
+/// Kinds and objects that the caller was refused.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// Kinds that may not be listed, with the words of the API server.
+    kinds: BTreeMap<&'static str, String>,
+    /// Kinds of which single objects may not be read.
+    objects: BTreeMap<&'static str, Objects>,
+    /// Whether the labels of namespaces decide what may use the Gateway.
+    selects: bool,
+}
+
+/// Objects of a kind.
+#[derive(Debug)]
+struct Objects {
+    /// The words of the API server for the first.
+    message: String,
+    keys: BTreeSet<ObjectKey>,
+}
+
+/// What a finding would be about.
+struct Hidden {
+    /// Such as `Secret shop/cert`.
+    what: String,
+    /// `it` or `them`.
+    pronoun: &'static str,
+    /// The verb of the right that is missing.
+    right: &'static str,
+}
+
+impl Unread {
+    /// This kind may not be listed.
+    pub(super) fn add_kind(&mut self, kind: &Kind, message: String) {
+        self.kinds.insert(kind.name, message);
+    }
+
+    /// This object may not be read.
+    pub(super) fn add_object(&mut self, kind: &Kind, key: &ObjectKey, message: String) {
+        let objects = self.objects.entry(kind.name).or_insert_with(|| Objects {
+            message,
+            keys: BTreeSet::new(),
+        });
+        objects.keys.insert(key.clone());
+    }
+
+    /// Looks at the Gateway that all this is about.
+    pub(super) fn look_at(&mut self, gateway: &ObjectKey, resources: &Resources) {
+        macro_rules! selects {
+            ($object:expr, $allowed:ident) => {{
+                let namespaces = $object
+                    .$allowed
+                    .as_ref()
+                    .and_then(|it| it.namespaces.as_ref());
+                namespaces.is_some_and(|namespaces| namespaces.selector.is_some())
+            }};
+        }
+        let sets = sets_of(gateway, resources).filter_map(|it| resources.listener_sets.get(it));
+        let mut sets = sets.flat_map(|set| &set.spec.listeners);
+        let own = resources.gateways.get(gateway).is_some_and(|gateway| {
+            let spec = &gateway.spec;
+            let mut listeners = spec.listeners.iter();
+            selects!(spec, allowed_listeners) || listeners.any(|it| selects!(it, allowed_routes))
+        });
+        self.selects = own || sets.any(|it| selects!(it, allowed_routes));
+    }
+
+    /// Whether the caller was refused nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.kinds.is_empty() && self.objects.is_empty()
+    }
+
+    /// Whether this kind may not be listed.
+    pub(super) fn has_kind(&self, kind: &Kind) -> bool {
+        self.kinds.contains_key(kind.name)
+    }
+
+    /// What was refused, once for each kind.
+    pub(super) fn notes(&self) -> impl Iterator<Item = String> {
+        let note = |message: &str| format!("as if it were not there: {message}");
+        let kinds = self.kinds.values().map(move |message| note(message));
+        let objects = self.objects.iter().map(move |(kind, objects)| {
+            let others = objects.keys.len() - 1;
+            let others = (others > 0)
+                .then(|| format!("; likewise {}", count(others, &format!("more {kind}"))));
+            note(&objects.message) + &others.unwrap_or_default()
+        });
+        kinds.chain(objects)
+    }
+
+    /// Whether a finding may only be there because something may not be read.
+    pub(super) fn is_behind(&self, finding: &Finding) -> bool {
+        self.hidden(finding).is_some()
+    }
+
+    /// A finding, or that it is not known.
+    pub(super) fn judge(&self, finding: &Finding, issue: Issue) -> Issue {
+        let Some(Hidden {
+            what,
+            pronoun,
+            right,
+        }) = self.hidden(finding)
+        else {
+            return issue;
+        };
+        Issue {
+            severity: Severity::Warning,
+            message: format!(
+                "you may not read {what}, so what comes of {pronoun} is not known here"
+            ),
+            remedy: format!("ask for the right to `{right}` {pronoun}, or somebody who has it"),
+            apply: None,
+            ..issue
+        }
+    }
+
+    fn hidden(&self, finding: &Finding) -> Option<Hidden> {
+        let every = |kind: &Kind| {
+            let is_hidden = self.has_kind(kind);
+            is_hidden.then(|| Hidden {
+                what: format!("{}s", kind.name),
+                pronoun: "them",
+                right: "list",
+            })
+        };
+        match finding.code {
+            reason::REF_NOT_PERMITTED => return every(&Kind::REFERENCE_GRANT),
+            reason::NOT_ALLOWED_BY_LISTENERS | reason::NOT_ALLOWED if self.selects => {
+                return every(&Kind::NAMESPACE);
+            }
+            _ => {}
+        }
+        let (kind, key) = missing(&finding.message)?;
+        let objects = self.objects.get(kind.as_str());
+        let right = if self.kinds.contains_key(kind.as_str()) {
+            "list"
+        } else if objects.is_some_and(|objects| objects.keys.iter().any(|it| it.to_string() == key))
+        {
+            "get"
+        } else {
+            return None;
+        };
+        Some(Hidden {
+            what: format!("{kind} {key}"),
+            pronoun: "it",
+            right,
+        })
+    }
+}
+
+/// Kind and key of the object that a message says is missing, in either of the ways in which messages say so.
+fn missing(message: &str) -> Option<(String, String)> {
+    if let Some((object, _)) = message.split_once(" does not exist") {
+        let (kind, key) = object.split_once(' ')?;
+        return Some((kind.to_owned(), key.to_owned()));
+    }
+    let parts: Vec<_> = message.split('"').collect();
+    match parts[..] {
+        ["there is no Service ", name, " in namespace ", namespace, _] => {
+            Some(("Service".to_owned(), format!("{namespace}/{name}")))
+        }
+        _ => None,
+    }
+}
