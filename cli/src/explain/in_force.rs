@@ -7,7 +7,7 @@ use portcullis_routing::{Listener, ListenerProtocol, RoutingTable, compile};
 use serde_json::Value;
 
 use super::around::{Around, Asked, index};
-use crate::{analyze::certificates::secret, cluster::Kind};
+use crate::{analyze::certificates::secret, cluster::Kind, status::condition_of};
 
 impl Around<'_> {
     /// What proxies have of listeners that cannot be served as they are, as far as that can be known.
@@ -144,17 +144,11 @@ impl Around<'_> {
 
 /// What a condition of this type says, as a sentence to append.
 fn said(conditions: &Value, kind: &str) -> Option<String> {
-    let condition = condition(conditions, kind)?;
+    let condition = condition_of(conditions, kind)?;
     let text = |name: &str| condition[name].as_str().unwrap_or_default();
     Some(format!(
         " Its status says: {kind} is {}, {}.",
         text("status"),
         text("message").trim_end_matches('.')
     ))
-}
-
-/// A condition of this type, as it stands in an object.
-pub(super) fn condition<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
-    let mut conditions = conditions.as_array()?.iter();
-    conditions.find(|condition| condition["type"] == *kind)
 }

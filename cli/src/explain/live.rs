@@ -17,12 +17,13 @@ use portcullis_routing::GatewayKey;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Asked, around::Around, entrance, in_force, unread::Unread};
+use super::{Answer, Asked, around::Around, entrance, unread::Unread};
 use crate::{
     args::ExplainArgs,
     cluster::{Cluster, Kind, Refusal, Scope},
     output::count,
     request::Request,
+    status::condition_of,
 };
 
 /// More notes are for programs.
@@ -211,7 +212,7 @@ fn not_accepted(around: &Around<'_>) -> &'static str {
 
 fn programmed(gateway: &DynamicObject) -> String {
     let conditions = &gateway.data["status"]["conditions"];
-    let condition = in_force::condition(conditions, kind::PROGRAMMED);
+    let condition = condition_of(conditions, kind::PROGRAMMED);
     let status = condition.and_then(|condition| condition["status"].as_str());
     status.unwrap_or("Unknown").into()
 }
