@@ -112,13 +112,29 @@ impl ObjectRef {
     ) -> Finding {
         Finding {
             object: self.clone(),
-            field: field.into(),
+            field: plain(field.into()),
             code,
             severity,
-            message: message.into(),
-            remedy: remedy.into(),
+            message: plain(message.into()),
+            remedy: plain(remedy.into()),
         }
     }
+}
+
+/// The text with control characters as escapes. It quotes objects that anybody may have written, and goes to conditions, logs
+/// and terminals, which would obey them.
+fn plain(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escaped = text.chars().map(|one| {
+        if one.is_control() {
+            one.escape_default().to_string()
+        } else {
+            one.to_string()
+        }
+    });
+    escaped.collect()
 }
 
 impl fmt::Display for ObjectRef {

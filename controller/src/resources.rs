@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, btree_map::Entry},
     fmt,
     ops::Deref,
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use gateway_api::apis::{
@@ -20,9 +20,16 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 use portcullis_crds::GatewayParameters;
+use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::finding::ObjectRef;
+
+/// A name that the API server takes (RFC 1123 subdomain), but for its length.
+static NAME: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+        .expect("a valid expression")
+});
 
 /// Objects of one kind.
 pub type Objects<K> = BTreeMap<ObjectKey, Arc<K>>;
@@ -209,6 +216,17 @@ impl ObjectKey {
     /// The key of an object.
     pub fn of(object: &impl ResourceExt) -> Self {
         Self::new(object.namespace().unwrap_or_default(), object.name_any())
+    }
+
+    /// Whether an object of a cluster can have this name. References may hold anything.
+    pub(crate) fn has_valid_name(&self) -> bool {
+        self.name.len() <= 253 && NAME.is_match(&self.name)
+    }
+
+    /// Whether a namespace of a cluster can be called like that.
+    pub(crate) fn has_valid_namespace(&self) -> bool {
+        let name = &self.namespace;
+        name.len() <= 63 && !name.contains('.') && NAME.is_match(name)
     }
 }
 

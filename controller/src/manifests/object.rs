@@ -1,8 +1,5 @@
 //! Reads one object: which kind it is, what it is called, whether its schema allows it.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{
@@ -15,12 +12,6 @@ use crate::{
     finding::Severity::{self, Error, Note, Warning},
     resources::ObjectKey,
 };
-
-/// A name that the API server takes (RFC 1123 subdomain).
-static NAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
-        .expect("a valid expression")
-});
 
 /// Reads one object, or the items of a List. `item` is its place in the List, such as `items[2].`, or empty.
 pub(super) fn read(loaded: &mut Loaded, place: &Place, item: &str, value: Value) {
@@ -240,7 +231,7 @@ impl Reader<'_> {
         if self.name_is_no_text(object) {
             return None;
         }
-        if !NAME.is_match(&key.name) || key.name.len() > 253 {
+        if !key.has_valid_name() {
             let message = if key.name.is_empty() {
                 "is missing"
             } else {
@@ -258,9 +249,7 @@ impl Reader<'_> {
                 metadata.insert("namespace".into(), "default".into());
                 Some(ObjectKey::new("default", key.name))
             }
-            (true, namespace)
-                if namespace.len() > 63 || namespace.contains('.') || !NAME.is_match(namespace) =>
-            {
+            (true, _) if !key.has_valid_namespace() => {
                 let remedy = "use lower-case letters, digits and '-', at most 63 characters";
                 self.problem(
                     Error,

@@ -143,22 +143,34 @@ impl Certificates {
     }
 }
 
-/// There is no such Secret. With files nobody needs a cluster: the same command prints the manifest then.
+/// There is no such Secret.
 fn missing(ctx: &Context<'_>, object: &ObjectRef, field: &str, key: &ObjectKey) -> Finding {
-    let ObjectKey { namespace, name } = key;
+    let (message, remedy) = if key.has_valid_name() && key.has_valid_namespace() {
+        (
+            format!("Secret {key} does not exist"),
+            format!(
+                "create it, as by `{}`, or correct the reference",
+                create(ctx, key)
+            ),
+        )
+    } else {
+        // It may be written to be pasted into a shell, so there is no command with it.
+        let ObjectKey { namespace, name } = key;
+        (
+            format!("no Secret can have the name {name:?} in namespace {namespace:?}"),
+            "correct the reference".into(),
+        )
+    };
+    object.error(reason::INVALID_CERTIFICATE_REF, field, message, remedy)
+}
+
+/// The command that creates a Secret. With files nobody needs a cluster: the same command prints the manifest then.
+fn create(ctx: &Context<'_>, ObjectKey { namespace, name }: &ObjectKey) -> String {
     let printed = match ctx.options.implied_class {
         Some(_) => " --dry-run=client -o yaml",
         None => "",
     };
-    object.error(
-        reason::INVALID_CERTIFICATE_REF,
-        field,
-        format!("Secret {key} does not exist"),
-        format!(
-            "create it, as by `kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE{printed}`, or correct \
-             the reference"
-        ),
-    )
+    format!("kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE{printed}")
 }
 
 fn is_tls_secret(secret: &SecretObject) -> bool {
