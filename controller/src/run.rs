@@ -97,8 +97,15 @@ impl Controller {
             }
             .run(),
         );
-        let (owners, unidentified) =
-            certificates(client, options.certificates, &leads, metrics, &mut tasks);
+        let provisions = options.provision.is_some();
+        let (owners, unidentified) = certificates(
+            client,
+            options.certificates,
+            provisions,
+            &leads,
+            metrics,
+            &mut tasks,
+        );
         let (provisioned, input) = watch::channel(None);
         let (obstructed, obstacles) = watch::channel(Obstacles::new());
         let (missed, unready) = watch::channel(BTreeMap::new());
@@ -217,6 +224,7 @@ impl Progress {
 fn certificates(
     client: &Client,
     options: CertificateOptions,
+    provisions: bool,
     leads: &watch::Receiver<bool>,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
@@ -231,6 +239,7 @@ fn certificates(
         authority: authority.authority(),
         owners: wanted,
         leads: leads.clone(),
+        provisions,
         obstacles: obstructed,
         metrics: Arc::clone(metrics),
     };

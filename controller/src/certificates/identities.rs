@@ -37,6 +37,8 @@ pub(crate) struct IdentityKeeper {
     pub(crate) authority: watch::Receiver<Option<Arc<Authority>>>,
     pub(crate) owners: watch::Receiver<Arc<Owners>>,
     pub(crate) leads: watch::Receiver<bool>,
+    /// Whether a Provisioner makes the infrastructure of Gateways, and tells of those that have one name for it.
+    pub(crate) provisions: bool,
     /// What is in the way, in words for the statuses of Gateways.
     pub(crate) obstacles: watch::Sender<Obstacles>,
     pub(crate) metrics: Arc<Metrics>,
@@ -44,7 +46,7 @@ pub(crate) struct IdentityKeeper {
 
 /// Why a certificate is not as it should be.
 enum Problem {
-    /// It is told already, or was over the moment it came.
+    /// Somebody else was faster: mostly it is over the moment it comes.
     Untold(String),
     /// It is for the status of the Gateway.
     Obstacle(String),
@@ -87,7 +89,7 @@ impl IdentityKeeper {
                 Ok(()) = self.leads.changed() => {}
                 () = sleep_until(next) => {}
             }
-            let good = self.renew(seen).await;
+            let good = self.renew(seen, backoff.is_lasting()).await;
             next = Instant::now()
                 + if good {
                     backoff.reset();
@@ -98,8 +100,8 @@ impl IdentityKeeper {
         }
     }
 
-    /// Makes what is missing and renews what is due. Returns whether all went well.
-    async fn renew(&mut self, seen: &Seen) -> bool {
+    /// Makes what is missing and renews what is due. Returns whether all went well; `lasting` says that it has not for long.
+    async fn renew(&mut self, seen: &Seen, lasting: bool) -> bool {
         let authority = self.authority.borrow_and_update().clone();
         let owners = self.owners.borrow_and_update().clone();
         let authority = authority.filter(|_| *self.leads.borrow_and_update());
@@ -110,9 +112,10 @@ impl IdentityKeeper {
         let mut good = true;
         let results = owners.iter().filter_map(|(gateway, owner)| {
             let key = ObjectKey::new(&gateway.namespace, &owner.identity_secret);
-            // Two Gateways would take it from each other for ever. Who makes their infrastructure tells.
+            // Two Gateways would take it from each other for ever.
             if let Some(obstacle) = &owner.obstacle {
-                return Some((gateway.clone(), key, Err(Problem::Untold(obstacle.clone()))));
+                let problem = Problem::Obstacle(obstacle.clone());
+                return (!self.provisions).then(|| (gateway.clone(), key, Err(problem)));
             }
             let present = seen.get(&key);
             let renewed = self.renewed(&authority, gateway, present.as_ref());
@@ -157,21 +160,27 @@ impl IdentityKeeper {
         for (gateway, key, problem) in problems {
             good = false;
             match problem {
+                Problem::Untold(problem) if lasting => {
+                    tracing::warn!(secret = %key, problem, "a Gateway's certificate is still not written; trying again");
+                }
                 Problem::Untold(problem) => {
                     tracing::debug!(secret = %key, problem, "a Gateway's certificate is not written yet; trying again");
                 }
-                Problem::Obstacle(problem) => {
-                    tracing::warn!(secret = %key, problem, "a Gateway's proxies have no valid certificate; trying again");
-                    obstacles.insert(gateway, problem);
-                }
+                Problem::Obstacle(problem) => drop(obstacles.insert(gateway, problem)),
             }
         }
         self.tell(obstacles);
         good
     }
 
+    /// Tells the statuses, and the log what is new to it.
     fn tell(&self, obstacles: Obstacles) {
         self.obstacles.send_if_modified(|told| {
+            for (gateway, problem) in &obstacles {
+                if told.get(gateway) != Some(problem) {
+                    tracing::warn!(%gateway, problem, "a Gateway's proxies have no valid certificate; trying again");
+                }
+            }
             let changed = *told != obstacles;
             *told = obstacles;
             changed

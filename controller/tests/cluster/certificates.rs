@@ -44,6 +44,11 @@ fn creations(api: &FakeApi, client: &str) -> usize {
     })
 }
 
+fn programmed(api: &FakeApi, gateway: (&str, &str)) -> Value {
+    let status = api.get(gateway)["status"].take();
+    condition(&status["conditions"], "Programmed").clone()
+}
+
 #[tokio::test]
 async fn replicas_share_one_authority() {
     let api = FakeApi::start().await;
@@ -122,12 +127,8 @@ async fn a_secret_of_somebody_else_is_left_alone() {
     })
     .await;
     assert_eq!(api.get(IDENTITY)["data"], theirs["data"]);
-    let programmed = |api: &FakeApi| {
-        let status = api.get(EDGE)["status"].take();
-        condition(&status["conditions"], "Programmed").clone()
-    };
     api.until("the Gateway tells", |api| {
-        let it = programmed(api);
+        let it = programmed(api, EDGE);
         let why = "Secret shop/edge-portcullis-identity exists and was not made by Portcullis";
         it["reason"] == "NoResources" && it["message"].to_string().contains(why)
     })
@@ -141,7 +142,7 @@ async fn a_secret_of_somebody_else_is_left_alone() {
     })
     .await;
     api.until("it is not told any more", |api| {
-        programmed(api)["reason"] == "Pending"
+        programmed(api, EDGE)["reason"] == "Pending"
     })
     .await;
 }
@@ -189,6 +190,14 @@ async fn gateways_whose_infrastructure_has_the_same_name_do_not_take_it_from_eac
 
     let holder = || gateway_of(&identity(&api.get(shared)).unwrap());
     assert!(holder().ends_with("/edge"), "{}", holder());
+    // Nobody makes infrastructure here, and yet somebody says so.
+    let other = ("Gateway", "twins/edge-a");
+    api.until("the other one tells", |api| {
+        let it = programmed(api, other);
+        let why = "Gateway twins/edge is older";
+        it["reason"] == "NoResources" && it["message"].to_string().contains(why)
+    })
+    .await;
 
     api.delete(("Gateway", "twins/edge"));
     api.until("the other one gets it", |_| holder().ends_with("/edge-a"))
