@@ -10,7 +10,7 @@ use std::{
 use portcullis_routing::{GatewayKey, RoutingTable};
 
 use super::{
-    ProvisionOptions, addresses, label_value,
+    ProvisionOptions, addresses, infrastructure_name, label_value,
     namesake::{self, namesakes},
     objects::{Blueprint, Made},
     owner,
@@ -34,6 +34,8 @@ pub struct Plan {
 pub struct Wanted {
     /// UID of the Gateway: what it owns is what was made for it.
     pub owner: String,
+    /// The name of everything that is made for it.
+    pub name: String,
     /// The GatewayParameters that fix ports of the nodes.
     pub node_ports_of: Option<ObjectKey>,
     /// The objects, or why what is there has to stay as it is.
@@ -104,6 +106,7 @@ pub fn wanted(
         let parameters = parameters.get(key);
         let wanted = Wanted {
             owner: uid,
+            name: infrastructure_name(&key.name, class),
             node_ports_of: parameters.and_then(|it| it.node_ports_of.clone()),
             objects,
         };

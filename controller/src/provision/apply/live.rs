@@ -200,6 +200,16 @@ impl LiveObjects {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// As if the watch had told of it.
+    #[cfg(test)]
+    pub(super) fn add(&self, kind: Kind, live: Live) {
+        let key = ObjectKey::new(
+            live.metadata.namespace.as_deref().unwrap_or_default(),
+            live.metadata.name.as_deref().unwrap_or_default(),
+        );
+        self.lock().put((kind, key), live);
+    }
 }
 
 impl State {

@@ -8,13 +8,13 @@ use super::{
 };
 use crate::{resources::ObjectKey, status::programmed::Unready};
 
-/// What Kubernetes says of a Gateway's proxies, unless one of them is ready. `workload` is what is wanted, `live` what there is of
-/// it: two while one of another kind replaces it.
+/// What Kubernetes says of a Gateway's proxies, unless one of them is ready. `workload` is what is wanted, if anything can be
+/// made; `live` what there is of it: two while one of another kind replaces it.
 ///
 /// What Kubernetes has not looked at yet says nothing.
 pub(super) fn unready(
     gateway: &ObjectKey,
-    workload: &Object,
+    workload: Option<&Object>,
     live: &[Arc<Live>],
 ) -> Option<Unready> {
     let mut known = live
@@ -39,7 +39,8 @@ pub(super) fn unready(
         return None;
     }
     if asked == 0 {
-        return Some(Unready::Told(nobody_asked(workload)));
+        let told = workload.map_or_else(|| "what runs it asks for no proxy".into(), nobody_asked);
+        return Some(Unready::Told(told));
     }
     // Where the pods are refused there are none to describe.
     let what = if refused { "replicaset" } else { "pod" };
@@ -81,7 +82,7 @@ mod tests {
                 Arc::new(serde_json::from_value(body).unwrap())
             })
             .collect();
-        unready(&ObjectKey::new("shop", "edge"), &workload, &live)
+        unready(&ObjectKey::new("shop", "edge"), Some(&workload), &live)
     }
 
     fn deployment(replicas: u32, ready: u32) -> Value {

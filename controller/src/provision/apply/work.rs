@@ -307,11 +307,15 @@ impl Work {
         let gateways = self.plan.gateways.iter();
         gateways
             .filter_map(|(gateway, wanted)| {
-                let mut objects = wanted.objects.as_ref().ok()?.objects().iter();
-                let workload = objects.find(|it| is_workload(it.kind))?;
+                let workload = match &wanted.objects {
+                    Ok(made) => Some(made.objects().iter().find(|it| is_workload(it.kind))?),
+                    // What there is stays as it is, and may go.
+                    Err(_) => None,
+                };
+                let key = ObjectKey::new(&gateway.namespace, &wanted.name);
                 let live: Vec<_> = [Kind::Deployment, Kind::DaemonSet]
                     .into_iter()
-                    .filter_map(|kind| self.live.get(&(kind, workload.key.clone())))
+                    .filter_map(|kind| self.live.get(&(kind, key.clone())))
                     .filter(|live| live.owner() == Some(&wanted.owner))
                     .collect();
                 Some((gateway.clone(), unready(gateway, workload, &live)?))
@@ -347,7 +351,11 @@ fn is_workload(kind: Kind) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Arc, Kind, ObjectKey, Plan, Step, Work, no_node_port};
+    use serde_json::json;
+
+    use super::{
+        Action, Arc, Kind, LiveObjects, ObjectKey, Plan, Step, Unready, Work, no_node_port,
+    };
     use crate::{
         CONTROLLER_NAME, Options,
         manifests::Loaded,
@@ -368,9 +376,24 @@ spec:
   gatewayClassName: portcullis
   listeners: [{name: http, port: 80, protocol: HTTP}]";
 
-    fn plan() -> Plan {
+    /// A Gateway whose infrastructure would have the same name.
+    const NAMESAKE: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: a-portcullis}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge-a, namespace: shop, uid: uid-2}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, port: 80, protocol: HTTP}]";
+
+    fn plan(manifests: &str) -> Plan {
         let mut loaded = Loaded::accepted();
-        loaded.read_text("all.yaml", GATEWAY);
+        loaded.read_text("all.yaml", manifests);
         let translation = translate(&loaded.resources, &Options::default());
         let options = ProvisionOptions {
             image: "registry.example/portcullis-proxy:1.0".into(),
@@ -391,7 +414,7 @@ spec:
     #[test]
     fn who_does_not_lead_notes_nothing_and_then_looks_at_everything() {
         let mut work = Work::new(Arc::default());
-        work.want(plan());
+        work.want(plan(GATEWAY));
         let gone = (Kind::Service, ObjectKey::new("shop", "gone"));
         work.look_at([gone].into());
         assert!(work.next().is_none());
@@ -406,6 +429,46 @@ spec:
             created,
             [Kind::ServiceAccount, Kind::Service, Kind::Deployment]
         );
+    }
+
+    /// The proxies that it had before may go, and nobody makes others.
+    #[test]
+    fn a_gateway_whose_infrastructure_is_left_as_it_is_is_missed_with_its_proxies() {
+        let edge = GATEWAY.replace(
+            "gatewayClassName: portcullis",
+            "gatewayClassName: a-portcullis",
+        );
+        let plan = plan(&(edge + NAMESAKE));
+        let namesake = ObjectKey::new("shop", "edge-a");
+        assert!(plan.gateways[&namesake].objects.is_err());
+        let missed = |owner: Option<(&str, u32)>| {
+            let live = LiveObjects::default();
+            if let Some((owner, ready)) = owner {
+                let deployment = json!({
+                    "metadata": {
+                        "name": "edge-a-portcullis", "namespace": "shop", "uid": "uid-3",
+                        "ownerReferences": [{
+                            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                            "name": "edge", "uid": owner, "controller": true,
+                        }],
+                    },
+                    "spec": { "replicas": 1 },
+                    "status": { "observedGeneration": 1, "readyReplicas": ready },
+                });
+                live.add(
+                    Kind::Deployment,
+                    serde_json::from_value(deployment).unwrap(),
+                );
+            }
+            let mut work = Work::new(Arc::new(live));
+            work.want(plan.clone());
+            work.unready().remove(&namesake)
+        };
+        assert_eq!(missed(None), Some(Unready::Untold));
+        assert_eq!(missed(Some(("uid-1", 1))), Some(Unready::Untold));
+        assert_eq!(missed(Some(("uid-2", 1))), None);
+        let told = missed(Some(("uid-2", 0)));
+        assert!(matches!(told, Some(Unready::Told(_))), "{told:?}");
     }
 
     #[test]
