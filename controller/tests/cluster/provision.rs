@@ -63,9 +63,14 @@ pub(crate) fn programmed(api: &FakeApi) -> Value {
 
 /// A fresh cluster with a Gateway whose infrastructure is made.
 pub(crate) async fn made() -> (FakeApi, Replica) {
+    made_by(Replica::provisioning).await
+}
+
+/// The same, by a controller that is started so.
+pub(crate) async fn made_by(start: fn(&FakeApi, &str) -> Replica) -> (FakeApi, Replica) {
     let api = FakeApi::start().await;
     api.apply(SHOP);
-    let replica = Replica::provisioning(&api, "one");
+    let replica = start(&api, "one");
     api.until("it is made", is_made).await;
     (api, replica)
 }

@@ -5,7 +5,8 @@ use serde_json::json;
 use crate::{
     fake_api::FakeApi,
     provision::{
-        ACCOUNT, AUTOSCALER, BUDGET, DAEMON_SET, DEPLOYMENT, SERVICE, is_made, made, programmed,
+        ACCOUNT, AUTOSCALER, BUDGET, DAEMON_SET, DEPLOYMENT, SERVICE, is_made, made, made_by,
+        programmed,
     },
     support::{EDGE, Replica, condition},
 };
@@ -62,22 +63,8 @@ async fn a_gateway_is_programmed_while_one_of_its_proxies_is_ready() {
 
 #[tokio::test]
 async fn a_gateway_whose_proxies_cannot_be_made_again_is_programmed_until_the_last_one_is_gone() {
-    let (api, mut replica) = made().await;
-    let ready = || {
-        let status = json!({ "observedGeneration": 1, "readyReplicas": 1 });
-        api.patch(DEPLOYMENT, &json!({ "status": status }));
-    };
-    let address = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
-    api.patch(SERVICE, &json!({ "status": address }));
-    ready();
-    replica
-        .tables("the table", |tables| tables.len() == 1)
-        .await;
-    replica.acknowledge();
-    api.until("it is programmed", |api| {
-        programmed(api)["status"] == "True"
-    })
-    .await;
+    let (api, mut replica) = made_by(Replica::impatient).await;
+    program(&api, &mut replica).await;
     let refusal = "Deployment shop/edge-portcullis cannot be applied: Refused";
     let is_refused = |api: &FakeApi, status: &str, reason: &str| {
         let programmed = programmed(api);
@@ -100,7 +87,7 @@ async fn a_gateway_whose_proxies_cannot_be_made_again_is_programmed_until_the_la
     assert_ne!(condition(listener, "Programmed")["status"], "True");
     api.refuse("Deployment", 0, 403);
     api.until("it is made again", is_made).await;
-    ready();
+    ready(&api);
     replica.acknowledge();
     api.until("it is programmed again", |api| {
         let programmed = programmed(api);
@@ -122,7 +109,7 @@ async fn a_new_leader_knows_which_gateways_have_no_ready_proxy() {
             && api.get(SERVICE)["spec"]["ports"][0]["port"] == port
     };
     api.until("none is ready", |api| is_told(api, 80)).await;
-    let mut two = Replica::provisioning(&api, "two");
+    let mut two = Replica::impatient(&api, "two");
     let kinds = [ACCOUNT, SERVICE, DEPLOYMENT, DAEMON_SET, BUDGET, AUTOSCALER];
     api.until("two watches", |api| {
         kinds.iter().all(|(kind, _)| {
@@ -142,6 +129,44 @@ async fn a_new_leader_knows_which_gateways_have_no_ready_proxy() {
         api.until("one writes", |api| is_told(api, port)).await;
     }
     one.controller.shutdown().await;
+    let written = written_by_two(&api).await;
+    assert_eq!(written, 0, "{}", programmed(&api));
+}
+
+#[tokio::test]
+async fn a_new_leader_lets_a_gateway_stand_whose_proxies_have_not_spoken_yet() {
+    let (api, mut one) = made().await;
+    program(&api, &mut one).await;
+    let before = programmed(&api);
+    one.controller.shutdown().await;
+    let _two = Replica::provisioning(&api, "two");
+    written_by_two(&api).await;
+    assert_eq!(programmed(&api), before);
+}
+
+/// A proxy is ready.
+fn ready(api: &FakeApi) {
+    let status = json!({ "observedGeneration": 1, "readyReplicas": 1 });
+    api.patch(DEPLOYMENT, &json!({ "status": status }));
+}
+
+/// The proxies serve, and the load balancer has an address.
+async fn program(api: &FakeApi, replica: &mut Replica) {
+    let address = json!({ "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } });
+    api.patch(SERVICE, &json!({ "status": address }));
+    ready(api);
+    replica
+        .tables("the table", |tables| tables.len() == 1)
+        .await;
+    replica.acknowledge();
+    api.until("it is programmed", |api| {
+        programmed(api)["status"] == "True"
+    })
+    .await;
+}
+
+/// How often the replica `two`, which is to lead now, has written the Gateway's status by the time it wrote a later one.
+async fn written_by_two(api: &FakeApi) -> usize {
     // It asks nothing of the Gateway, and is written after it.
     api.create(&json!({
         "kind": "HTTPRoute", "metadata": { "name": "zone", "namespace": "shop" },
@@ -152,5 +177,5 @@ async fn a_new_leader_knows_which_gateways_have_no_ready_proxy() {
     };
     api.until("two writes", |api| by_two(api, "HTTPRoute") > 0)
         .await;
-    assert_eq!(by_two(&api, "Gateway"), 0, "{}", programmed(&api));
+    by_two(api, "Gateway")
 }

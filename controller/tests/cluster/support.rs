@@ -114,14 +114,15 @@ impl Replica {
         Self::with(api, name, |options| options.let_stand = let_stand)
     }
 
-    /// Starts a controller that makes the infrastructure of Gateways, and lets nothing stand that it has heard nothing of.
+    /// Starts a controller that makes the infrastructure of Gateways.
     pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
-        let provision = ProvisionOptions {
-            image: "registry.example/portcullis-proxy:1.0".into(),
-            controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
-        };
+        Self::with(api, name, |options| options.provision = Some(provision()))
+    }
+
+    /// Starts such a controller, which lets nothing stand that it has heard nothing of.
+    pub(crate) fn impatient(api: &FakeApi, name: &str) -> Self {
         Self::with(api, name, |options| {
-            options.provision = Some(provision);
+            options.provision = Some(provision());
             options.let_stand = Duration::ZERO;
         })
     }
@@ -206,6 +207,13 @@ impl Replica {
             (ObjectKey::new(namespace, name), data_planes)
         });
         self.fleet.send_replace(Arc::new(fleet.collect()));
+    }
+}
+
+fn provision() -> ProvisionOptions {
+    ProvisionOptions {
+        image: "registry.example/portcullis-proxy:1.0".into(),
+        controller_url: "https://portcullis.portcullis-system.svc:9443".into(),
     }
 }
 
