@@ -120,15 +120,7 @@ impl Controller {
         metrics: &Metrics,
     ) {
         metrics.update_table(|table| table.controller = Some(ControllerMetrics::default()));
-        let client = Client {
-            controller: self,
-            tables,
-            reports,
-            metrics,
-            failed: Notify::new(),
-            heard: Cell::new(false),
-            wants_snapshot: Cell::new(false),
-        };
+        let client = Client::new(self, tables, reports, metrics);
         tokio::join!(client.stay_connected(), client.fall_back());
     }
 
@@ -167,7 +159,24 @@ enum BadFrame {
     OtherGateway { found: GatewayKey },
 }
 
-impl Client<'_> {
+impl<'a> Client<'a> {
+    fn new(
+        controller: &'a Controller,
+        tables: &'a watch::Sender<Option<Arc<RoutingTable>>>,
+        reports: watch::Receiver<Option<Report>>,
+        metrics: &'a Metrics,
+    ) -> Self {
+        Self {
+            controller,
+            tables,
+            reports,
+            metrics,
+            failed: Notify::new(),
+            heard: Cell::new(false),
+            wants_snapshot: Cell::new(false),
+        }
+    }
+
     /// One connection after the other.
     async fn stay_connected(&self) {
         let timing = &self.controller.timing;
@@ -202,16 +211,25 @@ impl Client<'_> {
         }
     }
 
-    /// Serves the last known good table if the controller gives none in time.
+    /// Serves the last known good table if the controller gives none in time, and tells if there is none at all.
     async fn fall_back(&self) {
         // Either way it is time to look.
         _ = timeout(self.controller.timing.first_table, self.failed.notified()).await;
-        let Some(path) = &self.controller.cache else {
-            return;
-        };
         if self.tables.borrow().is_some() {
             return;
         }
+        if let Some(path) = &self.controller.cache {
+            self.serve_last_known_good(path);
+        }
+        // A connection that is well says nothing in the log, whether or not it brings a table.
+        let mut tables = self.tables.subscribe();
+        let table = tables.wait_for(Option::is_some);
+        if timeout(USUAL, table).await.is_err() {
+            tracing::warn!(gateway = %self.controller.gateway, "there is still no table from the controller, so nothing is served; the status of the Gateway may say why");
+        }
+    }
+
+    fn serve_last_known_good(&self, path: &Path) {
         match cache::load(path, &self.controller.gateway) {
             Ok(table) => {
                 tracing::warn!(version = %table.version, path = %path.display(), "no table from the controller yet: the last known good one is served");
@@ -270,7 +288,71 @@ impl Client<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{self, Write},
+        sync::Mutex,
+    };
+
+    use tracing::Level;
+
     use super::*;
+    use crate::{state::fixtures, telemetry::MetricsOptions};
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is warned of while a proxy that has no table kept waits for one, and how long that takes. `first` comes after
+    /// 7 s.
+    async fn warnings(first: Option<RoutingTable>) -> (String, Duration) {
+        let log = Log::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(Level::WARN)
+            .with_writer(move || writer.clone());
+        let guard = tracing::subscriber::set_default(subscriber.finish());
+        let controller = Controller {
+            endpoint: "https://controller:9443".parse().unwrap(),
+            gateway: fixtures::gateway(),
+            identity: PathBuf::new(),
+            cache: None,
+            timing: Timing::default(),
+        };
+        let (tables, _) = watch::channel(None);
+        let (_reported, reports) = watch::channel(None);
+        let metrics = Metrics::new(MetricsOptions::default());
+        let client = Client::new(&controller, &tables, reports, &metrics);
+        let start = Instant::now();
+        let come = async {
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            if let Some(table) = first {
+                tables.send_replace(Some(Arc::new(table)));
+            }
+        };
+        tokio::join!(client.fall_back(), come);
+        drop(guard);
+        let log = log.0.lock().unwrap().clone();
+        (String::from_utf8(log).unwrap(), start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_brings_no_table_is_told_once() {
+        let (told, waited) = warnings(None).await;
+        assert_eq!(told.matches("nothing is served").count(), 1, "{told}");
+        assert!(waited > USUAL, "{waited:?}");
+        let (told, _) = warnings(Some(fixtures::table(1, 1))).await;
+        assert_eq!(told, "");
+    }
 
     #[test]
     fn an_endpoint_is_a_scheme_a_host_and_a_port() {

@@ -1,6 +1,6 @@
 //! One connection to the controller: frames in, reports out, until something fails.
 
-use std::{convert::Infallible, io, time::Duration};
+use std::{convert::Infallible, error::Error as _, io, iter::successors, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
@@ -65,10 +65,20 @@ impl SessionError {
     pub(super) fn is_usual(&self) -> bool {
         match self {
             Self::Connect { error, .. } => error.kind() != io::ErrorKind::InvalidData,
-            Self::Http(_) | Self::Ended => true,
+            Self::Http(error) => !is_told_by_tls(error),
+            Self::Ended => true,
             _ => false,
         }
     }
+}
+
+/// Whether TLS has ended a connection. With version 1.3 a client's handshake is over before the server has looked at its
+/// certificate, so what the server does not like comes later.
+fn is_told_by_tls(error: &hyper::Error) -> bool {
+    successors(error.source(), |error| (*error).source()).any(|error| {
+        let error = error.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    })
 }
 
 impl Client<'_> {
@@ -232,7 +242,101 @@ async fn refused(response: Response<Incoming>) -> SessionError {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, sync::Arc};
+
+    use rustls::{
+        RootCertStore, ServerConfig,
+        crypto::aws_lc_rs,
+        pki_types::{PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    };
+    use tokio::{net::TcpListener, sync::watch};
+    use tokio_rustls::TlsAcceptor;
+
     use super::*;
+    use crate::{
+        source::{Controller, Timing},
+        state::fixtures,
+        telemetry::{Metrics, MetricsOptions},
+    };
+
+    /// A certificate for `localhost`, and its key.
+    fn certificate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+    }
+
+    /// What a controller shows itself with, which trusts nobody but the owner of `trusted`.
+    fn acceptor(
+        own: &rcgen::CertifiedKey<rcgen::KeyPair>,
+        trusted: &rcgen::CertifiedKey<rcgen::KeyPair>,
+    ) -> TlsAcceptor {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.cert.der().clone()).unwrap();
+        let verifier =
+            WebPkiClientVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
+        let key = own.signing_key.serialize_pem();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier.build().unwrap())
+            .with_single_cert(
+                vec![own.cert.der().clone()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Arc::new(config).into()
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_does_not_trust_the_proxy_is_not_usual() {
+        let (controller, proxy) = (certificate(), certificate());
+        let identity = tempfile::tempdir().unwrap();
+        for (file, content) in [
+            ("tls.crt", proxy.cert.pem()),
+            ("tls.key", proxy.signing_key.serialize_pem()),
+            ("ca.crt", controller.cert.pem()),
+        ] {
+            fs::write(identity.path().join(file), content).unwrap();
+        }
+        let listener = TcpListener::bind("localhost:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let acceptor = acceptor(&controller, &certificate());
+        let refuse = async {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                assert!(acceptor.accept(stream).await.is_err());
+            }
+        };
+        let controller = Controller {
+            endpoint: format!("https://localhost:{port}").parse().unwrap(),
+            gateway: fixtures::gateway(),
+            identity: identity.path().to_owned(),
+            cache: None,
+            timing: Timing::default(),
+        };
+        let (tables, _) = watch::channel(None);
+        let (_reported, reports) = watch::channel(None);
+        let metrics = Metrics::new(MetricsOptions::default());
+        let client = Client::new(&controller, &tables, reports, &metrics);
+        let try_on = async {
+            // The reason is lost if the connection is gone before the proxy has read it.
+            loop {
+                let Err(error) = client.session().await;
+                if matches!(error, SessionError::Http(_)) && !error.is_usual() {
+                    return;
+                }
+            }
+        };
+        let tried = async {
+            tokio::select! {
+                () = try_on => {}
+                () = refuse => {}
+            }
+        };
+        timeout(Duration::from_secs(30), tried).await.unwrap();
+    }
 
     #[test]
     fn a_controller_that_is_not_there_yet_is_usual_and_one_that_is_not_trusted_is_not() {
