@@ -68,6 +68,18 @@ enum RelayError {
     Refused { status: StatusCode, words: String },
 }
 
+impl RelayError {
+    /// Whether this is what a leader that has just begun, or ends, looks like. That TLS does not like it, or that it does not like
+    /// what it is asked, is more than that.
+    fn is_usual(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.kind() != io::ErrorKind::InvalidData,
+            Self::Refused { status, .. } => !status.is_client_error(),
+            Self::NoCertificate | Self::Http(_) | Self::Ended => true,
+        }
+    }
+}
+
 /// Tells whoever leads, until nobody says any more who that is. `leader` is where the one that leads is, if it is another
 /// replica than this one.
 pub(super) async fn run(shared: Arc<Shared>, mut leader: watch::Receiver<Option<SocketAddr>>) {
@@ -82,7 +94,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut leader: watch::Receiver<Option<
                 let Err(error) = tell(&shared, address, &mut backoff).await;
                 let wait = backoff.wait();
                 // A leader that has ended is followed by another one, and one that has just begun needs a moment.
-                if backoff.is_lasting() {
+                if backoff.is_lasting() || !error.is_usual() {
                     tracing::warn!(%address, %error, ?wait, "cannot tell the leader of the data planes that are connected here; trying again");
                 } else {
                     tracing::info!(%address, %error, ?wait, "not connected to the leader; trying again");
@@ -242,4 +254,33 @@ pub(super) fn decode(body: &[u8]) -> Result<BTreeMap<ObjectKey, Vec<Report>>, St
             .push(report);
     }
     Ok(reports)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_that_is_not_there_yet_is_usual_and_one_that_is_not_trusted_or_refuses_is_not() {
+        let connect = |kind: io::ErrorKind| RelayError::Connect(kind.into());
+        let refused = |status| RelayError::Refused {
+            status,
+            words: String::new(),
+        };
+        for usual in [
+            connect(io::ErrorKind::ConnectionRefused),
+            connect(io::ErrorKind::UnexpectedEof),
+            refused(StatusCode::SERVICE_UNAVAILABLE),
+            RelayError::NoCertificate,
+            RelayError::Ended,
+        ] {
+            assert!(usual.is_usual(), "{usual}");
+        }
+        for odd in [
+            connect(io::ErrorKind::InvalidData),
+            refused(StatusCode::FORBIDDEN),
+        ] {
+            assert!(!odd.is_usual(), "{odd}");
+        }
+    }
 }
