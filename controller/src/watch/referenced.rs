@@ -48,6 +48,10 @@ impl References {
                 references.secrets.extend(of_set(key, set));
             }
         }
+        // No object has another name, and to ask for one would be another request, or none: it becomes part of a URL.
+        for keys in [&mut references.secrets, &mut references.config_maps] {
+            keys.retain(|key| key.has_valid_name() && key.has_valid_namespace());
+        }
         references
     }
 
@@ -268,6 +272,7 @@ spec:
         validation:
           caCertificateRefs:
           - { group: "", kind: ConfigMap, name: ca }
+          - { group: "", kind: ConfigMap, name: "ca?watch=true" }
           - { group: "", kind: Service, name: none }
       perPort:
       - port: 8443
@@ -280,7 +285,7 @@ spec:
   - name: https
     port: 443
     protocol: HTTPS
-    tls: { certificateRefs: [{ name: server }] }
+    tls: { certificateRefs: [{ name: server }, { name: ../configmaps/server }, { name: "line\nbreak" }] }
 "#;
         let mut loaded = Loaded::default();
         loaded.read_text("edge.yaml", manifests);
