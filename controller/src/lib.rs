@@ -15,6 +15,7 @@ pub mod finding;
 pub mod leader;
 pub mod manifests;
 pub mod metrics;
+mod near;
 pub mod provision;
 pub mod publish;
 pub mod resources;

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     finding::{Finding, ObjectRef},
+    near::nearest,
     resources::ObjectKey,
     status::{
         ConditionSet, ConditionStatus, ParentReference, RouteParentStatus, RouteStatus,
@@ -151,7 +152,7 @@ impl Attachment<'_> {
             (GATEWAY_GROUP, "Gateway") => (Some(key.clone()), None),
             (GATEWAY_GROUP, listener_set::KIND) => {
                 let Some(set) = ctx.resources.listener_sets.get(&key) else {
-                    return Err(self.parent_not_found(index, &key));
+                    return Err(self.parent_not_found(ctx, index, &key));
                 };
                 (listener_set::gateway_of(&key, set), Some(key.clone()))
             }
@@ -164,7 +165,7 @@ impl Attachment<'_> {
                 set,
             }),
             None | Some(_) if set.is_none() && !ctx.resources.gateways.contains_key(&key) => {
-                Err(self.parent_not_found(index, &key))
+                Err(self.parent_not_found(ctx, index, &key))
             }
             None | Some(_) => Err(self.object.note(
                 "ParentNotServed",
@@ -175,18 +176,19 @@ impl Attachment<'_> {
         }
     }
 
-    fn parent_not_found(&self, index: usize, key: &ObjectKey) -> Finding {
+    fn parent_not_found(&self, ctx: &Context<'_>, index: usize, key: &ObjectKey) -> Finding {
         let kind = &self.parents[index].kind;
-        let code = if kind == listener_set::KIND {
-            "ListenerSetNotFound"
+        let (code, remedy) = if kind == listener_set::KIND {
+            let remedy = instead(key, &ctx.resources.listener_sets);
+            ("ListenerSetNotFound", remedy)
         } else {
-            "GatewayNotFound"
+            ("GatewayNotFound", instead(key, &ctx.resources.gateways))
         };
         self.object.error(
             code,
             format!("spec.parentRefs[{index}].name"),
-            format!("there is no usable {kind} {key}, so the route is not served there"),
-            "create it, mend it if there is one, or correct the name and namespace",
+            format!("there is no {kind} {key}, so the route is not served there"),
+            remedy,
         )
     }
 
@@ -241,6 +243,21 @@ impl Attachment<'_> {
                 format!("choose one of {}", known.join(", ")),
             ));
         }
+        if !named.iter().any(|(_, it)| it.has_known_protocol()) {
+            let named: Vec<_> = named
+                .iter()
+                .map(|(_, it)| format!("{:?} ({})", it.spec.name, it.spec.protocol))
+                .collect();
+            return Err(self.object.error(
+                reason::NOT_ALLOWED_BY_LISTENERS,
+                field,
+                format!(
+                    "the route reaches only listeners of {parent} whose protocol is not supported: {}",
+                    named.join(", ")
+                ),
+                "mend their protocol, to HTTP or HTTPS, or name another listener",
+            ));
+        }
         let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
         let allowed: Vec<_> = named
             .into_iter()
@@ -281,6 +298,17 @@ impl Attachment<'_> {
                 .any(|own| hostname::intersects(own, listener)),
             _ => true,
         }
+    }
+}
+
+/// What to do about a parent that is not there.
+pub(super) fn instead<T>(missing: &ObjectKey, known: &BTreeMap<ObjectKey, T>) -> String {
+    let neighbours = known
+        .keys()
+        .filter(|key| key.namespace == missing.namespace);
+    match nearest(&missing.name, neighbours.map(|key| &*key.name)) {
+        Some(meant) => format!("did you mean {meant}? Otherwise create it"),
+        None => "create it, or correct the name and namespace".into(),
     }
 }
 

@@ -8,7 +8,9 @@ use gateway_api::apis::experimental::{
 };
 use portcullis_routing::RouteOrder;
 
-use super::{Context, GATEWAY_GROUP, listener::ListenerState, namespaces::Namespaces};
+use super::{
+    Context, GATEWAY_GROUP, attach::instead, listener::ListenerState, namespaces::Namespaces,
+};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
@@ -46,7 +48,11 @@ impl<'a> ListenerSets<'a> {
         for (gateway, sets) in self.0 {
             let is_there = ctx.resources.gateways.contains_key(&gateway);
             for (key, _) in sets {
-                ctx.report(not_served(key, &gateway, is_there));
+                ctx.report(if is_there {
+                    not_served(key, &gateway)
+                } else {
+                    gateway_not_found(ctx, key, &gateway)
+                });
             }
         }
     }
@@ -82,23 +88,22 @@ fn parent_of_another_kind(key: &ObjectKey, set: &ListenerSet) -> Finding {
     )
 }
 
-fn not_served(key: &ObjectKey, gateway: &ObjectKey, is_there: bool) -> Finding {
-    let object = ObjectRef::new(KIND, key.clone());
-    if is_there {
-        object.note(
-            "ParentNotServed",
-            "spec.parentRef",
-            format!("Gateway {gateway} is not served here, so the ListenerSet is not either"),
-            "the finding of the Gateway says why",
-        )
-    } else {
-        object.error(
-            "GatewayNotFound",
-            "spec.parentRef.name",
-            format!("there is no usable Gateway {gateway}, so the ListenerSet is not served"),
-            "create it, mend it if there is one, or correct the name and namespace",
-        )
-    }
+fn not_served(key: &ObjectKey, gateway: &ObjectKey) -> Finding {
+    ObjectRef::new(KIND, key.clone()).note(
+        "ParentNotServed",
+        "spec.parentRef",
+        format!("Gateway {gateway} is not served here, so the ListenerSet is not either"),
+        "the finding of the Gateway says why",
+    )
+}
+
+fn gateway_not_found(ctx: &Context<'_>, key: &ObjectKey, gateway: &ObjectKey) -> Finding {
+    ObjectRef::new(KIND, key.clone()).error(
+        "GatewayNotFound",
+        "spec.parentRef.name",
+        format!("there is no Gateway {gateway}, so the ListenerSet is not served"),
+        instead(gateway, &ctx.resources.gateways),
+    )
 }
 
 /// The namespaces that a Gateway takes ListenerSets from. A selector that is broken selects none, and is told.

@@ -5,12 +5,24 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
 
 use super::{Kind, Problem, Schema, rule};
+use crate::near::nearest;
 
 /// The pattern of durations (GEP-2257), which says little to most people.
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
-/// A name this far away (in edits) from a known one is taken for a slip of it.
-const MAX_SLIP: usize = 3;
+/// The patterns of hostnames that may have a wildcard, and of those that may not, which is that of other names too.
+const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// What is wrong with a text that is to be a hostname, or a name of that form.
+fn form_of_names(text: &str) -> &'static str {
+    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if let Some(Ok(_)) = port {
+        "a hostname has no port"
+    } else {
+        "use lower-case letters, digits, '-' and '.', as in shop.example"
+    }
+}
 
 impl Schema {
     /// Checks `value`, which stands at `path`; see [`super::check`].
@@ -122,6 +134,8 @@ impl Schema {
             DURATION => format!(
                 "{text:?} is no duration: whole numbers with the units h, m, s or ms, such as 300ms or 1m30s"
             ),
+            HOSTNAME => format!("{text:?} is no hostname: {}", form_of_names(text)),
+            NAME => format!("{text:?} is no name: {}", form_of_names(text)),
             text_of_pattern => format!("{text:?} does not match {text_of_pattern}"),
         })
     }
@@ -227,15 +241,11 @@ impl Schema {
     }
 
     fn unknown_field(&self, path: &str, name: &str) -> Problem {
-        let known = || self.properties.keys();
-        let near = known()
-            .map(|known| (strsim::damerau_levenshtein(known, name), known))
-            .min()
-            .filter(|(distance, _)| *distance <= MAX_SLIP.min(name.len() / 2));
-        let remedy = if let Some((_, known)) = near {
+        let known = || self.properties.keys().map(String::as_str);
+        let remedy = if let Some(known) = nearest(name, known()) {
             format!("did you mean {known}? Otherwise remove the field")
         } else {
-            let known: Vec<_> = known().map(String::as_str).collect();
+            let known: Vec<_> = known().collect();
             let known = known.join(", ");
             format!("correct its name, or remove it; the fields here are {known}")
         };

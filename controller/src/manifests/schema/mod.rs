@@ -377,6 +377,29 @@ mod tests {
     }
 
     #[test]
+    fn a_hostname_says_which_form_it_has() {
+        for (hostname, expected) in [
+            (
+                "shop.example:80",
+                "\"shop.example:80\" is no hostname: a hostname has no port",
+            ),
+            (
+                "Shop.example",
+                "\"Shop.example\" is no hostname: use lower-case letters, digits, '-' and '.', as in shop.example",
+            ),
+        ] {
+            let mut object = route(&json!({}));
+            object["spec"]["hostnames"] = json!([hostname]);
+            let found = check("HTTPRoute", &mut object);
+            let found: Vec<_> = found
+                .iter()
+                .map(|it| (it.field.as_str(), it.message.as_str()))
+                .collect();
+            assert_eq!(found, [("spec.hostnames[0]", expected)]);
+        }
+    }
+
+    #[test]
     fn an_address_must_be_of_its_type() {
         let gateway = |value: &str| {
             json!({
