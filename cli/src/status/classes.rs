@@ -13,6 +13,9 @@ use super::{
 };
 use crate::cluster::{Kind, Refusal, Scope};
 
+/// The class that an installation has, unless its values say otherwise.
+const INSTALLED: &str = "portcullis";
+
 /// A GatewayClass of ours.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -58,11 +61,16 @@ impl Names {
         }
     }
 
-    /// Why a Gateway with a class that does not exist is served by nobody.
+    /// What follows for a Gateway with a class that does not exist.
     pub(super) fn missing(&self, class: &str) -> String {
+        let remedy = if class == INSTALLED {
+            "`portcullis install` makes it again".to_owned()
+        } else {
+            format!("make it again, or {}", self.remedy())
+        };
         format!(
-            "there is no GatewayClass {class}, so nobody serves the Gateway: {}",
-            self.remedy()
+            "there is no GatewayClass {class}. Proxies that the Gateway has serve on with what they have, and nothing \
+             changes until the class is there: {remedy}"
         )
     }
 
@@ -82,7 +90,9 @@ impl Names {
         let ours = all.filter(|(_, controller)| **controller == self.own);
         let ours: Vec<_> = ours.map(|(name, _)| name.as_str()).collect();
         if ours.is_empty() {
-            "`portcullis install` makes the GatewayClass portcullis; name that in spec.gatewayClassName".into()
+            format!(
+                "name GatewayClass {INSTALLED} in spec.gatewayClassName; `portcullis install` makes it"
+            )
         } else {
             format!("write spec.gatewayClassName: {}", ours.join(" or "))
         }
@@ -165,6 +175,7 @@ impl Question<'_> {
                 self.controller_name
             ),
             apply: None,
+            since: None,
         }
     }
 

@@ -93,8 +93,13 @@ fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str, classes: &Classes
         .gateway_classes
         .get(&ObjectKey::cluster(class))
     else {
-        let message =
-            format!("GatewayClass {class:?} does not exist, so nobody serves this Gateway");
+        // Without a cluster, nothing can run already.
+        let hence = if ctx.options.implied_class.is_some() {
+            ", so nobody serves this Gateway"
+        } else {
+            ": proxies that this Gateway has serve on with what they have, and nothing changes until the class is there"
+        };
+        let message = format!("GatewayClass {class:?} does not exist{hence}");
         let create = format!("create the GatewayClass, with controllerName {own:?}");
         let ours: Vec<_> = classes.names().take(CLASSES_NAMED).collect();
         let remedy = if ours.is_empty() {
