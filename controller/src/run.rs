@@ -358,6 +358,7 @@ impl Reconciler {
         self.metrics.data_planes(fleet.connected());
         let mut observed = fleet.observed(&provision::addresses(&pass.resources));
         observed.miss(&self.unready.borrow_and_update());
+        observed.lack_addresses(provision::unaddressed(&pass.resources));
         programmed::observe(&mut pass.statuses, &pass.resources, &pass.tables, &observed);
         let mut obstacles = self.obstacles.borrow_and_update().clone();
         for (gateway, why) in &*self.unidentified.borrow_and_update() {

@@ -27,6 +27,30 @@ pub fn addresses(resources: &Resources) -> BTreeMap<ObjectKey, Vec<GatewayAddres
         .collect()
 }
 
+/// Why Gateways have no address, and what to do about it, where a load balancer is to give them one.
+pub fn unaddressed(resources: &Resources) -> BTreeMap<ObjectKey, String> {
+    let gateways = resources.gateways.iter();
+    gateways
+        .filter_map(|(key, gateway)| {
+            let service = service(resources, key, gateway)?;
+            Some((key.clone(), without_load_balancer(service)?))
+        })
+        .collect()
+}
+
+fn without_load_balancer(service: &Service) -> Option<String> {
+    let spec = service.spec.as_ref()?;
+    if spec.type_.as_deref() != Some("LoadBalancer") || !of_service(service).is_empty() {
+        return None;
+    }
+    let class = spec.load_balancer_class.as_deref().unwrap_or("not set");
+    Some(format!(
+        "No load balancer has given Service {} (type LoadBalancer, loadBalancerClass {class}) an address yet. If none ever does, \
+         install a load-balancer controller, or set service.type of the GatewayParameters to NodePort or ClusterIP",
+        ObjectKey::of(service)
+    ))
+}
+
 /// The Service that was made for a Gateway.
 pub fn service<'a>(
     resources: &'a Resources,
@@ -94,6 +118,15 @@ mod tests {
 
     /// The addresses of `shop/edge`, given the Service that is made for it with these changes.
     fn told(changes: &Value) -> Vec<String> {
+        let told = addresses(&resources(changes))
+            .pop_first()
+            .map(|(_, told)| told);
+        let text = |it: GatewayAddress| format!("{} {}", it.kind, it.value);
+        told.unwrap_or_default().into_iter().map(text).collect()
+    }
+
+    /// Gateway `shop/edge` and the Service that is made for it with these changes.
+    fn resources(changes: &Value) -> Resources {
         let mut service = json!({
             "metadata": {
                 "name": "edge-portcullis", "namespace": "shop",
@@ -114,14 +147,12 @@ mod tests {
         .unwrap();
         let key = ObjectKey::new("shop", "edge");
         let mut resources = Resources::default();
-        resources.gateways.insert(key.clone(), Arc::new(gateway));
+        resources.gateways.insert(key, Arc::new(gateway));
         let service: Service = serde_json::from_value(service).unwrap();
         resources
             .services
             .insert(ObjectKey::of(&service), Arc::new(service));
-        let told = addresses(&resources).remove(&key).unwrap_or_default();
-        let text = |it: GatewayAddress| format!("{} {}", it.kind, it.value);
-        told.into_iter().map(text).collect()
+        resources
     }
 
     #[test]
@@ -134,6 +165,29 @@ mod tests {
             told(&json!({ "status": { "loadBalancer": { "ingress": ingress } } })),
             ["IPAddress 192.0.2.1", "Hostname lb.example"]
         );
+    }
+
+    #[test]
+    fn who_waits_for_a_load_balancer_is_told_of_which_and_what_else_there_is() {
+        let why = |changes: &Value| {
+            let why = unaddressed(&resources(changes)).pop_first();
+            why.map(|(_, why)| why)
+        };
+        let waits = why(&json!({})).unwrap();
+        assert!(
+            waits.contains(
+                "Service shop/edge-portcullis (type LoadBalancer, loadBalancerClass not set)"
+            ) && waits.contains("NodePort or ClusterIP"),
+            "{waits}"
+        );
+        let of_class = why(&json!({ "spec": { "loadBalancerClass": "example.com/lb" } })).unwrap();
+        assert!(
+            of_class.contains("loadBalancerClass example.com/lb"),
+            "{of_class}"
+        );
+        let given = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } });
+        assert_eq!(why(&given), None);
+        assert_eq!(why(&json!({ "spec": { "type": "NodePort" } })), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod served;
 mod wanted;
 
 pub use self::{
-    addresses::{addresses, of_service as addresses_of, service},
+    addresses::{addresses, of_service as addresses_of, service, unaddressed},
     name::{identity_secret_name, infrastructure_name, label_value},
     object::{Kind, Object},
     objects::Made,

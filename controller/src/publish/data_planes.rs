@@ -171,13 +171,12 @@ impl DataPlanes {
             .iter()
             .filter(|((kind, _), _)| *kind == ResourceKind::Listener);
         Observation {
-            addresses: Vec::new(),
             is_connected,
             acknowledged: acknowledged.listeners.clone(),
             rejected: listeners
                 .map(|((_, key), message)| (ListenerKey::new(key.as_str()), message.clone()))
                 .collect(),
-            unready: None,
+            ..Observation::default()
         }
     }
 

@@ -56,6 +56,16 @@ impl Observed {
             }
         }
     }
+
+    /// Lays over it why Gateways have no address.
+    pub fn lack_addresses(&mut self, unaddressed: BTreeMap<ObjectKey, String>) {
+        let Self::Cluster(gateways) = self else {
+            return;
+        };
+        for (gateway, why) in unaddressed {
+            gateways.entry(gateway).or_default().unaddressed = Some(why);
+        }
+    }
 }
 
 impl Default for Observed {
@@ -69,6 +79,8 @@ impl Default for Observed {
 pub struct Observation {
     /// The addresses that it is reached at.
     pub addresses: Vec<GatewayAddress>,
+    /// Why there is none, and what to do about it, as far as is known.
+    pub unaddressed: Option<String>,
     /// Whether any of its proxies is connected to a controller. What they have said stays when all are gone.
     pub is_connected: bool,
     /// The listeners of the last table that it acknowledged. One counts as programmed when it equals the wanted one.
@@ -123,8 +135,7 @@ pub fn observe(
                 },
                 is_connected: true,
                 acknowledged: table.listeners.clone(),
-                rejected: BTreeMap::new(),
-                unready: None,
+                ..Observation::default()
             }),
             Observed::Cluster(_) => None,
         };
@@ -319,10 +330,12 @@ impl View<'_> {
             return Some((ConditionStatus::False, reason::ADDRESS_NOT_USABLE, message));
         }
         (self.needs_address && addresses.is_empty()).then(|| {
+            let unknown = || "No address has been assigned yet".to_owned();
+            let why = self.observation.unaddressed.clone();
             (
                 ConditionStatus::False,
                 reason::ADDRESS_NOT_ASSIGNED,
-                "No address has been assigned yet".into(),
+                why.unwrap_or_else(unknown),
             )
         })
     }

@@ -64,7 +64,7 @@ fn observed(manifest: &str, change: impl FnOnce(&mut Observation)) -> Statuses {
             .flat_map(|table| table.listeners.clone())
             .collect(),
         rejected: BTreeMap::new(),
-        unready: None,
+        ..Observation::default()
     };
     change(&mut observation);
     let observed = Observed::Cluster([(ObjectKey::new("default", "edge"), observation)].into());
@@ -330,6 +330,11 @@ fn what_is_missing_and_what_is_in_the_way_are_told_together() {
     assert_eq!(told(unready), both("0 of 2 proxies are ready"));
     let nowhere: fn(&mut Observation) = |it| it.addresses.clear();
     assert_eq!(told(nowhere), both("No address has been assigned yet"));
+    let why: fn(&mut Observation) = |it| {
+        it.addresses.clear();
+        it.unaddressed = Some("no load balancer".into());
+    };
+    assert_eq!(told(why), both("no load balancer"));
     // That is waited for follows from it.
     let silent: fn(&mut Observation) = |it| *it = Observation::default();
     assert_eq!(told(silent), (reason::NO_RESOURCES, quota.to_owned()));
