@@ -58,7 +58,7 @@ fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let configuration = Source::new(&args.config)?.load()?;
     let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
-    tell(&unused_ports(&table, &args.proxy.map_port));
+    tell(&unused_ports(&configuration, &args.proxy.map_port));
     tell(&broken(&configuration));
     show(&format!(
         "{}: {}\n",
@@ -132,16 +132,13 @@ fn tell_rejections(applied: Result<Report, TableError>) -> bool {
     refused.is_empty()
 }
 
-/// Ports that `--map-port` names and no listener has. Without any listener that is not what is wrong.
-fn unused_ports(table: &RoutingTable, map: &PortMap) -> String {
-    if table.listeners.is_empty() {
+/// Ports that `--map-port` names and no listener has, be it one that is not served yet. Without any listener that is not what
+/// is wrong.
+fn unused_ports(configuration: &Configuration, map: &PortMap) -> String {
+    let listening = &configuration.ports;
+    if listening.is_empty() {
         return String::new();
     }
-    let listening: BTreeSet<u16> = table
-        .listeners
-        .values()
-        .map(|listener| listener.port)
-        .collect();
     let unused =
         (1..=u16::MAX).filter(|port| map.bound(*port) != *port && !listening.contains(port));
     let mut text = String::new();
@@ -176,7 +173,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let configuration = source.load()?;
     let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
-    tell(&unused_ports(&table, &args.proxy.map_port));
+    tell(&unused_ports(&configuration, &args.proxy.map_port));
     ports_are_free(&table, &args.proxy)?;
 
     let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;

@@ -39,6 +39,8 @@ pub(crate) struct Configuration {
     pub(crate) objects: usize,
     /// Those of them that are of earlier versions, since their documents are broken now.
     pub(crate) kept: Vec<ObjectRef>,
+    /// Ports of the listeners, also of those that are not served.
+    pub(crate) ports: BTreeSet<u16>,
     /// What is not in force at all, and would be if what is said of it were mended: object and place.
     pub(crate) left_out: Vec<String>,
 }
@@ -66,13 +68,28 @@ impl Configuration {
         let mut issues: Vec<Issue> = problems.into_iter().map(Issue::from).collect();
         issues.extend(found);
         Self {
-            translation,
             issues,
+            ports: ports(resources, &translation),
+            translation,
             objects: resources.len(),
             kept,
             left_out: Vec::new(),
         }
     }
+}
+
+/// The ports of the listeners that Gateways of ours and their ListenerSets have.
+fn ports(resources: &Resources, translation: &Translation) -> BTreeSet<u16> {
+    let statuses = &translation.statuses;
+    let gateways = statuses.gateways.keys();
+    let gateways = gateways.filter_map(|key| resources.gateways.get(key));
+    let own = gateways.flat_map(|gateway| gateway.spec.listeners.iter().map(|it| it.port));
+    let sets = statuses.listener_sets.keys();
+    let sets = sets.filter_map(|key| resources.listener_sets.get(key));
+    let of_sets = sets.flat_map(|set| set.spec.listeners.iter().map(|it| it.port));
+    own.chain(of_sets)
+        .filter_map(|port| u16::try_from(port).ok())
+        .collect()
 }
 
 /// Reads manifests, again and again.

@@ -137,6 +137,15 @@ fn a_mapped_port_that_no_listener_has_is_told() {
 }
 
 #[test]
+fn a_mapped_port_of_a_listener_that_is_not_served_has_a_listener() {
+    let text = fs::read_to_string(sample("faults/missing-certificate.yaml")).expect("readable");
+    let (status, told) = check(&text, &["--map-port", "443=28443"]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("InvalidCertificateRef"), "{told}");
+    assert!(!told.contains("443=28443"), "{told}");
+}
+
+#[test]
 fn colours_are_for_terminals_and_can_be_refused() {
     let faulty = sample("faults/missing-service.yaml");
     let coloured = |set: Option<(&str, &str)>| {
