@@ -157,7 +157,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     output::print(args.output.output, &answer, text::text)?;
     if findings > 0 {
         tell(&format!(
-            "\nThese manifests have {}: see `portcullis analyze`.\n",
+            "\nThese manifests have {}: see `portcullis run --check`.\n",
             output::count(findings, "finding")
         ));
     }

@@ -6,6 +6,11 @@ use crate::report::Issue;
 
 /// Says in the issues that miss an object which document describes it, but is broken.
 pub(crate) fn point_out(issues: &mut [Issue], problems: &[LoadProblem]) {
+    point_to_missing(issues, problems);
+    point_to_routes(issues, problems);
+}
+
+fn point_to_missing(issues: &mut [Issue], problems: &[LoadProblem]) {
     for problem in problems {
         let Some((namespace, name)) = problem.name.split_once('/') else {
             continue;
@@ -24,12 +29,39 @@ pub(crate) fn point_out(issues: &mut [Issue], problems: &[LoadProblem]) {
             let message = format!("{} ", issue.message);
             if issue.severity == Severity::Error && names.iter().any(|name| message.contains(name))
             {
+                issue.message = issue
+                    .message
+                    .replace("there is no ", "there is no usable ")
+                    .replace("does not exist", "cannot be used");
                 issue.remedy = format!(
                     "mend {kind} {namespace}/{name} first: {} describes it, but is broken",
                     problem.place()
                 );
             }
         }
+    }
+}
+
+fn namespace(key: &str) -> Option<&str> {
+    Some(key.split_once('/')?.0)
+}
+
+/// A listener may have no route because the document of the route is broken. It is looked for in the same namespace.
+fn point_to_routes(issues: &mut [Issue], problems: &[LoadProblem]) {
+    let is_route = |it: &&LoadProblem| it.severity == Severity::Error && it.kind == "HTTPRoute";
+    let bare = |it: &&mut Issue| it.code == "ListenerWithoutRoutes";
+    for issue in issues.iter_mut().filter(bare) {
+        let own = issue.object.split(' ').next_back().and_then(namespace);
+        let mut routes = problems.iter().filter(is_route);
+        let Some(problem) = routes.find(|it| namespace(&it.name) == own) else {
+            continue;
+        };
+        issue.remedy = format!(
+            "if HTTPRoute {} is meant for it, mend that: {} describes it, but is broken. Else {}",
+            problem.name,
+            problem.place(),
+            issue.remedy
+        );
     }
 }
 
@@ -71,12 +103,34 @@ data: {tls.crt: "%%%"}
 "#;
 
     #[test]
+    fn a_listener_without_routes_points_to_a_route_that_is_broken() {
+        let gateway = MANIFESTS.split("---").next().unwrap();
+        let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n\
+                     spec: {parentRefs: [{name: edge}], hostname: [a.example]}\n";
+        let texts = [("a.yaml".to_owned(), format!("{gateway}{route}"))];
+        let issues = Configuration::of_texts(&texts).issues;
+        let hint = issues
+            .iter()
+            .find(|it| it.code == "ListenerWithoutRoutes")
+            .unwrap();
+        let expected = "if HTTPRoute default/r is meant for it, mend that: a.yaml:11 describes it, but is broken. Else add an";
+        assert!(hint.remedy.starts_with(expected), "{}", hint.remedy);
+    }
+
+    #[test]
     fn what_is_described_but_broken_is_to_be_mended_not_created() {
         let texts = [("a.yaml".to_owned(), MANIFESTS.to_owned())];
         let remedies: Vec<String> = Configuration::of_texts(&texts)
             .issues
             .into_iter()
             .filter(|issue| issue.place.is_none())
+            .inspect(|issue| {
+                let is_described = issue.remedy.contains("but is broken");
+                assert!(
+                    !is_described || !issue.message.contains("not exist"),
+                    "{issue:?}"
+                );
+            })
             .map(|issue| format!("{} {}", issue.field, issue.remedy))
             .collect();
         assert_eq!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Resources, Translation,
-    status::{ParentReference, condition::kind},
+    status::{RouteParentStatus, condition::kind, reason},
 };
 use portcullis_routing::{GatewayKey, ListenerKey, Route, RouteAction, RoutingTable};
 
@@ -127,7 +127,7 @@ fn without_routes(bare: &Bare<'_>, translation: &Translation) -> Finding {
     let kind = &object.kind;
     let (message, remedy) = match refused(bare, translation) {
         Some(route) => (
-            format!("{message}: HTTPRoute {route} names it, and is refused"),
+            format!("{message}: HTTPRoute {route} names this {kind}, and is refused"),
             format!("mend what is said of HTTPRoute {route}"),
         ),
         None => (
@@ -141,21 +141,26 @@ fn without_routes(bare: &Bare<'_>, translation: &Translation) -> Finding {
     object.warning("ListenerWithoutRoutes", field, message, remedy)
 }
 
-/// The first route that names a listener, or the whole object it stands in, and is not accepted there.
+/// The first route that names a listener, or the whole object it stands in, or a listener that this has not, and is not
+/// accepted there.
 fn refused<'a>(bare: &Bare<'_>, translation: &'a Translation) -> Option<&'a ObjectKey> {
     let object = bare.object;
     let mut routes = translation.statuses.http_routes.iter();
-    let names_it = |route: &ObjectKey, parent: &ParentReference| {
+    let names_it = |route: &ObjectKey, parent: &RouteParentStatus| {
+        let accepted = parent.conditions.get(kind::ACCEPTED);
+        let is_stray = accepted.is_some_and(|it| it.reason == reason::NO_MATCHING_PARENT);
+        let parent = &parent.parent_ref;
         let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
         let section = parent.section_name.as_deref();
         parent.kind == object.kind
             && (namespace, &parent.name) == (&object.key.namespace, &object.key.name)
-            && section.is_none_or(|name| name == bare.name)
-            && parent.port.is_none_or(|port| port == i32::from(bare.port))
+            && (is_stray
+                || section.is_none_or(|name| name == bare.name)
+                    && parent.port.is_none_or(|port| port == i32::from(bare.port)))
     };
     let found = routes.find(|(key, route)| {
         let mut parents = route.parents.iter();
-        parents.any(|it| names_it(key, &it.parent_ref) && !it.conditions.is_true(kind::ACCEPTED))
+        parents.any(|it| names_it(key, it) && !it.conditions.is_true(kind::ACCEPTED))
     });
     found.map(|(key, _)| key)
 }
@@ -217,5 +222,16 @@ spec:
             blames,
             [("spec.listeners[0]", false), ("spec.listeners[1]", true)]
         );
+    }
+
+    #[test]
+    fn a_route_with_a_listener_that_is_not_there_is_named_for_those_that_are() {
+        let text = MANIFESTS.replace("port: 8080}]", "sectionName: three}]");
+        let issues = Configuration::of_texts(&[("a.yaml".to_owned(), text)]).issues;
+        let hints = issues
+            .iter()
+            .filter(|it| it.code == "ListenerWithoutRoutes");
+        let remedies: Vec<_> = hints.map(|it| it.remedy.as_str()).collect();
+        assert_eq!(remedies, ["mend what is said of HTTPRoute default/web"; 2]);
     }
 }
