@@ -57,7 +57,11 @@ pub(crate) enum Command {
     #[command(after_long_help = TRANSLATE_EXAMPLES)]
     Translate(TranslateArgs),
     /// Install it in a cluster, or print the manifests for that; needs Helm
-    #[command(after_long_help = INSTALL_EXAMPLES)]
+    #[command(
+        after_long_help = INSTALL_EXAMPLES,
+        mut_arg("context", |arg| arg.conflicts_with("dry_run")),
+        mut_arg("kubeconfig", |arg| arg.conflicts_with("dry_run"))
+    )]
     Install(InstallArgs),
     /// Is a cluster ready for it, and is it well there? One line per item, with remedies
     #[command(after_long_help = CHECK_EXAMPLES)]
@@ -219,9 +223,9 @@ pub(crate) struct InstallArgs {
     /// Forget the values of an earlier installation. Without this they stay, and those that are named now go before them.
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) reset_values: bool,
-    /// Context of the kubeconfig; without it the current one.
-    #[arg(long, value_name = "NAME", conflicts_with = "dry_run")]
-    pub(crate) context: Option<String>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
     /// Form of the manifests: as one stream of YAML documents, as a JSON array, or as a list of their names.
     #[arg(
         short,

@@ -118,7 +118,10 @@ fn objects_are_listed_and_printed_as_json() {
 #[test]
 fn without_a_dry_run_it_is_installed_or_upgraded() {
     let helm = fake("");
-    let output = install(helm.path(), &["--context", "kind-test"]);
+    let output = install(
+        helm.path(),
+        &["--context", "kind-test", "--kubeconfig", "some.yaml"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(
         arguments(&helm),
@@ -133,6 +136,8 @@ fn without_a_dry_run_it_is_installed_or_upgraded() {
             "--reset-then-reuse-values",
             "--kube-context",
             "kind-test",
+            "--kubeconfig",
+            "some.yaml",
         ]
     );
     assert_eq!(stderr(&output), "");
@@ -155,12 +160,24 @@ fn the_values_of_an_earlier_installation_stay_unless_they_are_to_be_forgotten() 
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(
         stderr(&output),
-        "Values of the earlier installation stay where this command has no others: image.registry, replicaCount. \
-         --reset-values forgets them.\n"
+        "Values of the earlier installation that stay: image.registry, replicaCount. --reset-values forgets them.\n"
     );
     assert_eq!(
         fs::read_to_string(helm.file("get")).unwrap(),
         "get values --revision 2 portcullis --namespace portcullis-system --output json\n"
+    );
+
+    let anew = |arguments: &[&str]| stderr(&again(failed, arguments).1);
+    let told = anew(&["--set", "image.registry=other.example,logFormat=text"]);
+    let changed = "Values of the earlier installation that this command gives anew: image.registry.\n\
+        Values of the earlier installation that stay: replicaCount. --reset-values forgets them.\n";
+    assert_eq!(told, changed);
+    let file = helm.file("values.yaml");
+    fs::write(&file, "replicaCount: 2\nimage: {tag: v2}\n").unwrap();
+    let told = anew(&["-f", file.to_str().unwrap()]);
+    assert!(
+        told.contains("gives anew: replicaCount.\n") && told.contains("that stay: image.registry."),
+        "{told}"
     );
 
     let never = r#"[{"revision":1,"status":"failed"}]"#;

@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::values::names;
 use crate::args::InstallArgs;
 
 /// The first release that knows `--reset-then-reuse-values`.
@@ -128,8 +128,11 @@ fn about(args: &InstallArgs, command: &[&str]) -> Command {
 
 /// Has Helm ask the cluster that the caller means.
 pub(super) fn in_context(helm: &mut Command, args: &InstallArgs) {
-    if let Some(context) = &args.context {
+    if let Some(context) = &args.cluster.context {
         helm.args(["--kube-context", context]);
+    }
+    if let Some(path) = &args.cluster.kubeconfig {
+        helm.arg("--kubeconfig").arg(path);
     }
 }
 
@@ -149,25 +152,8 @@ fn pending(args: &InstallArgs, status: &str) -> String {
     )
 }
 
-/// The names of all single values: `image.registry`. Lists are one value.
-fn names(values: &Value) -> Vec<String> {
-    let Value::Object(values) = values else {
-        return Vec::new();
-    };
-    let named = values.iter().flat_map(|(name, value)| match value {
-        Value::Object(_) => names(value)
-            .iter()
-            .map(|inner| format!("{name}.{inner}"))
-            .collect(),
-        _ => vec![name.clone()],
-    });
-    named.collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -176,17 +162,5 @@ mod tests {
         assert!(number("v3.14.0+gabc").unwrap() >= OLDEST);
         assert!(number("v4.1").unwrap() >= OLDEST);
         assert_eq!(number("unknown"), None);
-    }
-
-    #[test]
-    fn single_values_are_named() {
-        let values = json!({ "image": { "registry": "r", "tag": "" }, "extraArgs": ["a", "b"], "replicaCount": 3 });
-        let mut names = names(&values);
-        names.sort();
-        assert_eq!(
-            names,
-            ["extraArgs", "image.registry", "image.tag", "replicaCount"]
-        );
-        assert!(super::names(&Value::Null).is_empty());
     }
 }

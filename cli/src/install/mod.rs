@@ -2,6 +2,7 @@
 
 mod helm;
 mod progress;
+mod values;
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,7 +14,7 @@ use tokio::process::Command;
 use self::progress::Progress;
 use crate::{
     args::{Format, InstallArgs},
-    output::{Columns, ODD, print, show, styled, tell},
+    output::{Columns, print, show, tell},
 };
 
 static CHART: Dir = include_dir!("$CARGO_MANIFEST_DIR/../charts/portcullis");
@@ -53,7 +54,7 @@ fn render(args: &InstallArgs, chart: &Path) -> anyhow::Result<String> {
 async fn apply(args: &InstallArgs, chart: &Path) -> anyhow::Result<()> {
     helm::is_recent()?;
     if let Some(values) = helm::earlier_values(args)? {
-        tell(&kept(args, &values));
+        tell(&values::fate(args, &values));
     }
     let mut helm = helm::with_chart(args, "upgrade", chart);
     helm.args(["--install", "--create-namespace", "--wait"]);
@@ -77,22 +78,6 @@ async fn apply(args: &InstallArgs, chart: &Path) -> anyhow::Result<()> {
         );
     }
     Ok(())
-}
-
-/// What becomes of the values of the earlier installation.
-fn kept(args: &InstallArgs, values: &[String]) -> String {
-    let named = if values.is_empty() {
-        "none was set".to_owned()
-    } else {
-        values.join(", ")
-    };
-    if args.reset_values {
-        let heading = styled(ODD, "Forgotten values of the earlier installation:");
-        return format!("{heading} {named}\n");
-    }
-    format!(
-        "Values of the earlier installation stay where this command has no others: {named}. --reset-values forgets them.\n"
-    )
 }
 
 fn names(objects: &[Value]) -> String {

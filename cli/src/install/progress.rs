@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, convert::Infallible, time::Duration};
 use tokio::time::sleep;
 
 use crate::{
-    args::{ClusterArgs, InstallArgs},
+    args::InstallArgs,
     check::{Fleet, Item, lines},
     cluster::Cluster,
     output::tell,
@@ -23,12 +23,8 @@ pub(super) struct Progress<'a> {
 
 impl<'a> Progress<'a> {
     pub(super) async fn new(args: &'a InstallArgs) -> Self {
-        let cluster = ClusterArgs {
-            context: args.context.clone(),
-            kubeconfig: None,
-        };
         Self {
-            cluster: Cluster::new(&cluster).await.ok(),
+            cluster: Cluster::new(&args.cluster).await.ok(),
             args,
         }
     }
