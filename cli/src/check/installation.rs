@@ -104,12 +104,18 @@ pub(super) async fn objects(cluster: &Cluster, controller: &str) -> anyhow::Resu
     Ok(items)
 }
 
+/// What is wrong with an object; a warning if it has only just begun and nothing else is wrong with it.
 fn faults<'a>(status: &'a status::Status, object: &'a str) -> impl Iterator<Item = Item> + 'a {
-    let findings = status.findings.iter();
-    findings.filter(move |it| it.object == object).map(|it| {
+    let findings = || status.findings.iter().filter(move |it| it.object == object);
+    let now = Timestamp::now();
+    let has_begun = findings().all(|it| it.is_beginning(now));
+    findings().map(move |it| {
         let part = it.part.as_ref().map(|part| format!(", {part}"));
         let what = format!("{}{}", it.object, part.unwrap_or_default());
         let found = format!("{}={} ({})", it.condition, it.status, it.reason);
+        if has_begun {
+            return Item::concern(what, found, &it.message);
+        }
         Item {
             apply: it.apply.clone(),
             ..Item::fault(what, found, &it.message)

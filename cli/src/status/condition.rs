@@ -1,5 +1,6 @@
 //! Conditions as they stand in statuses, and which of them are findings.
 
+use jiff::Timestamp;
 use kube::api::DynamicObject;
 use portcullis_controller::status::{condition::kind as condition, reason};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -35,6 +36,11 @@ const CONSEQUENCES: [&str; 4] = [
     reason::PARENT_NOT_PROGRAMMED,
 ];
 
+/// Reasons of what is not there yet.
+const BEGINNINGS: [&str; 3] = [reason::PENDING, reason::ADDRESS_NOT_ASSIGNED, NO_ANSWER];
+/// Seconds that it may take until all of a Gateway is there.
+const BEGINNING: i64 = 60;
+
 /// The reason of what the controller has not looked at since it was changed.
 const STALE: &str = "Stale";
 
@@ -50,6 +56,7 @@ pub(super) struct Condition {
     #[serde(default)]
     message: String,
     observed_generation: Option<i64>,
+    last_transition_time: Option<Timestamp>,
 }
 
 impl Condition {
@@ -77,9 +84,18 @@ pub(crate) struct Finding {
     /// A manifest that mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) apply: Option<String>,
+    /// Since when, as far as is known.
+    #[serde(skip)]
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Finding {
+    /// Whether it says of something new only that it is not there yet.
+    pub(crate) fn is_beginning(&self, now: Timestamp) -> bool {
+        let seconds = self.since.map(|since| now.duration_since(since).as_secs());
+        BEGINNINGS.contains(&self.reason.as_str()) && seconds.is_some_and(|it| it < BEGINNING)
+    }
+
     /// Whether it only says that something else is wrong, of the same object or another one.
     pub(super) fn is_consequence(&self) -> bool {
         let reason = self.reason.as_str();
@@ -129,6 +145,12 @@ impl<'a> Subject<'a> {
             reason: reason.into(),
             message,
             apply: None,
+            since: self
+                .object
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map(|it| it.0),
         }
     }
 
@@ -155,13 +177,16 @@ impl<'a> Subject<'a> {
             object: &self.object.data,
         };
         let changed = fault.observed_generation.and_then(|it| self.changed(it));
+        let finding = self.finding(&fault.kind, &fault.reason, fault.message.clone());
         Finding {
+            // The first conditions of an object are older than itself.
+            since: finding.since.max(fault.last_transition_time),
             status: fault.status.clone(),
             // Of an object that has been changed since the field may be another reference.
             apply: subject
                 .for_condition(&fault.message)
                 .filter(|_| changed.is_none()),
-            ..self.finding(&fault.kind, &fault.reason, fault.message.clone())
+            ..finding
         }
     }
 

@@ -138,6 +138,9 @@ impl Question<'_> {
             let listed = listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
             self.gateways(&classes, &listed, &mut status).await?;
             self.listener_sets(&known, &mut status).await?;
+            if self.name.is_some() {
+                self.hint_at_routes(&known, &mut status).await?;
+            }
         }
         if what != StatusOf::Gateways {
             self.routes(&known, &mut status).await?;

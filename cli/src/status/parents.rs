@@ -115,6 +115,7 @@ impl Question<'_> {
             reason: reason.into(),
             message: format!("there is no {what} {name} {place}{among}{elsewhere}"),
             apply: None,
+            since: None,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The routes of a cluster and the BackendTLSPolicies beside them.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use jiff::Timestamp;
 use portcullis_controller::status::condition::kind;
@@ -11,7 +11,7 @@ use super::{
     condition::{Condition, Subject, key, status, view},
     parents::{Gateways, ROUTE_NOT_SEEN},
 };
-use crate::cluster::Kind;
+use crate::cluster::{Kind, Scope};
 
 /// A route with a parent of ours, or with one that nobody has answered for.
 #[derive(Debug, Serialize)]
@@ -178,6 +178,45 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// Says of the Gateways how many of their routes have findings.
+    pub(super) async fn hint_at_routes(
+        &self,
+        known: &Gateways<'_>,
+        answer: &mut Status,
+    ) -> anyhow::Result<()> {
+        let mut beside = Status::default();
+        for scope in [Scope::All, self.scope.clone()] {
+            let all = Question {
+                scope,
+                name: None,
+                ..*self
+            };
+            beside = Status::default();
+            all.routes(known, &mut beside).await?;
+            if beside.hidden.is_empty() {
+                break;
+            }
+        }
+        let sets = answer.listener_sets.iter();
+        let sets = sets.map(|set| format!("{} {}", Kind::LISTENER_SET.name, set.name));
+        let gateways = answer.gateways.iter();
+        let gateways = gateways.map(|it| format!("{} {}", Kind::GATEWAY.name, it.name));
+        let parents: Vec<_> = gateways.chain(sets).collect();
+        let faulty = beside.findings.iter().filter(|finding| {
+            let part = finding.part.as_deref().unwrap_or_default();
+            parents.iter().any(|parent| is_at(part, parent))
+        });
+        let faulty: BTreeSet<_> = faulty.map(|finding| &finding.object).collect();
+        if !faulty.is_empty() {
+            answer.notes.push(format!(
+                "{} of its routes {} findings: portcullis status routes -A",
+                faulty.len(),
+                if faulty.len() == 1 { "has" } else { "have" }
+            ));
+        }
+        Ok(())
+    }
+
     /// The parents of a route that we have answered for, and those that nobody has.
     fn parents(
         &self,
@@ -231,6 +270,14 @@ impl Question<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a part of a route is this parent, or a listener of it.
+fn is_at(part: &str, parent: &str) -> bool {
+    let below = part
+        .strip_prefix("parent ")
+        .and_then(|it| it.strip_prefix(parent));
+    below.is_some_and(|it| it.is_empty() || it.starts_with([' ', ':']))
 }
 
 fn parent(name: String, conditions: &[Condition]) -> Parent {

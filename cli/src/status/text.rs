@@ -139,7 +139,7 @@ struct Entry<'a> {
 /// Conditions of one object that say the same are told together, and so are objects of which the same is said.
 fn findings(findings: &[Finding]) -> String {
     if findings.is_empty() {
-        return format!("{}\n", styled(GOOD, "All is as it should be."));
+        return format!("{}\n", styled(GOOD, "No condition is wrong."));
     }
     let mut text = format!("{}\n", styled(HEAD, count(findings.len(), "finding")));
     let objects = findings.chunk_by(|a, b| a.object == b.object);

@@ -1,5 +1,6 @@
 //! `portcullis check`: before and after an installation.
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{
@@ -141,6 +142,42 @@ fn faults_come_with_their_remedy() {
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+}
+
+#[test]
+fn a_gateway_that_has_just_begun_is_a_warning_unless_more_is_wrong() {
+    let told = |age: i64, conditions: &str| {
+        let created = Timestamp::now() - SignedDuration::from_secs(age);
+        let begun = INSTALLED
+            .replace(
+                "{name: edge, namespace: shop}",
+                &format!("{{name: edge, namespace: shop, creationTimestamp: \"{created}\"}}"),
+            )
+            .replace(
+                "{type: Programmed, status: \"True\", reason: Programmed, message: \"\"}",
+                conditions,
+            );
+        let cluster = FakeCluster::start(Contents::of(&(definitions(&[]) + &begun)));
+        stdout(&cluster.run(&["check"]))
+    };
+    // As the API server writes it, before anybody has looked at the Gateway.
+    let pending = "{type: Programmed, status: Unknown, reason: Pending, message: wait, \
+                   lastTransitionTime: \"1970-01-01T00:00:00Z\"}";
+    let new = told(1, pending);
+    assert!(
+        new.contains("warning Gateway shop/edge: Programmed=Unknown (Pending)")
+            && new.contains("0 faults, 1 warning"),
+        "{new}"
+    );
+    assert!(told(1, "").contains("warning Gateway shop/edge: Accepted=Unknown (NoAnswer)"));
+    let old = told(120, pending);
+    assert!(
+        old.contains("fault   Gateway shop/edge: Programmed"),
+        "{old}"
+    );
+    let broken = "{type: Accepted, status: \"False\", reason: Invalid, message: broken}";
+    let more = told(1, &format!("{pending}, {broken}"));
+    assert!(more.contains("2 faults, 0 warnings"), "{more}");
 }
 
 #[test]

@@ -150,7 +150,7 @@ shop/extra   shop/edge  True      True        1/1        0       -
 ROUTE               HOSTNAMES                      PARENT                           ACCEPTED  RESOLVED  AGE
 HTTPRoute shop/web  shop.example,www.shop.example  Gateway shop/edge listener http  True      True      -
 
-All is as it should be.
+No condition is wrong.
 ";
 
 const FINDINGS: &str = "\
@@ -173,7 +173,7 @@ Gateway team/broken, listener https  ResolvedRefs=False (InvalidCertificateRef)
         Secret team/tls is missing
 Gateway team/broken  hence listener https Programmed=False (Invalid)
 Gateway team/misspelt  Accepted=Unknown (NoSuchClass)
-        there is no GatewayClass portculis, so nobody serves the Gateway: write spec.gatewayClassName: portcullis
+        there is no GatewayClass portculis. Proxies that the Gateway has serve on with what they have, and nothing changes until the class is there: make it again, or write spec.gatewayClassName: portcullis
 HTTPRoute team/lost, parent Gateway shop/nowhere:80  Accepted=Unknown (GatewayNotFound)
         there is no Gateway shop/nowhere: create it, or correct name and namespace of the parentRef; `portcullis status gateways -A` shows those that there are
 BackendTLSPolicy team/verify, Gateway shop/edge  Accepted=False (NoValidCACertificate)
@@ -211,8 +211,11 @@ fn told(cluster: &FakeCluster, arguments: &[&str]) -> String {
 fn a_gateway_that_is_asked_for_by_name_is_told_even_if_it_is_not_ours_or_not_there() {
     let cluster = FakeCluster::start(Contents::of(CLUSTER));
     let edge = stdout(&cluster.run(&["status", "gateway", "edge"]));
-    assert!(edge.contains("All is as it should be."), "{edge}");
-    assert!(!edge.contains("HTTPRoute"), "{edge}");
+    assert!(edge.contains("No condition is wrong."), "{edge}");
+    assert!(
+        !edge.contains("HTTPRoute") && !edge.contains("note:"),
+        "{edge}"
+    );
 
     let foreign = told(&cluster, &["gateway", "shop/foreign"]);
     assert!(
@@ -287,6 +290,29 @@ spec: {parentRefs: [{name: edge, namespace: shop}]}
     for expected in expected {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+}
+
+#[test]
+fn a_gateway_that_is_asked_for_by_name_hints_at_its_routes_that_have_findings() {
+    const ROUTES: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: a, namespace: quiet}
+spec: {parentRefs: [{name: edge, namespace: shop, sectionName: http}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: b, namespace: quiet}
+spec: {parentRefs: [{name: edge-2, namespace: shop}]}
+";
+    let cluster = FakeCluster::start(Contents::of(&(CLUSTER.to_owned() + ROUTES)));
+    let edge = stdout(&cluster.run(&["status", "gateway", "edge"]));
+    assert!(
+        edge.contains("No condition is wrong.")
+            && edge.contains("note: 1 of its routes has findings: portcullis status routes -A"),
+        "{edge}"
+    );
 }
 
 #[test]

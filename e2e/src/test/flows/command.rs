@@ -63,7 +63,7 @@ pub(super) async fn portcullis(bed: &Bed) -> Result<()> {
         .expect(
             &status,
             0,
-            &[&gateway, &address.to_string(), "All is as it should be."],
+            &[&gateway, &address.to_string(), "No condition is wrong."],
         )
         .await?;
     let pods = bed.get("pods").await?;
