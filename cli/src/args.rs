@@ -414,13 +414,13 @@ A client names the host twice over HTTPS: in the TLS handshake, for which a list
 there, and in the request. If the two belong to different listeners, the answer is 421. `--sni` says what the \
 handshake names, a `Host` header what the request does.
 
-With --gateway the objects of the cluster are read once, with your rights, and translated as the controller does it. That the \
-proxies have it in force, the Gateway's condition Programmed says, and so does the answer. Certificates are in Secrets; \
+With --gateway the objects of the cluster are read once, with your rights, and translated as the controller does it. Whether \
+the proxies have it in force is said too: by the conditions of the Gateway and its routes, and by the Lease of the controller. Certificates are in Secrets; \
 without the right to read these the listeners that need them count as broken, and that is said. Below the answer stands what is \
 wrong with listeners of the port and with routes that name the Gateway, and where clients reach it, be it by a port of the nodes.
 
 Exit codes: 0 a route takes the request, 1 none does or what it is configured to do is an error (500, 503), for a share of such \
-requests at least, 2 the command could not be carried out.";
+requests at least, or the proxies do not have it in force, 2 the command could not be carried out.";
 
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:

@@ -5,6 +5,8 @@ mod connection;
 mod entrance;
 mod in_force;
 mod live;
+mod progress;
+mod routes;
 mod text;
 mod unread;
 
@@ -29,7 +31,10 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
-use self::connection::{misdirected, no_port, no_session, refused, unauthenticated};
+use self::{
+    connection::{misdirected, no_port, no_session, refused, unauthenticated},
+    routes::Routes,
+};
 use crate::{
     FINDINGS,
     args::ExplainArgs,
@@ -64,7 +69,7 @@ struct Answer {
     /// What is wrong with the listeners of the port, and with what they stand in. For manifests others say that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listeners: Vec<Issue>,
-    /// What is wrong with routes that might have been meant.
+    /// What is wrong with routes that are refused and might have been meant.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<Issue>,
     /// Where the objects are from, unless it is manifests.
@@ -122,6 +127,9 @@ struct Winner {
     filters: Vec<String>,
     limits: Vec<String>,
     backends: Vec<Destination>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    issues: Vec<Issue>,
 }
 
 /// One backend of the winner.
@@ -148,6 +156,16 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let (table, conflicts) = merge(&configuration.translation.tables);
         let findings = configuration.issues.len() + conflicts.len();
         let mut answer = answer(&request, &headers, table);
+        let routes = Routes {
+            resources: &configuration.resources,
+            translation: &configuration.translation,
+            host: &request.host,
+            gateway: None,
+        };
+        answer.tell_of(&routes, |finding| configuration.issue(finding).cloned());
+        if answer.route.is_none() && answer.explanation.is_some() {
+            answer.routes.extend(configuration.broken_routes().cloned());
+        }
         if answer.is_unbound {
             answer.outcome += "; `portcullis analyze` says what is wrong with others; if `run` maps ports, give the same \
                                --map-port";
@@ -409,6 +427,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
                 tls: words::backend_tls(&backend.backend, table),
             })
             .collect(),
+        issues: Vec::new(),
     }
 }
 

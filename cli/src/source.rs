@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use portcullis_controller::{
-    ObjectRef, Options, Resources, Severity, Translation,
+    Finding, ObjectRef, Options, Resources, Severity, Translation,
     manifests::{self, LoadProblem, Loaded},
     resources::Redacted,
     translate::{self, ParametersInForce},
@@ -35,8 +35,8 @@ pub(crate) struct Configuration {
     pub(crate) translation: Translation,
     /// What is wrong with it.
     pub(crate) issues: Vec<Issue>,
-    /// Number of objects.
-    pub(crate) objects: usize,
+    /// All objects.
+    pub(crate) resources: Resources,
     /// Those of them that are of earlier versions, since their documents are broken now.
     pub(crate) kept: Vec<ObjectRef>,
     /// Ports of the listeners, also of those that are not served.
@@ -56,6 +56,24 @@ impl Configuration {
         Self::new(&loaded.resources, &options, loaded.problems, Vec::new())
     }
 
+    /// What is said of a finding of the translation.
+    pub(crate) fn issue(&self, finding: &Finding) -> Option<&Issue> {
+        let object = finding.object.to_string();
+        let told = (object.as_str(), finding.code, finding.field.as_str());
+        let mut issues = self.issues.iter();
+        issues.find(|it| (it.object.as_str(), it.code.as_str(), it.field.as_str()) == told)
+    }
+
+    /// What is wrong with documents that describe a route, so that it is left out.
+    pub(crate) fn broken_routes(&self) -> impl Iterator<Item = &Issue> {
+        let issues = self.issues.iter();
+        issues.filter(|it| {
+            it.file.is_some()
+                && it.severity == Severity::Error
+                && it.object.starts_with("HTTPRoute ")
+        })
+    }
+
     fn new(
         resources: &Resources,
         options: &Options,
@@ -71,7 +89,7 @@ impl Configuration {
             issues,
             ports: ports(resources, &translation),
             translation,
-            objects: resources.len(),
+            resources: resources.clone(),
             kept,
             left_out: Vec::new(),
         }

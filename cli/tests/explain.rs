@@ -279,6 +279,23 @@ fn explain_says_where_a_redirect_leads() {
 }
 
 #[test]
+fn explain_names_the_routes_that_are_refused() {
+    for (sample, expected) in [
+        ("not-allowed", "NotAllowedByListeners  HTTPRoute"),
+        ("wrong-section", "NoMatchingParent  HTTPRoute"),
+        ("missing-gateway", "GatewayNotFound  HTTPRoute"),
+        ("misspelt-field", "UnknownField  HTTPRoute"),
+    ] {
+        let output = explain(&format!("faults/{sample}.yaml"), &["GET", "shop.example/"]);
+        let said = stdout(&output);
+        assert!(
+            said.contains("Routes that are refused") && said.contains(expected),
+            "{sample}: {said}"
+        );
+    }
+}
+
+#[test]
 fn explain_says_when_no_backend_answers() {
     for (sample, expected) in [
         (

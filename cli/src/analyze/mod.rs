@@ -20,7 +20,7 @@ use crate::{
 /// Prints the findings of files and directories.
 pub(crate) fn analyze(args: &AnalyzeArgs) -> anyhow::Result<ExitCode> {
     let configuration = Source::new(&args.paths)?.examine()?;
-    let objects = configuration.objects;
+    let objects = configuration.resources.len();
     output::print(args.output.output, &configuration.issues, |issues| {
         if issues.is_empty() {
             styled(GOOD, "all is well") + &format!(": {}, no findings\n", count(objects, "object"))

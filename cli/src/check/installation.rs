@@ -5,12 +5,9 @@ use kube::api::DynamicObject;
 
 use super::{Fleet, Item};
 use crate::{
-    cluster::{Cluster, Kind, Refusal, Scope},
+    cluster::{Cluster, Holder, Kind, Refusal, Scope},
     status,
 };
-
-/// Seconds by which clocks may differ.
-const CLOCK_SKEW: i64 = 60;
 
 /// The controllers of a namespace, each with the Lease of its name.
 pub(super) async fn controllers(cluster: &Cluster, namespace: &str) -> anyhow::Result<Vec<Item>> {
@@ -45,33 +42,21 @@ fn lease(name: &str, leases: &[DynamicObject], namespace: &str) -> Item {
     let lease = leases
         .iter()
         .find(|it| it.metadata.name.as_deref() == Some(name));
-    let holder = lease.and_then(|it| it.data.pointer("/spec/holderIdentity")?.as_str());
-    let Some(holder) = holder.filter(|holder| !holder.is_empty()) else {
-        return Item::fault(
+    match Holder::of(lease) {
+        Holder::Nobody => Item::fault(
             what,
             "nobody holds it, so nobody writes statuses",
             "the log of the controller says why: it may lack the right to `leases` in its namespace",
-        );
-    };
-    match lease.and_then(overdue) {
-        Some(seconds) => Item::fault(
+        ),
+        Holder::Overdue(holder, seconds) => Item::fault(
             what,
             format!(
                 "held by {holder}, who has not renewed it for {seconds} s: nobody writes statuses"
             ),
             "the log of the controller says why it cannot renew or take the Lease",
         ),
-        None => Item::ok(what, format!("held by {holder}")),
+        Holder::Alive(holder) => Item::ok(what, format!("held by {holder}")),
     }
-}
-
-/// Seconds since the last renewal, if they are far too many. The clock here may differ from theirs by a little.
-fn overdue(lease: &DynamicObject) -> Option<i64> {
-    let spec = &lease.data["spec"];
-    let renewed: Timestamp = spec["renewTime"].as_str()?.parse().ok()?;
-    let duration = spec["leaseDurationSeconds"].as_i64()?;
-    let since = Timestamp::now().duration_since(renewed).as_secs();
-    (since > 2 * duration + CLOCK_SKEW).then_some(since)
 }
 
 /// GatewayClasses and Gateways of all namespaces, and what runs the Gateways' proxies.

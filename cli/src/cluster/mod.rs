@@ -2,6 +2,7 @@
 
 mod kind;
 mod kubeconfig;
+mod lease;
 
 use std::{error::Error, time::Duration};
 
@@ -15,7 +16,10 @@ use serde_json::{Value, json};
 
 use crate::args::ClusterArgs;
 
-pub(crate) use self::kind::Kind;
+pub(crate) use self::{
+    kind::Kind,
+    lease::{Controller, Holder},
+};
 
 /// Time to get a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

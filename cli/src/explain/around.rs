@@ -1,16 +1,11 @@
-//! What stands around an answer about a cluster: what is wrong with the listeners of the port, and with routes that might have
-//! been meant.
-
-use std::collections::BTreeMap;
+//! What stands around an answer about a cluster: what is wrong with the listeners of the port.
 
 use portcullis_controller::{
-    Finding, ObjectKey, ObjectRef, Resources, Severity,
-    status::{ConditionStatus, ParentReference, RouteParentStatus, condition::kind, reason},
-    translate::gateway_of,
+    Finding, ObjectKey, ObjectRef, Resources, Severity, status::reason, translate::gateway_of,
 };
 use portcullis_routing::{GatewayKey, ListenerKey, RoutingTable};
 
-use super::live::Live;
+use super::{live::Live, routes::Routes};
 use crate::{analyze, cluster::Kind, report::Issue, request::Request};
 
 /// The surroundings of one request.
@@ -87,7 +82,7 @@ impl Around<'_> {
     }
 
     /// A finding, unless it is only that the caller may not read something.
-    fn issue(&self, finding: &Finding) -> Issue {
+    pub(super) fn issue(&self, finding: &Finding) -> Issue {
         let issue = analyze::issue(finding, &self.live.resources);
         self.live.unread.judge(finding, issue)
     }
@@ -127,97 +122,14 @@ impl Around<'_> {
         asked
     }
 
-    /// What is wrong with routes that name the Gateway: with the one that answers, or, without one, with all that are
-    /// refused. Those come first whose hostnames are most like the host.
-    pub(super) fn routes(&self, answers: Option<&ObjectKey>) -> Vec<Issue> {
-        let findings = self.route_findings();
-        let mut found: Vec<(usize, Issue)> = Vec::new();
-        for (key, status) in &self.live.translation.statuses.http_routes {
-            let parents = status.parents.iter();
-            let parents = parents.filter(|it| self.is_parent(key, &it.parent_ref));
-            let is_it = answers == Some(key);
-            let told: Vec<_> = parents.flat_map(|parent| faults(parent, is_it)).collect();
-            if told.is_empty() {
-                continue;
-            }
-            let distance = self.distance(key);
-            // Two parents may tell of the same.
-            let own = findings.get(key).into_iter().flatten();
-            let own = own.filter(|it| told.iter().any(|told| told.contains(&it.text())));
-            found.extend(own.map(|it| (distance, self.issue(it))));
+    /// The routes that may be meant.
+    pub(super) fn routes(&self) -> Routes<'_> {
+        Routes {
+            resources: &self.live.resources,
+            translation: &self.live.translation,
+            host: &self.request.host,
+            gateway: Some(&self.live.gateway),
         }
-        found.extend(self.elsewhere());
-        found.retain(|(distance, _)| answers.is_none() || *distance == 0);
-        found.sort_by_key(|(distance, _)| *distance);
-        found.into_iter().map(|(_, issue)| issue).collect()
-    }
-
-    fn route_findings(&self) -> BTreeMap<&ObjectKey, Vec<&Finding>> {
-        let mut findings: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for finding in &self.live.translation.findings {
-            if finding.object.kind == "HTTPRoute" {
-                let own = findings.entry(&finding.object.key).or_default();
-                own.push(finding);
-            }
-        }
-        findings
-    }
-
-    /// Routes that name a Gateway of the same name in a namespace that has none: without `namespace` it is their own.
-    fn elsewhere(&self) -> impl Iterator<Item = (usize, Issue)> {
-        let gateway = &self.live.gateway;
-        let findings = self.live.translation.findings.iter();
-        let lost = findings
-            .filter(|it| it.object.kind == "HTTPRoute" && it.code == "GatewayNotFound")
-            .filter(|it| self.parent(it).is_some_and(|name| name == gateway.name));
-        lost.map(move |finding| {
-            let remedy = format!(
-                "write namespace: {} beside the name if Gateway {gateway} is meant",
-                gateway.namespace
-            );
-            let issue = Issue {
-                remedy,
-                ..Issue::from(finding.clone())
-            };
-            (self.distance(&finding.object.key), issue)
-        })
-    }
-
-    /// The name in the parentRef that a finding about a route is of.
-    fn parent(&self, finding: &Finding) -> Option<&str> {
-        let route = self.live.resources.http_routes.get(&finding.object.key)?;
-        let index = index("spec.parentRefs", &finding.field)?;
-        let parent = route.spec.parent_refs.as_ref()?.get(index)?;
-        Some(&parent.name)
-    }
-
-    /// How much the hostnames of a route differ from the host: 0 if it is for it.
-    fn distance(&self, route: &ObjectKey) -> usize {
-        let host = &self.request.host;
-        let route = self.live.resources.http_routes.get(route);
-        let hostnames = route.and_then(|route| route.spec.hostnames.as_deref());
-        let distances = hostnames.unwrap_or_default().iter().map(|hostname| {
-            let is_wildcard_for_it = hostname
-                .strip_prefix('*')
-                .is_some_and(|suffix| host.ends_with(suffix));
-            if is_wildcard_for_it {
-                0
-            } else {
-                strsim::damerau_levenshtein(hostname, host)
-            }
-        });
-        distances.min().unwrap_or_default()
-    }
-
-    /// Whether a parentRef of a route means the Gateway, or a ListenerSet of it.
-    fn is_parent(&self, route: &ObjectKey, parent: &ParentReference) -> bool {
-        let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
-        let key = ObjectKey::new(namespace, &parent.name);
-        if parent.kind != "ListenerSet" {
-            return key == self.live.gateway;
-        }
-        let set = self.live.resources.listener_sets.get(&key);
-        set.and_then(|set| gateway_of(&key, set)).as_ref() == Some(&self.live.gateway)
     }
 }
 
@@ -229,19 +141,6 @@ pub(super) fn sets_of<'a>(
     let sets = resources.listener_sets.iter();
     let sets = sets.filter(move |(key, set)| gateway_of(key, set).as_ref() == Some(gateway));
     sets.map(|(key, _)| key)
-}
-
-/// The messages of the conditions that explain why a route does not take a request. References that lead nowhere do so only
-/// for the one that answers.
-fn faults(parent: &RouteParentStatus, answers: bool) -> impl Iterator<Item = &str> {
-    let conditions = parent.conditions.iter();
-    let conditions = conditions.filter(move |it| match it.kind {
-        kind::ACCEPTED => it.status != ConditionStatus::True,
-        kind::PARTIALLY_INVALID => it.status == ConditionStatus::True,
-        kind::RESOLVED_REFS => answers && it.status != ConditionStatus::True,
-        _ => false,
-    });
-    conditions.map(|it| it.message.as_str())
 }
 
 /// The number behind the name of a list at the beginning of a field's path.

@@ -3,17 +3,17 @@
 use std::fmt::Write as _;
 
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use kube::api::DynamicObject;
 use portcullis_controller::{ObjectKey, provision::addresses_of};
 
 /// Where the port of the request is reached; `None` if the Service does not have it.
-pub(super) fn text(service: &Service, port: u16) -> Option<String> {
+pub(super) fn text(service: &Service, gateway: &DynamicObject, port: u16) -> Option<String> {
     let ports = ports(service);
     let own = ports.iter().find(|it| it.port == i32::from(port))?;
     let spec = service.spec.as_ref()?;
     let kind = spec.type_.as_deref().unwrap_or("ClusterIP");
     let key = ObjectKey::of(service);
-    let addresses = addresses_of(service);
-    let addresses: Vec<_> = addresses.iter().map(|it| it.value.as_str()).collect();
+    let addresses = addresses(service, gateway);
     let place = match (kind, addresses.is_empty()) {
         (_, true) => "an address that is not given yet".to_owned(),
         ("LoadBalancer", false) => addresses.join(" and "),
@@ -34,6 +34,21 @@ pub(super) fn text(service: &Service, port: u16) -> Option<String> {
         .ok();
     }
     Some(text)
+}
+
+/// Those that the Gateway's status names; before a controller has written any, what the Service asks for. What load balancers
+/// give stands only in statuses, and objects are read without these.
+fn addresses(service: &Service, gateway: &DynamicObject) -> Vec<String> {
+    let stated = gateway.data["status"]["addresses"].as_array();
+    let stated = stated.into_iter().flatten();
+    let stated = stated.filter_map(|it| it["value"].as_str().map(ToOwned::to_owned));
+    let stated: Vec<_> = stated.collect();
+    if stated.is_empty() {
+        let asked = addresses_of(service).into_iter();
+        asked.map(|it| it.value).collect()
+    } else {
+        stated
+    }
 }
 
 /// The port of the Gateway that is reached by this port of the nodes.

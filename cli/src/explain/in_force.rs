@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1::Service;
 use portcullis_controller::{ObjectKey, provision::service, status::condition::kind};
 use portcullis_routing::{Listener, ListenerProtocol, RoutingTable, compile};
 use serde_json::Value;
@@ -24,6 +25,17 @@ impl Around<'_> {
         }
     }
 
+    /// Whether nothing was ever made for the Gateway, so that it was never accepted.
+    pub(super) fn is_never_made(&self) -> bool {
+        self.service().is_none() && !self.live.unread.has_kind(&Kind::SERVICE)
+    }
+
+    /// The Service in front of its proxies.
+    pub(super) fn service(&self) -> Option<&Service> {
+        let (resources, gateway) = (&self.live.resources, &self.live.gateway);
+        service(resources, gateway, resources.gateways.get(gateway)?)
+    }
+
     fn standing_still(&self) -> String {
         if self.is_undecided() {
             let said = said(
@@ -36,10 +48,7 @@ impl Around<'_> {
             );
         }
         let gateway = &self.live.gateway;
-        let resources = &self.live.resources;
-        let object = resources.gateways.get(gateway);
-        let made = object.and_then(|object| service(resources, gateway, object));
-        let what = match made {
+        let what = match self.service() {
             Some(service) => format!(
                 "Its proxies go on with what they had last: the controller has made them (Service {} is there), and takes \
                  nothing from them until the Gateway is mended. What that is, no object of the cluster says",
@@ -50,9 +59,7 @@ impl Around<'_> {
                  with what they had last"
                     .into()
             }
-            None => "Nothing has been made for it, so nobody serves it, unless proxies run that the controller has not \
-                     made: these go on with what they had last"
-                .into(),
+            None => "If proxies run that the controller has not made, these go on with what they had last".into(),
         };
         let parameters = self.live.translation.findings.iter();
         let mut parameters = parameters.filter(|it| it.object.key == *gateway);
@@ -79,10 +86,15 @@ impl Around<'_> {
             Some(listener) => {
                 let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
                 let secrets: Vec<_> = certificates.map(|key| secret(key).to_string()).collect();
+                let started = if self.is_closed(table) {
+                    "does not open the port, so that connections are refused"
+                } else {
+                    "has none, and refuses the handshake"
+                };
                 Some(format!(
-                    "Listener {key}: a proxy that had a good pair from {} shows that on; one that has started since has none, and \
-                     refuses the handshake. No object says which of them a client meets: `openssl s_client -connect \
-                     ADDRESS:{} -servername {}` shows what it is shown.{said}",
+                    "Listener {key}: a proxy that had a good pair from {} shows that on; one that has started since {started}. No \
+                     object says which of them a client meets: `openssl s_client -connect ADDRESS:{} -servername {}` shows what \
+                     it is shown.{said}",
                     secrets.join(" or "),
                     self.request.port,
                     self.request.sni.as_deref().unwrap_or("HOST"),
@@ -96,6 +108,12 @@ impl Around<'_> {
                  on its way to them.{said}"
             )),
         }
+    }
+
+    /// Whether no listener of the port can be served without an earlier certificate.
+    fn is_closed(&self, table: &RoutingTable) -> bool {
+        let mut listeners = table.listeners.values();
+        !listeners.any(|it| it.port == self.request.port && table.has_certificate(it))
     }
 
     /// Whether a proxy with an earlier certificate may give the client another answer: it has the port open that is closed

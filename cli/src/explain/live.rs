@@ -8,7 +8,6 @@ use kube::api::DynamicObject;
 use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Options, Resources, Severity, Translation,
     manifests::{LoadProblem, Loaded},
-    provision::service,
     status::{Observed, condition::kind},
     translate,
     watch::References,
@@ -17,11 +16,12 @@ use portcullis_routing::GatewayKey;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Answer, Asked, around::Around, entrance, unread::Unread};
+use super::{Answer, Asked, around::Around, entrance, progress, unread::Unread};
 use crate::{
     args::ExplainArgs,
-    cluster::{Cluster, Kind, Refusal, Scope},
+    cluster::{Cluster, Controller, Kind, Refusal, Scope},
     output::count,
+    report::Issue,
     request::Request,
     status::condition_of,
 };
@@ -38,6 +38,9 @@ pub(super) struct Live {
     pub(super) found: DynamicObject,
     /// Objects that this release cannot read.
     unreadable: Vec<String>,
+    /// Routes that have changed since a controller looked at them.
+    pub(super) outdated_routes: BTreeSet<ObjectKey>,
+    pub(super) controller: Controller,
     /// What the caller may not read.
     pub(super) unread: Unread,
 }
@@ -50,6 +53,9 @@ pub(super) struct Origin {
     gateway: String,
     /// Status of the Gateway's condition of this name: whether proxies have acknowledged the table.
     programmed: String,
+    /// Why the proxies may serve something else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    behind: Option<String>,
     /// What proxies have of listeners that cannot be served as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     in_force: Vec<String>,
@@ -66,11 +72,16 @@ impl Origin {
         let Self {
             gateway,
             programmed,
+            behind,
             in_force,
             entrance,
             notes,
         } = self;
         let state = match programmed.as_str() {
+            _ if behind.is_some() => {
+                let behind = behind.as_deref().unwrap_or_default();
+                format!("its proxies may serve something else: {behind}")
+            }
             "True" => "its proxies have acknowledged their table (Programmed is True)".to_owned(),
             other => format!(
                 "its proxies may serve something else: Programmed is {other}, see `portcullis status`"
@@ -108,11 +119,19 @@ impl Live {
             None => super::unanswered(Asked::of(request), not_accepted(&around), None),
         };
         answer.listeners = around.listeners();
-        // Before a listener is reached no route is to blame.
-        if answer.explanation.is_some() {
-            let winner = answer.route.as_ref().map(|winner| &winner.object);
-            answer.routes = around.routes(winner);
-        }
+        let routes = around.routes();
+        answer.tell_of(&routes, |finding| {
+            let issue = around.issue(finding);
+            let remedy = routes.remedy(finding);
+            Some(match remedy {
+                Some(remedy) => Issue {
+                    remedy,
+                    apply: None,
+                    ..issue
+                },
+                None => issue,
+            })
+        });
         if answer.explanation.is_none() && around.shows_earlier(answer.is_unbound) {
             answer.outcome +=
                 "; a proxy that had a good certificate before goes on with it (see below)";
@@ -121,8 +140,7 @@ impl Live {
             answer.outcome += ", as far as you may read (see the notes)";
         }
         let in_force = around.in_force();
-        let gateway = self.resources.gateways.get(&self.gateway);
-        let service = gateway.and_then(|it| service(&self.resources, &self.gateway, it));
+        let service = around.service();
         let meant = service.and_then(|service| entrance::meant(service, request.port));
         if let Some(port) = meant.filter(|_| answer.is_unbound) {
             let hint = format!(
@@ -131,12 +149,37 @@ impl Live {
             );
             answer.outcome.push_str(&hint);
         }
+        let others = answer.route.is_none().then(|| routes.of_others());
+        let elsewhere = others.into_iter().flatten().map(|(route, gateways)| {
+            let gateways = gateways.join(" and ");
+            format!(
+                "HTTPRoute {route} names this host, and is for Gateway {gateways}, not for this one"
+            )
+        });
+        let behind = around.behind();
+        if let Some(behind) = &behind {
+            answer.outcome += behind.outcome;
+            answer.is_error = true;
+        }
+        let nobody = around.nobody();
+        if let Some(why) = nobody {
+            let why = why.trim_end_matches('.');
+            answer.outcome = format!(
+                "nobody answers: {why}; with a proxy that is ready: {}",
+                answer.outcome
+            );
+            answer.is_error = true;
+        }
+        let is_reached = nobody.is_none() && !answer.is_unbound && table.is_some();
+        let service = service.filter(|_| is_reached);
         answer.cluster = Some(Origin {
             gateway: self.gateway.to_string(),
             programmed: programmed(&self.found),
+            behind: behind.map(|behind| behind.cause),
             in_force,
-            entrance: service.and_then(|service| entrance::text(service, request.port)),
-            notes: self.unread.notes().chain(self.unreadable).collect(),
+            entrance: service
+                .and_then(|service| entrance::text(service, &self.found, request.port)),
+            notes: self.notes().chain(elsewhere).collect(),
         });
         answer
     }
@@ -158,6 +201,7 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         cluster: Cluster::new(&args.cluster).await?,
         loaded: Loaded::accepted(),
         unread: Unread::default(),
+        outdated_routes: BTreeSet::new(),
     };
     let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
     let found = found.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
@@ -178,6 +222,8 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         resources: reader.loaded.resources,
         gateway: key,
         found,
+        outdated_routes: reader.outdated_routes,
+        controller: Controller::find(&reader.cluster, &args.controller_name).await?,
         unread: reader.unread,
     };
     live.ensure_ours()?;
@@ -185,6 +231,19 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
 }
 
 impl Live {
+    /// What could not be read.
+    fn notes(&self) -> impl Iterator<Item = String> {
+        let controller = match &self.controller {
+            Controller::Hidden(message) => {
+                Some(format!("whether a controller runs is not known: {message}"))
+            }
+            _ => None,
+        };
+        let unreadable = self.unreadable.iter().cloned();
+        let notes = self.unread.notes().chain(unreadable);
+        notes.chain(controller)
+    }
+
     /// A Gateway of another controller, or of no class, has no statuses of ours. The finding says which of the two it is.
     fn ensure_ours(&self) -> anyhow::Result<()> {
         let key = &self.gateway;
@@ -205,6 +264,8 @@ impl Live {
 fn not_accepted(around: &Around<'_>) -> &'static str {
     if around.is_undecided() {
         "not known: what you may not read decides whether the Gateway is accepted"
+    } else if around.is_never_made() {
+        "nobody answers: the Gateway is not accepted, and nothing has been made for it"
     } else {
         "not known: as it is now, the Gateway is not accepted, and its proxies go on as they were"
     }
@@ -239,6 +300,7 @@ struct Reader {
     cluster: Cluster,
     loaded: Loaded,
     unread: Unread,
+    outdated_routes: BTreeSet<ObjectKey>,
 }
 
 impl Reader {
@@ -249,19 +311,24 @@ impl Reader {
         }
         let [http_route, ..] = Kind::ROUTES;
         for kind in [
-            http_route,
-            Kind::LISTENER_SET,
-            Kind::BACKEND_TLS_POLICY,
-            Kind::REFERENCE_GRANT,
-            Kind::GATEWAY_PARAMETERS,
-            Kind::NAMESPACE,
-            Kind::SERVICE,
-            Kind::ENDPOINT_SLICE,
+            &http_route,
+            &Kind::LISTENER_SET,
+            &Kind::BACKEND_TLS_POLICY,
+            &Kind::REFERENCE_GRANT,
+            &Kind::GATEWAY_PARAMETERS,
+            &Kind::NAMESPACE,
+            &Kind::SERVICE,
+            &Kind::ENDPOINT_SLICE,
         ] {
-            match self.cluster.list(&kind, &Scope::All).await {
-                Ok(objects) => self.load(&kind, objects),
+            match self.cluster.list(kind, &Scope::All).await {
+                Ok(objects) => {
+                    if kind.name == http_route.name {
+                        self.outdated_routes = progress::outdated(&objects, controller_name);
+                    }
+                    self.load(kind, objects);
+                }
                 Err(Refusal::NotInstalled) => {}
-                Err(Refusal::Forbidden(message)) => self.unread.add_kind(&kind, message),
+                Err(Refusal::Forbidden(message)) => self.unread.add_kind(kind, message),
                 Err(Refusal::Failed(error)) => return Err(error),
             }
         }

@@ -71,6 +71,9 @@ pub(super) fn text(answer: &Answer) -> String {
     text += &others(answer);
     let gateway = format!("Gateway and listeners of port {port}");
     text += &section(&gateway, &answer.listeners);
+    if let Some(winner) = &answer.route {
+        text += &section("What is wrong with the route that answers", &winner.issues);
+    }
     text += &section("Routes that are refused", &answer.routes);
     if let Some(origin) = &answer.cluster {
         writeln!(text, "\n{}", origin.text()).ok();

@@ -19,7 +19,7 @@ metadata: {name: portcullis}
 spec: {controllerName: portcullis.dev/gateway-controller}
 ";
     let manifests = fs::read_to_string(&path).expect("a sample") + class;
-    (path, Contents::of(&manifests))
+    (path, Contents::of(&manifests).controlled())
 }
 
 /// The name of the one Gateway that there is.
@@ -68,7 +68,7 @@ fn the_answer_is_that_for_the_same_manifests_and_says_whether_it_is_in_force() {
 
 /// The answer about a request to a cluster with these manifests.
 fn told(manifests: &str, gateway: &str, request: &[&str]) -> String {
-    let cluster = FakeCluster::start(Contents::of(manifests));
+    let cluster = FakeCluster::start(Contents::of(manifests).controlled());
     let output = cluster.run(&[&["explain", "--gateway", gateway, "GET"], request].concat());
     assert_eq!(stderr(&output), "");
     stdout(&output)
@@ -140,11 +140,13 @@ data: {tls.crt: aGFsZg==, tls.key: aGFsZg==}
     for expected in [
         "no listener of port 443 can be served; a proxy that had a good certificate before goes on with it",
         "InvalidCertificateRef  Gateway shop/edge",
-        "a proxy that had a good pair from Secret shop/cert shows that on; one that has started since has none",
+        "a proxy that had a good pair from Secret shop/cert shows that on; one that has started since does not open the port, so \
+         that connections are refused",
         "`openssl s_client -connect ADDRESS:443 -servername shop.example`",
     ] {
         assert!(told.contains(expected), "{expected}\n{told}");
     }
+    assert!(!told.contains("Clients reach"), "{told}");
 }
 
 /// A Secret of type kubernetes.io/tls that can be used.
@@ -168,7 +170,7 @@ fn what_an_earlier_certificate_is_good_for_is_said_only_of_its_listener() {
         "\n  - {name: https, protocol: HTTPS, port: 443, tls: {certificateRefs: [{name: cert}]}}";
     let broken = secret("cert").replace("BEGIN CERTIFICATE", "BEGIN NOTHING");
     let manifests = EDGE.replace(one, LISTENERS) + &broken + &secret("good");
-    let cluster = FakeCluster::start(Contents::of(&manifests));
+    let cluster = FakeCluster::start(Contents::of(&manifests).controlled());
     let answer = |request: [&str; 2]| {
         stdout(&cluster.run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat()))
     };
@@ -202,6 +204,21 @@ fn why_a_gateway_is_not_accepted_is_said_whatever_port_is_asked_for() {
             && told.contains("Gateway shop/edge  spec.listeners[0].protocol"),
         "{told}"
     );
+    let service = manifests
+        .find("---\napiVersion: v1\nkind: Service")
+        .expect("a Service");
+    let never = self::told(
+        &manifests[..service],
+        "shop/edge",
+        &["http://shop.example:8080/"],
+    );
+    assert!(
+        never.contains(
+            "nobody answers: the Gateway is not accepted, and nothing has been made for it"
+        ) && never.contains("Gateway shop/edge  spec.listeners[0].protocol")
+            && !never.contains("not known"),
+        "{never}"
+    );
 }
 
 #[test]
@@ -224,7 +241,7 @@ spec:
         &["http://shop.example/a", "-o", "json"],
     );
     let answer: Value = serde_json::from_str(&json).expect("JSON");
-    let routes = answer["routes"].as_array().expect("findings");
+    let routes = answer["route"]["issues"].as_array().expect("findings");
     let fields: Vec<_> = routes.iter().map(|it| it["field"].as_str()).collect();
     let expected = [0, 1].map(|rule| format!("spec.rules[{rule}].backendRefs[0].name"));
     assert_eq!(fields, expected.each_ref().map(|it| Some(it.as_str())));
@@ -337,6 +354,40 @@ spec:
     );
 }
 
+/// One that names the host is told of, whatever it names besides.
+#[test]
+fn a_route_that_names_the_host_is_told_of_whatever_its_parent() {
+    const LOST: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: lost, namespace: nu}
+spec: {parentRefs: [{name: nowhere}], hostnames: [lost.test]}
+";
+    const OTHER: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: other, namespace: shop}
+spec: {gatewayClassName: portcullis, listeners: [{name: http, protocol: HTTP, port: 80}]}
+";
+    let manifests = EDGE.to_owned() + LOST;
+    let said = told(&manifests, "shop/edge", &["http://lost.test/"]);
+    assert!(
+        said.contains("404: no listener of this port serves this host")
+            && said.contains("Routes that are refused\nerror   GatewayNotFound  HTTPRoute nu/lost"),
+        "{said}"
+    );
+    let manifests = manifests.replace("name: nowhere", "name: other, namespace: shop") + OTHER;
+    let said = told(&manifests, "shop/edge", &["http://lost.test/"]);
+    assert!(
+        said.contains(
+            "HTTPRoute nu/lost names this host, and is for Gateway shop/other, not for this one"
+        ),
+        "{said}"
+    );
+}
+
 /// The API server knows better what its objects may have than the schemas of this release.
 #[test]
 fn an_object_with_a_field_of_a_later_release_counts_and_one_that_cannot_be_read_is_named() {
@@ -379,7 +430,9 @@ fn a_route_that_answers_500_is_told_with_what_it_lacks() {
     assert!(
         told.contains("500: the backendRef is invalid (RefNotPermitted)")
             && told.contains("-> or apply this:")
-            && told.contains("kind: ReferenceGrant"),
+            && told.contains("kind: ReferenceGrant")
+            && told.contains("What is wrong with the route that answers")
+            && !told.contains("Routes that are refused"),
         "{told}"
     );
 }

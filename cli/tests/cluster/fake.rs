@@ -47,6 +47,31 @@ impl Contents {
         self
     }
 
+    /// The same, and a controller that holds its Lease.
+    pub(crate) fn controlled(mut self) -> Self {
+        let arguments = [
+            "--controller-name=portcullis.dev/gateway-controller",
+            "--lease-name=portcullis",
+        ];
+        let metadata = json!({
+            "name": "portcullis", "namespace": "portcullis-system",
+            "labels": { "app.kubernetes.io/component": "controller" },
+        });
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
+            "spec": { "template": { "spec": { "containers": [{ "args": arguments }] } } },
+        });
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata,
+            "spec": {
+                "holderIdentity": "one", "leaseDurationSeconds": 15,
+                "renewTime": "2999-01-01T00:00:00.000000Z",
+            },
+        });
+        self.objects.extend([deployment, lease]);
+        self
+    }
+
     fn answer(&self, target: &str, body: &Value) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         if path == "/version" {

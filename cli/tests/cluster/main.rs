@@ -9,5 +9,6 @@ mod fake;
 mod helm;
 mod install;
 mod lists;
+mod progress;
 mod rights;
 mod status;

@@ -10,7 +10,7 @@ use crate::{
 
 /// The answer to a caller who may not list or get this kind.
 fn told(manifests: &str, refused: &'static str, url: &str) -> String {
-    let cluster = FakeCluster::start(Contents::of(manifests).refusing(refused, 403));
+    let cluster = FakeCluster::start(Contents::of(manifests).controlled().refusing(refused, 403));
     let output = cluster.run(&["explain", "--gateway", "shop/edge", "GET", url]);
     assert_eq!(stderr(&output), "");
     stdout(&output)
@@ -161,7 +161,11 @@ fn what_may_not_be_read_is_noted_once_for_each_kind() {
         .map(|number| format!("{{name: cert-{number}}}"))
         .collect();
     let manifests = EDGE.replace("{name: cert}", &names.join(", "));
-    let cluster = FakeCluster::start(Contents::of(&manifests).refusing("secrets", 403));
+    let cluster = FakeCluster::start(
+        Contents::of(&manifests)
+            .controlled()
+            .refusing("secrets", 403),
+    );
     let request = ["GET", "https://shop.example/", "-o", "json"];
     let output = cluster.run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat());
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");

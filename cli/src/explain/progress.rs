@@ -1,0 +1,127 @@
+//! Whether a controller has looked at the objects as they are now, and whether any proxy can answer: what statuses and the
+//! Lease of the controllers tell.
+
+use std::collections::BTreeSet;
+
+use kube::api::DynamicObject;
+use portcullis_controller::{
+    ObjectKey,
+    status::{condition::kind, reason},
+};
+use serde_json::Value;
+
+use super::around::Around;
+use crate::{cluster::Controller, status::condition_of};
+
+/// Routes that are named; their number says the rest.
+const ROUTES_NAMED: usize = 3;
+
+/// What the proxies lack.
+pub(super) struct Behind {
+    /// To append to the answer.
+    pub(super) outcome: &'static str,
+    /// The cause, in a sentence.
+    pub(super) cause: String,
+}
+
+impl Around<'_> {
+    /// Why the proxies may serve something else than the objects say; `None` if nothing speaks for that.
+    pub(super) fn behind(&self) -> Option<Behind> {
+        let changed = self.changed();
+        let (what, outcome) = if changed.is_empty() {
+            let what = "whatever changes reaches its proxies only when a controller runs again";
+            (
+                what.to_owned(),
+                "; proxies may still have an earlier state, for no controller runs",
+            )
+        } else {
+            let what = format!(
+                "{}: no controller has looked at it as it is now",
+                changed.join(", ")
+            );
+            (what, "; but the proxies do not have this yet (see below)")
+        };
+        let cause = match &self.live.controller {
+            Controller::Gone(why) => {
+                format!("{what}, and the proxies get nothing until a controller runs: {why}")
+            }
+            _ if changed.is_empty() => return None,
+            Controller::Runs => {
+                format!(
+                    "{what}. Ask again in a moment; if it stays so, the log of the controller says why"
+                )
+            }
+            Controller::Hidden(_) => {
+                format!("{what}, and the proxies get nothing until one runs")
+            }
+        };
+        Some(Behind { outcome, cause })
+    }
+
+    /// The Gateway and the routes for the host that have changed since a controller looked at them.
+    fn changed(&self) -> Vec<String> {
+        let gateway = &self.live.gateway;
+        let mut changed = Vec::new();
+        if is_outdated(&self.live.found) {
+            changed.push(format!("Gateway {gateway}"));
+        }
+        let outdated = self.live.outdated_routes.iter();
+        let known = self.routes();
+        let routes: Vec<_> = outdated.filter(|it| known.concerns(it)).collect();
+        let named = routes.iter().take(ROUTES_NAMED);
+        changed.extend(named.map(|route| format!("HTTPRoute {route}")));
+        if let Some(more) = routes.len().checked_sub(ROUTES_NAMED).filter(|it| *it > 0) {
+            changed.push(format!("{more} more"));
+        }
+        changed
+    }
+
+    /// Why nobody answers, in the words of the Gateway's status.
+    pub(super) fn nobody(&self) -> Option<&str> {
+        let conditions = &self.live.found.data["status"]["conditions"];
+        let programmed = condition_of(conditions, kind::PROGRAMMED)?;
+        let is_unready = programmed["status"] == "False" && programmed["reason"] == reason::PENDING;
+        is_unready.then(|| programmed["message"].as_str().unwrap_or_default())
+    }
+}
+
+/// Whether a Gateway has changed since a controller looked at it.
+fn is_outdated(gateway: &DynamicObject) -> bool {
+    let conditions = &gateway.data["status"]["conditions"];
+    let own = [kind::ACCEPTED, kind::PROGRAMMED];
+    let own = own.map(|kind| condition_of(conditions, kind));
+    is_before(gateway, own.into_iter().flatten())
+}
+
+/// Those of these routes that have changed since a controller of this name looked at them.
+pub(super) fn outdated<'a>(
+    routes: impl IntoIterator<Item = &'a DynamicObject>,
+    controller: &str,
+) -> BTreeSet<ObjectKey> {
+    let is_outdated = |route: &&DynamicObject| {
+        let parents = route.data["status"]["parents"].as_array().into_iter();
+        let own = parents
+            .flatten()
+            .filter(|it| it["controllerName"] == *controller);
+        let conditions = own.filter_map(|it| it["conditions"].as_array()).flatten();
+        is_before(route, conditions)
+    };
+    let key = |route: &DynamicObject| {
+        let metadata = &route.metadata;
+        ObjectKey::new(
+            metadata.namespace.as_deref().unwrap_or_default(),
+            metadata.name.as_deref().unwrap_or_default(),
+        )
+    };
+    routes.into_iter().filter(is_outdated).map(key).collect()
+}
+
+/// Whether a condition is of an earlier generation of its object, or there is none at all.
+fn is_before<'a>(object: &DynamicObject, conditions: impl IntoIterator<Item = &'a Value>) -> bool {
+    let Some(generation) = object.metadata.generation else {
+        return false;
+    };
+    let observed = |condition: &Value| condition["observedGeneration"].as_i64().unwrap_or_default();
+    let oldest = conditions.into_iter().map(observed).min();
+    oldest.unwrap_or_default() < generation
+}

@@ -1,0 +1,225 @@
+//! Routes that might have been meant and do not answer, and what the one that answers lacks.
+
+use std::collections::BTreeMap;
+
+use portcullis_controller::{
+    Finding, ObjectKey, Resources, Translation,
+    status::{ConditionStatus, RouteParentStatus, condition::kind},
+    translate::gateway_of,
+};
+
+use super::{Answer, around::index};
+use crate::report::Issue;
+
+/// The routes of a translation, beside a request.
+pub(super) struct Routes<'a> {
+    pub(super) resources: &'a Resources,
+    pub(super) translation: &'a Translation,
+    /// The host that is asked for.
+    pub(super) host: &'a str,
+    /// The Gateway that is asked; without one, whichever there are.
+    pub(super) gateway: Option<&'a ObjectKey>,
+}
+
+/// How well a route fits the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    /// It names it.
+    Exact,
+    /// It is for any host, or for this one by a wildcard.
+    Included,
+    /// By so many letters it names another.
+    Differs(usize),
+}
+
+impl Answer {
+    /// Says of the routes what is wrong with them, as far as it bears on the request.
+    pub(super) fn tell_of(
+        &mut self,
+        routes: &Routes<'_>,
+        issue: impl Fn(&Finding) -> Option<Issue>,
+    ) {
+        let winner = self.route.as_ref().map(|winner| winner.object.clone());
+        let refused = routes.refused(winner.as_ref(), self.explanation.is_some());
+        self.routes = refused.into_iter().filter_map(&issue).collect();
+        if let Some(winner) = &mut self.route {
+            let lacks = routes.lacks(&winner.object);
+            winner.issues = lacks.into_iter().filter_map(&issue).collect();
+        }
+    }
+}
+
+impl<'a> Routes<'a> {
+    /// What is wrong with the route that answers: with its references, and with rules of it.
+    fn lacks(&self, route: &ObjectKey) -> Vec<&'a Finding> {
+        let told: Vec<_> = self.faults(route, true).collect();
+        let findings = self.findings().remove(route).into_iter().flatten();
+        findings
+            .filter(|it| told.iter().any(|told| told.contains(&it.text())))
+            .collect()
+    }
+
+    /// What is wrong with routes that are refused, the most likely ones first. Where one answers, only those that are for the
+    /// host; before a listener is reached, only those that name it.
+    fn refused(&self, winner: Option<&ObjectKey>, is_reached: bool) -> Vec<&'a Finding> {
+        let worst = match winner {
+            _ if !is_reached => Fit::Exact,
+            Some(_) => Fit::Included,
+            None => Fit::Differs(usize::MAX),
+        };
+        let mut found: Vec<(Fit, &Finding)> = Vec::new();
+        let findings = self.findings();
+        for key in self.resources.http_routes.keys() {
+            let fit = self.fit(key);
+            if winner == Some(key) || fit > worst {
+                continue;
+            }
+            let told: Vec<_> = self.faults(key, false).collect();
+            let own = findings.get(key).into_iter().flatten();
+            // Two parents may tell of the same.
+            let own = own.filter(|it| {
+                self.is_lost(it, fit) || told.iter().any(|told| told.contains(&it.text()))
+            });
+            found.extend(own.map(|it| (fit, *it)));
+        }
+        found.sort_by_key(|(fit, _)| *fit);
+        found.into_iter().map(|(_, finding)| finding).collect()
+    }
+
+    fn findings(&self) -> BTreeMap<&'a ObjectKey, Vec<&'a Finding>> {
+        let mut findings: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for finding in &self.translation.findings {
+            if finding.object.kind == "HTTPRoute" {
+                let own = findings.entry(&finding.object.key).or_default();
+                own.push(finding);
+            }
+        }
+        findings
+    }
+
+    /// The messages of the conditions that explain why a route does not take a request. References that lead nowhere do so
+    /// only for the one that answers.
+    fn faults(&self, route: &ObjectKey, answers: bool) -> impl Iterator<Item = &'a str> {
+        let is_exact = self.fit(route) == Fit::Exact && !answers;
+        let parents = self.translation.statuses.http_routes.get(route);
+        let parents = parents.into_iter().flat_map(|status| &status.parents);
+        let parents = parents.filter(move |it| is_exact || self.is_parent(route, it));
+        let conditions = parents.flat_map(|parent| parent.conditions.iter());
+        let conditions = conditions.filter(move |it| match it.kind {
+            kind::ACCEPTED => it.status != ConditionStatus::True,
+            kind::PARTIALLY_INVALID => it.status == ConditionStatus::True,
+            kind::RESOLVED_REFS => answers && it.status != ConditionStatus::True,
+            _ => false,
+        });
+        conditions
+            .map(|it| it.message.as_str())
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// Whether a route names a Gateway that is not there and may mean this one: it is for the very host, or the Gateway has the
+    /// same name in another namespace (without `namespace` it is the route's own).
+    fn is_lost(&self, finding: &Finding, fit: Fit) -> bool {
+        finding.code == "GatewayNotFound"
+            && (fit == Fit::Exact
+                || self
+                    .gateway
+                    .is_none_or(|it| self.parent(finding) == Some(&it.name)))
+    }
+
+    /// The name in the parentRef that a finding about a route is of.
+    fn parent(&self, finding: &Finding) -> Option<&str> {
+        let route = self.resources.http_routes.get(&finding.object.key)?;
+        let index = index("spec.parentRefs", &finding.field)?;
+        let parent = route.spec.parent_refs.as_ref()?.get(index)?;
+        Some(&parent.name)
+    }
+
+    /// Where a route names a Gateway of the same name in a namespace that has none, what is to be written to mean this one.
+    pub(super) fn remedy(&self, finding: &Finding) -> Option<String> {
+        let gateway = self.gateway?;
+        let is_namesake =
+            finding.code == "GatewayNotFound" && self.parent(finding) == Some(&gateway.name);
+        is_namesake.then(|| {
+            format!(
+                "write namespace: {} beside the name if Gateway {gateway} is meant",
+                gateway.namespace
+            )
+        })
+    }
+
+    /// Routes that name the host and a Gateway that is there, but is not the one that is asked, with the names of theirs.
+    pub(super) fn of_others(&self) -> BTreeMap<&'a ObjectKey, Vec<String>> {
+        let routes = self.resources.http_routes.iter();
+        let routes = routes.filter(|(key, _)| self.fit(key) == Fit::Exact);
+        let gateways = routes.map(|(key, route)| {
+            let parents = route.spec.parent_refs.iter().flatten();
+            let parents = parents.map(|it| {
+                let namespace = it.namespace.as_ref().unwrap_or(&key.namespace);
+                self.gateway_of(it.kind.as_deref(), ObjectKey::new(namespace, &it.name))
+            });
+            (key, parents.flatten().collect::<Vec<_>>())
+        });
+        let others = gateways.filter(|(_, all)| {
+            let is_there = all
+                .iter()
+                .any(|it| self.resources.gateways.contains_key(it));
+            is_there && !all.iter().any(|it| Some(it) == self.gateway)
+        });
+        let names = |all: Vec<ObjectKey>| all.iter().map(ToString::to_string).collect();
+        others.map(|(key, all)| (key, names(all))).collect()
+    }
+
+    /// Whether one of these routes is for the Gateway, and for the host.
+    pub(super) fn concerns(&self, route: &ObjectKey) -> bool {
+        let Some(object) = self.resources.http_routes.get(route) else {
+            return false;
+        };
+        let mut parents = object.spec.parent_refs.iter().flatten();
+        let is_of_gateway = parents.any(|it| {
+            let namespace = it.namespace.as_ref().unwrap_or(&route.namespace);
+            self.is_gateway(it.kind.as_deref(), ObjectKey::new(namespace, &it.name))
+        });
+        is_of_gateway && self.fit(route) <= Fit::Included
+    }
+
+    /// How well a route fits the host.
+    fn fit(&self, route: &ObjectKey) -> Fit {
+        let route = self.resources.http_routes.get(route);
+        let hostnames = route.and_then(|route| route.spec.hostnames.as_deref());
+        let fits = hostnames.unwrap_or_default().iter().map(|hostname| {
+            let is_wildcard_for_it = hostname
+                .strip_prefix('*')
+                .is_some_and(|suffix| self.host.ends_with(suffix));
+            if hostname == self.host {
+                Fit::Exact
+            } else if is_wildcard_for_it {
+                Fit::Included
+            } else {
+                Fit::Differs(strsim::damerau_levenshtein(hostname, self.host))
+            }
+        });
+        fits.min().unwrap_or(Fit::Included)
+    }
+
+    /// Whether a parentRef of a route means the Gateway, or a ListenerSet of it.
+    fn is_parent(&self, route: &ObjectKey, parent: &RouteParentStatus) -> bool {
+        let parent = &parent.parent_ref;
+        let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
+        self.is_gateway(Some(&parent.kind), ObjectKey::new(namespace, &parent.name))
+    }
+
+    /// Whether an object is the Gateway, or a ListenerSet of it.
+    fn is_gateway(&self, kind: Option<&str>, key: ObjectKey) -> bool {
+        self.gateway.is_none() || self.gateway_of(kind, key).as_ref() == self.gateway
+    }
+
+    /// The Gateway that an object is, or adds to.
+    fn gateway_of(&self, kind: Option<&str>, key: ObjectKey) -> Option<ObjectKey> {
+        if kind != Some("ListenerSet") {
+            return Some(key);
+        }
+        let set = self.resources.listener_sets.get(&key)?;
+        gateway_of(&key, set)
+    }
+}
