@@ -1,7 +1,9 @@
 //! `portcullis explain`: which route would serve a request, and why no other one.
 
 mod around;
+mod certificate;
 mod connection;
+mod cors;
 mod entrance;
 mod in_force;
 mod live;
@@ -16,22 +18,20 @@ use http::{HeaderMap, Method};
 use portcullis_controller::ObjectKey;
 use portcullis_dataplane::{
     exchange::path,
-    filter::{
-        cors::PreparedCors,
-        redirect::{self, RedirectedRequest},
-    },
+    filter::redirect::{self, RedirectedRequest},
     reason::Reason,
     state::{Overrides, TableState},
     telemetry::{Metrics, MetricsOptions},
 };
 use portcullis_routing::{
-    Backend, Explanation, Filter, Rejection, RequestHead, ResourceKind, Route, RouteAction,
-    RouteKey, RoutingTable, WeightedCluster, explain as judge,
+    Backend, Explanation, Rejection, RequestHead, ResourceKind, Route, RouteAction, RouteKey,
+    RoutingTable, WeightedCluster, explain as judge,
     explain::{Candidate, ListenerVerdict},
 };
 use serde::Serialize;
 
 use self::{
+    certificate::Shown,
     connection::{misdirected, no_port, no_session, refused, unauthenticated},
     routes::Routes,
 };
@@ -59,6 +59,9 @@ struct Answer {
     /// Whether nothing listens at the port.
     #[serde(skip)]
     is_unbound: bool,
+    /// The certificate that the client is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<Shown>,
     /// What the handshake asks of the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_certificate: Option<String>,
@@ -130,6 +133,17 @@ struct Winner {
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     issues: Vec<Issue>,
+}
+
+impl Winner {
+    /// What it is where neither backends nor its redirect are asked.
+    fn alone(self) -> Self {
+        Self {
+            backends: Vec::new(),
+            location: None,
+            ..self
+        }
+    }
 }
 
 /// One backend of the winner.
@@ -241,11 +255,12 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         None => judged(asked, (request, headers), explanation, table),
     };
     let named = request.sni.as_deref().unwrap_or_default();
+    let listener = bound.listener_for(named);
+    let listener = listener.map(|listener| listener.listener());
+    let shown = listener.and_then(|listener| Shown::of(listener, table, request));
     Answer {
-        client_certificate: bound
-            .listener_for(named)
-            .and_then(|listener| words::client_certificate(listener.listener())),
-        ..answer
+        client_certificate: listener.and_then(|it| words::client_certificate(it)),
+        ..answer.shows(shown)
     }
 }
 
@@ -267,6 +282,7 @@ fn unanswered(request: Asked, outcome: &str, explanation: Option<Explanation>) -
         outcome: outcome.to_owned(),
         is_error: true,
         is_unbound: false,
+        certificate: None,
         client_certificate: None,
         listeners: Vec::new(),
         routes: Vec::new(),
@@ -304,9 +320,13 @@ fn judged(
     };
     Answer {
         is_error,
-        route: won.map(|(won, route)| Winner {
-            location: location(&asked, request, won, route),
-            ..winner(won, route, table)
+        route: won.map(|(won, route)| {
+            let location = location(&asked, request, won, route);
+            let winner = winner(won, route, table);
+            if cors::preflight(route, &request.method, headers).is_some() {
+                return winner.alone();
+            }
+            Winner { location, ..winner }
         }),
         candidates,
         ..unanswered(asked, &outcome, Some(explanation))
@@ -320,12 +340,11 @@ fn answer_of(
     headers: &HeaderMap,
     table: &RoutingTable,
 ) -> (String, bool) {
+    if let Some(answer) = cors::preflight(route, &request.method, headers) {
+        return answer;
+    }
     let in_words = words::action(&route.action);
     match &route.action {
-        _ if is_preflight(route, &request.method, headers) => {
-            let outcome = "204: a CORS preflight, which the proxy answers itself";
-            (outcome.to_owned(), false)
-        }
         RouteAction::Forward(backends) => {
             let mut picked = backends.iter().filter(|backend| backend.weight > 0);
             let fails = picked.any(|backend| failure(backend, table).is_some());
@@ -337,16 +356,6 @@ fn answer_of(
         RouteAction::Redirect(_) => (in_words, false),
         RouteAction::Respond { .. } => (in_words, true),
     }
-}
-
-/// Whether the route's CORS filter answers; no backend sees the request then.
-fn is_preflight(route: &Route, method: &Method, headers: &HeaderMap) -> bool {
-    route.filters.iter().any(|filter| {
-        let Filter::Cors(cors) = filter else {
-            return false;
-        };
-        PreparedCors::prepare(cors).is_ok_and(|cors| cors.check(method, headers).preflight)
-    })
 }
 
 /// The answer, if no backend gives it: whichever is picked, there is none to ask.
@@ -507,6 +516,59 @@ mod tests {
         let action = json!({ "Respond": { "status": 500, "reason": "invalid_backend" } });
         assert!(outcome(Method::OPTIONS, &headers, &cors, &action).starts_with("204"));
         assert!(outcome(Method::GET, &headers, &cors, &action).contains("500"));
+    }
+
+    #[test]
+    fn a_preflight_that_permits_too_little_is_told_of() {
+        let action = json!({ "Respond": { "status": 500, "reason": "invalid_backend" } });
+        let cors = |fields: Value| {
+            let mut cors = json!({ "allow_origins": ["https://a.example"], "max_age": 5 });
+            cors.as_object_mut()
+                .unwrap()
+                .extend(fields.as_object().unwrap().clone());
+            json!([{ "Cors": cors }])
+        };
+        let told = |fields: Value, asked: &[(&str, &str)]| {
+            let asked = asked.iter();
+            let headers =
+                asked.map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+            outcome(Method::OPTIONS, &headers.collect(), &cors(fields), &action)
+        };
+        let origin = ("origin", "https://a.example");
+        let put = ("access-control-request-method", "PUT");
+        let get = ("access-control-request-method", "GET");
+        let header = ("access-control-request-headers", "x-one,authorization");
+        let any = json!({ "allow_methods": ["*"], "allow_headers": ["*"] });
+        let both = json!({ "allow_headers": ["X-One", "Authorization"], "allow_methods": ["PUT"] });
+        for (fields, asked, expected) in [
+            (
+                &any,
+                &[("origin", "https://b.example"), get][..],
+                "origin https://b.example is not",
+            ),
+            (&json!({}), &[origin, put], "method PUT is not allowed"),
+            (
+                &json!({}),
+                &[origin, get, header],
+                "header x-one is not allowed",
+            ),
+            (
+                &any,
+                &[origin, put, header],
+                "header authorization is not allowed",
+            ),
+            (&any, &[origin, put], "answers itself"),
+            (&json!({}), &[origin, get], "answers itself"),
+            (&both, &[origin, put, header], "answers itself"),
+        ] {
+            let told = told(fields.clone(), asked);
+            assert!(told.contains(expected), "{asked:?} {told}");
+            assert_eq!(
+                told.contains("not allowed"),
+                !expected.ends_with("itself"),
+                "{told}"
+            );
+        }
     }
 
     /// The translation lets none through; who writes tables by hand may.

@@ -279,6 +279,39 @@ fn explain_says_where_a_redirect_leads() {
 }
 
 #[test]
+fn explain_says_whether_clients_accept_the_certificate() {
+    for (sample, expected) in [
+        (
+            "expired-certificate",
+            "Answer     no answer: the certificate expired on",
+        ),
+        (
+            "certificate-for-another-name",
+            "Answer     no answer: the certificate is not for shop.example; for one that does not check it (`curl -k`): forwarded",
+        ),
+    ] {
+        let output = explain(
+            &format!("faults/{sample}.yaml"),
+            &["GET", "https://shop.example/"],
+        );
+        let said = stdout(&output);
+        assert!(said.contains(expected), "{sample}: {said}");
+        assert!(said.contains(": clients refuse it"), "{sample}: {said}");
+        assert_eq!(output.status.code(), Some(1), "{sample}");
+    }
+    let good = stdout(&explain(
+        "tls-redirect.yaml",
+        &["GET", "https://shop.example/"],
+    ));
+    assert!(
+        good.contains(
+            "TLS        the certificate of Secret tls-redirect/shop-certificate is for shop.example"
+        ) && good.contains(": a client that trusts its issuer accepts it"),
+        "{good}"
+    );
+}
+
+#[test]
 fn explain_names_the_routes_that_are_refused() {
     for (sample, expected) in [
         ("not-allowed", "NotAllowedByListeners  HTTPRoute"),

@@ -11,9 +11,6 @@ const SOON: i64 = 14 * 24 * 3600;
 
 /// What is wrong with the certificates of a table at the time `now`.
 pub(crate) fn hints(table: &RoutingTable, now: SystemTime) -> Vec<Finding> {
-    let now = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs().cast_signed());
     table
         .certificates
         .iter()
@@ -21,11 +18,23 @@ pub(crate) fn hints(table: &RoutingTable, now: SystemTime) -> Vec<Finding> {
         .collect()
 }
 
-fn hint(key: &CertificateKey, certificate: &Certificate, now: i64) -> Option<Finding> {
-    let pem = Pem::iter_from_buffer(certificate.chain_pem.as_bytes())
+/// What is wrong with the dates of a certificate.
+pub(crate) fn hint(
+    key: &CertificateKey,
+    certificate: &Certificate,
+    now: SystemTime,
+) -> Option<Finding> {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs().cast_signed());
+    validity(key, &leaf(certificate)?.parse_x509().ok()?, now)
+}
+
+/// The certificate itself, before those of its issuers.
+pub(crate) fn leaf(certificate: &Certificate) -> Option<Pem> {
+    Pem::iter_from_buffer(certificate.chain_pem.as_bytes())
         .next()?
-        .ok()?;
-    validity(key, &pem.parse_x509().ok()?, now)
+        .ok()
 }
 
 fn validity(key: &CertificateKey, leaf: &X509Certificate, now: i64) -> Option<Finding> {

@@ -62,6 +62,15 @@ pub(super) fn text(answer: &Answer) -> String {
         )
         .ok();
     }
+    if let Some(certificate) = &answer.certificate {
+        writeln!(
+            text,
+            "{} {}",
+            styled(HEAD, "TLS       "),
+            certificate.text()
+        )
+        .ok();
+    }
     if let Some(asked) = &answer.client_certificate {
         writeln!(text, "{} {asked}", styled(HEAD, "TLS       ")).ok();
     }
