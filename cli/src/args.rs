@@ -183,7 +183,8 @@ pub(crate) struct ExplainArgs {
     /// The name that the client sends in the TLS handshake, if it is not the host of the URL.
     #[arg(long, value_name = "NAME")]
     pub(crate) sni: Option<String>,
-    /// The port map `run` was started with, if the URL has the bound port: `80=8080,443=8443`.
+    /// If the URL has another port than the Gateway: the port map `run` was started with, or what `kubectl port-forward` maps:
+    /// `80=8080,443=8443`.
     #[arg(
         long,
         value_name = "SPEC=BIND,...",

@@ -8,6 +8,7 @@ mod entrance;
 mod in_force;
 mod live;
 mod progress;
+mod reader;
 mod routes;
 mod text;
 mod unread;

@@ -12,7 +12,7 @@ pub(crate) struct Kind {
     /// Such as `httproutes`.
     pub(crate) plural: &'static str,
     /// Whether its objects live in namespaces.
-    pub(super) namespaced: bool,
+    pub(crate) namespaced: bool,
 }
 
 const fn gateway_api(name: &'static str, plural: &'static str, namespaced: bool) -> Kind {

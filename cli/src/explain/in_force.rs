@@ -27,13 +27,19 @@ impl Around<'_> {
 
     /// Whether nothing was ever made for the Gateway, so that it was never accepted.
     pub(super) fn is_never_made(&self) -> bool {
-        self.service().is_none() && !self.live.unread.has_kind(&Kind::SERVICE)
+        self.service().is_none() && !self.hides_service()
     }
 
     /// The Service in front of its proxies.
     pub(super) fn service(&self) -> Option<&Service> {
         let (resources, gateway) = (&self.live.resources, &self.live.gateway);
         service(resources, gateway, resources.gateways.get(gateway)?)
+    }
+
+    /// Whether there may be one that the caller may not see.
+    fn hides_service(&self) -> bool {
+        let namespace = &self.live.gateway.namespace;
+        self.live.unread.hides(Kind::SERVICE.name, namespace)
     }
 
     fn standing_still(&self) -> String {
@@ -54,7 +60,7 @@ impl Around<'_> {
                  nothing from them until the Gateway is mended. What that is, no object of the cluster says",
                 ObjectKey::of(service)
             ),
-            None if self.live.unread.has_kind(&Kind::SERVICE) => {
+            None if self.hides_service() => {
                 "Whether the controller has made proxies for it is not known, for you may not list Services; any that run go on \
                  with what they had last"
                     .into()

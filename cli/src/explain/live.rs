@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use http::HeaderMap;
 use kube::api::DynamicObject;
 use portcullis_controller::{
@@ -10,16 +10,14 @@ use portcullis_controller::{
     manifests::{LoadProblem, Loaded},
     status::{Observed, condition::kind},
     translate,
-    watch::References,
 };
-use portcullis_routing::GatewayKey;
+use portcullis_routing::{GatewayKey, RoutingTable};
 use serde::Serialize;
-use serde_json::{Value, json};
 
-use super::{Answer, Asked, around::Around, entrance, progress, unread::Unread};
+use super::{Answer, Asked, around::Around, entrance, reader::Reader, unread::Unread};
 use crate::{
     args::ExplainArgs,
-    cluster::{Cluster, Controller, Kind, Refusal, Scope},
+    cluster::{Cluster, Controller, Kind, Refusal},
     output::count,
     report::Issue,
     request::Request,
@@ -36,7 +34,7 @@ pub(super) struct Live {
     pub(super) gateway: ObjectKey,
     /// The Gateway as it is in the cluster, with its status.
     pub(super) found: DynamicObject,
-    /// Objects that this release cannot read.
+    /// Objects that this release cannot read, and a class that may not be read.
     unreadable: Vec<String>,
     /// Routes that have changed since a controller looked at them.
     pub(super) outdated_routes: BTreeSet<ObjectKey>,
@@ -161,6 +159,9 @@ impl Live {
             answer.outcome += behind.outcome;
             answer.is_error = true;
         }
+        if answer.is_unbound && meant.is_none() && request.url.port_u16().is_some() {
+            answer.outcome += &forwarded(table, request.port);
+        }
         let nobody = around.nobody();
         if let Some(why) = nobody {
             let why = why.trim_end_matches('.');
@@ -202,12 +203,18 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         loaded: Loaded::accepted(),
         unread: Unread::default(),
         outdated_routes: BTreeSet::new(),
+        taken: None,
     };
     let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
-    let found = found.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?;
+    let found = found.map_err(|refusal| match refusal {
+        Refusal::Forbidden(message) => anyhow!(
+            "you may not read Gateway {gateway}: {message}. Ask for a role with `get` of gateways in namespace {namespace}"
+        ),
+        refusal => refusal.fatal(&Kind::GATEWAY),
+    })?;
     let found = found.with_context(|| format!("there is no Gateway {gateway} in the cluster"))?;
     let key = ObjectKey::new(namespace, name);
-    reader.read_all(&key, &args.controller_name).await?;
+    reader.read_all(&found, &args.controller_name).await?;
     reader.unread.look_at(&key, &reader.loaded.resources);
     let options = Options {
         controller_name: args.controller_name.clone(),
@@ -217,7 +224,10 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         ..Options::default()
     };
     let live = Live {
-        unreadable: unreadable(&reader.loaded.problems),
+        unreadable: unreadable(&reader.loaded.problems)
+            .into_iter()
+            .chain(reader.taken)
+            .collect(),
         translation: translate(&reader.loaded.resources, &options),
         resources: reader.loaded.resources,
         gateway: key,
@@ -261,6 +271,15 @@ impl Live {
     }
 }
 
+/// What to say for whom a port of the machine leads to one of the Gateway.
+fn forwarded(table: Option<&RoutingTable>, port: u16) -> String {
+    let first = table.and_then(|table| table.listeners.values().next());
+    let own = first.map_or(80, |listener| listener.port);
+    format!(
+        "; if `kubectl port-forward` leads there from port {port}, say to which: --map-port {own}={port}"
+    )
+}
+
 fn not_accepted(around: &Around<'_>) -> &'static str {
     if around.is_undecided() {
         "not known: what you may not read decides whether the Gateway is accepted"
@@ -293,83 +312,4 @@ fn unreadable(problems: &[LoadProblem]) -> Vec<String> {
         format!("as if it were not there: {kind} {name} cannot be read ({field}: {message})")
     });
     notes.collect()
-}
-
-/// Reads objects as if they stood in a file. What may not be read is not there.
-struct Reader {
-    cluster: Cluster,
-    loaded: Loaded,
-    unread: Unread,
-    outdated_routes: BTreeSet<ObjectKey>,
-}
-
-impl Reader {
-    async fn read_all(&mut self, gateway: &ObjectKey, controller_name: &str) -> anyhow::Result<()> {
-        for kind in [Kind::GATEWAY_CLASS, Kind::GATEWAY] {
-            let listed = self.cluster.list(&kind, &Scope::All).await;
-            self.load(&kind, listed.map_err(|refusal| refusal.fatal(&kind))?);
-        }
-        let [http_route, ..] = Kind::ROUTES;
-        for kind in [
-            &http_route,
-            &Kind::LISTENER_SET,
-            &Kind::BACKEND_TLS_POLICY,
-            &Kind::REFERENCE_GRANT,
-            &Kind::GATEWAY_PARAMETERS,
-            &Kind::NAMESPACE,
-            &Kind::SERVICE,
-            &Kind::ENDPOINT_SLICE,
-        ] {
-            match self.cluster.list(kind, &Scope::All).await {
-                Ok(objects) => {
-                    if kind.name == http_route.name {
-                        self.outdated_routes = progress::outdated(&objects, controller_name);
-                    }
-                    self.load(kind, objects);
-                }
-                Err(Refusal::NotInstalled) => {}
-                Err(Refusal::Forbidden(message)) => self.unread.add_kind(kind, message),
-                Err(Refusal::Failed(error)) => return Err(error),
-            }
-        }
-        let References {
-            secrets,
-            config_maps,
-        } = self.references(gateway, controller_name);
-        self.referenced(&Kind::SECRET, &secrets).await?;
-        self.referenced(&Kind::CONFIG_MAP, &config_maps).await
-    }
-
-    /// What one Gateway refers to: others may have thousands of Secrets.
-    fn references(&self, gateway: &ObjectKey, controller_name: &str) -> References {
-        let mut resources = self.loaded.resources.clone();
-        resources.gateways.retain(|key, _| key == gateway);
-        References::of(&resources, controller_name)
-    }
-
-    async fn referenced(&mut self, kind: &Kind, keys: &BTreeSet<ObjectKey>) -> anyhow::Result<()> {
-        for key in keys {
-            let ObjectKey { namespace, name } = key;
-            match self.cluster.get_in(kind, namespace, name).await {
-                Ok(object) => self.load(kind, object.into_iter().collect()),
-                Err(Refusal::NotInstalled) => {}
-                Err(Refusal::Forbidden(message)) => self.unread.add_object(kind, key, message),
-                Err(Refusal::Failed(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// The API server does not repeat in a list what kind its objects are of.
-    fn load(&mut self, kind: &Kind, objects: Vec<DynamicObject>) {
-        for object in objects {
-            let mut document = object.data;
-            if let Value::Object(fields) = &mut document {
-                fields.insert("apiVersion".into(), kind.api_version().into());
-                fields.insert("kind".into(), kind.name.into());
-                fields.insert("metadata".into(), json!(object.metadata));
-            }
-            self.loaded.read_text("the cluster", &document.to_string());
-        }
-    }
 }

@@ -10,12 +10,21 @@ use crate::{cluster::Kind, output::count, report::Issue};
 /// Kinds and objects that the caller was refused.
 #[derive(Debug, Default)]
 pub(super) struct Unread {
-    /// Kinds that may not be listed, with the words of the API server.
-    kinds: BTreeMap<&'static str, String>,
+    /// Kinds that may not be listed everywhere.
+    kinds: BTreeMap<&'static str, Refused>,
     /// Kinds of which single objects may not be read.
     objects: BTreeMap<&'static str, Objects>,
     /// Whether the labels of namespaces decide what may use the Gateway.
     selects: bool,
+}
+
+/// A kind.
+#[derive(Debug)]
+struct Refused {
+    /// The words of the API server.
+    message: String,
+    /// The one namespace of which its objects are known all the same.
+    seen: Option<String>,
 }
 
 /// Objects of a kind.
@@ -37,9 +46,10 @@ struct Hidden {
 }
 
 impl Unread {
-    /// This kind may not be listed.
-    pub(super) fn add_kind(&mut self, kind: &Kind, message: String) {
-        self.kinds.insert(kind.name, message);
+    /// This kind may not be listed, unless in the namespace where it was `seen`.
+    pub(super) fn add_kind(&mut self, kind: &Kind, message: String, seen: Option<&str>) {
+        let seen = seen.map(ToOwned::to_owned);
+        self.kinds.insert(kind.name, Refused { message, seen });
     }
 
     /// This object may not be read.
@@ -77,15 +87,24 @@ impl Unread {
         self.kinds.is_empty() && self.objects.is_empty()
     }
 
-    /// Whether this kind may not be listed.
+    /// Whether objects of this kind may be anywhere without being known.
     pub(super) fn has_kind(&self, kind: &Kind) -> bool {
         self.kinds.contains_key(kind.name)
+    }
+
+    /// Whether objects of this kind may be in a namespace without being known.
+    pub(super) fn hides(&self, kind: &str, namespace: &str) -> bool {
+        let refused = self.kinds.get(kind);
+        refused.is_some_and(|refused| refused.seen.as_deref() != Some(namespace))
     }
 
     /// What was refused, once for each kind.
     pub(super) fn notes(&self) -> impl Iterator<Item = String> {
         let note = |message: &str| format!("as if it were not there: {message}");
-        let kinds = self.kinds.values().map(move |message| note(message));
+        let kinds = self.kinds.values().map(move |it| match &it.seen {
+            Some(seen) => format!("only of namespace {seen}: {}", it.message),
+            None => note(&it.message),
+        });
         let objects = self.objects.iter().map(move |(kind, objects)| {
             let others = objects.keys.len() - 1;
             let others = (others > 0)
@@ -139,7 +158,8 @@ impl Unread {
         }
         let (kind, key) = missing(&finding.message)?;
         let objects = self.objects.get(kind.as_str());
-        let right = if self.kinds.contains_key(kind.as_str()) {
+        let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+        let right = if self.hides(&kind, namespace) {
             "list"
         } else if objects.is_some_and(|objects| objects.keys.iter().any(|it| it.to_string() == key))
         {

@@ -455,6 +455,23 @@ fn the_port_of_the_nodes_is_told_and_known() {
 }
 
 #[test]
+fn a_port_that_is_forwarded_may_be_asked_for() {
+    let url = "http://127.0.0.1:8080/";
+    let said = told(EDGE, "shop/edge", &[url]);
+    assert!(
+        said.contains(
+            "if `kubectl port-forward` leads there from port 8080, say to which: --map-port 80=8080"
+        ),
+        "{said}"
+    );
+    let said = told(EDGE, "shop/edge", &["--map-port", "80=8080", url]);
+    assert!(
+        said.contains("404") && said.contains("port 80, host 127.0.0.1"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_gateway_that_is_not_there_or_not_served_is_an_error() {
     let (_, contents) = sample("dark-launch.yaml");
     let name = gateway(&contents);

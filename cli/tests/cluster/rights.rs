@@ -174,3 +174,52 @@ fn what_may_not_be_read_is_noted_once_for_each_kind() {
     let note = notes[0].as_str().unwrap_or_default();
     assert!(note.ends_with("; likewise 7 more Secrets"), "{note}");
 }
+
+#[test]
+fn with_rights_in_one_namespace_its_gateway_is_explained() {
+    const ROUTE: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]}]}
+";
+    let mut contents = Contents::of(&(EDGE.to_owned() + ROUTE)).controlled();
+    contents.refused_everywhere = vec![
+        "gateways",
+        "httproutes",
+        "listenersets",
+        "referencegrants",
+        "services",
+        "endpointslices",
+        "deployments",
+    ];
+    let contents = contents.refusing("gatewayclasses", 403);
+    let cluster = FakeCluster::start(contents.refusing("namespaces", 403));
+    let request = ["GET", "http://shop.example/"];
+    let output = cluster.run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat());
+    assert_eq!(stderr(&output), "");
+    assert_told(
+        &stdout(&output),
+        &[
+            "Answer     500: the backendRef is invalid (BackendNotFound), as far as you may read",
+            // What is missing in the namespace that may be seen is missing.
+            "BackendNotFound  HTTPRoute shop/web",
+            "create the Service",
+            "note: GatewayClass portcullis is taken for one of portcullis.dev/gateway-controller, and without parameters: gatewayclasses is",
+            "note: only of namespace shop: services is forbidden",
+            "note: whether a controller runs is not known: deployments is forbidden",
+            "Clients reach port 80",
+        ],
+        &[],
+    );
+
+    let hidden = Contents::of(EDGE).refusing("gateways", 403);
+    let output = FakeCluster::start(hidden)
+        .run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat());
+    let error = stderr(&output);
+    assert!(
+        error.contains("you may not read Gateway shop/edge") && !error.contains(" -n"),
+        "{error}"
+    );
+}
