@@ -287,7 +287,7 @@ fn explain_says_whether_clients_accept_the_certificate() {
         ),
         (
             "certificate-for-another-name",
-            "Answer     no answer: the certificate is not for shop.example; for one that does not check it (`curl -k`): forwarded",
+            "Answer     no answer: the certificate is not for shop.example; for a client that does not check it (`curl -k`): forwarded",
         ),
     ] {
         let output = explain(

@@ -72,7 +72,10 @@ impl Controller {
         ));
         for deployment in deployments.filter(|it| argument(it, "--controller-name=") == Some(name))
         {
-            let lease = argument(deployment, "--lease-name=").unwrap_or_default();
+            // The chart and config/ name both alike.
+            let own = deployment.metadata.name.as_deref();
+            let lease = argument(deployment, "--lease-name=").or(own);
+            let lease = lease.unwrap_or_default();
             let namespace = deployment.metadata.namespace.as_deref();
             found = Self::of_lease(cluster, namespace.unwrap_or_default(), lease).await?;
             if found == Self::Runs {

@@ -102,7 +102,7 @@ impl Answer {
         let refused = certificate.as_ref().and_then(|it| it.refused.as_ref());
         let outcome = refused.map(|why| {
             format!(
-                "no answer: {why}; for one that does not check it (`curl -k`): {}",
+                "no answer: {why}; for a client that does not check it (`curl -k`): {}",
                 self.outcome
             )
         });

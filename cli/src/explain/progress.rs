@@ -27,32 +27,32 @@ pub(super) struct Behind {
 impl Around<'_> {
     /// Why the proxies may serve something else than the objects say; `None` if nothing speaks for that.
     pub(super) fn behind(&self) -> Option<Behind> {
+        const CHANGED: &str = "; but the proxies do not have this yet (see below)";
         let changed = self.changed();
-        let (what, outcome) = if changed.is_empty() {
-            let what = "whatever changes reaches its proxies only when a controller runs again";
-            (
-                what.to_owned(),
+        let what = format!(
+            "{}: no controller has looked at it as it is now",
+            changed.join(", ")
+        );
+        let (outcome, cause) = match (&self.live.controller, changed.is_empty()) {
+            (Controller::Gone(why), true) => (
                 "; proxies may still have an earlier state, for no controller runs",
-            )
-        } else {
-            let what = format!(
-                "{}: no controller has looked at it as it is now",
-                changed.join(", ")
-            );
-            (what, "; but the proxies do not have this yet (see below)")
-        };
-        let cause = match &self.live.controller {
-            Controller::Gone(why) => {
-                format!("{what}, and the proxies get nothing until a controller runs: {why}")
+                format!("no controller runs, so that changes do not reach them: {why}"),
+            ),
+            (_, true) => return None,
+            (Controller::Gone(why), false) => {
+                let cause =
+                    format!("{what}, and the proxies get nothing until a controller runs: {why}");
+                (CHANGED, cause)
             }
-            _ if changed.is_empty() => return None,
-            Controller::Runs => {
-                format!(
+            (Controller::Runs, false) => {
+                let cause = format!(
                     "{what}. Ask again in a moment; if it stays so, the log of the controller says why"
-                )
+                );
+                (CHANGED, cause)
             }
-            Controller::Hidden(_) => {
-                format!("{what}, and the proxies get nothing until one runs")
+            (Controller::Hidden(_), false) => {
+                let cause = format!("{what}, and the proxies get nothing until one runs");
+                (CHANGED, cause)
             }
         };
         Some(Behind { outcome, cause })
