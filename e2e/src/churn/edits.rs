@@ -150,23 +150,32 @@ impl Editor<'_> {
         Ok(())
     }
 
+    /// The mark comes by another port, so that these may need a moment more.
     async fn check_listeners(&self, active: &[u16]) -> Result<()> {
         for (port, address) in EXTRA_PORTS.iter().zip(&self.ports.extra) {
-            if active.contains(port) {
+            let is_open = active.contains(port);
+            until_open_is(is_open, *address).await?;
+            if is_open {
                 let mut client = Client::connect(&Target::clear(*address, HOST)).await?;
                 let status = client.get("/").await?.status();
                 ensure!(status == 200, "a new listener answers {status}");
-            } else {
-                let start = Instant::now();
-                while TcpStream::connect(address).await.is_ok() {
-                    ensure!(
-                        start.elapsed() < PATIENCE,
-                        "a listener that is gone still accepts connections"
-                    );
-                    sleep(POLL).await;
-                }
             }
         }
         Ok(())
     }
+}
+
+/// Waits until `address` accepts connections, or until it does not.
+async fn until_open_is(open: bool, address: SocketAddr) -> Result<()> {
+    let start = Instant::now();
+    while TcpStream::connect(address).await.is_ok() != open {
+        let wrong = if open {
+            "a new listener does not accept connections"
+        } else {
+            "a listener that is gone still accepts connections"
+        };
+        ensure!(start.elapsed() < PATIENCE, "{wrong}");
+        sleep(POLL).await;
+    }
+    Ok(())
 }

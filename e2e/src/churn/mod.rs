@@ -137,7 +137,9 @@ impl Churn {
         let everything = async { tokio::join!(editing, loading, streaming) };
         let ((edited, loaded, streamed), growth) = rss_growth(&service, everything).await?;
 
-        tally.check(edited.is_ok(), || format!("{edited:?}"));
+        tally.check(edited.is_ok(), || {
+            format!("{edited:?}\nIts log ends so:\n{}", service.log())
+        });
         tally.check(counts.failed() == 0, || {
             format!("failed requests: {}", counts.failures())
         });

@@ -62,7 +62,7 @@ impl Service {
     }
 
     /// The end of what it has printed so far.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_END)..]).into_owned()
     }
