@@ -1,6 +1,6 @@
 //! Printing: columns and colours for people, JSON and YAML for programs.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
@@ -50,13 +50,49 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
 /// Prints to standard output. A reader that has left (`| head`) is no error.
 pub(crate) fn show(text: &str) {
     use std::io::Write as _;
-    anstream::stdout().write_all(text.as_bytes()).ok();
+    anstream::stdout().write_all(tame(text).as_bytes()).ok();
 }
 
 /// Prints to standard error.
 pub(crate) fn tell(text: &str) {
     use std::io::Write as _;
-    anstream::stderr().write_all(text.as_bytes()).ok();
+    anstream::stderr().write_all(tame(text).as_bytes()).ok();
+}
+
+/// The text with control characters as escapes, but for line breaks, tabs and styles: it quotes objects that anybody may
+/// have written, and a terminal would obey them.
+fn tame(text: &str) -> Cow<'_, str> {
+    let is_wild = |one: char| one.is_control() && !matches!(one, '\n' | '\t');
+    if !text.contains(is_wild) {
+        return text.into();
+    }
+    let mut tamed = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(is_wild) {
+        let (before, wild) = rest.split_at(at);
+        tamed.push_str(before);
+        let (kept, after) = wild.split_at(style_length(wild));
+        tamed.push_str(kept);
+        let mut after = after.chars();
+        if kept.is_empty() {
+            tamed.extend(after.next().into_iter().flat_map(char::escape_default));
+        }
+        rest = after.as_str();
+    }
+    (tamed + rest).into()
+}
+
+/// Bytes of the style (`ESC [ 1 ; 31 m`) that `text` begins with; 0 if it does not.
+fn style_length(text: &str) -> usize {
+    let Some(numbers) = text.strip_prefix("\x1b[") else {
+        return 0;
+    };
+    let last = numbers.trim_start_matches(|one: char| one.is_ascii_digit() || one == ';');
+    if last.starts_with('m') {
+        text.len() - last.len() + 1
+    } else {
+        0
+    }
 }
 
 /// Rows in aligned columns, two spaces apart. The first row is the heading.
@@ -143,6 +179,18 @@ mod tests {
         columns.row(["longer".into(), "down".into()]);
         let plain: String = anstream::adapter::strip_str(&columns.to_string()).collect();
         assert_eq!(plain, "NAME    STATE\na       up\nlonger  down\n");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_styles() {
+        assert_eq!(tame("a\tb\n"), "a\tb\n");
+        let bad = styled(BAD, "fault\u{9b}2J");
+        assert_eq!(tame(&bad), styled(BAD, "fault\\u{9b}2J"));
+        assert_eq!(
+            tame("\x1b]0;title\x07\x1b[2J\r!"),
+            "\\u{1b}]0;title\\u{7}\\u{1b}[2J\\r!"
+        );
+        assert_eq!(tame("\x1b[1;31"), "\\u{1b}[1;31");
     }
 
     #[test]
