@@ -179,10 +179,13 @@ impl Attachment<'_> {
     fn parent_not_found(&self, ctx: &Context<'_>, index: usize, key: &ObjectKey) -> Finding {
         let kind = &self.parents[index].kind;
         let (code, remedy) = if kind == listener_set::KIND {
-            let remedy = instead(key, &ctx.resources.listener_sets);
+            let remedy = instead(ctx, key, &ctx.resources.listener_sets);
             ("ListenerSetNotFound", remedy)
         } else {
-            ("GatewayNotFound", instead(key, &ctx.resources.gateways))
+            (
+                "GatewayNotFound",
+                instead(ctx, key, &ctx.resources.gateways),
+            )
         };
         self.object.error(
             code,
@@ -301,11 +304,16 @@ impl Attachment<'_> {
     }
 }
 
-/// What to do about a parent that is not there.
-pub(super) fn instead<T>(missing: &ObjectKey, known: &BTreeMap<ObjectKey, T>) -> String {
+/// What to do about a parent that is not there. A controller tells nobody of it, and spares itself the search.
+pub(super) fn instead<T>(
+    ctx: &Context<'_>,
+    missing: &ObjectKey,
+    known: &BTreeMap<ObjectKey, T>,
+) -> String {
     let neighbours = known
-        .keys()
-        .filter(|key| key.namespace == missing.namespace);
+        .range(ObjectKey::new(&*missing.namespace, "")..)
+        .map(|(key, _)| key)
+        .take_while(|key| key.namespace == missing.namespace && ctx.options.installed.is_none());
     match nearest(&missing.name, neighbours.map(|key| &*key.name)) {
         Some(meant) => format!("did you mean {meant}? Otherwise create it"),
         None => "create it, or correct the name and namespace".into(),

@@ -102,7 +102,7 @@ fn gateway_not_found(ctx: &Context<'_>, key: &ObjectKey, gateway: &ObjectKey) ->
         "GatewayNotFound",
         "spec.parentRef.name",
         format!("there is no Gateway {gateway}, so the ListenerSet is not served"),
-        instead(gateway, &ctx.resources.gateways),
+        instead(ctx, gateway, &ctx.resources.gateways),
     )
 }
 
