@@ -44,7 +44,20 @@ pub(crate) fn print<T: Serialize>(
 
 /// `value` as JSON, for people too.
 pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<String> {
-    Ok(serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n")
+    let text = serde_json::to_string_pretty(value).context("cannot write JSON")? + "\n";
+    // JSON lets DEL and its like stand; a terminal does not.
+    let is_wild = |one: char| one.is_control() && one != '\n';
+    if !text.contains(is_wild) {
+        return Ok(text);
+    }
+    Ok(text.chars().fold(String::new(), |mut all, one| {
+        if is_wild(one) {
+            write!(all, "\\u{:04x}", u32::from(one)).ok();
+        } else {
+            all.push(one);
+        }
+        all
+    }))
 }
 
 /// Prints to standard output. A reader that has left (`| head`) is no error.
@@ -109,8 +122,9 @@ impl Columns {
         }
     }
 
-    /// Adds a row.
+    /// Adds a row: one line, whatever the cells quote.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
+        let cells = cells.map(|cell| cell.replace('\n', "\\n"));
         self.rows.push(cells.into());
     }
 }
@@ -176,9 +190,9 @@ mod tests {
     fn columns_align_whatever_the_style() {
         let mut columns = Columns::new(["NAME", "STATE"]);
         columns.row([styled(GOOD, "a"), "up".into()]);
-        columns.row(["longer".into(), "down".into()]);
+        columns.row(["longer".into(), "do\nwn".into()]);
         let plain: String = anstream::adapter::strip_str(&columns.to_string()).collect();
-        assert_eq!(plain, "NAME    STATE\na       up\nlonger  down\n");
+        assert_eq!(plain, "NAME    STATE\na       up\nlonger  do\\nwn\n");
     }
 
     #[test]
@@ -191,6 +205,14 @@ mod tests {
             "\\u{1b}]0;title\\u{7}\\u{1b}[2J\\r!"
         );
         assert_eq!(tame("\x1b[1;31"), "\\u{1b}[1;31");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_it_quotes() {
+        let value = "a\u{7f}\u{9b}\n\u{1b}b".to_owned();
+        let text = json(&value).unwrap();
+        assert_eq!(text, "\"a\\u007f\\u009b\\n\\u001bb\"\n");
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), value);
     }
 
     #[test]
