@@ -90,10 +90,12 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    /// Whether it says of something new only that it is not there yet.
+    /// Whether it says only that something new is not there yet, or that a change has not been looked at. (That nobody looks
+    /// at any is told of the Lease.)
     pub(crate) fn is_beginning(&self, now: Timestamp) -> bool {
         let seconds = self.since.map(|since| now.duration_since(since).as_secs());
-        BEGINNINGS.contains(&self.reason.as_str()) && seconds.is_some_and(|it| it < BEGINNING)
+        let is_new = seconds.is_some_and(|it| it < BEGINNING);
+        self.reason == STALE || (BEGINNINGS.contains(&self.reason.as_str()) && is_new)
     }
 
     /// Whether it only says that something else is wrong, of the same object or another one.

@@ -151,7 +151,9 @@ fn a_gateway_that_has_just_begun_is_a_warning_unless_more_is_wrong() {
         let begun = INSTALLED
             .replace(
                 "{name: edge, namespace: shop}",
-                &format!("{{name: edge, namespace: shop, creationTimestamp: \"{created}\"}}"),
+                &format!(
+                    "{{name: edge, namespace: shop, generation: 2, creationTimestamp: \"{created}\"}}"
+                ),
             )
             .replace(
                 "{type: Programmed, status: \"True\", reason: Programmed, message: \"\"}",
@@ -178,6 +180,13 @@ fn a_gateway_that_has_just_begun_is_a_warning_unless_more_is_wrong() {
     let broken = "{type: Accepted, status: \"False\", reason: Invalid, message: broken}";
     let more = told(1, &format!("{pending}, {broken}"));
     assert!(more.contains("2 faults, 0 warnings"), "{more}");
+    // Edited a moment ago, however old it is.
+    let edited = "{type: Programmed, status: \"True\", reason: Programmed, message: \"\", observedGeneration: 1}";
+    let edited = told(120, edited);
+    assert!(
+        edited.contains("warning Gateway shop/edge") && edited.contains("0 faults, 1 warning"),
+        "{edited}"
+    );
 }
 
 #[test]
