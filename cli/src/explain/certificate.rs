@@ -28,7 +28,7 @@ pub(super) struct Shown {
 
 impl Shown {
     /// The certificate of a listener that the proxy shows for this request: the first whose names cover the handshake's, else
-    /// the first of all.
+    /// the first of all, as for a handshake that names nobody.
     pub(super) fn of(listener: &Listener, table: &RoutingTable, request: &Request) -> Option<Self> {
         let host = request.sni.as_deref().or_else(|| request.url.host())?;
         let keys = &listener.tls.as_ref()?.certificates;
@@ -37,17 +37,18 @@ impl Shown {
             Some((key, Self::read(key, certificate)?))
         });
         let mut known: Vec<_> = known.collect();
-        let fitting = known.iter().position(|(_, it)| it.covers(host));
         if known.is_empty() {
             return None;
         }
+        let named = request.sni.as_deref();
+        let fitting = named.and_then(|name| known.iter().position(|(_, it)| it.covers(name)));
         let (key, shown) = known.swap_remove(fitting.unwrap_or_default());
         let certificate = table.certificates.get(key)?;
         let of_dates = certificates::hint(key, certificate, SystemTime::now());
         let of_dates = of_dates.filter(|it| it.severity == Severity::Error);
         let refused = match of_dates {
             Some(finding) => Some(finding.message),
-            None if fitting.is_none() => Some(format!("the certificate is not for {host}")),
+            None if !shown.covers(host) => Some(format!("the certificate is not for {host}")),
             None => None,
         };
         Some(Self { refused, ..shown })

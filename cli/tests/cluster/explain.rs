@@ -151,7 +151,12 @@ data: {tls.crt: aGFsZg==, tls.key: aGFsZg==}
 
 /// A Secret of type kubernetes.io/tls that can be used.
 fn secret(name: &str) -> String {
-    let pair = rcgen::generate_simple_self_signed([format!("{name}.example")]).expect("a pair");
+    secret_for(name, &format!("{name}.example"))
+}
+
+/// The same, for this host.
+fn secret_for(name: &str, host: &str) -> String {
+    let pair = rcgen::generate_simple_self_signed([host.to_owned()]).expect("a pair");
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": { "name": name, "namespace": "shop" },
@@ -190,6 +195,25 @@ fn what_an_earlier_certificate_is_good_for_is_said_only_of_its_listener() {
         assert!(told.contains(expected), "{expected}\n{told}");
         assert!(!told.contains(EARLIER), "{told}");
     }
+}
+
+/// Clients name no address in the handshake, so that the proxy cannot look for its certificate.
+#[test]
+fn for_an_address_the_first_certificate_is_shown() {
+    let both = EDGE.replace("{name: cert}", "{name: cert}, {name: address}");
+    let manifests = both + &secret("cert") + &secret_for("address", "192.0.2.7");
+    let refused = told(&manifests, "shop/edge", &["https://192.0.2.7/"]);
+    assert!(
+        refused.contains("the certificate is not for 192.0.2.7")
+            && refused.contains("the certificate of Secret shop/cert is for cert.example"),
+        "{refused}"
+    );
+    let manifests = manifests.replace("{name: cert}, {name: address}", "{name: address}");
+    let accepted = told(&manifests, "shop/edge", &["https://192.0.2.7/"]);
+    assert!(
+        accepted.contains("a client that trusts its issuer accepts it"),
+        "{accepted}"
+    );
 }
 
 #[test]
