@@ -7,7 +7,8 @@ use kube::api::ApiResource;
 pub(crate) struct Kind {
     /// Such as `HTTPRoute`.
     pub(crate) name: &'static str,
-    group: &'static str,
+    /// Such as `gateway.networking.k8s.io`.
+    pub(crate) group: &'static str,
     version: &'static str,
     /// Such as `httproutes`.
     pub(crate) plural: &'static str,

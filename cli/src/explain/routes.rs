@@ -9,7 +9,10 @@ use portcullis_controller::{
 };
 
 use super::{Answer, around::index};
-use crate::report::Issue;
+use crate::{cluster::Kind, report::Issue};
+
+/// Group and kind of a parentRef; without them it is a Gateway.
+type GroupKind<'a> = (Option<&'a str>, Option<&'a str>);
 
 /// The routes of a translation, beside a request.
 pub(super) struct Routes<'a> {
@@ -156,7 +159,8 @@ impl<'a> Routes<'a> {
             let parents = route.spec.parent_refs.iter().flatten();
             let parents = parents.map(|it| {
                 let namespace = it.namespace.as_ref().unwrap_or(&key.namespace);
-                self.gateway_of(it.kind.as_deref(), ObjectKey::new(namespace, &it.name))
+                let kind = (it.group.as_deref(), it.kind.as_deref());
+                self.gateway_of(kind, ObjectKey::new(namespace, &it.name))
             });
             (key, parents.flatten().collect::<Vec<_>>())
         });
@@ -178,7 +182,8 @@ impl<'a> Routes<'a> {
         let mut parents = object.spec.parent_refs.iter().flatten();
         let is_of_gateway = parents.any(|it| {
             let namespace = it.namespace.as_ref().unwrap_or(&route.namespace);
-            self.is_gateway(it.kind.as_deref(), ObjectKey::new(namespace, &it.name))
+            let kind = (it.group.as_deref(), it.kind.as_deref());
+            self.is_gateway(kind, ObjectKey::new(namespace, &it.name))
         });
         is_of_gateway && self.fit(route) <= Fit::Included
     }
@@ -206,20 +211,24 @@ impl<'a> Routes<'a> {
     fn is_parent(&self, route: &ObjectKey, parent: &RouteParentStatus) -> bool {
         let parent = &parent.parent_ref;
         let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
-        self.is_gateway(Some(&parent.kind), ObjectKey::new(namespace, &parent.name))
+        let kind = (Some(&*parent.group), Some(&*parent.kind));
+        self.is_gateway(kind, ObjectKey::new(namespace, &parent.name))
     }
 
     /// Whether an object is the Gateway, or a ListenerSet of it.
-    fn is_gateway(&self, kind: Option<&str>, key: ObjectKey) -> bool {
+    fn is_gateway(&self, kind: GroupKind<'_>, key: ObjectKey) -> bool {
         self.gateway.is_none() || self.gateway_of(kind, key).as_ref() == self.gateway
     }
 
-    /// The Gateway that an object is, or adds to.
-    fn gateway_of(&self, kind: Option<&str>, key: ObjectKey) -> Option<ObjectKey> {
-        if kind != Some("ListenerSet") {
-            return Some(key);
+    /// The Gateway that an object is, or adds to. A Service, say, may have the name of one.
+    fn gateway_of(&self, (group, kind): GroupKind<'_>, key: ObjectKey) -> Option<ObjectKey> {
+        if group.is_some_and(|group| group != Kind::GATEWAY.group) {
+            return None;
         }
-        let set = self.resources.listener_sets.get(&key)?;
-        gateway_of(&key, set)
+        match kind {
+            None | Some("Gateway") => Some(key),
+            Some("ListenerSet") => gateway_of(&key, self.resources.listener_sets.get(&key)?),
+            Some(_) => None,
+        }
     }
 }

@@ -412,6 +412,32 @@ spec: {gatewayClassName: portcullis, listeners: [{name: http, protocol: HTTP, po
     );
 }
 
+#[test]
+fn a_route_of_a_mesh_is_not_one_of_a_gateway_that_has_the_name_of_its_service() {
+    const MESH: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: mesh, namespace: shop, generation: 2}
+spec:
+  parentRefs: [{name: edge, kind: Service, group: \"\"}]
+  hostnames: [lost.test]
+";
+    const OTHER: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: other, namespace: shop}
+spec: {gatewayClassName: portcullis, listeners: [{name: http, protocol: HTTP, port: 80}]}
+";
+    let manifests = EDGE.to_owned() + MESH;
+    let said = told(&manifests, "shop/edge", &["http://lost.test/"]);
+    assert!(!said.contains("no controller has looked at it"), "{said}");
+    let manifests = manifests.replace("name: edge, kind", "name: other, kind") + OTHER;
+    let said = told(&manifests, "shop/edge", &["http://lost.test/"]);
+    assert!(!said.contains("is for Gateway shop/other"), "{said}");
+}
+
 /// The API server knows better what its objects may have than the schemas of this release.
 #[test]
 fn an_object_with_a_field_of_a_later_release_counts_and_one_that_cannot_be_read_is_named() {
