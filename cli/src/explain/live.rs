@@ -121,6 +121,7 @@ impl Live {
         answer.tell_of(&routes, |finding| {
             let issue = around.issue(finding);
             let remedy = routes.remedy(finding);
+            let remedy = remedy.filter(|_| !self.unread.is_behind(finding));
             Some(match remedy {
                 Some(remedy) => Issue {
                     remedy,

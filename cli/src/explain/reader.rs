@@ -69,7 +69,11 @@ impl Reader {
             Err(Refusal::Failed(error)) => return Err(error),
         };
         let listed = if kind.namespaced {
-            self.cluster.list(kind, own).await.ok()
+            match self.cluster.list(kind, own).await {
+                Ok(objects) => Some(objects),
+                Err(Refusal::Forbidden(_) | Refusal::NotInstalled) => None,
+                Err(Refusal::Failed(error)) => return Err(error),
+            }
         } else {
             None
         };

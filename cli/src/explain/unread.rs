@@ -175,9 +175,14 @@ impl Unread {
     }
 }
 
-/// Kind and key of the object that a message says is missing, in either of the ways in which messages say so.
+/// Kind and key of the object that a message says is missing, in any of the ways in which messages say so.
 fn missing(message: &str) -> Option<(String, String)> {
-    if let Some((object, _)) = message.split_once(" does not exist") {
+    let object = message.split_once(" does not exist");
+    let parent = || {
+        let parent = message.strip_prefix("there is no ")?.split_once(", so ");
+        parent.filter(|(parent, _)| !parent.contains('"'))
+    };
+    if let Some((object, _)) = object.or_else(parent) {
         let (kind, key) = object.split_once(' ')?;
         return Some((kind.to_owned(), key.to_owned()));
     }
@@ -187,5 +192,36 @@ fn missing(message: &str) -> Option<(String, String)> {
             Some(("Service".to_owned(), format!("{namespace}/{name}")))
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_in_three_ways_what_is_missing() {
+        for (message, kind, key) in [
+            ("Secret shop/cert does not exist", "Secret", "shop/cert"),
+            (
+                "there is no Gateway shop/edge, so the route is not served there",
+                "Gateway",
+                "shop/edge",
+            ),
+            (
+                "there is no ListenerSet shop/more, so the route is not served there",
+                "ListenerSet",
+                "shop/more",
+            ),
+            (
+                "there is no Service \"web\" in namespace \"shop\"",
+                "Service",
+                "shop/web",
+            ),
+        ] {
+            let expected = Some((kind.to_owned(), key.to_owned()));
+            assert_eq!(missing(message), expected, "{message}");
+        }
+        assert_eq!(missing("the port is taken, so it is not served"), None);
     }
 }

@@ -96,11 +96,11 @@ impl Contents {
             rest.drain(..2);
         }
         let plural = rest.first().copied().unwrap_or_default();
-        if let Some(code) = self.refused.get(plural) {
-            return (*code, failure(*code, plural));
-        }
         if namespace.is_none() && self.refused_everywhere.contains(&plural) {
             return (403, failure(403, plural));
+        }
+        if let Some(code) = self.refused.get(plural) {
+            return (*code, failure(*code, plural));
         }
         let is_asked = |object: &&Value| {
             object["apiVersion"] == *version

@@ -223,3 +223,51 @@ spec: {parentRefs: [{name: edge}], rules: [{backendRefs: [{name: web, port: 80}]
         "{error}"
     );
 }
+
+/// A namesake of the Gateway in a namespace that may not be seen is there, for all one knows.
+#[test]
+fn without_a_look_at_a_namespace_no_gateway_of_it_is_said_to_be_missing() {
+    const ROUTES: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: web, namespace: shop}
+spec: {parentRefs: [{name: edge, namespace: infra}], hostnames: [shop.example]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: lost, namespace: shop}
+spec: {parentRefs: [{name: nowhere}], hostnames: [shop.example]}
+";
+    let mut contents = Contents::of(&(EDGE.to_owned() + ROUTES)).controlled();
+    contents.refused_everywhere = vec!["gateways"];
+    let url = "http://shop.example/";
+    let output =
+        FakeCluster::start(contents).run(&["explain", "--gateway", "shop/edge", "GET", url]);
+    assert_eq!(stderr(&output), "");
+    assert_told(
+        &stdout(&output),
+        &[
+            "you may not read Gateway infra/edge, so what comes of it is not known here",
+            "-> ask for the right to `list` it",
+            // What is missing in the namespace that may be seen is missing.
+            "there is no Gateway shop/nowhere",
+        ],
+        &["there is no Gateway infra/edge", "write namespace: shop"],
+    );
+}
+
+#[test]
+fn a_failure_of_the_api_server_is_not_taken_for_a_missing_right() {
+    let mut contents = Contents::of(EDGE).controlled().refusing("services", 500);
+    contents.refused_everywhere = vec!["services"];
+    let request = ["GET", "http://shop.example/"];
+    let output = FakeCluster::start(contents)
+        .run(&[&["explain", "--gateway", "shop/edge"][..], &request].concat());
+    let error = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("refuses to tell of services") && error.contains("(500)"),
+        "{error}"
+    );
+}
