@@ -3,11 +3,19 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Service;
-use portcullis_controller::{ObjectKey, provision::service, status::condition::kind};
-use portcullis_routing::{Listener, ListenerProtocol, RoutingTable, compile};
+use kube::api::DynamicObject;
+use portcullis_controller::{
+    ObjectKey,
+    provision::service,
+    status::{condition::kind, reason},
+};
+use portcullis_routing::{Listener, ListenerKey, ListenerProtocol, RoutingTable, compile};
 use serde_json::Value;
 
-use super::around::{Around, Asked, index};
+use super::{
+    around::{Around, Asked, index},
+    progress::is_before,
+};
 use crate::{analyze::certificates::secret, cluster::Kind, status::condition_of};
 
 impl Around<'_> {
@@ -81,14 +89,18 @@ impl Around<'_> {
     /// `None` for one that is served as it is.
     fn listener_in_force(&self, asked: &Asked, table: &RoutingTable) -> Option<String> {
         let key = &asked.key;
-        let said = self.programmed(asked).unwrap_or_default();
+        let conditions = self.stated(asked).map(|(_, conditions)| conditions);
+        let said = conditions.and_then(|it| said(it, kind::PROGRAMMED));
+        let said = said.unwrap_or_default();
         let listener = table.listeners.get(key);
         let findings = self.live.translation.findings.iter();
         let mut own = findings.filter(|it| {
             it.object == asked.object && index("spec.listeners", &it.field) == Some(asked.index)
         });
         match listener {
-            Some(listener) if table.has_certificate(listener) => None,
+            Some(listener) if table.has_certificate(listener) => self
+                .is_refused(asked)
+                .then(|| format!("Listener {key}: the proxies do not serve it.{said}")),
             Some(listener) => {
                 let certificates = listener.tls.iter().flat_map(|tls| &tls.certificates);
                 let secrets: Vec<_> = certificates.map(|key| secret(key).to_string()).collect();
@@ -157,12 +169,33 @@ impl Around<'_> {
         table.listeners.get(named.key()).map(AsRef::as_ref)
     }
 
-    /// What the status of a listener says. That of a Gateway is at hand.
-    fn programmed(&self, asked: &Asked) -> Option<String> {
-        let listeners = self.live.found.data["status"]["listeners"].as_array();
-        let mut listeners = listeners.filter(|_| asked.object.kind == "Gateway")?.iter();
+    /// Whether proxies have said that they cannot serve this listener of the port.
+    pub(super) fn refuses(&self, listener: &ListenerKey) -> bool {
+        let asked = self.asked();
+        let mut asked = asked.iter().filter(|it| it.key == *listener);
+        asked.any(|it| self.is_refused(it))
+    }
+
+    /// Whether proxies have said of a listener as it is now that they cannot serve it: its port may be taken.
+    fn is_refused(&self, asked: &Asked) -> bool {
+        let Some((object, conditions)) = self.stated(asked) else {
+            return false;
+        };
+        condition_of(conditions, kind::PROGRAMMED).is_some_and(|it| {
+            it["status"] == "False" && it["reason"] == reason::INVALID && !is_before(object, [it])
+        })
+    }
+
+    /// The object that a listener stands in, as it is in the cluster, and the conditions of the listener.
+    fn stated(&self, asked: &Asked) -> Option<(&DynamicObject, &Value)> {
+        let object = if asked.object.kind == "Gateway" {
+            &self.live.found
+        } else {
+            self.live.listener_sets.get(&asked.object.key)?
+        };
+        let mut listeners = object.data["status"]["listeners"].as_array()?.iter();
         let listener = listeners.find(|it| it["name"] == *asked.name)?;
-        said(&listener["conditions"], kind::PROGRAMMED)
+        Some((object, &listener["conditions"]))
     }
 }
 

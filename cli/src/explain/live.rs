@@ -1,6 +1,6 @@
 //! The objects of a cluster, read once and translated as the controller does it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, anyhow, bail};
 use http::HeaderMap;
@@ -8,20 +8,22 @@ use kube::api::DynamicObject;
 use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Options, Resources, Severity, Translation,
     manifests::{LoadProblem, Loaded},
-    status::{Observed, condition::kind},
+    status::Observed,
     translate,
 };
-use portcullis_routing::{GatewayKey, RoutingTable};
+use portcullis_routing::{Explanation, GatewayKey, RoutingTable};
 use serde::Serialize;
 
-use super::{Answer, Asked, around::Around, entrance, reader::Reader, unread::Unread};
+use super::{
+    Answer, Asked, around::Around, entrance, progress::Proxies, reader::Reader, unread::Unread,
+};
 use crate::{
     args::ExplainArgs,
     cluster::{Cluster, Controller, Kind, Refusal},
     output::count,
     report::Issue,
     request::Request,
-    status::condition_of,
+    words,
 };
 
 /// More notes are for programs.
@@ -38,6 +40,8 @@ pub(super) struct Live {
     unreadable: Vec<String>,
     /// Routes that have changed since a controller looked at them.
     pub(super) outdated_routes: BTreeSet<ObjectKey>,
+    /// As they are in the cluster, with their statuses.
+    pub(super) listener_sets: BTreeMap<ObjectKey, DynamicObject>,
     pub(super) controller: Controller,
     /// What the caller may not read.
     pub(super) unread: Unread,
@@ -54,6 +58,9 @@ pub(super) struct Origin {
     /// Why the proxies may serve something else.
     #[serde(skip_serializing_if = "Option::is_none")]
     behind: Option<String>,
+    /// Why not every client reaches proxies that have the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hindered: Option<String>,
     /// What proxies have of listeners that cannot be served as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     in_force: Vec<String>,
@@ -71,17 +78,20 @@ impl Origin {
             gateway,
             programmed,
             behind,
+            hindered,
             in_force,
             entrance,
             notes,
         } = self;
-        let state = match programmed.as_str() {
-            _ if behind.is_some() => {
-                let behind = behind.as_deref().unwrap_or_default();
-                format!("its proxies may serve something else: {behind}")
+        let state = match (programmed.as_str(), behind, hindered) {
+            (_, Some(behind), _) => format!("its proxies may serve something else: {behind}"),
+            (_, None, Some(why)) => {
+                format!("its proxies have acknowledged their table, but: {why}")
             }
-            "True" => "its proxies have acknowledged their table (Programmed is True)".to_owned(),
-            other => format!(
+            ("True", ..) => {
+                "its proxies have acknowledged their table (Programmed is True)".to_owned()
+            }
+            (other, ..) => format!(
                 "its proxies may serve something else: Programmed is {other}, see `portcullis status`"
             ),
         };
@@ -161,23 +171,33 @@ impl Live {
             answer.is_error = true;
         }
         if answer.is_unbound && meant.is_none() && request.url.port_u16().is_some() {
-            answer.outcome += &forwarded(table, request.port);
+            answer.outcome += &forwarded(table, request);
         }
-        let nobody = around.nobody();
+        let listener = answer.explanation.as_ref().and_then(Explanation::listener);
+        let is_refused = listener.is_some_and(|it| around.refuses(&it.key));
+        if is_refused && behind.is_none() {
+            answer.outcome += "; but the proxies do not serve its listener (see below)";
+            answer.is_error = true;
+        }
+        let (nobody, hindered) = match around.proxies() {
+            Proxies::Absent(why) => (Some(why), None),
+            Proxies::Hindered(why) => (None, Some(why.to_owned())),
+            Proxies::Acknowledged | Proxies::Unconfirmed => (None, None),
+        };
         if let Some(why) = nobody {
-            let why = why.trim_end_matches('.');
             answer.outcome = format!(
                 "nobody answers: {why}; with a proxy that is ready: {}",
                 answer.outcome
             );
             answer.is_error = true;
         }
-        let is_reached = nobody.is_none() && !answer.is_unbound && table.is_some();
+        let is_reached = nobody.is_none() && !is_refused && !answer.is_unbound && table.is_some();
         let service = service.filter(|_| is_reached);
         answer.cluster = Some(Origin {
             gateway: self.gateway.to_string(),
-            programmed: programmed(&self.found),
+            programmed: around.programmed_status().to_owned(),
             behind: behind.map(|behind| behind.cause),
+            hindered,
             in_force,
             entrance: service
                 .and_then(|service| entrance::text(service, &self.found, request.port)),
@@ -204,6 +224,7 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         loaded: Loaded::accepted(),
         unread: Unread::default(),
         outdated_routes: BTreeSet::new(),
+        listener_sets: BTreeMap::new(),
         taken: None,
     };
     let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
@@ -234,6 +255,7 @@ async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         gateway: key,
         found,
         outdated_routes: reader.outdated_routes,
+        listener_sets: reader.listener_sets,
         controller: Controller::find(&reader.cluster, &args.controller_name).await?,
         unread: reader.unread,
     };
@@ -272,10 +294,13 @@ impl Live {
     }
 }
 
-/// What to say for whom a port of the machine leads to one of the Gateway.
-fn forwarded(table: Option<&RoutingTable>, port: u16) -> String {
-    let first = table.and_then(|table| table.listeners.values().next());
-    let own = first.map_or(80, |listener| listener.port);
+/// What to say for whom a port of the machine leads to one of the Gateway: the first that speaks what the URL asks for.
+fn forwarded(table: Option<&RoutingTable>, request: &Request) -> String {
+    let (port, scheme) = (request.port, request.url.scheme_str().unwrap_or_default());
+    let mut listeners = table.into_iter().flat_map(|table| table.listeners.values());
+    let first = listeners.find(|listener| words::scheme(listener.protocol) == scheme);
+    let usual = if scheme == "https" { 443 } else { 80 };
+    let own = first.map_or(usual, |listener| listener.port);
     format!(
         "; if `kubectl port-forward` leads there from port {port}, say to which: --map-port {own}={port}"
     )
@@ -289,13 +314,6 @@ fn not_accepted(around: &Around<'_>) -> &'static str {
     } else {
         "not known: as it is now, the Gateway is not accepted, and its proxies go on as they were"
     }
-}
-
-fn programmed(gateway: &DynamicObject) -> String {
-    let conditions = &gateway.data["status"]["conditions"];
-    let condition = condition_of(conditions, kind::PROGRAMMED);
-    let status = condition.and_then(|condition| condition["status"].as_str());
-    status.unwrap_or("Unknown").into()
 }
 
 /// Objects that this release cannot read count as not there, as for the controller's first look at them.

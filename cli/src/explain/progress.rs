@@ -24,6 +24,18 @@ pub(super) struct Behind {
     pub(super) cause: String,
 }
 
+/// What the status of the Gateway says of its proxies.
+pub(super) enum Proxies<'a> {
+    /// They have acknowledged their table.
+    Acknowledged,
+    /// They have, but not every client reaches them, for this reason.
+    Hindered(&'a str),
+    /// None of them answers, for this reason.
+    Absent(&'a str),
+    /// Not that they have acknowledged it, or that none can serve it.
+    Unconfirmed,
+}
+
 impl Around<'_> {
     /// Why the proxies may serve something else than the objects say; `None` if nothing speaks for that.
     pub(super) fn behind(&self) -> Option<Behind> {
@@ -38,7 +50,7 @@ impl Around<'_> {
                 "; proxies may still have an earlier state, for no controller runs",
                 format!("no controller runs, so that changes do not reach them: {why}"),
             ),
-            (_, true) => return None,
+            (_, true) => return self.unconfirmed(),
             (Controller::Gone(why), false) => {
                 let cause =
                     format!("{what}, and the proxies get nothing until a controller runs: {why}");
@@ -76,12 +88,49 @@ impl Around<'_> {
         changed
     }
 
-    /// Why nobody answers, in the words of the Gateway's status.
-    pub(super) fn nobody(&self) -> Option<&str> {
+    /// That no proxy is known to have a table that the Gateway should have.
+    fn unconfirmed(&self) -> Option<Behind> {
+        let is_unconfirmed = matches!(self.proxies(), Proxies::Unconfirmed);
+        (is_unconfirmed && self.table.is_some()).then(|| {
+            let said = self.programmed().and_then(|it| it["message"].as_str());
+            let said = said.map(|it| format!(" ({})", it.trim_end_matches('.')));
+            let said = said.unwrap_or_default();
+            Behind {
+                outcome: "; but no proxy is known to have this (see below)",
+                cause: format!(
+                    "Programmed is {}{said}, see `portcullis status`",
+                    self.programmed_status()
+                ),
+            }
+        })
+    }
+
+    /// What the Gateway's status says of its proxies.
+    pub(super) fn proxies(&self) -> Proxies<'_> {
+        let Some(programmed) = self.programmed() else {
+            return Proxies::Unconfirmed;
+        };
+        let text = |name: &str| programmed[name].as_str().unwrap_or_default();
+        let message = || text("message").trim_end_matches('.');
+        match (text("status"), text("reason")) {
+            ("True", _) => Proxies::Acknowledged,
+            ("False", reason::PENDING | reason::NO_RESOURCES) => Proxies::Absent(message()),
+            ("False", reason::ADDRESS_NOT_ASSIGNED | reason::ADDRESS_NOT_USABLE) => {
+                Proxies::Hindered(message())
+            }
+            _ => Proxies::Unconfirmed,
+        }
+    }
+
+    /// Whether proxies have acknowledged the table, as the Gateway's status has it.
+    pub(super) fn programmed_status(&self) -> &str {
+        let status = self.programmed().and_then(|it| it["status"].as_str());
+        status.unwrap_or("Unknown")
+    }
+
+    fn programmed(&self) -> Option<&Value> {
         let conditions = &self.live.found.data["status"]["conditions"];
-        let programmed = condition_of(conditions, kind::PROGRAMMED)?;
-        let is_unready = programmed["status"] == "False" && programmed["reason"] == reason::PENDING;
-        is_unready.then(|| programmed["message"].as_str().unwrap_or_default())
+        condition_of(conditions, kind::PROGRAMMED)
     }
 }
 
@@ -117,7 +166,10 @@ pub(super) fn outdated<'a>(
 }
 
 /// Whether a condition is of an earlier generation of its object, or there is none at all.
-fn is_before<'a>(object: &DynamicObject, conditions: impl IntoIterator<Item = &'a Value>) -> bool {
+pub(super) fn is_before<'a>(
+    object: &DynamicObject,
+    conditions: impl IntoIterator<Item = &'a Value>,
+) -> bool {
     let Some(generation) = object.metadata.generation else {
         return false;
     };

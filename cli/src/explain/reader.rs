@@ -1,6 +1,6 @@
 //! Reads the objects of a cluster that a Gateway may depend on, as far as the caller may.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::DynamicObject;
 use portcullis_controller::{ObjectKey, manifests::Loaded, watch::References};
@@ -15,6 +15,8 @@ pub(super) struct Reader {
     pub(super) loaded: Loaded,
     pub(super) unread: Unread,
     pub(super) outdated_routes: BTreeSet<ObjectKey>,
+    /// With their statuses, which say what proxies serve of them.
+    pub(super) listener_sets: BTreeMap<ObjectKey, DynamicObject>,
     /// What the class of the Gateway is taken for, if it may not be read.
     pub(super) taken: Option<String>,
 }
@@ -43,6 +45,10 @@ impl Reader {
             let objects = self.listed(kind, &own).await?;
             if kind.name == http_route.name {
                 self.outdated_routes = progress::outdated(&objects, controller_name);
+            }
+            if kind.name == Kind::LISTENER_SET.name {
+                let sets = objects.iter().cloned();
+                self.listener_sets = sets.map(|set| (ObjectKey::of(&set), set)).collect();
             }
             self.load(kind, objects);
         }

@@ -31,6 +31,15 @@ pub(crate) fn gateway(contents: &Contents) -> String {
     format!("{}/{}", text("namespace"), text("name"))
 }
 
+/// The proxies have acknowledged what the Gateway is.
+pub(crate) fn programmed(contents: &mut Contents) {
+    let mut objects = contents.objects.iter_mut();
+    let gateway = objects.find(|object| object["kind"] == "Gateway");
+    gateway.expect("a Gateway")["status"] = json!({
+        "conditions": [{ "type": "Programmed", "status": "True" }],
+    });
+}
+
 #[test]
 fn the_answer_is_that_for_the_same_manifests_and_says_whether_it_is_in_force() {
     let (path, mut contents) = sample("dark-launch.yaml");
@@ -45,22 +54,21 @@ fn the_answer_is_that_for_the_same_manifests_and_says_whether_it_is_in_force() {
         ..Contents::default()
     });
     let output = cluster.run(&command);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let told = stdout(&output);
+    assert!(told.contains("Programmed is Unknown"), "{told}");
+
+    programmed(&mut contents);
+    let cluster = FakeCluster::start(contents);
+    let output = cluster.run(&command);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let told = stdout(&output);
-    let (answer, origin) = told
+    let (answer, _) = told
         .split_once("\nComputed from")
         .expect("where it is from");
     assert_eq!(answer, stdout(&files));
-    assert!(origin.contains("Programmed is Unknown"), "{origin}");
 
-    for object in &mut contents.objects {
-        if object["kind"] == "Gateway" {
-            object["status"] = json!({
-                "conditions": [{ "type": "Programmed", "status": "True" }],
-            });
-        }
-    }
-    let output = FakeCluster::start(contents).run(&[&command[..], &["-o", "json"]].concat());
+    let output = cluster.run(&[&command[..], &["-o", "json"]].concat());
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     assert_eq!(answer["cluster"]["programmed"], "True");
     assert_eq!(answer["cluster"]["notes"], Value::Array(Vec::new()));
@@ -514,6 +522,14 @@ fn a_port_that_is_forwarded_may_be_asked_for() {
         ),
         "{said}"
     );
+    let tls = EDGE.replace("port: 443, tls", "port: 8443, tls") + &secret("cert");
+    let said = told(&tls, "shop/edge", &["https://127.0.0.1:9443/"]);
+    assert!(
+        said.contains("say to which: --map-port 8443=9443"),
+        "{said}"
+    );
+    let said = told(EDGE, "shop/edge", &["https://127.0.0.1:9443/"]);
+    assert!(said.contains("say to which: --map-port 443=9443"), "{said}");
     let said = told(EDGE, "shop/edge", &["--map-port", "80=8080", url]);
     assert!(
         said.contains("404") && said.contains("port 80, host 127.0.0.1"),

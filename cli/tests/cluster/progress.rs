@@ -155,3 +155,88 @@ fn a_load_balancer_is_where_the_status_of_the_gateway_says() {
         &["Clients reach port 80 at 192.0.2.7 (Service shop/edge-portcullis, LoadBalancer)"],
     );
 }
+
+/// The answer where `Programmed` of the Gateway says this, and whether it is an error.
+fn told_where(status: &str, reason: &str, message: &str) -> (String, Option<i32>) {
+    let mut contents = Contents::of(&(EDGE.to_owned() + ROUTE)).controlled();
+    object(&mut contents, "Gateway")["status"]["conditions"] = json!([{
+        "type": "Programmed", "status": status, "reason": reason, "message": message,
+    }]);
+    let output = ask(contents, "http://shop.example/");
+    (stdout(&output), output.status.code())
+}
+
+#[test]
+fn what_no_proxy_has_acknowledged_is_not_said_to_be_in_force() {
+    let (told, code) = told_where("False", "NoResources", "pods are forbidden");
+    assert_says(&told, &["Answer     nobody answers: pods are forbidden; "]);
+    assert_eq!(code, Some(1));
+    for (status, reason) in [("Unknown", "Pending"), ("False", "Invalid")] {
+        let (told, code) = told_where(status, reason, "Because.");
+        let cause = format!("may serve something else: Programmed is {status} (Because), see");
+        assert_says(
+            &told,
+            &["; but no proxy is known to have this (see below)", &cause],
+        );
+        assert_eq!(code, Some(1), "{told}");
+    }
+    for reason in ["AddressNotAssigned", "AddressNotUsable"] {
+        let (told, code) = told_where("False", reason, "No address.");
+        assert_says(
+            &told,
+            &["its proxies have acknowledged their table, but: No address."],
+        );
+        assert!(!told.contains("something else"), "{told}");
+        assert_eq!(code, Some(0), "{told}");
+    }
+}
+
+#[test]
+fn what_answers_at_a_listener_that_proxies_refuse_is_an_error() {
+    const SET: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: shop, generation: 3}
+spec:
+  parentRef: {name: edge}
+  listeners: [{name: extra, protocol: HTTP, port: 8080}]
+";
+    let manifests = EDGE.replace(
+        "  listeners:\n  - {name: http,",
+        "  allowedListeners: {namespaces: {from: Same}}\n  listeners:\n  - {name: http,",
+    ) + SET
+        + &ROUTE.replace(
+            "{name: edge}]",
+            "{name: edge}, {kind: ListenerSet, name: more}]",
+        );
+    let refused = |name: &str, generation: i64| {
+        json!([{ "name": name, "attachedRoutes": 1, "conditions": [{
+            "type": "Programmed", "status": "False", "reason": "Invalid",
+            "message": "The data plane cannot serve it: the port is taken",
+            "observedGeneration": generation,
+        }]}])
+    };
+    for (kind, name, url) in [
+        ("Gateway", "http", "http://shop.example/"),
+        ("ListenerSet", "extra", "http://shop.example:8080/"),
+    ] {
+        let mut contents = Contents::of(&manifests).controlled();
+        object(&mut contents, kind)["status"]["listeners"] = refused(name, 3);
+        let told = told(contents, url);
+        assert_says(
+            &told,
+            &[
+                "Answer     redirect 302",
+                "; but the proxies do not serve its listener (see below)",
+                "the proxies do not serve it. Its status says: Programmed is False, The data plane cannot serve it: the port is taken.",
+            ],
+        );
+        assert!(!told.contains("Clients reach"), "{told}");
+    }
+    // What was said of an earlier generation says nothing of this one.
+    let mut contents = Contents::of(&manifests).controlled();
+    object(&mut contents, "ListenerSet")["status"]["listeners"] = refused("extra", 2);
+    let output = ask(contents, "http://shop.example:8080/");
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+}

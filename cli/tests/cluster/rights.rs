@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     common::{stderr, stdout},
-    explain::{EDGE, gateway, sample},
+    explain::{EDGE, gateway, programmed, sample},
     fake::{Contents, FakeCluster},
 };
 
@@ -28,7 +28,8 @@ fn assert_told(told: &str, expected: &[&str], unexpected: &[&str]) {
 
 #[test]
 fn without_secrets_certificates_are_missing_and_the_rest_is_explained() {
-    let (_, contents) = sample("tls-redirect.yaml");
+    let (_, mut contents) = sample("tls-redirect.yaml");
+    programmed(&mut contents);
     let name = gateway(&contents);
     let cluster = FakeCluster::start(contents.refusing("secrets", 403));
     let output = cluster.run(&["explain", "--gateway", &name, "GET", "http://shop.example/"]);
