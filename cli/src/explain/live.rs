@@ -15,7 +15,8 @@ use portcullis_routing::{Explanation, GatewayKey, RoutingTable};
 use serde::Serialize;
 
 use super::{
-    Answer, Asked, around::Around, entrance, progress::Proxies, reader::Reader, unread::Unread,
+    Answer, Asked, around::Around, entrance, progress::Proxies, reader::Reader, routes::Routes,
+    unread::Unread,
 };
 use crate::{
     args::ExplainArgs,
@@ -129,17 +130,7 @@ impl Live {
         answer.listeners = around.listeners();
         let routes = around.routes();
         answer.tell_of(&routes, |finding| {
-            let issue = around.issue(finding);
-            let remedy = routes.remedy(finding);
-            let remedy = remedy.filter(|_| !self.unread.is_behind(finding));
-            Some(match remedy {
-                Some(remedy) => Issue {
-                    remedy,
-                    apply: None,
-                    ..issue
-                },
-                None => issue,
-            })
+            Some(self.remedied(&around, &routes, finding))
         });
         if answer.explanation.is_none() && around.shows_earlier(answer.is_unbound) {
             answer.outcome +=
@@ -148,7 +139,6 @@ impl Live {
         if table.is_some() && !self.unread.is_empty() {
             answer.outcome += ", as far as you may read (see the notes)";
         }
-        let in_force = around.in_force();
         let service = around.service();
         let meant = service.and_then(|service| entrance::meant(service, request.port));
         if let Some(port) = meant.filter(|_| answer.is_unbound) {
@@ -158,13 +148,10 @@ impl Live {
             );
             answer.outcome.push_str(&hint);
         }
-        let others = answer.route.is_none().then(|| routes.of_others());
-        let elsewhere = others.into_iter().flatten().map(|(route, gateways)| {
-            let gateways = gateways.join(" and ");
-            format!(
-                "HTTPRoute {route} names this host, and is for Gateway {gateways}, not for this one"
-            )
-        });
+        let elsewhere = match answer.route {
+            Some(_) => Vec::new(),
+            None => named_elsewhere(&routes),
+        };
         let behind = around.behind();
         if let Some(behind) = &behind {
             answer.outcome += behind.outcome;
@@ -198,13 +185,39 @@ impl Live {
             programmed: around.programmed_status().to_owned(),
             behind: behind.map(|behind| behind.cause),
             hindered,
-            in_force,
+            in_force: around.in_force(),
             entrance: service
                 .and_then(|service| entrance::text(service, &self.found, request.port)),
             notes: self.notes().chain(elsewhere).collect(),
         });
         answer
     }
+
+    /// A finding with what is to be done as far as this Gateway is concerned, unless it only follows from what may not be read.
+    fn remedied(&self, around: &Around<'_>, routes: &Routes<'_>, finding: &Finding) -> Issue {
+        let issue = around.issue(finding);
+        let remedy = routes.remedy(finding);
+        match remedy.filter(|_| !self.unread.is_behind(finding)) {
+            Some(remedy) => Issue {
+                remedy,
+                apply: None,
+                ..issue
+            },
+            None => issue,
+        }
+    }
+}
+
+/// What is to be known of routes that name the host and are for other Gateways.
+fn named_elsewhere(routes: &Routes<'_>) -> Vec<String> {
+    let others = routes.of_others().into_iter();
+    let told = others.map(|(route, gateways)| {
+        let gateways = gateways.join(" and ");
+        format!(
+            "HTTPRoute {route} names this host, and is for Gateway {gateways}, not for this one"
+        )
+    });
+    told.collect()
 }
 
 /// Reads all that a translation reads.
