@@ -15,6 +15,7 @@ pub mod certificate;
 pub mod cluster;
 pub mod compile;
 pub mod delta;
+pub mod egress;
 pub mod endpoint;
 mod exact;
 pub mod explain;

@@ -1,9 +1,12 @@
-//! A lookup allocates nothing. In a binary of its own, because the counting allocator replaces the global one.
+//! A lookup allocates nothing, nor does reading a destination in normal form. In a binary of its own, because the counting
+//! allocator replaces the global one.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
-use portcullis_routing::{CompiledTable, RequestHead, RoutingTable, compile};
+use portcullis_routing::{
+    CompiledTable, RequestHead, RoutingTable, compile, egress::host::Authority,
+};
 
 /// Every kind of condition, on several hosts.
 fn compiled() -> CompiledTable<()> {
@@ -124,4 +127,39 @@ fn a_lookup_allocates_nothing() {
         );
         assert_eq!(allocations.count_total, 0, "{host}{path}");
     }
+}
+
+#[test]
+fn a_destination_in_normal_form_is_read_without_allocating() {
+    let normal = [
+        "localhost",
+        "api.example.com:443",
+        "my_bucket.s3.eu-west-1.example.com",
+        "r3---sn-abc.example.com",
+        "xn--bcher-kva.example:80",
+        // A dot at the end is cut off, not rewritten.
+        "api.example.com.:443",
+        "192.0.2.1:80",
+        "[2001:db8::1]:65535",
+    ];
+    let refused = [
+        "0x7f.1",
+        "api..example.com",
+        "a@b",
+        "a:b:c",
+        "1.2.3.4.5",
+        "a:0",
+    ];
+    for text in normal.into_iter().chain(refused) {
+        let mut accepted = false;
+        let allocations = allocation_counter::measure(|| {
+            accepted = Authority::normalize(text).is_ok();
+        });
+        assert_eq!(accepted, normal.contains(&text), "{text}");
+        assert_eq!(allocations.count_total, 0, "{text}");
+    }
+    let allocations = allocation_counter::measure(|| {
+        assert!(Authority::parse("api.example.com:443").is_ok());
+    });
+    assert_eq!(allocations.count_total, 1, "the name");
 }
