@@ -1,11 +1,11 @@
 //! DNS names of backends: resolved beside the requests, cached within bounds, filtered.
 //!
 //! A name is text that a tenant wrote and an outside server answers. Addresses that lead back to the proxy itself or to
-//! its node (loopback, link-local with the cloud's metadata service, unspecified, multicast) are never connected to.
+//! its node (loopback, link-local, the cloud's metadata service, unspecified, multicast) are never connected to.
 
 use std::{
     cell::OnceCell,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
@@ -14,13 +14,12 @@ use hickory_resolver::{
     config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
     net::runtime::TokioRuntimeProvider,
 };
+use portcullis_routing::egress::address::AddressClass;
 
 /// An answer is asked again no sooner than this, whatever its TTL.
 const MIN_TTL: Duration = Duration::from_secs(5);
 /// And no later than this.
 const MAX_TTL: Duration = Duration::from_mins(5);
-/// The metadata service of a large cloud, at an address that is not link-local.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// What a name stands for at present.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,44 +93,21 @@ fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResol
 
 /// Whether an address that a DNS server gave may be connected to.
 pub(super) fn may_connect(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => may_connect_v4(address),
-        IpAddr::V6(address) => {
-            embedded_v4(address).map_or_else(|| may_connect_v6(address), may_connect_v4)
-        }
-    }
-}
-
-fn may_connect_v4(address: Ipv4Addr) -> bool {
-    let this_network = address.octets()[0] == 0;
-    let refused = address.is_loopback()
-        || this_network
-        || address.is_link_local()
-        || address.is_multicast()
-        || address.is_broadcast();
-    !refused
-}
-
-fn may_connect_v6(address: Ipv6Addr) -> bool {
-    let refused = address.is_loopback()
-        || address.is_unspecified()
-        || address.is_multicast()
-        || address.is_unicast_link_local()
-        || address == METADATA_V6;
-    !refused
-}
-
-/// The IPv4 address inside an IPv4-mapped, IPv4-compatible, NAT64 (RFC 6052) or 6to4 (RFC 3056) address.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let (high, low) = match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => (high, low),
-        // Not `::` and `::1`, which are IPv6's own.
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => (high, low),
-        _ => return None,
+    let class = match AddressClass::of(address) {
+        AddressClass::Embedded { inner } => AddressClass::of(inner.into()),
+        plain => plain,
     };
-    Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
+    // Private ones stay: backends stand in private networks as a rule.
+    let leads_back = matches!(
+        class,
+        AddressClass::Loopback
+            | AddressClass::Unspecified
+            | AddressClass::LinkLocal
+            | AddressClass::Metadata
+            | AddressClass::Multicast
+            | AddressClass::Broadcast
+    );
+    !leads_back
 }
 
 #[cfg(test)]
@@ -160,6 +136,13 @@ mod tests {
             "64:ff9b::7f00:1",
             "64:ff9b::a9fe:a9fe",
             "2002:7f00:1::1",
+            "64:ff9b:1::7f00:1",
+            "2001:0:7f00:1::1",
+            "2001:db8::5efe:127.0.0.1",
+            "fe80::5efe:10.0.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "::ffff:192.0.0.192",
         ];
         for address in refused {
             assert!(!may_connect(address.parse().expect("address")), "{address}");
@@ -173,6 +156,10 @@ mod tests {
             "fd00::1",
             "::ffff:10.0.0.1",
             "64:ff9b::cb00:7107",
+            "64:ff9b:1::10.0.0.1",
+            "2001:db8::5efe:10.0.0.1",
+            "100.64.0.1",
+            "240.0.0.1",
         ];
         for address in accepted {
             assert!(may_connect(address.parse().expect("address")), "{address}");
