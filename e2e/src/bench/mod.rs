@@ -1,12 +1,11 @@
-//! `cargo e2e bench`: Portcullis beside nginx, HAProxy and Envoy on the same machine in the same run.
+//! `cargo e2e bench`: Portcullis beside its peers on the same machine in the same run.
 
 mod bars;
-mod contender;
-mod load;
-mod memory;
+mod cost;
+mod egress;
+mod ground;
+mod http;
 mod result;
-mod rounds;
-mod routes;
 mod training;
 
 use std::{
@@ -15,144 +14,103 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use self::{
-    contender::{Arena, Contender},
-    result::Report,
+    bars::Bar,
+    result::{Figures, Report},
 };
-use crate::support::machine::{Machine, today};
+use crate::support::{
+    binaries,
+    machine::{Machine, today},
+};
+
+/// What Portcullis is called among the versions.
+const PORTCULLIS: &str = "Portcullis";
 
 /// Which bench.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
-    /// CPU per request and handshake, memory at rest, cost of routes.
-    Http(HttpBench),
+    Http(http::HttpBench),
+    Egress(Box<egress::EgressBench>),
     Train(training::Train),
 }
 
-/// Options of the HTTP bench.
+/// Options of every bench.
 #[derive(Args)]
-pub(crate) struct HttpBench {
+pub(crate) struct Options {
     /// Interleaved rounds; every contender has its turn in each.
     #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Seconds of load per measurement.
     #[arg(long, default_value_t = 3)]
     seconds: u64,
-    /// One short round with few connections and routes: shows that the bench works. Its figures mean nothing.
+    /// One short round with little of everything: shows that the bench works. Its figures mean nothing.
     #[arg(long)]
     quick: bool,
-    /// Who takes part.
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["portcullis", "nginx", "haproxy", "envoy"])]
-    contenders: Vec<Contender>,
     /// Cargo profile that portcullis-proxy is built with; `dist` unless quick.
     #[arg(long)]
     profile: Option<String>,
     /// A portcullis-proxy that is measured in place of a fresh one, such as `bench train` makes. The report names it.
     #[arg(long, value_name = "PROGRAM", conflicts_with = "profile")]
     proxy: Option<PathBuf>,
-    /// Where the results go; `e2e/results/<date>-http` unless quick.
+    /// Where the results go; `e2e/results/<date>-<bench>` unless quick.
     #[arg(long)]
     output: Option<PathBuf>,
 }
 
-/// How much is measured.
-struct Extent {
-    rounds: usize,
-    seconds: u64,
-    handshake_rounds: usize,
-    handshakes: u32,
-    connections: u32,
-    routes: u32,
-    swaps: u32,
-}
-
-impl HttpBench {
-    fn extent(&self) -> Extent {
-        if self.quick {
-            return Extent {
-                rounds: 1,
-                seconds: 1,
-                handshake_rounds: 1,
-                handshakes: 300,
-                connections: 300,
-                routes: 500,
-                swaps: 3,
-            };
+impl Options {
+    /// The portcullis-proxy that is measured.
+    async fn portcullis(&self) -> Result<PathBuf> {
+        if let Some(proxy) = &self.proxy {
+            return Ok(proxy.clone());
         }
-        Extent {
-            rounds: self.rounds,
-            seconds: self.seconds,
-            handshake_rounds: self.rounds.min(5),
-            handshakes: 3000,
-            connections: 3000,
-            routes: 5000,
-            swaps: 20,
-        }
+        let default = if self.quick { "release" } else { "dist" };
+        let profile = self.profile.as_deref().unwrap_or(default);
+        binaries::build("portcullis-proxy", profile).await
     }
 
-    async fn run(mut self) -> Result<()> {
-        ensure!(
-            std::thread::available_parallelism()?.get() >= 2,
-            "the bench needs two cores: one for the proxy, one for load and backend"
-        );
-        self.contenders.sort();
-        self.contenders.dedup();
-        let profile =
-            self.profile
-                .as_deref()
-                .unwrap_or(if self.quick { "release" } else { "dist" });
-        let mut programs = BTreeMap::new();
-        for contender in &self.contenders {
-            let program = match &self.proxy {
-                Some(proxy) if *contender == Contender::Portcullis => proxy.clone(),
-                _ => contender.program(profile).await?,
-            };
-            programs.insert(*contender, program);
-        }
-        let arena = Arena::new(programs).await?;
+    /// The machine once it is calm, and what runs on it.
+    async fn machine(&self, mut versions: BTreeMap<String, String>) -> Result<Machine> {
         if !self.quick {
             result::until_calm().await?;
         }
-        let mut versions = arena.versions().await?;
-        if let (Some(proxy), Some(version)) = (
-            &self.proxy,
-            versions.get_mut(&Contender::Portcullis.to_string()),
-        ) {
+        if let (Some(proxy), Some(version)) = (&self.proxy, versions.get_mut(PORTCULLIS)) {
             *version = format!("{version} ({})", proxy.display());
         }
-        let machine = Machine::look(versions).await?;
-        let extent = self.extent();
+        Machine::look(versions).await
+    }
 
-        let mut samples =
-            rounds::requests(&arena, extent.rounds, Duration::from_secs(extent.seconds)).await?;
-        samples
-            .extend(rounds::handshakes(&arena, extent.handshake_rounds, extent.handshakes).await?);
-        let mut memory = Vec::new();
-        for contender in &self.contenders {
-            memory.push(memory::measure(&arena, *contender, extent.connections).await?);
-        }
-        let routes = if self.contenders.contains(&Contender::Portcullis) {
-            Some(routes::measure(&arena, extent.routes, extent.swaps).await?)
-        } else {
-            None
-        };
+    /// Rounds of this run.
+    fn rounds(&self) -> usize {
+        if self.quick { 1 } else { self.rounds }
+    }
 
+    /// How long each measurement takes.
+    fn duration(&self) -> Duration {
+        Duration::from_secs(if self.quick { 1 } else { self.seconds })
+    }
+
+    /// Judges whether the run is valid, and publishes it.
+    fn publish<F: Figures>(self, machine: Machine, bars: Vec<Bar>, figures: F) -> Result<()> {
         let mut report = Report {
             machine,
             quick: self.quick,
-            rounds: extent.rounds,
-            seconds_per_measurement: extent.seconds,
+            rounds: self.rounds(),
+            seconds_per_measurement: self.duration().as_secs(),
             invalid: Vec::new(),
-            bars: bars::judge(&samples, &memory, routes.as_ref()),
-            memory,
-            routes,
-            samples,
+            bars,
+            figures,
         };
         report.gate()?;
-        report.publish(&self.output.unwrap_or_else(|| default_output(self.quick)))
+        let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
+        let output = match self.output {
+            Some(output) => output,
+            None if self.quick => results.join(format!("local/quick-{}", F::NAME)),
+            None => results.join(format!("{}-{}", today(), F::NAME)),
+        };
+        report.publish(&output)
     }
 }
 
@@ -160,16 +118,8 @@ impl Bench {
     pub(crate) async fn run(self) -> Result<()> {
         match self {
             Self::Http(bench) => bench.run().await,
+            Self::Egress(bench) => Box::pin(bench.run()).await,
             Self::Train(train) => train.run().await,
         }
-    }
-}
-
-fn default_output(quick: bool) -> PathBuf {
-    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
-    if quick {
-        results.join("local/quick-http")
-    } else {
-        results.join(format!("{}-http", today()))
     }
 }

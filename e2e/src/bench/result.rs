@@ -12,13 +12,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    bars::{self, Bar},
-    contender::{Contender, Protocol},
-    memory::Memory,
-    rounds::{Sample, summaries},
-    routes::RouteCosts,
-};
+use super::bars::{self, Bar};
 use crate::support::{
     machine::{Machine, load},
     report::Table,
@@ -29,7 +23,7 @@ use crate::support::{
 const MAX_LOAD: f64 = 0.7;
 /// Widest spread (distance of the quartiles) of a contender's rounds, as a share of the median.
 const MAX_SPREAD: f64 = 0.15;
-/// How far nginx may be from its stored figure, as a share of that.
+/// How far the fixed peer may be from its stored figure, as a share of that.
 const SMOKE_TOLERANCE: f64 = 0.2;
 
 /// How long a run waits for the machine to calm down, after a build for example.
@@ -45,9 +39,29 @@ pub(crate) async fn until_calm() -> Result<()> {
     Ok(())
 }
 
+/// What a bench has measured.
+pub(crate) trait Figures: Serialize {
+    /// What the bench is called on the command line, in the names of folders and in `smoke.json`.
+    const NAME: &'static str;
+    /// The headline.
+    const TITLE: &'static str;
+
+    /// What may not differ much from round to round, and how much it does.
+    fn spreads(&self) -> Vec<(String, Summary)>;
+
+    /// The fixed peer, and the CPU it needs, in microseconds: the same on a machine as often as it is measured.
+    fn smoke(&self) -> Option<(&'static str, f64)>;
+
+    /// All figures.
+    fn tables(&self) -> Vec<Table>;
+
+    /// What the tables do not tell.
+    fn remarks(&self) -> Vec<String>;
+}
+
 /// A whole run.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Report<F> {
     pub(crate) machine: Machine,
     pub(crate) quick: bool,
     pub(crate) rounds: usize,
@@ -55,13 +69,12 @@ pub(crate) struct Report {
     /// Why the figures may not be quoted; empty for a valid run.
     pub(crate) invalid: Vec<String>,
     pub(crate) bars: Vec<Bar>,
-    pub(crate) memory: Vec<Memory>,
-    pub(crate) routes: Option<RouteCosts>,
-    pub(crate) samples: Vec<Sample>,
+    #[serde(flatten)]
+    pub(crate) figures: F,
 }
 
-impl Report {
-    /// Applies the gates: load, spread, and nginx against its stored figure for this kind of CPU.
+impl<F: Figures> Report<F> {
+    /// Applies the gates: load, spread, and the fixed peer against its stored figure for this kind of CPU.
     pub(crate) fn gate(&mut self) -> Result<()> {
         if self.quick {
             self.invalid.push(
@@ -74,27 +87,24 @@ impl Report {
                 self.machine.load
             ));
         }
-        for protocol in Protocol::ALL {
-            for (contender, summary) in summaries(&self.samples, Some(protocol)) {
-                if summary.spread > MAX_SPREAD {
-                    let spread = summary.spread * 100.0;
-                    self.invalid.push(format!(
-                        "{contender}, {protocol}: the rounds spread by {spread:.0} %"
-                    ));
-                }
+        for (what, summary) in self.figures.spreads() {
+            if summary.spread > MAX_SPREAD {
+                let spread = summary.spread * 100.0;
+                self.invalid
+                    .push(format!("{what}: the rounds spread by {spread:.0} %"));
             }
         }
-        let stored: BTreeMap<String, f64> =
+        let stored: BTreeMap<String, BTreeMap<String, f64>> =
             serde_json::from_str(include_str!("../../bench/smoke.json"))?;
-        let nginx = summaries(&self.samples, Some(Protocol::Http1))
-            .get(&Contender::Nginx)
-            .map(|nginx| nginx.median);
-        if let (Some(stored), Some(nginx)) = (stored.get(&self.machine.cpu), nginx)
-            && (nginx / stored - 1.0).abs() > SMOKE_TOLERANCE
+        let stored = stored
+            .get(F::NAME)
+            .and_then(|machines| machines.get(&self.machine.cpu));
+        if let (Some(stored), Some((peer, now))) = (stored, self.figures.smoke())
+            && (now / stored - 1.0).abs() > SMOKE_TOLERANCE
         {
             let tolerance = SMOKE_TOLERANCE * 100.0;
             self.invalid.push(format!(
-                "nginx took {nginx:.1} us, not {stored} us ± {tolerance:.0} % as before"
+                "{peer} took {now:.1} us, not {stored} us ± {tolerance:.0} % as before"
             ));
         }
         Ok(())
@@ -103,7 +113,7 @@ impl Report {
     /// Writes `results.json` and `README.md` into `folder` and prints the latter.
     pub(crate) fn publish(&self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder)?;
-        let previous = previous_bars(folder)?;
+        let previous = previous_bars(folder, F::NAME)?;
         fs::write(
             folder.join("results.json"),
             serde_json::to_vec_pretty(self)?,
@@ -125,7 +135,7 @@ impl Report {
             versions,
         } = &self.machine;
         let mut parts = vec![
-            "# HTTP bench\n".to_owned(),
+            format!("# {}\n", F::TITLE),
             format!(
                 "{cpu} of {cores} cores, {memory_mib} MiB, Linux {kernel}, commit {commit}, load {load} before \
                  the start.\n{} rounds of {} s; proxy on one core, load and backend on another; one worker each.\n",
@@ -144,101 +154,17 @@ impl Report {
                 .iter()
                 .map(|(name, version)| format!("{name}: {version}")),
         ));
-        let tables = [
-            bars::table(&self.bars),
-            self.cpu_table(),
-            self.memory_table(),
-            self.rounds_table(),
-        ];
+        let tables = [bars::table(&self.bars)]
+            .into_iter()
+            .chain(self.figures.tables());
         parts.extend(
             tables
-                .iter()
                 .filter(|table| !table.is_empty())
-                .map(Table::to_string),
+                .map(|table| table.to_string()),
         );
-        if let Some(costs) = &self.routes {
-            let RouteCosts {
-                routes, apply_ms, ..
-            } = costs;
-            parts.push(format!(
-                "A new table of {routes} routes is served {apply_ms:.0} ms (median) after its file was renamed.\n"
-            ));
-        }
+        parts.extend(self.figures.remarks());
         parts.extend(previous.map(|(name, figures)| self.comparison(name, figures).to_string()));
         parts.join("\n")
-    }
-
-    fn cpu_table(&self) -> Table {
-        let header = [
-            "",
-            "HTTP/1.1",
-            "TLS, HTTP/1.1",
-            "TLS, HTTP/2",
-            "full handshake",
-        ];
-        let mut table = Table::new(
-            "CPU us per request, median (least, most; spread of the quartiles)",
-            &header,
-        );
-        let columns: Vec<_> = Protocol::ALL
-            .into_iter()
-            .map(Some)
-            .chain([None])
-            .map(|protocol| summaries(&self.samples, protocol))
-            .collect();
-        for contender in self.contenders() {
-            let cells = columns
-                .iter()
-                .map(|column| column.get(&contender).map_or_else(String::new, cell));
-            table.row(std::iter::once(contender.to_string()).chain(cells));
-        }
-        table
-    }
-
-    fn memory_table(&self) -> Table {
-        let header = [
-            "",
-            "idle MiB",
-            "KiB per HTTP/1.1 connection",
-            "TLS, HTTP/1.1",
-            "TLS, HTTP/2",
-        ];
-        let mut table = Table::new("Memory at rest", &header);
-        for memory in &self.memory {
-            let connections = memory
-                .connections
-                .iter()
-                .map(|connection| format!("{:.1}", connection.kib));
-            table.row(
-                [
-                    memory.contender.to_string(),
-                    format!("{:.1}", memory.idle_mib),
-                ]
-                .into_iter()
-                .chain(connections),
-            );
-        }
-        table
-    }
-
-    fn rounds_table(&self) -> Table {
-        let mut table = Table::new(
-            "All rounds",
-            &["round", "contender", "protocol", "count", "per s", "CPU us"],
-        );
-        for sample in &self.samples {
-            table.row([
-                sample.round.to_string(),
-                sample.contender.to_string(),
-                sample
-                    .protocol
-                    .map_or_else(|| "handshake".to_owned(), |protocol| protocol.to_string()),
-                sample.count.to_string(),
-                format!("{:.0}", sample.per_second),
-                format!("{:.1}", sample.cpu_us),
-            ]);
-        }
-        table
     }
 
     fn comparison(&self, previous: &Path, figures: &BTreeMap<String, f64>) -> Table {
@@ -255,10 +181,6 @@ impl Report {
         }
         table
     }
-
-    fn contenders(&self) -> std::collections::BTreeSet<Contender> {
-        self.samples.iter().map(|sample| sample.contender).collect()
-    }
 }
 
 fn list(items: impl Iterator<Item = impl Display>) -> String {
@@ -266,7 +188,8 @@ fn list(items: impl Iterator<Item = impl Display>) -> String {
     lines.join("\n") + "\n"
 }
 
-fn cell(summary: &Summary) -> String {
+/// A summary as a cell: median (least, most; spread).
+pub(crate) fn cell(summary: &Summary) -> String {
     let Summary {
         median,
         min,
@@ -276,14 +199,14 @@ fn cell(summary: &Summary) -> String {
     format!("{median:.1} ({min:.1}, {max:.1}; {:.0} %)", spread * 100.0)
 }
 
-/// The figures of the newest other run beside `folder`, if there is one.
-fn previous_bars(folder: &Path) -> Result<Option<(PathBuf, BTreeMap<String, f64>)>> {
+/// The figures of the newest other run of `bench` beside `folder`, if there is one.
+fn previous_bars(folder: &Path, bench: &str) -> Result<Option<(PathBuf, BTreeMap<String, f64>)>> {
     let parent = folder
         .parent()
         .context("results have a folder of their own")?;
     let mut others: Vec<PathBuf> = fs::read_dir(parent)?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path != folder && path.to_string_lossy().ends_with("-http"))
+        .filter(|path| path != folder && path.to_string_lossy().ends_with(&format!("-{bench}")))
         .collect();
     others.sort();
     let Some(newest) = others.pop() else {

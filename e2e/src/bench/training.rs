@@ -12,8 +12,11 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use tokio::process::Command;
 
 use super::{
-    contender::{Arena, Contender, ON_CONTENDER_CORE, Protocol, Running},
-    load::load,
+    ground::ON_CONTENDER_CORE,
+    http::{
+        contender::{Arena, Contender, Protocol, Running},
+        load::load,
+    },
 };
 use crate::support::{
     binaries::{self, Flags, cache, rustc_print},
@@ -84,7 +87,13 @@ async fn learn(learner: PathBuf) -> Result<tempfile::TempDir> {
     );
     let prefix = [&["env", &*file], ON_CONTENDER_CORE].concat();
     let arena = Arena::new(BTreeMap::new()).await?;
-    let proxy = Proxy::start(&learner, &arena.table(), arena.folder.path(), &prefix).await?;
+    let proxy = Proxy::start(
+        &learner,
+        &arena.table(),
+        arena.ground.folder.path(),
+        &prefix,
+    )
+    .await?;
     let running = Running {
         contender: Contender::Portcullis,
         service: proxy.service,

@@ -18,7 +18,9 @@ use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Request, Response,
     body::{Frame, Incoming},
-    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRAILER, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, TRAILER, UPGRADE,
+    },
     service::service_fn,
     upgrade::Upgraded,
 };
@@ -56,7 +58,8 @@ pub(crate) enum Mode {
 }
 
 /// A running backend. Its paths: `/echo` sends the body back as it comes, trailers included; `/sink` counts it;
-/// `/bytes/N` sends N bytes; `/ws` is a WebSocket echo; everything else answers 1 KiB.
+/// `/bytes/N` sends N bytes without a word of how many, `/sized/N` with a Content-Length; `/ws` is a WebSocket echo;
+/// everything else answers 1 KiB.
 pub(crate) struct Backend {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -222,6 +225,9 @@ async fn answer(mut request: Request<Incoming>, name: Arc<str>) -> Result<Answer
     } else if path == "/sink" {
         full(count(request.into_body()).await?.to_string())
     } else if let Some(length) = path.strip_prefix("/bytes/") {
+        bytes(length.parse()?)
+    } else if let Some(length) = path.strip_prefix("/sized/") {
+        answer = answer.header(CONTENT_LENGTH, length);
         bytes(length.parse()?)
     } else {
         request.into_body().collect().await?;

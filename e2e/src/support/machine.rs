@@ -61,17 +61,18 @@ pub(crate) fn today() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%d").to_string()
 }
 
-/// The first line that `program` prints about its version; some print it on standard error.
-pub(crate) async fn version(program: &std::path::Path, argument: &str) -> Result<String> {
-    let output = Command::new(program).arg(argument).output().await?;
+/// The first line that `command` prints about its version; some print it on standard error.
+pub(crate) async fn version(mut command: Command) -> Result<String> {
+    let output = command.output().await?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
-    Ok(text
+    let line = text
         .lines()
         .find(|line| !line.trim().is_empty())
-        .unwrap_or("unknown")
-        .trim()
-        .to_owned())
+        .unwrap_or("unknown");
+    // Envoy begins with the path it was started by.
+    let version = line.rsplit("version: ").next().unwrap_or(line);
+    Ok(version.trim().to_owned())
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {

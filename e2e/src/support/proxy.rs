@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tokio::process::Command;
 
 use super::{
@@ -29,22 +29,11 @@ impl Proxy {
         folder: &Path,
         prefix: &[&str],
     ) -> Result<Self> {
-        let (http, https, admin) = (free_address()?, free_address()?, free_address()?);
+        let (http, https) = (free_address()?, free_address()?);
         let file = folder.join("table.json");
         table.write(&file)?;
-        let mut command = prefixed(prefix, binary);
-        command
-            .arg("--table")
-            .arg(&file)
-            .args(["--address", &http.ip().to_string()])
-            .args([
-                "--map-port",
-                &format!("{HTTP_PORT}={},{HTTPS_PORT}={}", http.port(), https.port()),
-            ])
-            .args(["--admin", &admin.to_string()])
-            .args(["--workers", "1", "--access-log", "off"]);
-        let mut service = Service::start("portcullis", command, folder)?;
-        service.until_listening(&[http, https]).await?;
+        let listeners = [(HTTP_PORT, http), (HTTPS_PORT, https)];
+        let service = serve(binary, &file, &listeners, folder, prefix).await?;
         Ok(Self {
             service,
             http,
@@ -52,6 +41,34 @@ impl Proxy {
             table: file,
         })
     }
+}
+
+/// Starts `binary` with the table in `file` and waits until it serves. `listeners` are the ports that the table names, and where
+/// they are bound, all on one address.
+pub(crate) async fn serve(
+    binary: &Path,
+    file: &Path,
+    listeners: &[(u16, SocketAddr)],
+    folder: &Path,
+    prefix: &[&str],
+) -> Result<Service> {
+    let bound: Vec<_> = listeners.iter().map(|(_, bound)| *bound).collect();
+    let address = bound.first().context("a proxy without listeners")?.ip();
+    let ports: Vec<_> = listeners
+        .iter()
+        .map(|(port, bound)| format!("{port}={}", bound.port()))
+        .collect();
+    let mut command = prefixed(prefix, binary);
+    command
+        .arg("--table")
+        .arg(file)
+        .args(["--address", &address.to_string()])
+        .args(["--map-port", &ports.join(",")])
+        .args(["--admin", &free_address()?.to_string()])
+        .args(["--workers", "1", "--access-log", "off"]);
+    let mut service = Service::start("portcullis", command, folder)?;
+    service.until_listening(&bound).await?;
+    Ok(service)
 }
 
 /// `program`, started by the command `prefix` if there is one.

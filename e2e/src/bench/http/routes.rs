@@ -7,15 +7,15 @@ use portcullis_routing::{ClusterProtocol, RoutePolicy};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::{
-    contender::Arena,
-    memory::{kib, settled_rss},
-};
-use crate::support::{
-    client::{Client, Target},
-    process::POLL,
-    proxy::Proxy,
-    table::TableBuilder,
+use super::contender::Arena;
+use crate::{
+    bench::cost::{kib, settled_rss},
+    support::{
+        client::{Client, Target},
+        process::POLL,
+        proxy::Proxy,
+        table::TableBuilder,
+    },
 };
 
 /// Threads that serve requests have names that begin so.
@@ -87,7 +87,7 @@ pub(crate) async fn measure(arena: &Arena, routes: u32, swaps: u32) -> Result<Ro
 /// `variant` stands in every route.
 fn table(arena: &Arena, routes: u32, mark: u32, variant: u32) -> TableBuilder {
     let mut table = TableBuilder::new(&arena.identity);
-    let cluster = table.cluster("backend", ClusterProtocol::Http1, &[arena.backend_address]);
+    let cluster = table.cluster("backend", ClusterProtocol::Http1, &[arena.ground.backend]);
     for number in 0..routes.saturating_sub(1) {
         let host = format!("route-{number}.example");
         table.route(

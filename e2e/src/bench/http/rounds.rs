@@ -5,21 +5,18 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::Result;
 use futures::{StreamExt, stream};
 use serde::Serialize;
-use tokio::time::sleep;
 
 use super::{
     contender::{Arena, Contender, Protocol, Running},
     load::load,
 };
-use crate::support::{
-    process::{Service, to_f64},
-    statistics::Summary,
+use crate::{
+    bench::cost::{microseconds, summaries, until_quiet},
+    support::{process::to_f64, statistics::Summary},
 };
 
 /// Handshakes under way at once.
 const HANDSHAKES_AT_ONCE: usize = 4;
-/// A process that uses no CPU for this long has finished what it was given.
-const QUIET: Duration = Duration::from_millis(100);
 
 /// One measurement.
 #[derive(Debug, Serialize)]
@@ -106,35 +103,10 @@ pub(crate) async fn handshakes(arena: &Arena, rounds: usize, count: u32) -> Resu
     Ok(samples)
 }
 
-/// Median and spread of each contender on `protocol` (`None`: handshakes).
-pub(crate) fn summaries(
-    samples: &[Sample],
-    protocol: Option<Protocol>,
-) -> BTreeMap<Contender, Summary> {
-    let mut groups = BTreeMap::<Contender, Vec<f64>>::new();
-    for sample in samples.iter().filter(|sample| sample.protocol == protocol) {
-        groups
-            .entry(sample.contender)
-            .or_default()
-            .push(sample.cpu_us);
-    }
-    groups
-        .into_iter()
-        .filter_map(|(contender, values)| Some((contender, Summary::of(&values)?)))
-        .collect()
-}
-
-/// Waits until `service` uses no more CPU.
-pub(crate) async fn until_quiet(service: &Service) -> Result<()> {
-    let mut before = service.cpu()?;
-    loop {
-        sleep(QUIET).await;
-        let now = service.cpu()?;
-        if now == before {
-            return Ok(());
-        }
-        before = now;
-    }
+/// Median and spread of each contender's CPU on `protocol` (`None`: handshakes).
+pub(crate) fn cpu(samples: &[Sample], protocol: Option<Protocol>) -> BTreeMap<Contender, Summary> {
+    let samples = samples.iter().filter(|sample| sample.protocol == protocol);
+    summaries(samples.map(|sample| (sample.contender, sample.cpu_us)))
 }
 
 async fn start_all(arena: &Arena) -> Result<Vec<Running>> {
@@ -143,8 +115,4 @@ async fn start_all(arena: &Arena) -> Result<Vec<Running>> {
         running.push(arena.start(*contender).await?);
     }
     Ok(running)
-}
-
-fn microseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }

@@ -1,24 +1,21 @@
 //! Memory at rest: of an idle process, of an idle connection, of a route. Always a fresh process.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::Serialize;
-use tokio::time::sleep;
 
 use super::contender::{Arena, Contender, Protocol};
-use crate::support::{
-    backend::ANSWER_LENGTH,
-    client::{Client, expect_answer},
-    process::{Service, to_f64},
-    table::MARK,
+use crate::{
+    bench::cost::{kib, settled_rss},
+    support::{
+        backend::ANSWER_LENGTH,
+        client::{Client, expect_answer},
+        table::MARK,
+    },
 };
 
 /// Connections set up at once, so that few upstream connections come to be.
 const AT_ONCE: usize = 16;
-/// Memory that stays the same for this long has settled.
-const SETTLED: Duration = Duration::from_millis(500);
 
 /// What a contender holds.
 #[derive(Debug, Serialize)]
@@ -74,21 +71,4 @@ pub(crate) async fn measure(arena: &Arena, contender: Contender, count: u32) -> 
         idle_mib,
         connections,
     })
-}
-
-/// Resident memory once it stays the same, in bytes.
-pub(crate) async fn settled_rss(service: &Service) -> Result<u64> {
-    let mut before = service.rss()?;
-    loop {
-        sleep(SETTLED).await;
-        let now = service.rss()?;
-        if now == before {
-            return Ok(now);
-        }
-        before = now;
-    }
-}
-
-pub(crate) fn kib(bytes: u64) -> f64 {
-    to_f64(bytes) / 1024.0
 }

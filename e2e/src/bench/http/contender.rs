@@ -10,26 +10,26 @@ use std::{
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use portcullis_routing::{ClusterProtocol, RoutePolicy};
-use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
-use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::support::{
-    backend::ANSWER_LENGTH,
-    binaries,
-    certificate::{Authority, Identity},
-    client::{Client, Target, Version, expect_answer},
-    machine,
-    process::Service,
-    proxy::{Proxy, free_address, prefixed},
-    table::{MARK, TableBuilder},
+use crate::{
+    bench::{
+        Options, PORTCULLIS,
+        ground::{Ground, MarkedBy, ON_CONTENDER_CORE, envoy_command, fill, nginx_command},
+    },
+    support::{
+        backend::ANSWER_LENGTH,
+        binaries::{installed, python_tool},
+        certificate::{Authority, Identity},
+        client::{Client, Target, Version, expect_answer},
+        machine,
+        process::Service,
+        proxy::{Proxy, free_address, prefixed},
+        table::{MARK, TableBuilder},
+    },
 };
 
-/// Load and backend run on this core, with the harness itself.
-const LOAD_CORE: usize = 0;
-/// The contender runs on a core of its own.
-pub(super) const ON_CONTENDER_CORE: &[&str] = &["taskset", "-c", "1"];
 /// The name in the certificate.
 pub(crate) const HOST: &str = "bench.example";
 
@@ -46,7 +46,7 @@ pub(crate) enum Contender {
 impl fmt::Display for Contender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Portcullis => "Portcullis",
+            Self::Portcullis => PORTCULLIS,
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Envoy => "Envoy",
@@ -55,13 +55,13 @@ impl fmt::Display for Contender {
 }
 
 impl Contender {
-    /// Finds the program; portcullis-proxy is built with cargo's `profile`.
-    pub(crate) async fn program(self, profile: &str) -> Result<PathBuf> {
+    /// Finds the program; portcullis-proxy is built.
+    pub(crate) async fn program(self, options: &Options) -> Result<PathBuf> {
         match self {
-            Self::Portcullis => binaries::build("portcullis-proxy", profile).await,
-            Self::Nginx => binaries::installed("nginx"),
-            Self::Haproxy => binaries::installed("haproxy"),
-            Self::Envoy => binaries::python_tool("envoy").await,
+            Self::Portcullis => options.portcullis().await,
+            Self::Nginx => installed("nginx"),
+            Self::Haproxy => installed("haproxy"),
+            Self::Envoy => python_tool("envoy").await,
         }
     }
 }
@@ -93,12 +93,10 @@ impl fmt::Display for Protocol {
 
 /// Everything a contender is started from: the backend, the certificate, the configurations.
 pub(crate) struct Arena {
-    pub(crate) folder: TempDir,
+    pub(crate) ground: Ground,
     pub(crate) authority: Authority,
     pub(crate) identity: Identity,
-    pub(crate) backend_address: SocketAddr,
     pub(crate) programs: BTreeMap<Contender, PathBuf>,
-    _backend: Service,
 }
 
 /// A contender that runs and answers.
@@ -112,58 +110,29 @@ pub(crate) struct Running {
 impl Arena {
     /// Pins the harness and starts the backend.
     pub(crate) async fn new(programs: BTreeMap<Contender, PathBuf>) -> Result<Self> {
-        // Builds want all cores; from here on the harness and what it starts keep to one.
-        let mut cores = CpuSet::new();
-        cores.set(LOAD_CORE);
-        sched_setaffinity(None, &cores)?;
-
-        let folder = tempfile::Builder::new()
-            .prefix("portcullis-bench-")
-            .tempdir()?;
+        let ground = Ground::new(MarkedBy::Contender).await?;
+        let folder = ground.folder.path();
         let authority = Authority::new()?;
         let identity = authority.issue(&[HOST])?;
-        fs::write(folder.path().join("chain.pem"), &identity.chain_pem)?;
-        fs::write(folder.path().join("key.pem"), &identity.key_pem)?;
+        fs::write(folder.join("chain.pem"), &identity.chain_pem)?;
+        fs::write(folder.join("key.pem"), &identity.key_pem)?;
         fs::write(
-            folder.path().join("combined.pem"),
+            folder.join("combined.pem"),
             [&*identity.chain_pem, &identity.key_pem].concat(),
         )?;
 
-        let backend_address = free_address()?;
-        let config = folder.path().join("backend.conf");
-        let template = include_str!("../../bench/peers/backend.conf");
-        let body = "x".repeat(ANSWER_LENGTH);
-        fs::write(
-            &config,
-            fill(
-                template,
-                &[
-                    ("HTTP", &backend_address.port().to_string()),
-                    ("BODY", &body),
-                ],
-            ),
-        )?;
-        let nginx = Command::new(binaries::installed("nginx")?);
-        let mut backend = Service::start(
-            "backend",
-            nginx_command(nginx, folder.path(), &config),
-            folder.path(),
-        )?;
-        backend.until_listening(&[backend_address]).await?;
         Ok(Self {
-            folder,
+            ground,
             authority,
             identity,
-            backend_address,
             programs,
-            _backend: backend,
         })
     }
 
     /// A table that forwards everything to the backend.
     pub(crate) fn table(&self) -> TableBuilder {
         let mut table = TableBuilder::new(&self.identity);
-        let cluster = table.cluster("backend", ClusterProtocol::Http1, &[self.backend_address]);
+        let cluster = table.cluster("backend", ClusterProtocol::Http1, &[self.ground.backend]);
         table.route("all", &[], "/", &cluster, RoutePolicy::default());
         table
     }
@@ -174,7 +143,7 @@ impl Arena {
             .programs
             .get(&contender)
             .context("only contenders of this run are started")?;
-        let folder = self.folder.path();
+        let folder = self.ground.folder.path();
         let running = if contender == Contender::Portcullis {
             let proxy = Proxy::start(program, &self.table(), folder, ON_CONTENDER_CORE).await?;
             Running {
@@ -198,22 +167,31 @@ impl Arena {
             .programs
             .get(&Contender::Portcullis)
             .context("only contenders of this run are started")?;
-        Proxy::start(program, table, self.folder.path(), ON_CONTENDER_CORE).await
+        Proxy::start(program, table, self.ground.folder.path(), ON_CONTENDER_CORE).await
     }
 
     async fn start_peer(&self, contender: Contender, program: &Path) -> Result<Running> {
-        let folder = self.folder.path();
+        let folder = self.ground.folder.path();
         let (http, https) = (free_address()?, free_address()?);
         let (file, template) = match contender {
-            Contender::Nginx => ("nginx.conf", include_str!("../../bench/peers/nginx.conf")),
-            Contender::Haproxy => ("haproxy.cfg", include_str!("../../bench/peers/haproxy.cfg")),
-            _ => ("envoy.yaml", include_str!("../../bench/peers/envoy.yaml")),
+            Contender::Nginx => (
+                "nginx.conf",
+                include_str!("../../../bench/peers/nginx.conf"),
+            ),
+            Contender::Haproxy => (
+                "haproxy.cfg",
+                include_str!("../../../bench/peers/haproxy.cfg"),
+            ),
+            _ => (
+                "envoy.yaml",
+                include_str!("../../../bench/peers/envoy.yaml"),
+            ),
         };
         let config = folder.join(file);
         let values = [
             ("HTTP", &*http.port().to_string()),
             ("HTTPS", &https.port().to_string()),
-            ("BACKEND", &self.backend_address.port().to_string()),
+            ("BACKEND", &self.ground.backend.port().to_string()),
         ];
         fs::write(&config, fill(template, &values))?;
         let mut command = prefixed(ON_CONTENDER_CORE, program);
@@ -224,19 +202,7 @@ impl Arena {
                 command.arg("-db").arg("-f").arg(&config);
                 command
             }
-            _ => {
-                command
-                    .args([
-                        "--concurrency",
-                        "1",
-                        "--disable-hot-restart",
-                        "--log-level",
-                        "warn",
-                        "-c",
-                    ])
-                    .arg(&config);
-                command
-            }
+            _ => envoy_command(command, &config),
         };
         let mut service = Service::start(&contender.to_string(), command, folder)?;
         service.until_listening(&[http, https]).await?;
@@ -248,28 +214,24 @@ impl Arena {
         })
     }
 
-    /// What a contender is called, with its version.
+    /// The versions of the contenders and of the load generators.
     pub(crate) async fn versions(&self) -> Result<BTreeMap<String, String>> {
         let mut versions = BTreeMap::new();
+        let mut ask = async |name: String, program: &Path, argument: &str| {
+            let mut command = Command::new(program);
+            command.arg(argument);
+            versions.insert(name, machine::version(command).await?);
+            anyhow::Ok(())
+        };
         for (contender, program) in &self.programs {
-            let argument = if matches!(contender, Contender::Nginx | Contender::Haproxy) {
-                "-v"
-            } else {
-                "--version"
+            let argument = match contender {
+                Contender::Nginx | Contender::Haproxy => "-v",
+                Contender::Portcullis | Contender::Envoy => "--version",
             };
-            let version = machine::version(program, argument).await?;
-            // Envoy begins with the path it was started by.
-            let version = version.rsplit("version: ").next().unwrap_or(&version);
-            versions.insert(contender.to_string(), version.to_owned());
+            ask(contender.to_string(), program, argument).await?;
         }
-        versions.insert(
-            "h2load".to_owned(),
-            machine::version(&binaries::installed("h2load")?, "--version").await?,
-        );
-        versions.insert(
-            "wrk".to_owned(),
-            machine::version(&binaries::installed("wrk")?, "-v").await?,
-        );
+        ask("h2load".to_owned(), &installed("h2load")?, "--version").await?;
+        ask("wrk".to_owned(), &installed("wrk")?, "-v").await?;
         Ok(versions)
     }
 }
@@ -308,23 +270,4 @@ impl Running {
         let answer = client.get("/").await.with_context(what)?;
         expect_answer(&answer, ANSWER_LENGTH, MARK).with_context(what)
     }
-}
-
-fn nginx_command(mut nginx: Command, folder: &Path, config: &Path) -> Command {
-    nginx
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(config)
-        .args(["-e", "stderr"]);
-    nginx
-}
-
-/// Puts `values` where the template says `@NAME@`.
-fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    values
-        .iter()
-        .fold(template.to_owned(), |text, (name, value)| {
-            text.replace(&format!("@{name}@"), value)
-        })
 }
