@@ -1,8 +1,8 @@
-//! Writes what is generated: the CRDs of our own kinds, what the Helm chart has copies of, and the schemas that manifests
+//! Writes what is generated: the CRDs of the kinds that we bring along, what the Helm chart has copies of, and the schemas that manifests
 //! are checked against.
 //!
 //! ```text
-//! cargo run -p portcullis-crds --bin crdgen            config/crd/*.yaml, charts/portcullis/{crds,files}/*.yaml
+//! cargo run -p portcullis-crds --bin crdgen            config/crd/**.yaml, charts/portcullis/{crds,files}/*.yaml
 //! cargo run -p portcullis-crds --bin crdgen -- DIR     controller/src/manifests/schema/*.json, from a release's CRDs:
 //!                                                      DIR is config/crd/experimental of Gateway API v1.7.0
 //! ```
@@ -24,10 +24,8 @@ const KINDS: &[(&str, &str)] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let Some(directory) = std::env::args_os().nth(1) else {
-        for (name, text) in portcullis_crds::manifests()? {
-            for folder in portcullis_crds::FOLDERS {
-                fs::write(root.join(folder).join(&name), &text)?;
-            }
+        for (path, text) in portcullis_crds::manifests()? {
+            fs::write(root.join(path), text)?;
         }
         for (original, copy) in portcullis_crds::COPIES {
             fs::copy(root.join(original), root.join(copy))?;

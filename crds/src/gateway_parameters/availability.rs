@@ -7,7 +7,7 @@ use k8s_openapi::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::foreign::undescribed;
+use crate::foreign::undescribed;
 
 /// How many proxies may be away on purpose.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

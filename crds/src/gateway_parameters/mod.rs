@@ -1,7 +1,7 @@
 //! `GatewayParameters`: what `parametersRef` of a GatewayClass or of a Gateway's `infrastructure` points to.
 
 mod availability;
-mod foreign;
+mod egress;
 mod proxy;
 mod service;
 mod workload;
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     availability::{HorizontalPodAutoscalerParameters, PodDisruptionBudgetParameters},
+    egress::{DecisionLogMode, EgressMode, EgressParameters},
     proxy::{AccessLog, AccessLogMode, ClientAddress, Limits, ProxyParameters},
     service::{ExternalTrafficPolicy, NodePort, ServiceParameters, ServiceType},
     workload::{ImagePullPolicy, LogLevel, WorkloadKind, WorkloadParameters},

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::EgressParameters;
+
 /// The form of every duration of this kind (GEP-2257), such as `1m30s` or `250ms`.
-const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
+pub(super) const DURATION: &str = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$";
 
 /// How the proxy treats connections and requests.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +26,9 @@ pub struct ProxyParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub drain_timeout: Option<String>,
+    /// How traffic is let out of the cluster. Of effect for egress Gateways only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressParameters>,
 }
 
 /// Bounds on what a client may send or hold open.

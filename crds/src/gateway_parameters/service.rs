@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceParameters {
-    /// How it is reached. Default LoadBalancer.
+    /// How it is reached. Default LoadBalancer, and ClusterIP for Gateways of the class `portcullis-egress`.
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "type")]
     pub kind: Option<ServiceType>,
     /// Whether a node passes connections from outside on to proxies of other nodes (Cluster), or only to its own (Local),
