@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod ca;
+pub mod callers;
 pub mod certificates;
 pub mod finding;
 pub mod leader;

@@ -19,11 +19,14 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::ResourceExt;
-use portcullis_crds::GatewayParameters;
+use portcullis_crds::{EgressPolicy, GatewayParameters, ServiceEntry};
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::finding::ObjectRef;
+use crate::{
+    callers::{Node, Pod},
+    finding::ObjectRef,
+};
 
 /// A name that the API server takes (RFC 1123 subdomain), but for its length.
 static NAME: LazyLock<Regex> = LazyLock::new(|| {
@@ -61,6 +64,14 @@ pub struct Resources {
     pub config_maps: Objects<ConfigMap>,
     /// GatewayParameters.
     pub gateway_parameters: Objects<GatewayParameters>,
+    /// ServiceEntries of Istio.
+    pub service_entries: Objects<ServiceEntry>,
+    /// EgressPolicies.
+    pub egress_policies: Objects<EgressPolicy>,
+    /// Pods, for who calls an egress Gateway; none of a cluster without one.
+    pub pods: Objects<Pod>,
+    /// Nodes, for the addresses that no egress Gateway lets anybody reach; none of a cluster without one.
+    pub nodes: Objects<Node>,
 }
 
 /// Every collection of [`Resources`], with the kind of its objects.
@@ -78,6 +89,10 @@ macro_rules! for_each_kind {
         $do!("Secret", secrets);
         $do!("ConfigMap", config_maps);
         $do!("GatewayParameters", gateway_parameters);
+        $do!("ServiceEntry", service_entries);
+        $do!("EgressPolicy", egress_policies);
+        $do!("Pod", pods);
+        $do!("Node", nodes);
     };
 }
 

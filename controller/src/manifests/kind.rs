@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, convert::identity, sync::Arc};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
+use portcullis_crds::service_entry;
 use serde_json::Value;
 
 use super::field::{self, Read};
@@ -12,6 +13,8 @@ use crate::resources::{ObjectKey, Redacted, Resources};
 pub(super) const GATEWAY_API: &str = "gateway.networking.k8s.io";
 /// The group of our own kinds.
 pub(super) const OWN: &str = "portcullis.dev";
+/// The group of Istio's kind.
+const ISTIO: &str = "networking.istio.io";
 
 /// A kind that is read.
 pub(super) struct Kind {
@@ -54,10 +57,14 @@ const KINDS: &[Kind] = kinds! {
     GATEWAY_API, "BackendTLSPolicy", ["v1", "v1alpha3"], true, backend_tls_policies, identity;
     GATEWAY_API, "ReferenceGrant", ["v1", "v1beta1"], true, reference_grants, identity;
     OWN, "GatewayParameters", ["v1alpha1"], true, gateway_parameters, identity;
+    OWN, "EgressPolicy", ["v1alpha1"], true, egress_policies, identity;
+    ISTIO, "ServiceEntry", service_entry::VERSIONS, true, service_entries, identity;
     "", "Namespace", ["v1"], false, namespaces, identity;
     "", "Service", ["v1"], true, services, identity;
     "", "Secret", ["v1"], true, secrets, fold_string_data;
     "", "ConfigMap", ["v1"], true, config_maps, identity;
+    "", "Pod", ["v1"], true, pods, identity;
+    "", "Node", ["v1"], false, nodes, identity;
     "discovery.k8s.io", "EndpointSlice", ["v1"], true, endpoint_slices, identity;
 };
 
@@ -73,7 +80,7 @@ const NOT_YET: [&str; 8] = [
     "XMesh",
 ];
 
-/// Kinds and groups this few edits apart may be a slip of the pen.
+/// Kinds and groups this few edits apart may be a slip of the pen, if those are not a third of the name or more.
 const MAX_SLIP: usize = 2;
 
 /// Why an object is not read.
@@ -121,7 +128,8 @@ impl Unread {
             .chain(not_yet.copied())
             .map(|known| (slip(known), known))
             .min();
-        if let Some((_, known)) = near.filter(|(slip, _)| *slip <= MAX_SLIP) {
+        let is_near = |(slip, known): &(usize, &str)| *slip <= MAX_SLIP.min(known.len() / 3);
+        if let Some((_, known)) = near.filter(is_near) {
             return Self::MisspeltKind(known);
         }
         // Groups of Kubernetes itself have no kinds but their own; in any other there may be a kind of the same name.

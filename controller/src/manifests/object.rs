@@ -13,6 +13,10 @@ use crate::{
     resources::ObjectKey,
 };
 
+/// Kinds whose status says what a translation needs: addresses. That of any other is written by whoever serves the object; one
+/// in a file is left over from a dump.
+const STATED: [&str; 2] = ["Pod", "Node"];
+
 /// Reads one object, or the items of a List. `item` is its place in the List, such as `items[2].`, or empty.
 pub(super) fn read(loaded: &mut Loaded, place: &Place, item: &str, value: Value) {
     let Value::Object(mut object) = value else {
@@ -156,8 +160,9 @@ impl Reader<'_> {
             );
             return;
         }
-        // Whoever serves the object writes its status; one in a file is left over from a dump.
-        object.remove("status");
+        if !STATED.contains(&kind.name) {
+            object.remove("status");
+        }
         join_base64(kind.name, &mut object);
         let mut value = Value::Object(object);
         let checked = !self.loaded.accepted && schema::has(kind.name);
@@ -350,168 +355,4 @@ fn key(object: &Map<String, Value>) -> ObjectKey {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Error, Loaded, Note};
-
-    fn load(text: &str) -> Loaded {
-        let mut loaded = Loaded::default();
-        loaded.read_text("test.yaml", text);
-        loaded
-    }
-
-    fn told(loaded: &Loaded) -> Vec<String> {
-        let problems = loaded.problems.iter();
-        problems
-            .map(|problem| format!("{}: {}", problem.field, problem.message))
-            .collect()
-    }
-
-    #[test]
-    fn what_is_wrong_with_a_secret_is_told_without_its_values() {
-        for (fields, expected) in [
-            (
-                "stringData: {tls.key: 31337}",
-                "stringData.tls.key: must be a string",
-            ),
-            ("data: 'a, expected 31337'", "data: must be a map"),
-            ("data: {tls.key: '31337!'}", "data.tls.key: must be base64"),
-        ] {
-            let loaded = load(&format!(
-                "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, {fields}}}"
-            ));
-            assert_eq!(told(&loaded), [expected], "{fields}");
-            assert!(loaded.resources.is_empty(), "{fields}");
-        }
-    }
-
-    #[test]
-    fn what_was_read_can_be_printed_without_keys() {
-        let secret =
-            "{apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {tls.key: hunter2}}";
-        let printed = format!("{:?}", load(secret));
-        assert!(printed.contains("[redacted]"), "{printed}");
-        let bytes = format!("{:?}", b"hunter2");
-        for key in ["hunter2", bytes.trim_matches(['[', ']']), "aHVudGVyMg"] {
-            assert!(!printed.contains(key), "{printed}");
-        }
-    }
-
-    #[test]
-    fn base64_may_be_wrapped_and_nothing_else() {
-        let secret = |value: &str| {
-            load(&format!(
-                "{{apiVersion: v1, kind: Secret, metadata: {{name: s}}, data: {{a: \"{value}\"}}}}"
-            ))
-        };
-        let wrapped = secret(r"aGVs\r\nbG8=\n");
-        assert_eq!(told(&wrapped), [""; 0]);
-        let read = wrapped.resources.secrets.values().next().unwrap();
-        assert_eq!(read.data.as_ref().unwrap()["a"].0, b"hello");
-        assert_eq!(told(&secret("aGVs bG8=")), ["data.a: must be base64"]);
-    }
-
-    #[test]
-    fn a_kind_that_is_not_read_is_told_by_what_it_may_be() {
-        for (api_version, kind, expected) in [
-            (
-                "gateway.networking.k8s.io/v1",
-                "HTTPRout",
-                "did you mean HTTPRoute?",
-            ),
-            ("gateway.networking.k8s.io/v1", "HttpRoute", "kind"),
-            (
-                "gateway.networking.k8s.io/v1",
-                "GRPCRout",
-                "did you mean GRPCRoute?",
-            ),
-            (
-                "gateway.networking.k8s.io/v1",
-                "TCPRoute",
-                "not supported yet",
-            ),
-            (
-                "gateway.networking.k8s.io/v1",
-                "Anything",
-                "not supported yet",
-            ),
-            ("v1", "Servise", "did you mean Service?"),
-            (
-                "v1",
-                "HTTPRoute",
-                "write apiVersion: gateway.networking.k8s.io/v1",
-            ),
-            (
-                "networking.k8s.io/v1",
-                "Gateway",
-                "write apiVersion: gateway.networking.k8s.io/v1",
-            ),
-            (
-                "gateway.networking.k8s.oi/v1",
-                "Gateway",
-                "write apiVersion: gateway.networking.k8s.io/v1",
-            ),
-            ("discovery.k8s.io/v1", "Service", "write apiVersion: v1"),
-        ] {
-            let loaded = load(&format!(
-                "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
-            ));
-            let problem = &loaded.problems[0];
-            let told = format!("{} {}; {}", problem.field, problem.message, problem.remedy);
-            assert!(told.contains(expected), "{kind} of {api_version}: {told}");
-            assert_eq!(problem.severity, Error, "{kind} of {api_version}");
-        }
-        for (api_version, kind) in [
-            ("v1", "Pod"),
-            ("v1", "ServiceAccount"),
-            ("v1", "Endpoints"),
-            ("apps/v1", "Deployment"),
-            ("networking.istio.io/v1", "Gateway"),
-            ("serving.knative.dev/v1", "Service"),
-        ] {
-            let loaded = load(&format!(
-                "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
-            ));
-            assert_eq!(loaded.problems[0].severity, Note, "{kind} of {api_version}");
-        }
-    }
-
-    #[test]
-    fn items_of_a_list_are_told_by_their_place() {
-        let route = "apiVersion: gateway.networking.k8s.io/v1, metadata: {name: r}";
-        let loaded = load(&format!(
-            "{{apiVersion: v1, kind: List, items: [{{{route}}}, 3, {{kind: Secret, apiVersion: v1}}, \
-             {{apiVersion: v1, kind: List, items: [{{kind: HTTPRoute}}]}}]}}"
-        ));
-        assert_eq!(
-            told(&loaded),
-            [
-                "items[0].kind: is missing",
-                "items[1]: is no object",
-                "items[2].metadata.name: is missing",
-                "items[3].items[0].apiVersion: is missing",
-            ]
-        );
-    }
-
-    #[test]
-    fn items_of_a_typed_list_are_what_the_list_says() {
-        let loaded = load("{apiVersion: v1, kind: SecretList, items: [{metadata: {name: s}}]}");
-        assert_eq!(told(&loaded), [""; 0]);
-        assert_eq!(loaded.resources.secrets.len(), 1);
-    }
-
-    #[test]
-    fn a_name_that_is_no_text_is_not_taken_for_none() {
-        for field in ["name", "namespace"] {
-            let metadata = format!("{{name: a, {field}: 1}}").replace("name: a, name", "name");
-            let loaded = load(&format!(
-                "{{apiVersion: v1, kind: Service, metadata: {metadata}}}"
-            ));
-            assert_eq!(
-                told(&loaded),
-                [format!("metadata.{field}: must be a string, not 1")]
-            );
-            assert!(loaded.resources.is_empty(), "{field}");
-        }
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use crate::finding::Finding;
 
-/// Condition types (Gateway API, `apis/v1`).
+/// Condition types (Gateway API, `apis/v1`), and our own where others write conditions too.
 pub mod kind {
     /// The object is valid and in use.
     pub const ACCEPTED: &str = "Accepted";
@@ -22,6 +22,10 @@ pub mod kind {
     pub const PROGRAMMED: &str = "Programmed";
     /// Every reference leads somewhere and is permitted.
     pub const RESOLVED_REFS: &str = "ResolvedRefs";
+    /// [`ACCEPTED`] of a ServiceEntry, whose status is Istio's.
+    pub const SERVICE_ENTRY_ACCEPTED: &str = "portcullis.dev/Accepted";
+    /// [`PROGRAMMED`] of a ServiceEntry.
+    pub const SERVICE_ENTRY_PROGRAMMED: &str = "portcullis.dev/Programmed";
     /// The installed CRDs are of a supported version.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
 }

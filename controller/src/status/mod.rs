@@ -33,6 +33,14 @@ pub struct Statuses {
     /// BackendTLSPolicies for Services that routes of those Gateways use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub backend_tls_policies: BTreeMap<ObjectKey, PolicyStatus>,
+    /// ServiceEntries, whose other conditions are not ours: [`condition::kind::SERVICE_ENTRY_ACCEPTED`],
+    /// [`condition::kind::SERVICE_ENTRY_PROGRAMMED`]. One that is not here is left as it is; of one without conditions here
+    /// those of ours are taken away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub service_entries: BTreeMap<ObjectKey, ConditionSet>,
+    /// EgressPolicies: `Accepted`, `Programmed`. One that is not here is left as it is.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub egress_policies: BTreeMap<ObjectKey, ConditionSet>,
 }
 
 /// Status of a GatewayClass.

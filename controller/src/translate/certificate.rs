@@ -166,9 +166,10 @@ fn missing(ctx: &Context<'_>, object: &ObjectRef, field: &str, key: &ObjectKey) 
 
 /// The command that creates a Secret. With files nobody needs a cluster: the same command prints the manifest then.
 fn create(ctx: &Context<'_>, ObjectKey { namespace, name }: &ObjectKey) -> String {
-    let printed = match ctx.options.implied_class {
-        Some(_) => " --dry-run=client -o yaml",
-        None => "",
+    let printed = if ctx.options.implied_classes.is_empty() {
+        ""
+    } else {
+        " --dry-run=client -o yaml"
     };
     format!("kubectl -n {namespace} create secret tls {name} --cert=FILE --key=FILE{printed}")
 }

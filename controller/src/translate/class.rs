@@ -15,6 +15,9 @@ use crate::{
 /// The release of the Gateway API that is served.
 pub const BUNDLE_VERSION: &str = "v1.7.0";
 
+/// The GatewayClass whose Gateways let traffic out of the cluster, and let nothing out that is not allowed.
+pub const EGRESS_CLASS: &str = "portcullis-egress";
+
 /// Gateway API features that a GatewayClass of ours reports, sorted by name.
 pub const SUPPORTED_FEATURES: &[&str] = &[
     "BackendTLSPolicy",
@@ -87,9 +90,10 @@ impl<'a> Classes<'a> {
     /// Finds our classes, and states their statuses.
     pub(crate) fn collect(ctx: &Context<'a>) -> (Self, BTreeMap<ObjectKey, GatewayClassStatus>) {
         let mut classes = Self::default();
-        if let Some(name) = &ctx.options.implied_class {
-            classes.by_name.insert(name, Ok(None));
-        }
+        let implied = ctx.options.implied_classes.iter();
+        classes
+            .by_name
+            .extend(implied.map(|name| (*name, Ok(None))));
         let mut statuses = BTreeMap::new();
         for (key, class) in &ctx.resources.gateway_classes {
             if class.spec.controller_name != ctx.options.controller_name {
@@ -197,6 +201,17 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
         message.push_str(&missing.join(", "));
     }
     (status, reason, message)
+}
+
+/// Whether a Gateway of egress is served by `controller_name`.
+pub(crate) fn has_egress_gateway(resources: &Resources, controller_name: &str) -> bool {
+    let class = ObjectKey::cluster(EGRESS_CLASS);
+    let class = resources.gateway_classes.get(&class);
+    class.is_some_and(|class| class.spec.controller_name == controller_name)
+        && resources
+            .gateways
+            .values()
+            .any(|gateway| gateway.spec.gateway_class_name == EGRESS_CLASS)
 }
 
 #[cfg(test)]

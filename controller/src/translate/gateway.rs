@@ -94,10 +94,10 @@ fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str, classes: &Classes
         .get(&ObjectKey::cluster(class))
     else {
         // Without a cluster, nothing can run already.
-        let hence = if ctx.options.implied_class.is_some() {
-            ", so nobody serves this Gateway"
-        } else {
+        let hence = if ctx.options.implied_classes.is_empty() {
             ": proxies that this Gateway has serve on with what they have, and nothing changes until the class is there"
+        } else {
+            ", so nobody serves this Gateway"
         };
         let message = format!("GatewayClass {class:?} does not exist{hence}");
         let create = format!("create the GatewayClass, with controllerName {own:?}");

@@ -27,12 +27,14 @@ use portcullis_routing::{GatewayKey, ListenerProtocol, RoutingTable};
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
+    class::has_egress_gateway,
     grant::{GrantSubject, GrantTarget, Grants},
 };
 pub use self::{
-    class::{BUNDLE_VERSION, InstalledApi, SUPPORTED_FEATURES},
+    class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, SUPPORTED_FEATURES},
     listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},
+    settings::EgressOptions,
 };
 use crate::{
     CONTROLLER_NAME,
@@ -49,9 +51,9 @@ pub(crate) const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 pub struct Options {
     /// GatewayClasses with this `controllerName` are ours.
     pub controller_name: String,
-    /// A GatewayClass of this name is taken to exist and to be ours, unless there is an object of that name. For files:
+    /// GatewayClasses of these names are taken to exist and to be ours, unless there is an object of that name. For files:
     /// a Gateway then needs no GatewayClass beside it.
-    pub implied_class: Option<String>,
+    pub implied_classes: &'static [&'static str],
     /// What of the Gateway API is installed in the cluster; `None` for files, which are read as this release has them.
     pub installed: Option<InstalledApi>,
     /// What is known of the running data planes.
@@ -65,7 +67,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             controller_name: CONTROLLER_NAME.into(),
-            implied_class: None,
+            implied_classes: &[],
             installed: None,
             observed: Observed::default(),
             last_good: None,
@@ -74,11 +76,11 @@ impl Default for Options {
 }
 
 impl Options {
-    /// For manifests served by one proxy in this process: the GatewayClass `portcullis` is implied, and everything that
-    /// is valid counts as programmed.
+    /// For manifests served by one proxy in this process: the GatewayClasses `portcullis` and
+    /// [`EGRESS_CLASS`] are implied, and everything that is valid counts as programmed.
     pub fn standalone() -> Self {
         Self {
-            implied_class: Some("portcullis".into()),
+            implied_classes: &["portcullis", EGRESS_CLASS],
             observed: Observed::Standalone {
                 addresses: Vec::new(),
             },

@@ -7,7 +7,12 @@ use gateway_api::apis::experimental::gateways::{Gateway, GatewayListeners};
 use portcullis_crds::{GatewayParametersSpec, gateway_parameters::NodePort};
 use portcullis_routing::ProxySettings;
 
-use super::{Context, class::ClassParameters, listener::ListenerState, settings};
+use super::{
+    Context,
+    class::ClassParameters,
+    listener::ListenerState,
+    settings::{self, EgressOptions},
+};
 use crate::{
     finding::{Finding, ObjectRef},
     provision::Infrastructure,
@@ -31,6 +36,8 @@ pub struct Parameters {
     uid: Option<String>,
     class: String,
     pub(crate) settings: Arc<ProxySettings>,
+    /// How traffic is let out, if the Gateway is one of egress.
+    pub egress: EgressOptions,
     pub(crate) infrastructure: Infrastructure,
     /// The GatewayParameters whose `spec.service.nodePorts` are in force, if any are.
     pub(crate) node_ports_of: Option<ObjectKey>,
@@ -70,6 +77,7 @@ impl Parameters {
                 uid: gateway.metadata.uid.clone(),
                 class: name.clone(),
                 settings: Arc::new(settings),
+                egress: settings::egress(&layers)?,
                 infrastructure,
                 node_ports_of: node_ports_of(resources, object, gateway, (own, of_class)),
             })

@@ -1,5 +1,7 @@
 //! Settings of a Gateway's proxy: the GatewayParameters of its class, then its own.
 
+mod egress;
+
 use gateway_api::Duration;
 use portcullis_crds::{
     GatewayParametersSpec,
@@ -10,6 +12,7 @@ use portcullis_routing::{
     settings::{AccessLog, Limits},
 };
 
+pub use self::egress::EgressOptions;
 use crate::{
     finding::{Finding, ObjectRef},
     provision::{Infrastructure, Invalid},
@@ -49,6 +52,7 @@ pub(crate) fn parameters<'a>(
     // Tried on their own here, so that the object that is wrong is the one that is told.
     let spec = &parameters.spec;
     settings(&[spec])
+        .and_then(|_| egress(&[spec]))
         .and_then(|_| Infrastructure::merge(&[spec]))
         .map_err(|(path, message)| {
             object.error(
@@ -65,6 +69,13 @@ pub(crate) fn parameters<'a>(
 pub(crate) fn settings(layers: &[&GatewayParametersSpec]) -> Result<ProxySettings, Invalid> {
     let layers: Vec<_> = layers.iter().filter_map(|it| it.proxy.as_ref()).collect();
     proxy_settings(&layers).map_err(|(path, message)| (format!("proxy.{path}"), message))
+}
+
+/// The same of what concerns egress.
+pub(crate) fn egress(layers: &[&GatewayParametersSpec]) -> Result<EgressOptions, Invalid> {
+    let proxies = layers.iter().filter_map(|it| it.proxy.as_ref());
+    EgressOptions::merge(proxies.filter_map(|it| it.egress.as_ref()))
+        .map_err(|(path, message)| (format!("proxy.egress.{path}"), message))
 }
 
 /// Path below `spec.proxy`, and what is wrong there.
@@ -202,12 +213,15 @@ fn overlay_duration(
     layer: Option<&str>,
 ) -> Result<(), InvalidProxy> {
     if let Some(text) = layer {
-        let duration: Duration = text
-            .parse()
-            .map_err(|error| (path, format!("{text:?}: {error}")))?;
-        let millis = u64::try_from(duration.as_millis())
-            .map_err(|_| (path, format!("{text:?} is too long")))?;
-        *value = Millis(millis);
+        *value = duration(text).map_err(|message| (path, message))?;
     }
     Ok(())
+}
+
+/// Reads a duration (GEP-2257), or says what is wrong with it.
+fn duration(text: &str) -> Result<Millis, String> {
+    let duration: Duration = text.parse().map_err(|error| format!("{text:?}: {error}"))?;
+    let millis =
+        u64::try_from(duration.as_millis()).map_err(|_| format!("{text:?} is too long"))?;
+    Ok(Millis(millis))
 }

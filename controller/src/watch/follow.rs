@@ -41,7 +41,7 @@ pub(crate) async fn follow<T>(
     backoff: &mut Backoff,
 ) -> Ended
 where
-    T: Resource<DynamicType = ()> + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
+    T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
     let stream = watcher(api, selected);
     pin_mut!(stream);

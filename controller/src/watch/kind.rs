@@ -14,11 +14,14 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{Resource, core::NamespaceResourceScope};
-use portcullis_crds::GatewayParameters;
+use portcullis_crds::{EgressPolicy, GatewayParameters, ServiceEntry, service_entry};
 use serde::de::DeserializeOwned;
 
-use super::{Watches, delegate_resource};
-use crate::resources::{Objects, Redacted, Resources};
+use super::{Watches, delegate_resource, object::StatusUse};
+use crate::{
+    callers::{Node, Pod},
+    resources::{Objects, Redacted, Resources},
+};
 
 /// A kind that is watched.
 pub(super) trait Kind:
@@ -27,14 +30,15 @@ pub(super) trait Kind:
     + fmt::Debug
     + DeserializeOwned
     + PartialEq
+    + StatusUse
     + Send
     + Sync
     + 'static
 {
     /// Its name.
     const NAME: &'static str;
-    /// Whether its status is ours to write.
-    const HAS_STATUS: bool;
+    /// Versions that are alike, of which a cluster may serve any; empty if there is only that of the type.
+    const VERSIONS: &'static [&'static str];
 
     /// Where its objects are kept.
     fn objects(resources: &mut Resources) -> &mut Objects<Self>;
@@ -56,13 +60,40 @@ macro_rules! watch {
     ($watches:ident, $type:ty, custom_with_status) => {
         $watches.custom::<$type>()
     };
+    ($watches:ident, $type:ty, service_entry) => {
+        $watches.custom::<$type>()
+    };
+    ($watches:ident, $type:ty, for_egress) => {
+        $watches.for_egress::<$type>()
+    };
     ($watches:ident, $type:ty, by_reference) => {
         $watches.by_reference::<$type>()
     };
 }
 
-macro_rules! has_status {
+macro_rules! is_written {
     (custom_with_status) => {
+        true
+    };
+    (service_entry) => {
+        true
+    };
+    ($how:ident) => {
+        false
+    };
+}
+
+macro_rules! versions {
+    (service_entry) => {
+        &service_entry::VERSIONS
+    };
+    ($how:ident) => {
+        &[]
+    };
+}
+
+macro_rules! is_for_egress {
+    (for_egress) => {
         true
     };
     ($how:ident) => {
@@ -78,11 +109,16 @@ macro_rules! referenced {
 }
 
 macro_rules! kinds {
-    ($($name:literal: $type:ty => $field:ident, $how:ident;)*) => {
+    ($($name:literal: $type:ty => $field:ident, $how:ident $(reads $($status:literal)*)?;)*) => {
         $(
+            impl StatusUse for $type {
+                const READ: &'static [&'static str] = &[$($($status),*)?];
+                const WRITTEN: bool = is_written!($how);
+            }
+
             impl Kind for $type {
                 const NAME: &'static str = $name;
-                const HAS_STATUS: bool = has_status!($how);
+                const VERSIONS: &'static [&'static str] = versions!($how);
 
                 fn objects(resources: &mut Resources) -> &mut Objects<Self> {
                     &mut resources.$field
@@ -94,6 +130,13 @@ macro_rules! kinds {
 
         /// The names of all kinds.
         pub(super) const NAMES: &[&str] = &[$($name),*];
+
+        /// The names of the kinds that are watched only while there is an egress Gateway.
+        pub(super) fn names_for_egress() -> Vec<&'static str> {
+            let kinds = [$(($name, is_for_egress!($how))),*];
+            let wanted = kinds.into_iter().filter(|(_, is_for_egress)| *is_for_egress);
+            wanted.map(|(name, _)| name).collect()
+        }
 
         /// Watches all kinds.
         pub(super) fn watch_all(watches: &mut Watches) {
@@ -110,9 +153,13 @@ kinds! {
     "BackendTLSPolicy": BackendTlsPolicy => backend_tls_policies, custom_with_status;
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;
     "GatewayParameters": GatewayParameters => gateway_parameters, custom;
+    "ServiceEntry": ServiceEntry => service_entries, service_entry;
+    "EgressPolicy": EgressPolicy => egress_policies, custom_with_status;
     "Namespace": Namespace => namespaces, built_in;
-    "Service": Service => services, built_in;
+    "Service": Service => services, built_in reads "loadBalancer";
     "EndpointSlice": EndpointSlice => endpoint_slices, built_in;
     "Secret": Redacted<Secret> => secrets, by_reference;
     "ConfigMap": ConfigMap => config_maps, by_reference;
+    "Pod": Pod => pods, for_egress reads "phase" "podIP" "podIPs" "containerStatuses";
+    "Node": Node => nodes, for_egress reads "addresses";
 }

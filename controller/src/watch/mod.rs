@@ -1,6 +1,7 @@
 //! The watches of the API server, and the store that they fill.
 //!
-//! One task per kind. A kind whose CRD is not installed has no objects; it is watched as soon as its CRD appears.
+//! One task per kind. A kind whose CRD is not installed has no objects; it is watched as soon as its CRD appears. Pods and
+//! nodes are watched only while there is an egress Gateway.
 
 mod backoff;
 mod crds;
@@ -15,13 +16,13 @@ mod store;
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
-use tokio::task::JoinSet;
+use tokio::{sync::watch::Receiver, task::JoinSet};
 
 pub(crate) use self::{
     backoff::Backoff,
     delegate::delegate_resource,
     follow::{Sink, follow, why, why_watch_failed},
-    object::{Version, Watched},
+    object::{AtVersion, Version, Watched},
     store::{SeenStatus, StatusTarget},
 };
 use self::{
@@ -45,6 +46,7 @@ pub(crate) fn watch(
     let store = Arc::new(ResourceStore::new(
         controller_name.to_owned(),
         kind::NAMES.iter().copied(),
+        kind::names_for_egress(),
     ));
     let crds = Crds::new();
     tasks.spawn(crds.clone().watch(client.clone(), Arc::clone(metrics)));
@@ -96,7 +98,31 @@ impl Watches<'_> {
         });
     }
 
-    /// Watches a kind once its CRD is installed.
+    /// Watches a kind that every cluster has, while there is an egress Gateway.
+    fn for_egress<K: Kind>(&mut self) {
+        let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
+        let store = Arc::clone(&self.store);
+        self.tasks.spawn(async move {
+            let objects = Whole(Arc::clone(&store));
+            let mut egress = store.egress();
+            let mut backoff = Backoff::default();
+            while is(&mut egress, true).await {
+                let api = Api::<Watched<K>>::all(client.clone());
+                let config = Config::default();
+                tokio::select! {
+                    ended = follow(api, K::NAME, config, &objects, &metrics, &mut backoff) => {
+                        pause(K::NAME, ended, &mut backoff).await;
+                    }
+                    _ = is(&mut egress, false) => {
+                        store.forget::<K>();
+                        backoff.reset();
+                    }
+                }
+            }
+        });
+    }
+
+    /// Watches a kind once its CRD is installed, at the first of its versions that is served.
     fn custom<K: Kind>(&mut self) {
         self.custom.push((K::NAME, crds::name::<K>()));
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
@@ -104,6 +130,7 @@ impl Watches<'_> {
         self.tasks.spawn(async move {
             let objects = Whole(Arc::clone(&store));
             let mut backoff = Backoff::default();
+            let mut version = 0;
             loop {
                 let mut told = false;
                 let missing = || {
@@ -113,7 +140,9 @@ impl Watches<'_> {
                     store.not_installed::<K>();
                 };
                 crds.installed::<K>(missing).await;
-                let api = Api::<Watched<K>>::all(client.clone());
+                let at = AtVersion(K::VERSIONS.get(version).copied());
+                store.set_version::<K>(at);
+                let api = Api::<Watched<K>>::all_with(client.clone(), &at);
                 let ended = follow(
                     api,
                     K::NAME,
@@ -123,9 +152,12 @@ impl Watches<'_> {
                     &mut backoff,
                 )
                 .await;
+                if ended == Ended::NotFound {
+                    version = (version + 1) % K::VERSIONS.len().max(1);
+                }
                 tokio::select! {
                     () = pause(K::NAME, ended, &mut backoff) => {}
-                    () = crds.changed::<K>() => {}
+                    () = crds.changed::<K>() => version = 0,
                 }
             }
         });
@@ -157,6 +189,11 @@ impl Watches<'_> {
             Arc::clone(&self.metrics),
         ));
     }
+}
+
+/// Waits until it is so; returns false if it never will be.
+async fn is(it: &mut Receiver<bool>, so: bool) -> bool {
+    it.wait_for(|it| *it == so).await.is_ok()
 }
 
 /// Before a watch begins anew.

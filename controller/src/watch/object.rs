@@ -1,22 +1,35 @@
 //! An object as the API server sends it, cut down to what is worth keeping.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error},
 };
 use serde_json::{Map, Value};
 
-use super::delegate_resource;
-
 /// Where `kubectl apply` keeps a copy of the whole object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// What of a status is part of the object, since a translation reads it: the addresses that a load balancer gave a
-/// Service.
-const TRANSLATED_STATUS: &str = "loadBalancer";
+/// What is done with the status of a kind.
+pub(crate) trait StatusUse {
+    /// Its fields that are part of the object, since a translation reads them.
+    const READ: &'static [&'static str];
+    /// Whether conditions of ours are written into it.
+    const WRITTEN: bool;
+}
+
+/// An object of any kind, which is read for nothing but its status.
+impl StatusUse for Value {
+    const READ: &'static [&'static str] = &[];
+    const WRITTEN: bool = true;
+}
+
+/// The version that a kind is asked for at; `None` is that of its type.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct AtVersion(pub(crate) Option<&'static str>);
 
 /// `metadata.resourceVersion`: numbers that grow with every change (KEP-5504).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,10 +55,10 @@ impl fmt::Display for Version {
 pub(crate) struct Watched<K> {
     /// Only what names the object, and its version.
     metadata: ObjectMeta,
-    /// The object without status and version, so that two of them are equal if they ask for the same; or why it cannot be
-    /// read. Of the status only the addresses that a load balancer gave are here.
+    /// The object without version, so that two of them are equal if they ask for the same; or why it cannot be read. Of the
+    /// status only what a translation reads is here.
     pub(crate) object: Result<Arc<K>, String>,
-    /// The status, JSON as it came: what others wrote there is not ours to read.
+    /// The status, JSON as it came: what others wrote there is not ours to read. Empty if nothing is written into it.
     pub(crate) status: Arc<str>,
 }
 
@@ -56,7 +69,7 @@ impl<K> Watched<K> {
     }
 }
 
-impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
+impl<'de, K: DeserializeOwned + StatusUse> Deserialize<'de> for Watched<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // The parser would quote what it has found instead, and that may be part of a Secret.
         let mut object = Map::<String, Value>::deserialize(deserializer)
@@ -74,9 +87,10 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
         if metadata.name.is_none() {
             return Err(D::Error::missing_field("metadata.name"));
         }
-        if let Some(addresses) = status.get(TRANSLATED_STATUS) {
-            let status = Map::from_iter([(TRANSLATED_STATUS.to_owned(), addresses.clone())]);
-            object.insert("status".into(), status.into());
+        let part = |name: &&str| Some(((*name).to_owned(), status.get(name)?.clone()));
+        let read: Map<_, _> = K::READ.iter().filter_map(part).collect();
+        if !read.is_empty() {
+            object.insert("status".into(), read.into());
         }
         let object = serde_path_to_error::deserialize(Value::Object(object))
             .map(Arc::new)
@@ -84,7 +98,11 @@ impl<'de, K: DeserializeOwned> Deserialize<'de> for Watched<K> {
         Ok(Self {
             metadata,
             object,
-            status: status.to_string().into(),
+            status: if K::WRITTEN {
+                status.to_string().into()
+            } else {
+                Arc::default()
+            },
         })
     }
 }
@@ -96,17 +114,44 @@ fn trim(metadata: &mut Map<String, Value>) {
     }
 }
 
-delegate_resource!(Watched, it => &it.metadata, &mut it.metadata);
+impl<K: Resource<DynamicType = ()>> Resource for Watched<K> {
+    type DynamicType = AtVersion;
+    type Scope = K::Scope;
+
+    fn kind(_: &AtVersion) -> Cow<'_, str> {
+        K::kind(&())
+    }
+
+    fn group(_: &AtVersion) -> Cow<'_, str> {
+        K::group(&())
+    }
+
+    fn version(asked: &AtVersion) -> Cow<'_, str> {
+        asked.0.map_or_else(|| K::version(&()), Cow::Borrowed)
+    }
+
+    fn plural(_: &AtVersion) -> Cow<'_, str> {
+        K::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
 
 #[cfg(test)]
 mod tests {
     use gateway_api::apis::experimental::httproutes::HttpRoute;
     use k8s_openapi::api::core::v1::{Secret, Service};
-    use kube::Resource;
+    use portcullis_crds::{ServiceEntry, service_entry::Resolution};
     use serde_json::json;
 
     use super::*;
-    use crate::resources::Redacted;
+    use crate::{callers::Pod, resources::Redacted};
 
     fn route(changes: &Value) -> Watched<HttpRoute> {
         let mut route = json!({
@@ -162,6 +207,42 @@ mod tests {
         assert_ne!(before, service("192.0.2.2", "Ready").object.unwrap());
         let status = before.status.clone().unwrap();
         assert!(status.load_balancer.is_some() && status.conditions.is_none());
+    }
+
+    #[test]
+    fn of_the_status_of_a_pod_only_its_addresses_and_its_end_are_part_of_it() {
+        let pod = |address: &str, ready: &str| -> Watched<Pod> {
+            serde_json::from_value(json!({
+                "metadata": {"name": "web-1", "namespace": "apps"},
+                "spec": {"containers": []},
+                "status": {
+                    "podIP": address, "conditions": [{"type": "Ready", "status": ready}],
+                },
+            }))
+            .unwrap()
+        };
+        let before = pod("10.1.0.7", "False");
+        assert_eq!(
+            *before.status, *"",
+            "nobody writes there, and there are many"
+        );
+        let before = before.object.unwrap();
+        assert_eq!(before, pod("10.1.0.7", "True").object.unwrap());
+        assert_ne!(before, pod("10.1.0.8", "False").object.unwrap());
+    }
+
+    /// Istio lets its own values through before anybody else knows them.
+    #[test]
+    fn a_service_entry_with_a_value_of_a_later_release_is_read() {
+        let entry: Watched<ServiceEntry> = serde_json::from_value(json!({
+            "apiVersion": "networking.istio.io/v1beta1", "kind": "ServiceEntry",
+            "metadata": {"name": "api", "namespace": "apps"},
+            "spec": {"hosts": ["api.example"], "resolution": "LATER", "later": {"a": 1}},
+            "status": {"conditions": [{"type": "Reconciled", "observedGeneration": "7"}], "later": 1},
+        }))
+        .unwrap();
+        let spec = &entry.object.unwrap().spec;
+        assert_eq!(spec.resolution, Some(Resolution::Unknown("LATER".into())));
     }
 
     #[test]

@@ -11,12 +11,12 @@ use tokio::sync::{Notify, watch};
 
 use super::{
     kind::{Kind, Referenced},
-    object::{Version, Watched},
+    object::{AtVersion, Version, Watched},
     referenced::{Contents, References},
 };
 use crate::{
     resources::{ObjectKey, Redacted, Resources},
-    translate::InstalledApi,
+    translate::{InstalledApi, has_egress_gateway},
 };
 
 /// An object with a status of the Gateway API.
@@ -57,6 +57,10 @@ pub struct ResourceStore {
     statuses_changed: Notify,
     /// There are objects to be read by reference.
     unread: watch::Sender<()>,
+    /// Kinds that matter only while there is an egress Gateway.
+    for_egress: Vec<&'static str>,
+    /// Whether there is one.
+    egress: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -65,6 +69,8 @@ struct State {
     installed: InstalledApi,
     /// Kinds, and whether they are known by now.
     kinds: BTreeMap<&'static str, bool>,
+    /// The versions that kinds are asked for at, where there are several.
+    versions: BTreeMap<&'static str, AtVersion>,
     contents: BTreeMap<&'static str, Contents>,
     statuses: BTreeMap<StatusTarget, SeenStatus>,
     /// Statuses that have changed since the writer last asked.
@@ -72,8 +78,12 @@ struct State {
 }
 
 impl ResourceStore {
-    /// A store that waits for all of these kinds.
-    pub(super) fn new(controller_name: String, kinds: impl Iterator<Item = &'static str>) -> Self {
+    /// A store that waits for all of these kinds; for some only while there is an egress Gateway.
+    pub(super) fn new(
+        controller_name: String,
+        kinds: impl Iterator<Item = &'static str>,
+        for_egress: Vec<&'static str>,
+    ) -> Self {
         let state = State {
             kinds: kinds.map(|kind| (kind, false)).collect(),
             ..State::default()
@@ -84,6 +94,8 @@ impl ResourceStore {
             changed: Notify::new(),
             statuses_changed: Notify::new(),
             unread: watch::channel(()).0,
+            for_egress,
+            egress: watch::channel(false).0,
         }
     }
 
@@ -96,7 +108,13 @@ impl ResourceStore {
     /// read yet.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut state = self.lock();
-        if !state.kinds.values().all(|known| *known) {
+        if !self.unknown(&state, false).is_empty() {
+            return None;
+        }
+        let egress = has_egress_gateway(&state.resources, &self.controller_name);
+        self.egress
+            .send_if_modified(|before| mem::replace(before, egress) != egress);
+        if !self.unknown(&state, egress).is_empty() {
             return None;
         }
         let references = References::of(&state.resources, &self.controller_name);
@@ -114,9 +132,20 @@ impl ResourceStore {
 
     /// The kinds that have not been listed yet.
     pub fn unknown_kinds(&self) -> Vec<&'static str> {
-        let state = self.lock();
+        self.unknown(&self.lock(), *self.egress.borrow())
+    }
+
+    fn unknown(&self, state: &State, egress: bool) -> Vec<&'static str> {
         let unknown = state.kinds.iter().filter(|(_, known)| !**known);
-        unknown.map(|(kind, _)| *kind).collect()
+        unknown
+            .map(|(kind, _)| *kind)
+            .filter(|kind| egress || !self.for_egress.contains(kind))
+            .collect()
+    }
+
+    /// Whether there is an egress Gateway, as it changes.
+    pub(super) fn egress(&self) -> watch::Receiver<bool> {
+        self.egress.subscribe()
     }
 
     /// Waits until the status of some object has changed since the last call. For one caller.
@@ -155,6 +184,25 @@ impl ResourceStore {
             state.installed = installed;
             self.changed.notify_one();
         }
+    }
+
+    /// The version that a kind is asked for at; that of its type unless something else was said.
+    pub(crate) fn version(&self, kind: &str) -> AtVersion {
+        let versions = &self.lock().versions;
+        versions.get(kind).copied().unwrap_or_default()
+    }
+
+    /// From now on a kind is asked for at this version.
+    pub(super) fn set_version<K: Kind>(&self, version: AtVersion) {
+        self.lock().versions.insert(K::NAME, version);
+    }
+
+    /// A kind that nobody follows any more: what was known of it is not true for long.
+    pub(super) fn forget<K: Kind>(&self) {
+        let mut state = self.lock();
+        K::objects(&mut state.resources).clear();
+        state.kinds.insert(K::NAME, false);
+        self.changed.notify_one();
     }
 
     /// A kind whose CRD is not installed: it has no objects, and that is known.
@@ -256,7 +304,7 @@ impl ResourceStore {
     }
 
     fn put<K: Kind>(&self, state: &mut State, key: ObjectKey, watched: Watched<K>) {
-        if K::HAS_STATUS {
+        if K::WRITTEN {
             self.see(state, K::NAME, &key, &watched);
         }
         let objects = K::objects(&mut state.resources);
@@ -325,5 +373,18 @@ impl State {
         for key in self.contents::<K>().want(wanted) {
             K::objects(&mut self.resources).remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+impl ResourceStore {
+    /// A store that knows the status of one object, whose kind is asked for at `version`.
+    pub(crate) fn with_status(target: StatusTarget, seen: SeenStatus, version: AtVersion) -> Self {
+        let store = Self::new(String::new(), std::iter::empty(), Vec::new());
+        let mut state = store.lock();
+        state.versions.insert(target.kind, version);
+        state.statuses.insert(target, seen);
+        drop(state);
+        store
     }
 }

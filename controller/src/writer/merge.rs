@@ -33,7 +33,7 @@ const ANCESTORS: Shared = Shared {
     max: 16,
 };
 
-/// Conditions of ours that go when they are not stated any more.
+/// Conditions of ours that go when they are not stated any more, where the kind has none but those of the Gateway API.
 const OURS: &[&str] = &[
     kind::ACCEPTED,
     kind::CONFLICTED,
@@ -44,6 +44,10 @@ const OURS: &[&str] = &[
     kind::RESOLVED_REFS,
     kind::SUPPORTED_VERSION,
 ];
+
+/// Those of a ServiceEntry, where any other may be somebody else's.
+const OURS_OF_SERVICE_ENTRIES: &[&str] =
+    &[kind::SERVICE_ENTRY_ACCEPTED, kind::SERVICE_ENTRY_PROGRAMMED];
 
 /// What an object's status should say.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,10 @@ pub(super) enum Desired<'a> {
     Route(Option<&'a RouteStatus>),
     /// Of a policy; `None` if it says nothing to a Gateway of ours.
     Policy(Option<&'a PolicyStatus>),
+    /// Of a ServiceEntry, which Istio may write to as well.
+    ServiceEntry(&'a ConditionSet),
+    /// Of an EgressPolicy.
+    EgressPolicy(&'a ConditionSet),
 }
 
 /// Who writes, what, and when.
@@ -116,6 +124,14 @@ impl Merge<'_> {
                 let ancestors = self.entries(current, &ANCESTORS, ancestors.collect());
                 fields.insert(ANCESTORS.list.into(), ancestors);
             }
+            Desired::ServiceEntry(desired) => {
+                let conditions = self.merged(current, desired, OURS_OF_SERVICE_ENTRIES);
+                fields.insert("conditions".into(), conditions);
+            }
+            Desired::EgressPolicy(desired) => {
+                let conditions = self.conditions(current, desired);
+                fields.insert("conditions".into(), conditions);
+            }
         }
         fields.retain(|name, value| match current.get(name) {
             Some(current) => current != value,
@@ -127,13 +143,18 @@ impl Merge<'_> {
 
     /// The `conditions` of `entry`.
     fn conditions(&self, entry: &Value, desired: &ConditionSet) -> Value {
+        self.merged(entry, desired, OURS)
+    }
+
+    /// The `conditions` of `entry`, of which those of the types `ours` go if they are not desired.
+    fn merged(&self, entry: &Value, desired: &ConditionSet, ours: &[&str]) -> Value {
         let mut missing: Vec<_> = desired.iter().collect();
         let mut conditions = Vec::new();
         for current in list(entry, "conditions") {
             let kind = text(current, "type");
             if let Some(index) = missing.iter().position(|it| it.kind == kind) {
                 conditions.push(self.condition(Some(current), missing.remove(index)));
-            } else if !OURS.contains(&kind) {
+            } else if !ours.contains(&kind) {
                 conditions.push(current.clone());
             }
         }
@@ -387,6 +408,33 @@ mod tests {
             after,
             Some(json!([foreign, condition("Accepted", "True", 2, BEFORE)]))
         );
+    }
+
+    /// Istio, or whoever else, has conditions of the same names without our prefix.
+    #[test]
+    fn of_a_service_entry_only_our_own_conditions_change() {
+        let foreign = json!({ "type": "Accepted", "status": "False", "observedGeneration": "9", "future": [1.50, null] });
+        let own =
+            |status: &str, since: &str| condition(kind::SERVICE_ENTRY_ACCEPTED, status, 2, since);
+        let old = condition(kind::SERVICE_ENTRY_PROGRAMMED, "True", 1, BEFORE);
+        let current = json!({
+            "conditions": [foreign, old, own("True", BEFORE), foreign],
+            "addresses": [{ "value": "240.240.0.1" }], "observedGeneration": "9",
+        });
+        let mut desired = ConditionSet::new(Some(2));
+        desired.set(
+            kind::SERVICE_ENTRY_ACCEPTED,
+            ConditionStatus::False,
+            "Accepted",
+            "",
+        );
+        let after = changes(&current, Desired::ServiceEntry(&desired));
+        let conditions = json!([foreign, own("False", NOW), foreign]);
+        assert_eq!(after, Some(json!({ "conditions": conditions })));
+        let none = ConditionSet::new(Some(2));
+        let after = changes(&current, Desired::ServiceEntry(&none));
+        assert_eq!(after, Some(json!({ "conditions": [foreign, foreign] })));
+        assert_eq!(changes(&json!({}), Desired::ServiceEntry(&none)), None);
     }
 
     #[test]

@@ -233,7 +233,7 @@ async fn try_write(
         field_manager: Some(FIELD_MANAGER.into()),
         ..PatchParams::default()
     };
-    let request = Request::new(target::path(target));
+    let request = Request::new(target::path(target, store.version(target.kind)));
     let patch = Patch::Merge(body);
     let name = &target.key.name;
     let written = request.patch_subresource("status", name, &parameters, &patch);
@@ -291,3 +291,6 @@ fn now() -> String {
         .precision(Some(0))
         .timestamp_to_string(&now)
 }
+
+#[cfg(test)]
+mod tests;

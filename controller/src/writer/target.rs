@@ -10,23 +10,32 @@ use gateway_api::apis::{
     standard::backendtlspolicies::BackendTlsPolicy,
 };
 use kube::Resource;
+use portcullis_crds::{EgressPolicy, ServiceEntry};
 
 use super::merge::Desired;
-use crate::{resources::ObjectKey, status::Statuses, watch::StatusTarget};
+use crate::{
+    resources::ObjectKey,
+    status::Statuses,
+    watch::{AtVersion, StatusTarget, Watched},
+};
 
 const GATEWAY_CLASS: &str = "GatewayClass";
 const GATEWAY: &str = "Gateway";
 const LISTENER_SET: &str = "ListenerSet";
 const HTTP_ROUTE: &str = "HTTPRoute";
 const BACKEND_TLS_POLICY: &str = "BackendTLSPolicy";
+const SERVICE_ENTRY: &str = "ServiceEntry";
+const EGRESS_POLICY: &str = "EgressPolicy";
 
 /// All of them.
-pub(crate) const KINDS: [&str; 5] = [
+pub(crate) const KINDS: [&str; 7] = [
     GATEWAY_CLASS,
     GATEWAY,
     LISTENER_SET,
     HTTP_ROUTE,
     BACKEND_TLS_POLICY,
+    SERVICE_ENTRY,
+    EGRESS_POLICY,
 ];
 
 /// What the status of an object should say; `None` if it is not ours to write.
@@ -39,6 +48,8 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
         // A route that is not ours any more may still carry entries of ours.
         HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
         BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
+        SERVICE_ENTRY => statuses.service_entries.get(key).map(Desired::ServiceEntry),
+        EGRESS_POLICY => statuses.egress_policies.get(key).map(Desired::EgressPolicy),
         _ => None,
     }
 }
@@ -71,6 +82,18 @@ pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget
         &before.backend_tls_policies,
         &now.backend_tls_policies,
     );
+    differ(
+        &mut targets,
+        SERVICE_ENTRY,
+        &before.service_entries,
+        &now.service_entries,
+    );
+    differ(
+        &mut targets,
+        EGRESS_POLICY,
+        &before.egress_policies,
+        &now.egress_policies,
+    );
     targets
 }
 
@@ -88,14 +111,16 @@ fn differ<T: PartialEq>(
     targets.extend(keys.cloned().map(|key| StatusTarget { kind, key }));
 }
 
-/// The path of the kind and namespace of an object.
-pub(super) fn path(target: &StatusTarget) -> String {
+/// The path of the kind and namespace of an object, at the version that the kind is asked for.
+pub(super) fn path(target: &StatusTarget, version: AtVersion) -> String {
     let namespace = Some(target.key.namespace.as_str()).filter(|name| !name.is_empty());
     match target.kind {
         GATEWAY_CLASS => GatewayClass::url_path(&(), None),
         GATEWAY => Gateway::url_path(&(), namespace),
         LISTENER_SET => ListenerSet::url_path(&(), namespace),
         BACKEND_TLS_POLICY => BackendTlsPolicy::url_path(&(), namespace),
+        SERVICE_ENTRY => Watched::<ServiceEntry>::url_path(&version, namespace),
+        EGRESS_POLICY => EgressPolicy::url_path(&(), namespace),
         _ => HttpRoute::url_path(&(), namespace),
     }
 }

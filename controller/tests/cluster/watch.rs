@@ -18,6 +18,8 @@ async fn nothing_is_published_before_everything_is_known() {
         "BackendTLSPolicy",
         "ReferenceGrant",
         "GatewayParameters",
+        "ServiceEntry",
+        "EgressPolicy",
         "Namespace",
         "Service",
         "EndpointSlice",
@@ -86,7 +88,7 @@ async fn what_is_installed_has_to_be_known_first() {
     let mut replica = Replica::start(&api, "one");
     let store = replica.controller.store();
     api.until("it asks in vain", |api| {
-        store.unknown_kinds().len() == 7
+        store.unknown_kinds().len() == 9
             && api.count(|it| it.kind == "CustomResourceDefinition" && it.code == 403) >= 3
     })
     .await;
@@ -401,7 +403,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
     };
     api.until("the GatewayClass tells", |api| {
         message(api)
-            .contains("not served: BackendTLSPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant")
+            .contains("not served: BackendTLSPolicy, EgressPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant, ServiceEntry")
     })
     .await;
 
@@ -412,7 +414,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         .await;
     api.until("the GatewayClass tells", |api| {
         message(api).contains(
-            "not served: BackendTLSPolicy, GatewayParameters, ListenerSet, ReferenceGrant",
+            "not served: BackendTLSPolicy, EgressPolicy, GatewayParameters, ListenerSet, ReferenceGrant, ServiceEntry",
         )
     })
     .await;

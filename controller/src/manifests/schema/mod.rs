@@ -1,7 +1,7 @@
 //! Checks objects as the API server would: the schemas and rules of the released CRDs, defaults included.
 //!
 //! The files beside this one are those of Gateway API v1.7.0, experimental channel, without descriptions (`crdgen`
-//! writes them).
+//! writes them). The schemas of the kinds that we bring along are those of their types.
 
 mod check;
 mod rule;
@@ -11,8 +11,6 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
-use kube::CustomResourceExt;
-use portcullis_crds::GatewayParameters;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -20,7 +18,7 @@ use serde_json::Value;
 use self::rule::Rule;
 
 /// The schemas, by kind.
-static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
+static SCHEMAS: LazyLock<BTreeMap<String, Schema>> = LazyLock::new(|| {
     let released = [
         ("BackendTLSPolicy", include_str!("backendtlspolicy.json")),
         ("GatewayClass", include_str!("gatewayclass.json")),
@@ -29,19 +27,21 @@ static SCHEMAS: LazyLock<BTreeMap<&str, Schema>> = LazyLock::new(|| {
         ("ListenerSet", include_str!("listenerset.json")),
         ("ReferenceGrant", include_str!("referencegrant.json")),
     ];
-    let own = GatewayParameters::crd().spec.versions.swap_remove(0).schema;
-    let own = own
-        .and_then(|schema| schema.open_api_v3_schema)
-        .and_then(|schema| serde_json::to_value(schema).ok());
+    let own = portcullis_crds::definitions().into_iter().map(|mut crd| {
+        let schema = crd.spec.versions.swap_remove(0).schema;
+        let schema = schema.and_then(|schema| schema.open_api_v3_schema);
+        let schema = serde_json::to_value(schema).expect("a schema is JSON");
+        (crd.spec.names.kind, schema)
+    });
     released
         .into_iter()
         .map(|(kind, text)| {
             (
-                kind,
+                kind.to_owned(),
                 serde_json::from_str(text).expect("crdgen writes JSON"),
             )
         })
-        .chain(own.map(|schema| ("GatewayParameters", schema)))
+        .chain(own)
         .map(|(kind, schema)| {
             let mut schema = Schema::deserialize(schema).expect("a schema");
             // Every object has these, whether or not its schema says so.

@@ -10,12 +10,14 @@ use portcullis_crds::gateway_parameters::{ExternalTrafficPolicy, ServiceType};
 use portcullis_routing::ListenerProtocol;
 
 use super::{Blueprint, Kind};
-use crate::{provision::Object, status::programmed::requested_addresses};
+use crate::{provision::Object, status::programmed::requested_addresses, translate::EGRESS_CLASS};
 
 /// The Service of a Gateway.
 pub(super) fn service(blueprint: &Blueprint) -> Object {
     let parameters = &blueprint.infrastructure().service;
-    let kind = parameters.kind.unwrap_or_default();
+    let kind = parameters
+        .kind
+        .unwrap_or_else(|| default_type(blueprint.class()));
     let ports = ports(blueprint, kind);
     let mut metadata = blueprint.metadata();
     if let Some(labels) = &mut metadata.labels {
@@ -62,6 +64,14 @@ pub(super) fn service(blueprint: &Blueprint) -> Object {
         status: None,
     };
     blueprint.object(Kind::Service, service)
+}
+
+/// How Gateways of a class are reached unless their parameters say otherwise. Nobody outside has business with egress.
+fn default_type(class: &str) -> ServiceType {
+    match class {
+        EGRESS_CLASS => ServiceType::ClusterIp,
+        _ => ServiceType::default(),
+    }
 }
 
 /// One per port of the listeners, leading to the same port of the pods. There is no `appProtocol`: some load balancers

@@ -123,6 +123,13 @@ impl FakeApi {
         }));
     }
 
+    /// From now on a kind is not served at this version.
+    pub(crate) fn withdraw(&self, kind: &str, version: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared
+            .change(|state| state.withdrawn.insert((kind, version.to_owned())));
+    }
+
     /// Creates the objects of some YAML documents.
     pub(crate) fn apply(&self, yaml: &str) {
         for document in yaml.split("\n---\n") {

@@ -44,6 +44,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 /// What a path names.
 struct Target {
     kind: &'static Kind,
+    version: String,
     namespace: String,
     name: String,
     status: bool,
@@ -56,7 +57,7 @@ fn target(path: &str) -> Option<Target> {
         "api" => "",
         _ => parts.next()?,
     };
-    parts.next()?;
+    let version = parts.next()?.to_owned();
     let mut rest: Vec<_> = parts.collect();
     let mut namespace = "";
     if rest.len() > 2 && rest[0] == "namespaces" {
@@ -69,6 +70,7 @@ fn target(path: &str) -> Option<Target> {
         .find(|kind| (kind.group, kind.plural) == (group, part(0)))?;
     Some(Target {
         kind,
+        version,
         namespace: namespace.into(),
         name: part(1).into(),
         status: part(2) == "status",
@@ -164,7 +166,7 @@ async fn answer(
     let body = request.into_body().collect().await.map(Collected::to_bytes);
     let body: Value = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
     let answer = shared.change(|state| {
-        if !state.installed(target.kind) {
+        if !state.serves(target.kind, &target.version) {
             logged.code = 404;
             state.log.push(logged.clone());
             return Ok(None);

@@ -56,7 +56,16 @@ pub(super) const KINDS: &[Kind] = &[
         "gatewayparameters",
         true,
     ),
+    kind("EgressPolicy", "portcullis.dev", "egresspolicies", true),
+    kind(
+        "ServiceEntry",
+        "networking.istio.io",
+        "serviceentries",
+        true,
+    ),
     kind("Namespace", "", "namespaces", false),
+    kind("Pod", "", "pods", false),
+    kind("Node", "", "nodes", false),
     kind("Service", "", "services", false),
     kind("Secret", "", "secrets", false),
     kind("ConfigMap", "", "configmaps", false),
@@ -126,6 +135,8 @@ pub(super) struct State {
     pub(super) held: BTreeSet<&'static str>,
     /// Kinds whose watches say nothing for now.
     pub(super) muted: BTreeSet<&'static str>,
+    /// Versions that kinds are not served at.
+    pub(super) withdrawn: BTreeSet<(&'static str, String)>,
     /// How often requests for a kind are still refused, and how.
     pub(super) refused: BTreeMap<&'static str, (u32, Refusal)>,
     /// Objects that come into being right after somebody was told that they are not there.
@@ -141,8 +152,11 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn installed(&self, kind: &Kind) -> bool {
-        !kind.custom || self.objects.contains_key(&(CRD, String::new(), kind.crd()))
+    /// Whether a kind is served at a version.
+    pub(super) fn serves(&self, kind: &Kind, version: &str) -> bool {
+        let installed =
+            !kind.custom || self.objects.contains_key(&(CRD, String::new(), kind.crd()));
+        installed && !self.withdrawn.contains(&(kind.name, version.to_owned()))
     }
 
     /// Lets an object come into being that waits for somebody to be told that it is not there.

@@ -1,0 +1,156 @@
+//! How an egress Gateway lets traffic out: the GatewayParameters of its class, then its own.
+
+use std::{net::SocketAddr, str::FromStr};
+
+use ipnet::IpNet;
+use portcullis_crds::gateway_parameters::{DecisionLogMode, EgressMode, EgressParameters};
+use portcullis_routing::Millis;
+
+use super::{duration, overlay};
+use crate::provision::Invalid;
+
+/// What `spec.proxy.egress` of the GatewayParameters of a class and of a Gateway say together. All of it is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EgressOptions {
+    /// Whether hosts that no ServiceEntry opens are refused.
+    pub mode: EgressMode,
+    /// DNS servers to ask; none means those of the pod's resolv.conf.
+    pub dns_servers: Vec<SocketAddr>,
+    /// Audience that tokens of service accounts must be for.
+    pub token_audience: String,
+    /// Time without a byte either way after which a tunnel ends.
+    pub tunnel_idle_timeout: Millis,
+    /// Time after which a tunnel ends in any case.
+    pub tunnel_max_duration: Option<Millis>,
+    /// Which decisions are logged.
+    pub decision_log: DecisionLogMode,
+    /// Ranges that are refused whatever name leads there.
+    pub protected: Vec<IpNet>,
+}
+
+impl Default for EgressOptions {
+    fn default() -> Self {
+        Self {
+            mode: EgressMode::default(),
+            dns_servers: Vec::new(),
+            token_audience: "portcullis-egress".into(),
+            tunnel_idle_timeout: Millis::from_secs(15 * 60),
+            tunnel_max_duration: None,
+            decision_log: DecisionLogMode::default(),
+            protected: Vec::new(),
+        }
+    }
+}
+
+impl EgressOptions {
+    /// Defaults, overlaid with each layer in turn. An error has the path below `spec.proxy.egress`.
+    pub(super) fn merge<'a>(
+        layers: impl Iterator<Item = &'a EgressParameters>,
+    ) -> Result<Self, Invalid> {
+        let mut options = Self::default();
+        for layer in layers {
+            overlay(&mut options.mode, layer.mode);
+            overlay(&mut options.decision_log, layer.decision_log);
+            overlay(&mut options.token_audience, layer.token_audience.clone());
+            if options.token_audience.is_empty() {
+                return Err(("tokenAudience".into(), "must not be empty".into()));
+            }
+            if let Some(servers) = &layer.dns_servers {
+                let what = "an address with a port, such as 192.0.2.53:53 or [2001:db8::53]:53";
+                options.dns_servers = each("dnsServers", servers, what)?;
+            }
+            if let Some(ranges) = &layer.protected_cidrs {
+                let what = "a range of addresses, such as 198.51.100.0/24";
+                let ranges: Vec<IpNet> = each("protectedCIDRs", ranges, what)?;
+                options.protected = ranges.iter().map(IpNet::trunc).collect();
+            }
+            if let Some(text) = &layer.tunnel_idle_timeout {
+                options.tunnel_idle_timeout = time("tunnelIdleTimeout", text)?;
+            }
+            if let Some(text) = &layer.tunnel_max_duration {
+                options.tunnel_max_duration = Some(time("tunnelMaxDuration", text)?);
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Reads every entry of a list, each of which is to be `what`.
+fn each<T: FromStr>(field: &str, entries: &[String], what: &str) -> Result<Vec<T>, Invalid> {
+    let entries = entries.iter().enumerate();
+    entries
+        .map(|(index, text)| {
+            text.parse().map_err(|_| {
+                (
+                    format!("{field}[{index}]"),
+                    format!("{text:?} is not {what}"),
+                )
+            })
+        })
+        .collect()
+}
+
+/// Reads a time after which a tunnel ends.
+fn time(field: &str, text: &str) -> Result<Millis, Invalid> {
+    let time = duration(text).map_err(|message| (field.to_owned(), message))?;
+    if time == Millis(0) {
+        return Err((field.to_owned(), "must be more than 0".into()));
+    }
+    Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn merge(layers: &[Value]) -> Result<EgressOptions, Invalid> {
+        let layers: Vec<EgressParameters> = layers
+            .iter()
+            .map(|layer| serde_json::from_value(layer.clone()).unwrap())
+            .collect();
+        EgressOptions::merge(layers.iter())
+    }
+
+    #[test]
+    fn a_later_layer_goes_before_an_earlier_one_field_by_field() {
+        let class = json!({
+            "mode": "Report", "dnsServers": ["192.0.2.53:53"], "tokenAudience": "a",
+            "tunnelIdleTimeout": "1h", "protectedCIDRs": ["198.51.100.7/24"],
+        });
+        let own = json!({
+            "mode": "Enforce", "dnsServers": ["[2001:db8::53]:5353"], "decisionLog": "Refused",
+            "tunnelMaxDuration": "24h",
+        });
+        let options = merge(&[class, own]).unwrap();
+        let wanted = EgressOptions {
+            mode: EgressMode::Enforce,
+            dns_servers: vec!["[2001:db8::53]:5353".parse().unwrap()],
+            token_audience: "a".into(),
+            tunnel_idle_timeout: Millis::from_secs(3600),
+            tunnel_max_duration: Some(Millis::from_secs(24 * 3600)),
+            decision_log: DecisionLogMode::Refused,
+            protected: vec!["198.51.100.0/24".parse().unwrap()],
+        };
+        assert_eq!(options, wanted);
+        assert_eq!(merge(&[]).unwrap(), EgressOptions::default());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_field() {
+        for (layer, expected) in [
+            (json!({"dnsServers": ["192.0.2.53"]}), "dnsServers[0]"),
+            (
+                json!({"protectedCIDRs": ["10.0.0.0/8", "10.0.0.0/33"]}),
+                "protectedCIDRs[1]",
+            ),
+            (json!({"tunnelIdleTimeout": "0s"}), "tunnelIdleTimeout"),
+            (json!({"tunnelMaxDuration": "a while"}), "tunnelMaxDuration"),
+            (json!({"tokenAudience": ""}), "tokenAudience"),
+        ] {
+            let (field, message) = merge(&[layer]).unwrap_err();
+            assert_eq!(field, expected, "{message}");
+        }
+    }
+}
