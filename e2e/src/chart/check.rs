@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::{
-    expectations::{Expectation, expected, expected_of_everything},
+    expectations::{Expectation, SERVICE_ENTRY, expected, expected_of_everything},
     helm::Helm,
     objects::{self, Objects},
     repository,
@@ -43,6 +43,7 @@ pub(super) async fn run(update: bool) -> Result<()> {
     check.good_values().await?;
     check.bad_values().await;
     check.missing_gateway_api().await;
+    check.installed_service_entry().await?;
     check.compare().await?;
     check.tally.close()
 }
@@ -152,6 +153,10 @@ impl Check {
             ("controllerName=portcullis", "at '/controllerName'"),
             ("gatewayClass.name=Not_A_Name", "at '/gatewayClass/name'"),
             (
+                "egress.serviceEntryCRD=maybe",
+                "at '/egress/serviceEntryCRD'",
+            ),
+            (
                 "gatewayClass.parametersRef.name=x",
                 "properties 'namespace' required",
             ),
@@ -216,9 +221,27 @@ impl Check {
         }
     }
 
-    /// The chart with its defaults and `config/default` are the same objects, but for the Namespace, which Helm makes.
+    /// Somebody else's CRD of ServiceEntry is left alone, also where there is no cluster to ask.
+    async fn installed_service_entry(&mut self) -> Result<()> {
+        const THERE: &str = "--api-versions=networking.istio.io/v1/ServiceEntry";
+        for (value, is_rendered) in [("auto", false), ("true", true)] {
+            let value = format!("egress.serviceEntryCRD={value}");
+            let objects = self.render(&[THERE, "--set", &value]).await?;
+            let failure = (objects.contains_key(SERVICE_ENTRY) != is_rendered)
+                .then(|| format!("is rendered: {}", !is_rendered));
+            self.verdict(
+                &format!("[{value}] where Istio is: the CRD of ServiceEntry"),
+                failure,
+            );
+        }
+        Ok(())
+    }
+
+    /// The chart with its defaults and `config/default` are the same objects, but for the Namespace, which Helm makes, and the
+    /// CRD of ServiceEntry, for kustomize cannot look whether it is there.
     async fn compare(&mut self) -> Result<()> {
-        let chart = self.render(&["--include-crds"]).await?;
+        let chart = ["--include-crds", "--set=egress.serviceEntryCRD=false"];
+        let chart = self.render(&chart).await?;
         let mut manifests = objects::of_kustomization(&repository("config/default"))?;
         let namespace = manifests.remove(&format!("Namespace /{NAMESPACE}"));
         self.verdict(

@@ -17,10 +17,12 @@ use crate::{
     support::{process::POLL, report::Tally},
 };
 
-/// The release, and its namespace. Its GatewayClass has another name than the default one, so that it may be installed beside.
+/// The release, and its namespace. Its GatewayClass has another name than the default one, and it leaves egress to others, so that
+/// it may be installed beside.
 const RELEASE: &str = "portcullis-cycle";
 const CONTROLLER: &str = "portcullis-cycle-controller";
-const VALUES: [&str; 2] = [
+const VALUES: [&str; 3] = [
+    "egress.enabled=false",
     "gatewayClass.name=portcullis-cycle",
     "controllerName=portcullis.dev/cycle",
 ];

@@ -10,6 +10,10 @@ const ARGUMENTS: &str = "/spec/template/spec/containers/0/args";
 const PROXY_IMAGE: &str = "/spec/template/spec/containers/0/env/3/value";
 const IMAGE: &str = "/spec/template/spec/containers/0/image";
 
+/// The CRD of Istio's kind.
+pub(super) const SERVICE_ENTRY: &str =
+    "CustomResourceDefinition /serviceentries.networking.istio.io";
+
 /// Values (`--set`), and what they lead to.
 pub(super) type Case = (&'static [&'static str], Expectation);
 
@@ -112,6 +116,30 @@ fn switches() -> Vec<Case> {
                 "/spec/parametersRef",
                 json!({ "group": "portcullis.dev", "kind": "GatewayParameters", "name": "x", "namespace": "y" }),
             ),
+        ),
+        (
+            &["gatewayClass.create=false"],
+            ("GatewayClass /portcullis-egress", "", Value::Null),
+        ),
+        (
+            &["egress.enabled=false"],
+            ("GatewayClass /portcullis-egress", "", Value::Null),
+        ),
+        (
+            &["egress.enabled=false"],
+            ("ClusterRole /portcullis-controller-egress", "", Value::Null),
+        ),
+        (
+            &["egress.enabled=false", "egress.serviceEntryCRD=true"],
+            (SERVICE_ENTRY, "", Value::Null),
+        ),
+        (
+            &["egress.serviceEntryCRD=false"],
+            (SERVICE_ENTRY, "", Value::Null),
+        ),
+        (
+            &[],
+            (SERVICE_ENTRY, "/spec/versions/2/name", json!("v1alpha3")),
         ),
         (
             &["podDisruptionBudget.enabled=false"],
@@ -277,12 +305,25 @@ fn others_of_everything() -> Vec<Expectation> {
         ),
         (
             "PodMonitor portcullis-system/everything-proxies",
-            "/spec/selector/matchLabels",
-            json!({
-                "app.kubernetes.io/managed-by": "portcullis",
-                "gateway.networking.k8s.io/gateway-class-name": "edge",
-            }),
+            "/spec/selector/matchExpressions/0/values",
+            json!(["edge", "portcullis-egress"]),
         ),
+        (
+            "GatewayClass /portcullis-egress",
+            "/spec/controllerName",
+            json!("example.com/gateways"),
+        ),
+        (
+            "GatewayParameters portcullis-system/portcullis-egress",
+            "/spec/proxy/egress/mode",
+            json!("Report"),
+        ),
+        (
+            SERVICE_ENTRY,
+            "/metadata/annotations",
+            json!({ "helm.sh/resource-policy": "keep" }),
+        ),
+        (SERVICE_ENTRY, "/metadata/labels/team", json!("edge")),
         ("ConfigMap /portcullis-more", "/kind", json!("ConfigMap")),
         ("ConfigMap /everything-text", "/kind", json!("ConfigMap")),
     ]
