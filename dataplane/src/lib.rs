@@ -25,6 +25,8 @@ pub mod state;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;
+#[cfg_attr(not(test), expect(dead_code, reason = "no listener opens tunnels yet"))]
+mod tunnel;
 pub mod upstream;
 pub mod worker;
 

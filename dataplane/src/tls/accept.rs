@@ -3,15 +3,12 @@
 use std::io;
 
 use portcullis_routing::ListenerKey;
-use rustls::{HandshakeKind, server::Acceptor};
+use rustls::{AlertDescription, HandshakeKind, server::Acceptor};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
-use super::client::ClientIdentity;
+use super::{alert, client::ClientIdentity};
 use crate::{deadline::Deadline, state::Snapshot};
-
-/// A fatal `unrecognized_name` alert (RFC 6066 3) as it stands on the wire.
-const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 /// An established TLS connection.
 #[derive(Debug)]
@@ -61,7 +58,9 @@ async fn handshake(tcp: TcpStream, snapshot: &Snapshot, port: u16) -> io::Result
         .map(|listener| listener.key());
     let chosen = listener.and_then(|key| Some((key.clone(), snapshot.tls.config(key)?)));
     let Some((listener, config)) = chosen else {
-        start.io.write_all(&UNRECOGNIZED_NAME).await?;
+        // RFC 6066 3.
+        let alert = alert::fatal(AlertDescription::UnrecognisedName);
+        start.io.write_all(&alert).await?;
         start.io.shutdown().await?;
         return Err(io::Error::new(
             io::ErrorKind::NotFound,

@@ -1,6 +1,7 @@
 //! TLS towards clients: which certificate is shown, which one is asked for, and the handshake.
 
 pub(crate) mod accept;
+pub(crate) mod alert;
 pub mod client;
 mod resolver;
 
