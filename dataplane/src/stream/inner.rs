@@ -41,6 +41,12 @@ impl Shared {
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// The connection, and what was read ahead.
+    pub(super) fn into_transport(self) -> (Transport, BytesMut) {
+        let inner = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        (inner.transport, inner.read)
+    }
 }
 
 /// The end of the write side.

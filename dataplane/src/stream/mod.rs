@@ -75,6 +75,18 @@ impl BufferedStream {
         self.shared.lock().corked = corked;
     }
 
+    /// Takes the connection out again, with what was read ahead, for a tunnel that needs no buffers. Gives the stream back if
+    /// something is yet to be written, or a handle still exists.
+    pub fn into_transport(self) -> Result<(Transport, BytesMut), Self> {
+        let Self { shared, fd } = self;
+        if shared.lock().buffered() > 0 {
+            return Err(Self { shared, fd });
+        }
+        Arc::try_unwrap(shared)
+            .map(Shared::into_transport)
+            .map_err(|shared| Self { shared, fd })
+    }
+
     /// A handle on the write side.
     pub fn write_handle(&self) -> WriteHandle {
         WriteHandle::new(Arc::clone(&self.shared))

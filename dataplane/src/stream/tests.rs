@@ -134,3 +134,26 @@ async fn a_peer_that_hangs_up_is_seen_behind_what_it_sent() {
     let frame = in_time(poll_fn(|cx| reader.poll_frame(cx))).await.unwrap();
     assert_eq!(frame, BodyFrame::Data("unread".into()));
 }
+
+#[tokio::test]
+async fn the_connection_comes_out_again_when_nobody_else_holds_it() {
+    let (stream, mut peer) = pair().await;
+    let reader = stream.read_handle();
+    peer.write_all(b"read ahead").await.unwrap();
+    let differs = in_time(poll_fn(|cx| reader.poll_starts_with(cx, b"x"))).await;
+    assert!(!differs.unwrap());
+    let mut stream = stream.into_transport().unwrap_err();
+    drop(reader);
+    stream.set_corked(true);
+    stream.write_all(b"last").await.unwrap();
+    let stream = stream.into_transport().unwrap_err();
+    poll_fn(|cx| stream.write_handle().poll_drained(cx, 0))
+        .await
+        .unwrap();
+    let (transport, read) = stream.into_transport().unwrap();
+    assert_eq!(read, b"read ahead"[..]);
+    drop(transport);
+    let mut got = Vec::new();
+    in_time(peer.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, b"last");
+}
