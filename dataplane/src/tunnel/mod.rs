@@ -2,5 +2,6 @@
 //! bytes on until both sides have said all they had to say. Nothing here knows who may go where.
 
 pub(crate) mod client_hello;
+pub(crate) mod dial;
 pub(crate) mod end;
 pub(crate) mod relay;

@@ -88,8 +88,8 @@ pub(super) async fn connect(
     })
 }
 
-/// Best effort: a kernel that lacks an option still carries the connection.
-fn tune(tcp: &TcpStream) {
+/// Sets the options of a connection to a server. Best effort: a kernel that lacks one still carries the connection.
+pub(crate) fn tune(tcp: &TcpStream) {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE)

@@ -41,6 +41,10 @@ use self::{
     cluster::{ClusterResources, ClusterState},
     dns::Dns,
 };
+pub(crate) use self::{
+    connect::tune,
+    open::{MAX_RIVALS, SLOW_CONNECT},
+};
 pub use self::{
     error::{Progress, UpstreamError, UpstreamErrorKind},
     session::{Outcome, Upstream, UpstreamEvent, UpstreamWriter},

@@ -20,9 +20,9 @@ use crate::telemetry::ConnectResult;
 
 /// A connect that takes longer than this gets a rival at another endpoint; if the rival wins, the endpoint is ejected.
 /// (Happy Eyeballs' connection attempt delay, RFC 8305 5.)
-const SLOW_CONNECT: Duration = Duration::from_millis(250);
+pub(crate) const SLOW_CONNECT: Duration = Duration::from_millis(250);
 /// Connects under way at once for one request.
-const MAX_RIVALS: usize = 3;
+pub(crate) const MAX_RIVALS: usize = 3;
 
 /// What a request lacks that finds no open connection free.
 enum Lack {
