@@ -30,7 +30,7 @@ const NEVER: u64 = u64::MAX;
 
 /// All deadlines of a worker.
 #[derive(Debug)]
-pub(crate) struct Deadlines {
+pub struct Deadlines {
     started: Instant,
     /// Milliseconds since `started`, as of the last sweep.
     now: Cell<u64>,
@@ -79,7 +79,7 @@ pub(crate) struct Deadline {
 
 impl Deadlines {
     /// Without any deadline.
-    pub(crate) fn new() -> Rc<Self> {
+    pub fn new() -> Rc<Self> {
         Rc::new(Self {
             started: Instant::now(),
             now: Cell::new(0),

@@ -8,7 +8,7 @@
 pub mod admin;
 mod claims;
 pub mod config;
-mod deadline;
+pub mod deadline;
 pub mod downstream;
 pub mod exchange;
 pub mod filter;
@@ -25,8 +25,7 @@ pub mod state;
 pub mod stream;
 pub mod telemetry;
 pub mod tls;
-#[cfg_attr(not(test), expect(dead_code, reason = "no listener opens tunnels yet"))]
-mod tunnel;
+pub mod tunnel;
 pub mod upstream;
 pub mod worker;
 

@@ -11,7 +11,7 @@ use tokio::{
 use crate::stream::Transport;
 
 /// One end of a tunnel. Dropping it closes the connection (or stream).
-pub(crate) trait End: AsyncRead + AsyncWrite + Unpin {
+pub trait End: AsyncRead + AsyncWrite + Unpin {
     /// The socket, if the bytes of the tunnel are those on the wire: the kernel can then pass them on by itself.
     fn socket(&self) -> Option<&TcpStream>;
 

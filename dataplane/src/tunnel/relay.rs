@@ -32,54 +32,54 @@ const BULK: usize = 32 * 1024;
 
 /// What the tunnels of one worker have in common.
 #[derive(Debug)]
-pub(crate) struct Relay {
+pub struct Relay {
     deadlines: Rc<Deadlines>,
     means: RefCell<Means>,
 }
 
 /// A tunnel that is open at both ends.
 #[derive(Debug)]
-pub(crate) struct Tunnel<C, U, R> {
+pub struct Tunnel<C, U, R> {
     /// Towards the client.
-    pub(crate) client: C,
+    pub client: C,
     /// Towards the upstream.
-    pub(crate) upstream: U,
+    pub upstream: U,
     /// What the client has sent already: goes to the upstream first.
-    pub(crate) prefix: BytesMut,
+    pub prefix: BytesMut,
     /// The port that the client came by: the tunnel ends with it.
-    pub(crate) port: u16,
+    pub port: u16,
     /// How long it may last.
-    pub(crate) limits: Limits,
+    pub limits: Limits,
     /// Resolves when the tunnel is not allowed any more.
-    pub(crate) revoked: R,
+    pub revoked: R,
 }
 
 /// How long a tunnel may last. Each is exceeded by half a second at most.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Without a byte that either end has taken.
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// In all; no limit by default.
-    pub(crate) total: Option<Duration>,
+    pub total: Option<Duration>,
     /// After the port, or the proxy, has begun to drain.
-    pub(crate) drain: Duration,
+    pub drain: Duration,
 }
 
 /// Bytes that a tunnel has passed on; counts while it does.
 #[derive(Debug, Default)]
-pub(crate) struct Moved {
+pub struct Moved {
     to_upstream: Cell<u64>,
     to_client: Cell<u64>,
 }
 
 impl Moved {
     /// Bytes that the upstream's socket has taken, the prefix included.
-    pub(crate) fn to_upstream(&self) -> u64 {
+    pub fn to_upstream(&self) -> u64 {
         self.to_upstream.get()
     }
 
     /// Bytes that the client's socket has taken.
-    pub(crate) fn to_client(&self) -> u64 {
+    pub fn to_client(&self) -> u64 {
         self.to_client.get()
     }
 
@@ -90,7 +90,7 @@ impl Moved {
 
 /// Why a tunnel has ended.
 #[derive(Debug)]
-pub(crate) enum Ended {
+pub enum Ended {
     /// Both ends had said all they had to say.
     Closed,
     /// The client's connection broke.
@@ -109,7 +109,7 @@ pub(crate) enum Ended {
 
 impl Relay {
     /// For the worker with these deadlines.
-    pub(crate) fn new(deadlines: &Rc<Deadlines>) -> Self {
+    pub fn new(deadlines: &Rc<Deadlines>) -> Self {
         Self {
             deadlines: Rc::clone(deadlines),
             means: RefCell::new(Means {
@@ -122,7 +122,7 @@ impl Relay {
 
     /// Passes bytes on until the tunnel ends. Unless both ends ended it, both are aborted: neither is to take a part for
     /// the whole. `moved` counts meanwhile.
-    pub(crate) async fn run<C: End, U: End>(
+    pub async fn run<C: End, U: End>(
         &self,
         tunnel: Tunnel<C, U, impl Future<Output = ()>>,
         moved: &Moved,
