@@ -374,6 +374,8 @@ fn forwarded(backends: &[WeightedCluster], table: &RoutingTable) -> Option<Strin
 fn failure(backend: &WeightedCluster, table: &RoutingTable) -> Option<String> {
     match &backend.backend {
         Backend::Invalid { reason } => Some(format!("500: the backendRef is invalid ({reason})")),
+        // Where its host is, is asked when a request comes.
+        Backend::External { .. } => None,
         Backend::Cluster(key) => {
             let known = table.endpoints.get(key);
             let is_empty = known.is_none_or(|known| known.endpoints.is_empty());
@@ -432,7 +434,7 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
                     Backend::Cluster(key) => {
                         words::endpoints(table.endpoints.get(key).map(AsRef::as_ref))
                     }
-                    Backend::Invalid { .. } => String::new(),
+                    Backend::External { .. } | Backend::Invalid { .. } => String::new(),
                 },
                 tls: words::backend_tls(&backend.backend, table),
             })

@@ -23,11 +23,12 @@ pub(crate) fn source(route: &Route) -> String {
     )
 }
 
-/// `http` or `https`.
+/// `http`, `https`, or `tls` where it passes through.
 pub(crate) fn scheme(protocol: ListenerProtocol) -> &'static str {
     match protocol {
         ListenerProtocol::Http => "http",
         ListenerProtocol::Https => "https",
+        ListenerProtocol::Tls => "tls",
     }
 }
 
@@ -134,6 +135,10 @@ pub(crate) fn share(one: &WeightedCluster, all: &[WeightedCluster]) -> String {
     };
     match &one.backend {
         Backend::Cluster(key) => format!("{percent}to {}", cluster(key)),
+        Backend::External { entry, host, port } => match host {
+            Some(host) => format!("{percent}to host {host}:{port} of {entry}"),
+            None => format!("{percent}to port {port} of the host that is asked for, by {entry}"),
+        },
         Backend::Invalid { reason } => {
             format!("{percent}answer 500: the backendRef is invalid ({reason})")
         }

@@ -162,6 +162,7 @@ fn table(status: u16) -> Vec<u8> {
         protocol: ListenerProtocol::Http,
         hostname: None,
         tls: None,
+        direction: portcullis_routing::Direction::Ingress,
     };
     table.listeners.insert(listener, Arc::new(http));
     serde_json::to_vec(&table).unwrap()

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificate::Certificate,
     cluster::Cluster,
+    egress::{Entry, Policy, Workload},
     endpoint::ClusterEndpoints,
-    key::{CertificateKey, ClusterKey, ListenerKey, RouteKey},
+    key::{CertificateKey, ClusterKey, EntryKey, ListenerKey, PolicyKey, RouteKey, WorkloadKey},
     listener::Listener,
     resource::{Rejection, ResourceKind},
     route::Route,
@@ -60,6 +61,15 @@ pub struct Upserts {
     /// Certificates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+    /// Entries of the allow-list.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub entries: BTreeMap<EntryKey, Arc<Entry>>,
+    /// Policies of egress.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    /// Workloads.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
 }
 
 /// Keys of resources that are gone.
@@ -81,6 +91,15 @@ pub struct Removes {
     /// Certificates.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub certificates: BTreeSet<CertificateKey>,
+    /// Entries of the allow-list.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub entries: BTreeSet<EntryKey>,
+    /// Policies of egress.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub policies: BTreeSet<PolicyKey>,
+    /// Workloads.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub workloads: BTreeSet<WorkloadKey>,
 }
 
 impl Delta {
@@ -142,6 +161,9 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
     let (clusters, gone_clusters) = diff_map(&old.clusters, &new.clusters);
     let (endpoints, gone_endpoints) = diff_map(&old.endpoints, &new.endpoints);
     let (certificates, gone_certificates) = diff_map(&old.certificates, &new.certificates);
+    let (entries, gone_entries) = diff_map(&old.entries, &new.entries);
+    let (policies, gone_policies) = diff_map(&old.policies, &new.policies);
+    let (workloads, gone_workloads) = diff_map(&old.workloads, &new.workloads);
     Delta {
         schema: new.schema,
         base: old.version.clone(),
@@ -153,6 +175,9 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
             clusters,
             endpoints,
             certificates,
+            entries,
+            policies,
+            workloads,
         },
         removes: Removes {
             listeners: gone_listeners,
@@ -160,6 +185,9 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
             clusters: gone_clusters,
             endpoints: gone_endpoints,
             certificates: gone_certificates,
+            entries: gone_entries,
+            policies: gone_policies,
+            workloads: gone_workloads,
         },
     }
 }
@@ -220,6 +248,24 @@ pub fn apply(old: &RoutingTable, delta: &Delta) -> Result<RoutingTable, ApplyErr
         &mut new.certificates,
         &upserts.certificates,
         &removes.certificates,
+    )?;
+    step.map(
+        ResourceKind::Entry,
+        &mut new.entries,
+        &upserts.entries,
+        &removes.entries,
+    )?;
+    step.map(
+        ResourceKind::Policy,
+        &mut new.policies,
+        &upserts.policies,
+        &removes.policies,
+    )?;
+    step.map(
+        ResourceKind::Workload,
+        &mut new.workloads,
+        &upserts.workloads,
+        &removes.workloads,
     )?;
     new.version = step.sum.version();
     if new.version != delta.version {

@@ -1,6 +1,6 @@
 //! Keys: how the resources of a table are named, and how they name each other. A clone is cheap: the text is shared.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,40 @@ string_key! {
 string_key! {
     /// Names a certificate by the Secret it comes from: `secret/<namespace>/<name>`.
     CertificateKey
+}
+
+string_key! {
+    /// Names an entry of the allow-list by its ServiceEntry: `serviceentry/<namespace>/<name>`.
+    EntryKey
+}
+string_key! {
+    /// Names an egress policy: `egresspolicy/<namespace>/<name>`.
+    PolicyKey
+}
+string_key! {
+    /// Names a workload by its IP address, as RFC 5952 writes it.
+    WorkloadKey
+}
+
+impl EntryKey {
+    /// The key of the ServiceEntry `namespace/name`.
+    pub fn of(namespace: &str, name: &str) -> Self {
+        Self::new(format!("serviceentry/{namespace}/{name}"))
+    }
+}
+
+impl PolicyKey {
+    /// The key of the EgressPolicy `namespace/name`.
+    pub fn of(namespace: &str, name: &str) -> Self {
+        Self::new(format!("egresspolicy/{namespace}/{name}"))
+    }
+}
+
+impl WorkloadKey {
+    /// The key of the workload that has this address. An IPv4-mapped address is the IPv4 address in it.
+    pub fn of(address: IpAddr) -> Self {
+        Self::new(address.to_canonical().to_string())
+    }
 }
 
 impl GatewayKey {

@@ -49,8 +49,10 @@ pub use endpoint::{ClusterEndpoints, Endpoint, EndpointHost, EndpointState};
 pub use explain::{Explanation, explain};
 pub use filter::Filter;
 pub use frame::{Frame, FrameError, FrameReader};
-pub use key::{CertificateKey, ClusterKey, GatewayKey, ListenerKey, RouteKey};
-pub use listener::{Listener, ListenerProtocol, ListenerTls};
+pub use key::{
+    CertificateKey, ClusterKey, EntryKey, GatewayKey, ListenerKey, PolicyKey, RouteKey, WorkloadKey,
+};
+pub use listener::{Direction, Listener, ListenerProtocol, ListenerTls};
 pub use lookup::{Found, RequestHead};
 pub use matches::{HeaderMatch, PathMatch, QueryMatch, RouteMatch, ValueMatch};
 pub use pattern::{Pattern, PatternError};

@@ -18,6 +18,26 @@ pub struct Listener {
     /// Present exactly when `protocol` is HTTPS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+    /// Which way its traffic goes.
+    #[serde(default, skip_serializing_if = "Direction::is_ingress")]
+    pub direction: Direction,
+}
+
+/// Which way the traffic of a listener goes. All listeners of a port agree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Direction {
+    /// From clients to backends that routes name.
+    #[default]
+    Ingress,
+    /// From workloads to hosts of the outside world that they name, if an entry lists them.
+    Egress,
+}
+
+impl Direction {
+    /// Whether it is [`Self::Ingress`].
+    pub const fn is_ingress(&self) -> bool {
+        matches!(self, Self::Ingress)
+    }
 }
 
 impl Listener {
@@ -39,6 +59,8 @@ pub enum ListenerProtocol {
     Http,
     /// TLS terminated here; HTTP/2 or HTTP/1.1 by ALPN.
     Https,
+    /// TLS that passes through: only the name in its greeting is read. For [`Direction::Egress`].
+    Tls,
 }
 
 /// How a listener terminates TLS.

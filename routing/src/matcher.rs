@@ -185,7 +185,7 @@ impl ValueMatcher {
 }
 
 /// Element-wise prefix, as in [`PathMatch::Prefix`].
-fn has_prefix(path: &str, prefix: &str) -> bool {
+pub(crate) fn has_prefix(path: &str, prefix: &str) -> bool {
     let rest = path.strip_prefix(prefix.trim_end_matches('/'));
     rest.is_some_and(|rest| rest.starts_with('/') || (rest.is_empty() && !path.is_empty()))
 }

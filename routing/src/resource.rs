@@ -20,6 +20,12 @@ pub enum ResourceKind {
     Endpoints,
     /// [`crate::Certificate`]
     Certificate,
+    /// [`crate::egress::Entry`]
+    Entry,
+    /// [`crate::egress::Policy`]
+    Policy,
+    /// [`crate::egress::Workload`]
+    Workload,
 }
 
 impl ResourceKind {
@@ -32,6 +38,9 @@ impl ResourceKind {
             Self::Cluster => "cluster",
             Self::Endpoints => "endpoints",
             Self::Certificate => "certificate",
+            Self::Entry => "entry",
+            Self::Policy => "policy",
+            Self::Workload => "workload",
         }
     }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     exact,
     filter::{Filter, redirect::Redirect},
-    key::{ClusterKey, ListenerKey},
+    key::{ClusterKey, EntryKey, ListenerKey},
     matches::RouteMatch,
     policy::RoutePolicy,
 };
@@ -83,6 +83,16 @@ pub struct WeightedCluster {
 pub enum Backend {
     /// A cluster of the table.
     Cluster(ClusterKey),
+    /// A host of an entry, on a listener of egress.
+    External {
+        /// The entry.
+        entry: EntryKey,
+        /// One of its hosts; `None` is the one that the request names, which then must be one of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
+        /// One of its ports.
+        port: u16,
+    },
     /// A reference that could not be resolved. It keeps its share, which answers 500.
     Invalid {
         /// The condition reason, such as `BackendNotFound`.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Millis;
+use crate::{egress::EgressSettings, time::Millis};
 
 /// Everything that is set per Gateway and not per listener or route.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct ProxySettings {
     pub access_log: AccessLog,
     /// Time that requests in flight get after SIGTERM. Default 25 s (a pod has 30 s).
     pub drain_timeout: DrainTimeout,
+    /// What makes it an egress Gateway, which lets nothing out that is not allowed. `None` is an ingress Gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressSettings>,
 }
 
 /// Bounds on what a client may send or hold open.

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use crate::{
     certificate::Certificate,
     cluster::Cluster,
+    egress::{Entry, Policy, Workload},
     endpoint::ClusterEndpoints,
-    key::{CertificateKey, ClusterKey, GatewayKey, ListenerKey, RouteKey},
+    key::{
+        CertificateKey, ClusterKey, EntryKey, GatewayKey, ListenerKey, PolicyKey, RouteKey,
+        WorkloadKey,
+    },
     listener::Listener,
     route::Route,
     settings::ProxySettings,
@@ -45,6 +49,15 @@ pub struct RoutingTable {
     /// Certificates.
     #[serde(default)]
     pub certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+    /// Entries of the allow-list. These and what follows is of egress only ([`ProxySettings::egress`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub entries: BTreeMap<EntryKey, Arc<Entry>>,
+    /// Who may use them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    /// Who calls from which address.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
 }
 
 impl RoutingTable {
@@ -60,6 +73,9 @@ impl RoutingTable {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            entries: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            workloads: BTreeMap::new(),
         }
     }
 

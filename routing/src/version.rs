@@ -69,6 +69,15 @@ impl VersionSum {
         for (key, value) in &table.certificates {
             sum.add(ResourceKind::Certificate, key.as_str(), value);
         }
+        for (key, value) in &table.entries {
+            sum.add(ResourceKind::Entry, key.as_str(), value);
+        }
+        for (key, value) in &table.policies {
+            sum.add(ResourceKind::Policy, key.as_str(), value);
+        }
+        for (key, value) in &table.workloads {
+            sum.add(ResourceKind::Workload, key.as_str(), value);
+        }
         sum
     }
 

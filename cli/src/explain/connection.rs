@@ -23,6 +23,9 @@ pub(super) fn no_session<P>(
     if asked != spoken {
         return Some(match bound.protocol() {
             ListenerProtocol::Https => refused(Reason::PlainHttp),
+            ListenerProtocol::Tls => {
+                format!("TLS on port {port} passes through: no request is read there")
+            }
             ListenerProtocol::Http => format!(
                 "no answer: the TLS handshake fails, for port {port} speaks {spoken}, and the URL asks for {asked}"
             ),

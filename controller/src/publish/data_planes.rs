@@ -101,6 +101,9 @@ fn has(table: &RoutingTable, rejection: &Rejection) -> bool {
         ResourceKind::Cluster => table.clusters.contains_key(key),
         ResourceKind::Endpoints => table.endpoints.contains_key(key),
         ResourceKind::Certificate => table.certificates.contains_key(key),
+        ResourceKind::Entry => table.entries.contains_key(key),
+        ResourceKind::Policy => table.policies.contains_key(key),
+        ResourceKind::Workload => table.workloads.contains_key(key),
     }
 }
 

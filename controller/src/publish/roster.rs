@@ -207,6 +207,7 @@ mod tests {
             protocol: ListenerProtocol::Http,
             hostname: None,
             tls: None,
+            direction: portcullis_routing::Direction::Ingress,
         });
         for name in ["a", "b", "late"] {
             let key = ListenerKey::of(&gateway, name);

@@ -147,6 +147,9 @@ async fn establish(
         }
     };
     let protocol = snapshot.compiled.port(port).map(CompiledPort::protocol);
+    if protocol == Some(ListenerProtocol::Tls) {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
     if protocol == Some(ListenerProtocol::Https) {
         let Accepted {
             stream,

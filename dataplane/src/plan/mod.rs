@@ -150,7 +150,7 @@ impl Choice {
             let backend = PreparedBackend {
                 cluster: match &cluster.backend {
                     Backend::Cluster(key) => Some(key.clone()),
-                    Backend::Invalid { .. } => None,
+                    Backend::External { .. } | Backend::Invalid { .. } => None,
                 },
                 request: filters.request,
                 response: filters.response.into(),

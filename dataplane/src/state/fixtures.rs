@@ -44,6 +44,7 @@ pub(crate) fn plain(port: u16) -> Arc<Listener> {
         protocol: ListenerProtocol::Http,
         hostname: None,
         tls: None,
+        direction: portcullis_routing::Direction::Ingress,
     })
 }
 

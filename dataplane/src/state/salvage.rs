@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use portcullis_routing::{
     Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
     RoutePolicy, RoutingTable,
+    egress::{Policy, PolicyAction},
     validate::{self, syntax},
 };
 
@@ -22,8 +23,10 @@ pub(super) fn mended(
     for rejection in rejected {
         let is_restored =
             serving.is_some_and(|serving| restore(&mut mended, table, serving, rejection));
-        if rejection.kind == ResourceKind::Route && !is_restored {
-            refuse(&mut mended, table, &rejection.key);
+        match rejection.kind {
+            ResourceKind::Route if !is_restored => refuse(&mut mended, table, &rejection.key),
+            ResourceKind::Policy if !is_restored => shut(&mut mended, &rejection.key),
+            _ => {}
         }
     }
     (mended != *table).then_some(mended)
@@ -44,6 +47,11 @@ fn restore(
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
         }
+        ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
+        ResourceKind::Policy if !serving.policies.contains_key(key) => return false,
+        ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
+        // Who had the address before says nothing of who has it now.
+        ResourceKind::Workload => {}
         ResourceKind::Listener if lacks_certificates(received, key) => {
             // Only what it still names: a certificate that it names no more may have been revoked.
             let tls = received
@@ -119,6 +127,19 @@ fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str) {
     }
 }
 
+/// Lets a policy that was rejected, and has no predecessor, deny everything to the callers that it selects: without it they might
+/// reach what it was to keep them from.
+fn shut(mended: &mut RoutingTable, key: &str) {
+    if let Some(policy) = mended.policies.get_mut(key) {
+        *policy = Arc::new(Policy {
+            to: None,
+            action: PolicyAction::Deny,
+            allow_private: Vec::new(),
+            ..Policy::clone(policy)
+        });
+    }
+}
+
 fn refusal(table: &RoutingTable, route: &Route) -> Option<Route> {
     let mut refusal = Route {
         filters: Vec::new(),
@@ -181,7 +202,7 @@ fn clusters_of(route: &Route) -> Vec<&ClusterKey> {
         .iter()
         .filter_map(|forward| match &forward.backend {
             Backend::Cluster(key) => Some(key),
-            Backend::Invalid { .. } => None,
+            Backend::External { .. } | Backend::Invalid { .. } => None,
         });
     let mirrors = route.filters.iter().filter_map(|filter| match filter {
         Filter::Mirror(mirror) => Some(&mirror.cluster),

@@ -74,6 +74,7 @@ fn table(
                 min_version: *min_version,
                 client_validation: None,
             }),
+            direction: portcullis_routing::Direction::Ingress,
         };
         table
             .listeners

@@ -121,6 +121,7 @@ impl Site {
                     min_version: TlsVersion::V1_2,
                     client_validation: validation.clone(),
                 }),
+                direction: portcullis_routing::Direction::Ingress,
             };
             table.listeners.insert(key(number), Arc::new(listener));
         }

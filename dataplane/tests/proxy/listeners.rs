@@ -52,6 +52,7 @@ fn with_second_port(table: TableBuilder) -> RoutingTable {
         protocol: ListenerProtocol::Http,
         hostname: None,
         tls: None,
+        direction: portcullis_routing::Direction::Ingress,
     };
     table.listeners.insert(key("second"), Arc::new(listener));
     sealed(table)
@@ -273,6 +274,7 @@ fn https(backend: &Backend) -> (RoutingTable, Arc<ClientConfig>) {
                 min_version: TlsVersion::V1_2,
                 client_validation: None,
             }),
+            direction: portcullis_routing::Direction::Ingress,
         };
         table.listeners.insert(key(name), Arc::new(listener));
     }
@@ -427,6 +429,7 @@ fn wildcard(
                 min_version: TlsVersion::V1_2,
                 client_validation: None,
             }),
+            direction: portcullis_routing::Direction::Ingress,
         };
         table.listeners.insert(key(name), Arc::new(listener));
     }

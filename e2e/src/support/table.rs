@@ -53,6 +53,7 @@ impl TableBuilder {
                 protocol,
                 hostname: None,
                 tls,
+                direction: portcullis_routing::Direction::Ingress,
             };
             table
                 .listeners

@@ -96,6 +96,7 @@ async fn a_port_that_is_taken_is_a_rejected_listener() {
             protocol: ListenerProtocol::Http,
             hostname: None,
             tls: None,
+            direction: portcullis_routing::Direction::Ingress,
         };
         table.listeners.insert(key.clone(), Arc::new(listener));
     });

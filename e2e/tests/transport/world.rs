@@ -78,6 +78,7 @@ pub(crate) fn table(status: u16, others: usize) -> Arc<RoutingTable> {
         protocol: ListenerProtocol::Http,
         hostname: None,
         tls: None,
+        direction: portcullis_routing::Direction::Ingress,
     };
     table.listeners.insert(listener, Arc::new(http));
     table.routes.insert(

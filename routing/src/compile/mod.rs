@@ -19,9 +19,10 @@ pub use self::route::CompiledRoute;
 use self::{edit::Edits, host::HostTable};
 use crate::{
     delta::same,
+    egress::{self, CompiledEgress},
     hostname::{HostMap, HostPattern},
     key::{ListenerKey, RouteKey},
-    listener::{Listener, ListenerProtocol},
+    listener::{Direction, Listener, ListenerProtocol},
     matcher::Patterns,
     pattern::PatternPool,
     resource::{Rejection, ResourceKind},
@@ -40,6 +41,7 @@ pub struct CompiledTable<P> {
     /// By key.
     routes: Vec<Arc<CompiledRoute<P>>>,
     patterns: PatternPool,
+    egress: Option<CompiledEgress>,
     rejections: Vec<Rejection>,
 }
 
@@ -48,6 +50,7 @@ pub struct CompiledTable<P> {
 pub struct CompiledPort<P> {
     port: u16,
     protocol: ListenerProtocol,
+    direction: Direction,
     pub(crate) listeners: HostMap<Arc<CompiledListener<P>>>,
 }
 
@@ -88,6 +91,11 @@ impl<P> CompiledTable<P> {
         self.routes.get(index)
     }
 
+    /// Who may reach what outside; `None` if nothing leaves here.
+    pub fn egress(&self) -> Option<&CompiledEgress> {
+        self.egress.as_ref()
+    }
+
     /// The resources that are not served, by kind and key.
     pub fn rejections(&self) -> &[Rejection] {
         &self.rejections
@@ -110,6 +118,11 @@ impl<P> CompiledPort<P> {
     /// What all its listeners speak.
     pub fn protocol(&self) -> ListenerProtocol {
         self.protocol
+    }
+
+    /// Which way the traffic of all its listeners goes.
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     /// Its listeners, in no particular order.
@@ -178,12 +191,15 @@ pub fn compile<P>(
     });
     let listeners: BTreeMap<_, _> = listeners.collect();
     let ports = group_by_port(&listeners);
+    let before = previous.and_then(|p| Some((&*p.table, &*p.rejections, p.egress.as_ref()?)));
+    let egress = egress::compile::compile(before, &table, &rejections);
     let compiled = CompiledTable {
         table,
         ports,
         listeners,
         routes,
         patterns: pool,
+        egress,
         rejections: rejections.clone(),
     };
     (compiled, rejections)
@@ -223,11 +239,13 @@ fn group_by_port<P>(
             port,
             protocol,
             hostname,
+            direction,
             ..
         } = compiled.listener.as_ref();
         let entry = ports.entry(*port).or_insert_with(|| CompiledPort {
             port: *port,
             protocol: *protocol,
+            direction: *direction,
             listeners: HostMap::default(),
         });
         entry

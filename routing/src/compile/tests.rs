@@ -30,6 +30,7 @@ fn listener(port: u16) -> Arc<Listener> {
         protocol: ListenerProtocol::Http,
         hostname: None,
         tls: None,
+        direction: Direction::Ingress,
     })
 }
 

@@ -1,4 +1,34 @@
-//! Egress: what a destination is called, and what its addresses lead to. Pure, as all of this crate.
+//! Egress: which hosts of the outside world may be reached, and by whom. Nothing may that is not listed.
+//!
+//! [`Entry`] (a ServiceEntry) opens hosts and ports, [`Policy`] (an EgressPolicy) narrows that by caller, [`Workload`] says
+//! who calls from which address. [`CompiledEgress::decide`] puts them together. [`host`] says what a destination is called, and
+//! [`address`] what its addresses lead to.
 
 pub mod address;
+pub(crate) mod compile;
+pub mod decide;
+pub mod entry;
 pub mod host;
+mod index;
+mod policies;
+pub mod policy;
+pub mod settings;
+pub mod workload;
+mod workloads;
+
+pub use self::{
+    decide::{
+        Caller, CompiledEgress, Decision, DecisionReason, Destination, Opened, Question, Seen,
+        Verdict,
+    },
+    entry::{Entry, EntryEndpoint, EntryPort, EntryProtocol, EntryTls, ExportedTo, Resolution},
+    policy::{
+        CallerMatch, DestinationMatch, LabelRequirement, LabelSelector, Policy, PolicyAction,
+        PolicyMode, PolicyScope,
+    },
+    settings::{DecisionLog, EgressSettings, TokenSettings},
+    workload::Workload,
+};
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 use super::{Check, certificate::is_certificate, ensure, syntax};
 use crate::{
     key::ListenerKey,
-    listener::{ClientValidation, Listener, ListenerProtocol},
+    listener::{ClientValidation, Direction, Listener, ListenerProtocol},
     resource::{Rejection, ResourceKind},
     table::RoutingTable,
 };
@@ -60,8 +60,18 @@ fn check(table: &RoutingTable, listener: &Listener) -> Check {
     if let Some(hostname) = &listener.hostname {
         syntax::hostname_or_wildcard(hostname)?;
     }
+    let is_egress = listener.direction == Direction::Egress;
+    ensure(!is_egress || table.settings.egress.is_some(), || {
+        "it is one of egress, but the table has no settings of egress".to_owned()
+    })?;
     match (listener.protocol, &listener.tls) {
-        (ListenerProtocol::Http, None) => Ok(()),
+        (ListenerProtocol::Tls, _) if !is_egress => {
+            Err("TLS passes through for egress only".to_owned())
+        }
+        (ListenerProtocol::Tls, Some(_)) => {
+            Err("a TLS listener has settings, but its TLS passes through".to_owned())
+        }
+        (ListenerProtocol::Http | ListenerProtocol::Tls, None) => Ok(()),
         (ListenerProtocol::Http, Some(_)) => Err("an HTTP listener has TLS settings".to_owned()),
         (ListenerProtocol::Https, None) => Err("an HTTPS listener has no TLS settings".to_owned()),
         (ListenerProtocol::Https, Some(tls)) => {
@@ -92,7 +102,7 @@ fn client_validation(validation: &ClientValidation) -> Check {
 /// What the listeners so far hold.
 #[derive(Default)]
 struct Claims<'a> {
-    protocols: HashMap<u16, ListenerProtocol>,
+    protocols: HashMap<u16, (ListenerProtocol, Direction)>,
     hostnames: HashSet<(u16, Option<&'a str>)>,
 }
 
@@ -102,11 +112,18 @@ impl<'a> Claims<'a> {
             port,
             protocol,
             hostname,
+            direction,
             ..
         } = listener;
-        let spoken = *self.protocols.entry(*port).or_insert(*protocol);
+        let (spoken, way) = *self
+            .protocols
+            .entry(*port)
+            .or_insert((*protocol, *direction));
         ensure(spoken == *protocol, || {
             format!("another listener of port {port} has another protocol")
+        })?;
+        ensure(way == *direction, || {
+            format!("another listener of port {port} goes the other way")
         })?;
         let hostname = hostname.as_deref();
         ensure(self.hostnames.insert((*port, hostname)), || {

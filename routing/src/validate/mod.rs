@@ -5,6 +5,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod egress;
 pub(crate) mod endpoint;
 pub(crate) mod filter;
 pub(crate) mod listener;
@@ -54,7 +55,7 @@ pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(message()) }
 }
 
-/// Checks settings, clusters, endpoints and certificates. Those that are good and equal in the previous table
+/// Checks settings, clusters, endpoints, certificates and what egress consists of. Those that are good and equal in the previous table
 /// are not checked again.
 pub(crate) fn resources(
     previous: Option<(&RoutingTable, &[Rejection])>,
@@ -95,6 +96,27 @@ pub(crate) fn resources(
         known,
         &table.certificates,
         |_, c| certificate::check(c),
+    ));
+    rejections.extend(changed(
+        ResourceKind::Entry,
+        before.map(|before| &before.entries),
+        known,
+        &table.entries,
+        |_, entry| egress::entry(entry),
+    ));
+    rejections.extend(changed(
+        ResourceKind::Policy,
+        before.map(|before| &before.policies),
+        known,
+        &table.policies,
+        |_, policy| egress::policy(policy),
+    ));
+    rejections.extend(changed(
+        ResourceKind::Workload,
+        before.map(|before| &before.workloads),
+        known,
+        &table.workloads,
+        egress::workload,
     ));
     rejections
 }

@@ -86,7 +86,7 @@ fn clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {
         .iter()
         .filter_map(|backend| match &backend.backend {
             Backend::Cluster(key) => Some(key),
-            Backend::Invalid { .. } => None,
+            Backend::External { .. } | Backend::Invalid { .. } => None,
         });
     forwarded.chain(route.filters.iter().filter_map(|filter| match filter {
         Filter::Mirror(mirror) => Some(&mirror.cluster),

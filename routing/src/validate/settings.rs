@@ -1,6 +1,6 @@
 //! Settings of the proxy as a whole.
 
-use super::{Check, ensure};
+use super::{Check, egress, ensure};
 use crate::settings::{AccessLog, ProxySettings};
 
 /// Bounds of the HTTP/1 parser.
@@ -30,6 +30,7 @@ pub(crate) fn check(settings: &ProxySettings) -> Check {
     ensure(limits.max_headers <= MAX_HEADERS, || {
         format!("maxHeaders is above {MAX_HEADERS}")
     })?;
+    settings.egress.as_ref().map_or(Ok(()), egress::settings)?;
     ensure(settings.access_log != AccessLog::Sampled(0), || {
         "one in 0 requests cannot be logged".to_owned()
     })

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis_routing::{
-    Backend, Cluster, ClusterEndpoints, ClusterKey, Endpoint, EndpointHost, EndpointState,
-    GatewayKey, HeaderMatch, Listener, ListenerKey, ListenerProtocol, PathMatch, ProxySettings,
-    QueryMatch, RequestHead, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
-    RouteSource, RoutingTable, ValueMatch, WeightedCluster, settings::AccessLog,
+    Backend, Cluster, ClusterEndpoints, ClusterKey, Direction, Endpoint, EndpointHost,
+    EndpointState, GatewayKey, HeaderMatch, Listener, ListenerKey, ListenerProtocol, PathMatch,
+    ProxySettings, QueryMatch, RequestHead, Route, RouteAction, RouteKey, RouteMatch, RouteOrder,
+    RoutePolicy, RouteSource, RoutingTable, ValueMatch, WeightedCluster, settings::AccessLog,
 };
 use proptest::{
     collection::vec,
@@ -15,6 +15,8 @@ use proptest::{
     prelude::*,
     sample::{select, subsequence},
 };
+
+use crate::egress::{Egress, egress};
 
 /// The two ports that listeners use.
 pub(crate) const PORTS: [u16; 2] = [80, 81];
@@ -236,6 +238,7 @@ fn listener() -> impl Strategy<Value = Listener> {
             protocol: ListenerProtocol::Http,
             hostname,
             tls: None,
+            direction: Direction::Ingress,
         })
 }
 
@@ -260,6 +263,7 @@ pub(crate) struct Parts {
     pub(crate) routes: Vec<(RouteKey, Route)>,
     pub(crate) clusters: Vec<ClusterKey>,
     pub(crate) endpoints: Vec<(ClusterKey, ClusterEndpoints)>,
+    pub(crate) egress: Option<Egress>,
     pub(crate) sampled: u32,
 }
 
@@ -296,6 +300,9 @@ impl Parts {
                 .entry(key.clone())
                 .or_insert_with(|| Arc::new(endpoints.clone()));
         }
+        if let Some(egress) = &self.egress {
+            egress.fill(&mut table);
+        }
         table.seal();
         table
     }
@@ -310,12 +317,14 @@ pub(crate) fn parts() -> impl Strategy<Value = Parts> {
     let routes = vec(route(), 0..24);
     let clusters = mostly_all((0..4).map(cluster_key).collect());
     let endpoints = vec(((0..4_u16).prop_map(cluster_key), endpoints()), 0..4);
-    (listeners, routes, clusters, endpoints, 0..3_u32).prop_map(
-        |(listeners, routes, clusters, endpoints, sampled)| Parts {
+    let egress = option::weighted(0.7, egress());
+    (listeners, routes, clusters, endpoints, egress, 0..3_u32).prop_map(
+        |(listeners, routes, clusters, endpoints, egress, sampled)| Parts {
             listeners,
             routes,
             clusters,
             endpoints,
+            egress,
             sampled,
         },
     )
@@ -328,7 +337,7 @@ pub(crate) fn table() -> impl Strategy<Value = RoutingTable> {
 
 /// A chain of sealed tables, each of which keeps most of the one before, as in life.
 pub(crate) fn history() -> impl Strategy<Value = Vec<RoutingTable>> {
-    (parts(), vec((parts(), any::<[u32; 4]>()), 1..4)).prop_map(|(first, steps)| {
+    (parts(), vec((parts(), any::<[u32; 7]>()), 1..4)).prop_map(|(first, steps)| {
         let mut tables = vec![first.table()];
         let mut parts = first;
         for (other, mask) in steps {
@@ -337,6 +346,14 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<RoutingTable>> {
                 routes: mixed(parts.routes, other.routes, mask[1]),
                 clusters: mixed(parts.clusters, other.clusters, mask[2]),
                 endpoints: mixed(parts.endpoints, other.endpoints, mask[3]),
+                egress: match (parts.egress, other.egress) {
+                    (Some(old), Some(new)) => Some(Egress {
+                        entries: mixed(old.entries, new.entries, mask[4]),
+                        policies: mixed(old.policies, new.policies, mask[5]),
+                        workloads: mixed(old.workloads, new.workloads, mask[6]),
+                    }),
+                    (_, new) => new,
+                },
                 sampled: other.sampled,
             };
             tables.push(parts.table());

@@ -2,11 +2,14 @@
 
 use std::{cell::Cell, sync::Arc};
 
-use portcullis_routing::{Route, RouteKey, compile, explain};
+use portcullis_routing::{
+    CompiledTable, Route, RouteKey, RoutingTable, apply, compile, diff, explain,
+};
 use proptest::{collection::vec, prelude::*};
 
 use crate::{
     arbitrary::{PORTS, history, request},
+    egress::decisions,
     lookup::answer,
 };
 
@@ -18,8 +21,17 @@ proptest! {
         let mut previous = None;
         for table in tables.into_iter().map(Arc::new) {
             let (scratch, expected) = compile(None, table.clone(), |key, _| Ok(key.clone()));
+            // As a data plane brings it in: what did not change is shared.
+            let table = match &previous {
+                None => table,
+                Some(previous) => {
+                    let old: &RoutingTable = CompiledTable::table(previous);
+                    Arc::new(apply(old, &diff(old, &table)).unwrap())
+                }
+            };
             let (compiled, rejections) = compile(previous.as_ref(), table, |key, _| Ok(key.clone()));
             prop_assert_eq!(rejections, expected);
+            prop_assert_eq!(decisions(&compiled), decisions(&scratch));
             for (port, request) in PORTS.iter().flat_map(|port| requests.iter().map(move |request| (*port, request))) {
                 let head = request.head();
                 prop_assert_eq!(answer(&compiled, port, &head), answer(&scratch, port, &head));

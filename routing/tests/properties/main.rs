@@ -3,6 +3,7 @@
 mod arbitrary;
 mod compile;
 mod delta;
+mod egress;
 mod frame;
 mod fuzz;
 mod lookup;

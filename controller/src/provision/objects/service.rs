@@ -93,6 +93,7 @@ fn ports(blueprint: &Blueprint, kind: ServiceType) -> Vec<ServicePort> {
             let name = match protocol {
                 ListenerProtocol::Http => "http",
                 ListenerProtocol::Https => "https",
+                ListenerProtocol::Tls => "tls",
             };
             ServicePort {
                 name: Some(format!("{name}-{port}")),

@@ -240,7 +240,7 @@ fn used_clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {
         .iter()
         .filter_map(|weighted| match &weighted.backend {
             Backend::Cluster(key) => Some(key),
-            Backend::Invalid { .. } => None,
+            Backend::External { .. } | Backend::Invalid { .. } => None,
         });
     let mirrors = route.filters.iter().filter_map(|filter| match filter {
         Filter::Mirror(mirror) => Some(&mirror.cluster),

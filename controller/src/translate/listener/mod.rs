@@ -179,7 +179,7 @@ impl<'a> ListenerState<'a> {
     /// Whether the table has it: also where its only certificates are broken, for a data plane that has earlier ones.
     pub(crate) fn in_table(&self) -> bool {
         let complete = match self.protocol {
-            Some(ListenerProtocol::Http) => true,
+            Some(ListenerProtocol::Http | ListenerProtocol::Tls) => true,
             Some(ListenerProtocol::Https) => !self.tls.certificates.is_empty(),
             None => false,
         };
@@ -205,6 +205,7 @@ impl<'a> ListenerState<'a> {
             protocol,
             hostname: self.hostname.clone(),
             tls,
+            direction: portcullis_routing::Direction::Ingress,
         })
     }
 

@@ -19,6 +19,7 @@ fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut Routi
             protocol: ListenerProtocol::Https,
             hostname: None,
             tls: Some(tls),
+            direction: portcullis_routing::Direction::Ingress,
         };
         table
             .listeners

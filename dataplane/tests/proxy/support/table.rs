@@ -20,6 +20,7 @@ impl Default for TableBuilder {
             protocol: ListenerProtocol::Http,
             hostname: None,
             tls: None,
+            direction: portcullis_routing::Direction::Ingress,
         };
         table.listeners.insert(listener_key(), Arc::new(listener));
         Self(table)

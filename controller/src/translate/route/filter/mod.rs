@@ -138,7 +138,7 @@ fn mirror(
             numerator,
             denominator,
         }),
-        Some(Backend::Invalid { .. }) | None => None,
+        Some(Backend::External { .. } | Backend::Invalid { .. }) | None => None,
     })
 }
 

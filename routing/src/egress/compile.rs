@@ -1,0 +1,65 @@
+//! From the resources of a table to what answers questions. Whatever did not change is shared with the table before.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    decide::CompiledEgress, index::EntryIndex, policies::PolicyIndex, workloads::WorkloadIndex,
+};
+use crate::{
+    resource::{Rejection, ResourceKind},
+    table::RoutingTable,
+};
+
+/// Compiles what of `table` is not among `rejections`, which are sorted; `None` if it is not one of egress.
+pub(crate) fn compile(
+    previous: Option<(&RoutingTable, &[Rejection], &CompiledEgress)>,
+    table: &RoutingTable,
+    rejections: &[Rejection],
+) -> Option<CompiledEgress> {
+    let settings = table.settings.egress.clone()?;
+    let before = |kind| {
+        // Resources that were left out then may be good now, and the other way round.
+        previous.filter(|(_, known, _)| of_kind(known, kind).eq(of_kind(rejections, kind)))
+    };
+    let served = |kind, key: &str| !of_kind(rejections, kind).any(|rejection| rejection.key == key);
+    let entries = before(ResourceKind::Entry)
+        .filter(|(before, ..)| unchanged(&before.entries, &table.entries))
+        .map(|(.., compiled)| Arc::clone(&compiled.entries));
+    let policies = before(ResourceKind::Policy)
+        .filter(|(before, ..)| unchanged(&before.policies, &table.policies))
+        .map(|(.., compiled)| Arc::clone(&compiled.policies));
+    let workloads = before(ResourceKind::Workload)
+        .filter(|(before, ..)| unchanged(&before.workloads, &table.workloads))
+        .map(|(.., compiled)| Arc::clone(&compiled.workloads));
+    Some(CompiledEgress {
+        settings,
+        entries: entries.unwrap_or_else(|| {
+            let good = table.entries.iter();
+            let good = good.filter(|(key, _)| served(ResourceKind::Entry, key.as_str()));
+            Arc::new(EntryIndex::new(good))
+        }),
+        policies: policies.unwrap_or_else(|| {
+            let good = table.policies.iter();
+            let good = good.filter(|(key, _)| served(ResourceKind::Policy, key.as_str()));
+            Arc::new(PolicyIndex::new(good))
+        }),
+        workloads: workloads.unwrap_or_else(|| {
+            let good = table.workloads.iter();
+            let good = good.filter(|(key, _)| served(ResourceKind::Workload, key.as_str()));
+            Arc::new(WorkloadIndex::new(good))
+        }),
+    })
+}
+
+fn of_kind(rejections: &[Rejection], kind: ResourceKind) -> impl Iterator<Item = &Rejection> {
+    rejections.iter().filter(move |it| it.kind == kind)
+}
+
+/// Whether two maps hold the same resources, by their pointers: tables that follow one another share what did not change.
+fn unchanged<K: Ord, V>(old: &BTreeMap<K, Arc<V>>, new: &BTreeMap<K, Arc<V>>) -> bool {
+    old.len() == new.len()
+        && old
+            .iter()
+            .zip(new)
+            .all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(old.1, new.1))
+}

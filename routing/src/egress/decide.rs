@@ -1,0 +1,290 @@
+//! The decision: may this caller reach that destination?
+//!
+//! Exact hosts go before wildcards, long suffixes before short ones, the oldest entry first; entries that do not have the port, or
+//! are not exported to the caller, are passed over. Then policies: those of the Gateway's namespace, then those of the
+//! caller's. Nothing is allocated.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use serde::Serialize;
+
+use super::{
+    entry::{Entry, EntryPort, EntryProtocol, ExportedTo},
+    index::{CompiledEntry, EntryIndex},
+    policies::{Opinion, PolicyIndex},
+    policy::PolicyMode,
+    settings::EgressSettings,
+    workload::Workload,
+    workloads::WorkloadIndex,
+};
+use crate::key::{EntryKey, PolicyKey};
+
+/// The entries, policies and workloads of a table, ready to be asked.
+#[derive(Debug)]
+pub struct CompiledEgress {
+    pub(super) settings: EgressSettings,
+    pub(super) entries: Arc<EntryIndex>,
+    pub(super) policies: Arc<PolicyIndex>,
+    pub(super) workloads: Arc<WorkloadIndex>,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Where to.
+    pub destination: Destination<'a>,
+    /// The port, as the caller names it.
+    pub port: u16,
+    /// By whom.
+    pub caller: Option<Caller<'a>>,
+    /// What is known of the traffic.
+    pub seen: Seen<'a>,
+}
+
+/// The host that a caller names, in normal form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// A DNS name: lower case, A-labels, no final dot.
+    Name(&'a str),
+    /// An address.
+    Address(IpAddr),
+}
+
+/// A caller whose identity is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller<'a> {
+    /// Namespace.
+    pub namespace: &'a str,
+    /// Service account.
+    pub service_account: &'a str,
+    /// Labels of the pod; `None` if no pod is known, only whose account it uses.
+    pub labels: Option<&'a BTreeMap<String, String>>,
+}
+
+/// What is known of the traffic before it passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seen<'a> {
+    /// A request.
+    Request {
+        /// Its method.
+        method: &'a str,
+        /// Its normalised path.
+        path: &'a str,
+        /// Whether it came over TLS, so that an HTTPS port may be spoken to on its behalf.
+        encrypted: bool,
+    },
+    /// A tunnel (CONNECT). On a port of clear HTTP/1.1 its requests are read and asked about one by one.
+    Tunnel,
+    /// TLS that passes through.
+    Tls,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It may pass.
+    Allow,
+    /// It may pass, but would be refused if what is in mode Report were enforced.
+    Report,
+    /// It may not pass.
+    Refuse,
+}
+
+/// Why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionReason {
+    /// An entry opens it, and no policy is against it.
+    Allowed,
+    /// No entry lists the host.
+    HostNotListed,
+    /// Entries list the host, but not this port.
+    PortNotListed,
+    /// Entries list host and port, but are not exported to the caller's namespace.
+    NotExported,
+    /// Who calls is not known, and matters.
+    UnknownCaller,
+    /// The port is listed for another protocol than the one that is seen.
+    ProtocolNotListed,
+    /// A policy denies it.
+    DeniedByPolicy,
+    /// Policies allow the caller other destinations only.
+    NotAllowedByPolicy,
+}
+
+impl DecisionReason {
+    /// Machine-readable, stable.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::HostNotListed => "host_not_listed",
+            Self::PortNotListed => "port_not_listed",
+            Self::NotExported => "not_exported",
+            Self::UnknownCaller => "unknown_caller",
+            Self::ProtocolNotListed => "protocol_not_listed",
+            Self::DeniedByPolicy => "denied_by_policy",
+            Self::NotAllowedByPolicy => "not_allowed_by_policy",
+        }
+    }
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'t> {
+    /// Yes or no.
+    pub verdict: Verdict,
+    /// Why. With [`Verdict::Report`]: why not.
+    pub reason: DecisionReason,
+    /// The entry that opens host and port. `None` with [`Verdict::Report`] is a host that no entry lists.
+    pub opened: Option<Opened<'t>>,
+    /// The policy that decided.
+    pub policy: Option<&'t PolicyKey>,
+}
+
+/// An entry, and the port of it that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'t> {
+    /// Its key.
+    pub key: &'t EntryKey,
+    /// The entry.
+    pub entry: &'t Arc<Entry>,
+    /// The port.
+    pub port: &'t EntryPort,
+}
+
+impl CompiledEgress {
+    /// The settings.
+    pub fn settings(&self) -> &EgressSettings {
+        &self.settings
+    }
+
+    /// The pod that has an address.
+    pub fn workload(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.get(address)
+    }
+
+    /// An entry that is served.
+    pub fn entry(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
+        self.entries.entry(key)
+    }
+
+    /// Whether somebody may reach something. Does not look at the addresses behind a name.
+    pub fn decide(&self, question: &Question<'_>) -> Decision<'_> {
+        let opened = match self.opened(question) {
+            Ok(opened) => opened,
+            Err(reason) => return self.unlisted(reason),
+        };
+        if !fits(opened.port, &question.seen) {
+            return Decision {
+                verdict: Verdict::Refuse,
+                reason: DecisionReason::ProtocolNotListed,
+                opened: Some(opened),
+                policy: None,
+            };
+        }
+        let inspected = is_inspected(opened.port, &question.seen);
+        let opinion = self.policies.opinion(question, inspected);
+        let (verdict, reason, policy) = match opinion {
+            Opinion::Fine => (Verdict::Allow, DecisionReason::Allowed, None),
+            Opinion::Against {
+                mode,
+                reason,
+                policy,
+            } => (refusal(mode), reason, policy),
+        };
+        Decision {
+            verdict,
+            reason,
+            opened: Some(opened),
+            policy,
+        }
+    }
+
+    /// Whether a policy lets the caller reach this address of the destination, although its range is refused by default.
+    pub fn opens_private(&self, question: &Question<'_>, address: IpAddr) -> bool {
+        self.policies.opens_private(question, address)
+    }
+
+    /// Whether an address is the cluster's own.
+    pub fn is_protected(&self, address: IpAddr) -> bool {
+        let mut ranges = self.settings.protected.iter();
+        ranges.any(|range| range.contains(&address)) || self.workloads.get(address).is_some()
+    }
+
+    fn opened(&self, question: &Question<'_>) -> Result<Opened<'_>, DecisionReason> {
+        let mut reason = DecisionReason::HostNotListed;
+        let mut look = |compiled: &'_ Arc<CompiledEntry>| -> bool {
+            if compiled.port(question.port).is_none() {
+                reason = reason.max(DecisionReason::PortNotListed);
+                return false;
+            }
+            let exported = is_exported(&compiled.entry.exported_to, question.caller);
+            if !exported {
+                let why = match question.caller {
+                    Some(_) => DecisionReason::NotExported,
+                    None => DecisionReason::UnknownCaller,
+                };
+                reason = reason.max(why);
+            }
+            exported
+        };
+        let found = match question.destination {
+            Destination::Name(name) => self.entries.by_name(name).find(|it| look(it)),
+            Destination::Address(address) => self.entries.by_address(address).find(|it| look(it)),
+        };
+        let opened = found.and_then(|compiled| {
+            Some(Opened {
+                key: &compiled.key,
+                entry: &compiled.entry,
+                port: compiled.port(question.port)?,
+            })
+        });
+        opened.ok_or(reason)
+    }
+
+    /// Nothing opens it.
+    fn unlisted(&self, reason: DecisionReason) -> Decision<'_> {
+        Decision {
+            verdict: refusal(self.settings.mode),
+            reason,
+            opened: None,
+            policy: None,
+        }
+    }
+}
+
+const fn refusal(mode: PolicyMode) -> Verdict {
+    match mode {
+        PolicyMode::Enforce => Verdict::Refuse,
+        PolicyMode::Report => Verdict::Report,
+    }
+}
+
+fn is_exported(to: &ExportedTo, caller: Option<Caller<'_>>) -> bool {
+    match (to, caller) {
+        (ExportedTo::All, _) => true,
+        (ExportedTo::Namespaces(_), None) => false,
+        (ExportedTo::Namespaces(namespaces), Some(caller)) => namespaces
+            .binary_search_by(|namespace| namespace.as_str().cmp(caller.namespace))
+            .is_ok(),
+    }
+}
+
+/// Whether what is seen can be what the port is listed for.
+fn fits(port: &EntryPort, seen: &Seen<'_>) -> bool {
+    match seen {
+        Seen::Request { encrypted, .. } => {
+            port.protocol.is_clear_http()
+                || port.tls.is_some()
+                || (*encrypted && port.protocol == EntryProtocol::Https)
+        }
+        Seen::Tunnel => true,
+        Seen::Tls => port.protocol.is_tls() || port.protocol == EntryProtocol::Tcp,
+    }
+}
+
+/// Whether requests inside a tunnel will be asked about one by one.
+fn is_inspected(port: &EntryPort, seen: &Seen<'_>) -> bool {
+    *seen == Seen::Tunnel && port.protocol == EntryProtocol::Http
+}

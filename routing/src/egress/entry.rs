@@ -1,0 +1,167 @@
+//! Entries of the allow-list: one ServiceEntry each.
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cluster::SubjectAltName, endpoint::EndpointHost, exact, key::CertificateKey, route::RouteOrder,
+};
+
+/// ONE ServiceEntry: hosts outside of the cluster, and the ports of them that may be reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Hosts in normal form (lower case, A-labels, no final dot): exact, or `*.suffix`, which is one or more labels before
+    /// the suffix and never the bare suffix.
+    #[serde(deserialize_with = "exact::list")]
+    pub hosts: Vec<String>,
+    /// Addresses that may be named instead of a host. They open no address that is refused by its range.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
+    pub addresses: Vec<IpNet>,
+    /// Ports, each number once.
+    #[serde(deserialize_with = "exact::list")]
+    pub ports: Vec<EntryPort>,
+    /// Where connections go.
+    #[serde(default)]
+    pub resolution: Resolution,
+    /// Where the host is, in place of what its own name says. Always there with [`Resolution::Static`].
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
+    pub endpoints: Vec<EntryEndpoint>,
+    /// Whose workloads may use it.
+    #[serde(default, skip_serializing_if = "ExportedTo::is_all")]
+    pub exported_to: ExportedTo,
+    /// Decides between entries that open the same host and port: the oldest wins, then `namespace/name`. `rule` is 0.
+    pub order: RouteOrder,
+}
+
+/// One port of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryPort {
+    /// The port that callers name.
+    pub number: u16,
+    /// What is spoken on it.
+    pub protocol: EntryProtocol,
+    /// The port that is connected to, if it is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_port: Option<u16>,
+    /// TLS that the proxy begins for requests it can read (`BackendTLSPolicy`, or HTTPS on an HTTPS listener). Tunnels and TLS
+    /// that passes through are not touched by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<EntryTls>,
+}
+
+impl EntryPort {
+    /// The port that is connected to.
+    pub fn target(&self) -> u16 {
+        self.target_port.unwrap_or(self.number)
+    }
+}
+
+/// What is spoken on a port of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum EntryProtocol {
+    /// HTTP/1.1 in clear text; requests are read one by one, also inside a tunnel.
+    Http,
+    /// HTTP/2 in clear text.
+    Http2,
+    /// gRPC in clear text, which is HTTP/2.
+    Grpc,
+    /// HTTP over TLS.
+    Https,
+    /// TLS, whatever is in it.
+    Tls,
+    /// Anything. A tunnel to it is not looked into.
+    Tcp,
+}
+
+impl EntryProtocol {
+    /// Whether requests can be read without taking TLS off.
+    pub const fn is_clear_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Grpc)
+    }
+
+    /// Whether a client that speaks with the host itself begins with TLS.
+    pub const fn is_tls(self) -> bool {
+        matches!(self, Self::Https | Self::Tls)
+    }
+}
+
+/// TLS towards an entry's host. There is no "do not verify".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EntryTls {
+    /// Sent as SNI, and what the certificate must be valid for without `subject_alt_names`. `None` is the host that the caller
+    /// named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// Trusted CA certificates, PEM. Empty means the system's trust store.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ca_pem: Vec<String>,
+    /// If there are any, the certificate must be valid for one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub subject_alt_names: Vec<SubjectAltName>,
+    /// Shown to a host that asks for a certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<CertificateKey>,
+}
+
+/// Where the connections for an entry go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Resolution {
+    /// To the addresses of the name that was asked for.
+    #[default]
+    None,
+    /// To the entry's endpoints, which are addresses.
+    Static,
+    /// To the addresses of the entry's endpoints, or of its host if it has none; all of them share the connections.
+    Dns,
+    /// As [`Self::Dns`], but connections go to the first address that answers, as long as the name has it.
+    DnsRoundRobin,
+}
+
+/// An endpoint of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryEndpoint {
+    /// IP address or DNS name.
+    pub host: EndpointHost,
+    /// Ports that differ from the entry's target ports, by the number that callers name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<(u16, u16)>,
+    /// Share of the connections, relative to the sum. Default 1; 0 gets none.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: u32,
+}
+
+const fn one() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_one(weight: &u32) -> bool {
+    *weight == 1
+}
+
+/// Whose workloads may use an entry (`exportTo`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExportedTo {
+    /// Everybody, known or not.
+    #[default]
+    All,
+    /// Those of these namespaces, sorted. A caller of unknown identity is none of them.
+    Namespaces(Vec<String>),
+}
+
+impl ExportedTo {
+    /// Whether everybody may use the entry.
+    pub fn is_all(&self) -> bool {
+        *self == Self::All
+    }
+}

@@ -1,0 +1,257 @@
+//! What policies say of a question.
+//!
+//! Policies of the Gateway's namespace and those of the caller's narrow each by itself: a caller gets what both leave. A
+//! caller that is not known may be anybody, so whatever might be meant for it holds against it, and nothing that might be
+//! in its favour.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use super::{
+    decide::{Caller, DecisionReason, Destination, Question, Seen},
+    policy::{CallerMatch, DestinationMatch, Policy, PolicyAction, PolicyMode, PolicyScope},
+};
+use crate::{hostname::HostPattern, key::PolicyKey, matcher::has_prefix, matches::PathMatch};
+
+/// Policies by whom they may speak of.
+#[derive(Debug, Default)]
+pub(super) struct PolicyIndex {
+    gateway: Scope,
+    /// Ordered, so that of several the same one is told of every time.
+    namespaces: BTreeMap<Box<str>, Scope>,
+}
+
+/// The policies of one scope, by key.
+type Scope = Vec<(PolicyKey, Arc<Policy>)>;
+
+/// What policies say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opinion<'t> {
+    /// None is against it.
+    Fine,
+    /// It is refused, or with [`PolicyMode::Report`] would be.
+    Against {
+        mode: PolicyMode,
+        reason: DecisionReason,
+        policy: Option<&'t PolicyKey>,
+    },
+}
+
+/// Whether a policy is about a caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Selects {
+    No,
+    /// Who calls is not known.
+    Perhaps,
+    Yes,
+}
+
+impl PolicyIndex {
+    pub(super) fn new<'a>(
+        policies: impl Iterator<Item = (&'a PolicyKey, &'a Arc<Policy>)>,
+    ) -> Self {
+        let mut index = Self::default();
+        for (key, policy) in policies {
+            let scope = match &policy.scope {
+                PolicyScope::Gateway => &mut index.gateway,
+                PolicyScope::Namespace(namespace) => index
+                    .namespaces
+                    .entry(namespace.as_str().into())
+                    .or_default(),
+            };
+            scope.push((key.clone(), Arc::clone(policy)));
+        }
+        index
+    }
+
+    /// The gravest that is said. `inspected`: the requests of a tunnel are asked about one by one later.
+    pub(super) fn opinion(&self, question: &Question<'_>, inspected: bool) -> Opinion<'_> {
+        let mut told = Opinion::Fine;
+        for scope in self.scopes(question.caller) {
+            match judge(scope, question, inspected) {
+                Opinion::Fine => {}
+                against @ Opinion::Against {
+                    mode: PolicyMode::Enforce,
+                    ..
+                } => return against,
+                reported @ Opinion::Against { .. } => told = reported,
+            }
+        }
+        told
+    }
+
+    /// See [`super::CompiledEgress::opens_private`].
+    pub(super) fn opens_private(&self, question: &Question<'_>, address: IpAddr) -> bool {
+        let opens = |policy: &Policy| {
+            policy.action == PolicyAction::Allow
+                && policy.mode == PolicyMode::Enforce
+                && policy
+                    .allow_private
+                    .iter()
+                    .any(|range| range.contains(&address))
+                && selects(policy, question.caller) == Selects::Yes
+                && names(policy, question, true)
+        };
+        self.gateway.iter().any(|(_, policy)| opens(policy))
+    }
+
+    /// The scopes that a caller may be in.
+    fn scopes(&self, caller: Option<Caller<'_>>) -> impl Iterator<Item = &Scope> {
+        let own = caller.and_then(|caller| self.namespaces.get(caller.namespace));
+        let all = caller.is_none().then(|| self.namespaces.values());
+        std::iter::once(&self.gateway)
+            .chain(own)
+            .chain(all.into_iter().flatten())
+    }
+}
+
+fn judge<'t>(scope: &'t Scope, question: &Question<'_>, inspected: bool) -> Opinion<'t> {
+    let mut told = Opinion::Fine;
+    // What is enforced comes first: with what is only reported beside it, more may be allowed and more denied.
+    for mode in [PolicyMode::Enforce, PolicyMode::Report] {
+        let counts = |policy: &Policy| mode == PolicyMode::Report || policy.mode == mode;
+        if let Some((reason, policy)) = objection(scope, question, inspected, counts) {
+            told = Opinion::Against {
+                mode,
+                reason,
+                policy,
+            };
+            break;
+        }
+    }
+    told
+}
+
+/// Why the policies that count refuse, and which of them.
+fn objection<'t>(
+    scope: &'t Scope,
+    question: &Question<'_>,
+    inspected: bool,
+    counts: impl Fn(&Policy) -> bool,
+) -> Option<(DecisionReason, Option<&'t PolicyKey>)> {
+    let (mut shut_in, mut allowed) = (None, false);
+    for (key, policy) in scope.iter().filter(|(_, policy)| counts(policy)) {
+        let selected = selects(policy, question.caller);
+        if selected == Selects::No {
+            continue;
+        }
+        let named = names(policy, question, inspected);
+        match policy.action {
+            PolicyAction::Deny if named => {
+                let reason = reason(DecisionReason::DeniedByPolicy, selected);
+                return Some((reason, Some(key)));
+            }
+            PolicyAction::Deny => {}
+            PolicyAction::Allow => {
+                allowed |= named && selected == Selects::Yes;
+                // The surest that selects the caller is the one to tell of.
+                if shut_in.is_none_or(|(before, _)| before < selected) {
+                    shut_in = Some((selected, key));
+                }
+            }
+        }
+    }
+    let (selected, key) = shut_in.filter(|_| !allowed)?;
+    Some((
+        reason(DecisionReason::NotAllowedByPolicy, selected),
+        Some(key),
+    ))
+}
+
+fn reason(sure: DecisionReason, selected: Selects) -> DecisionReason {
+    if selected == Selects::Yes {
+        sure
+    } else {
+        DecisionReason::UnknownCaller
+    }
+}
+
+fn selects(policy: &Policy, caller: Option<Caller<'_>>) -> Selects {
+    let in_scope = match (&policy.scope, caller) {
+        (PolicyScope::Gateway, _) => Selects::Yes,
+        (PolicyScope::Namespace(_), None) => Selects::Perhaps,
+        (PolicyScope::Namespace(namespace), Some(caller)) => sure(namespace == caller.namespace),
+    };
+    let from = match &policy.from {
+        None => Selects::Yes,
+        Some(from) => {
+            let matches = from.iter().map(|from| is_from(from, caller));
+            matches.max().unwrap_or(Selects::No)
+        }
+    };
+    in_scope.min(from)
+}
+
+const fn sure(holds: bool) -> Selects {
+    if holds { Selects::Yes } else { Selects::No }
+}
+
+fn is_from(from: &CallerMatch, caller: Option<Caller<'_>>) -> Selects {
+    let CallerMatch {
+        namespaces,
+        service_accounts,
+        labels,
+    } = from;
+    let Some(caller) = caller else {
+        let anybody = namespaces.is_none() && service_accounts.is_none() && labels.is_none();
+        return if anybody {
+            Selects::Yes
+        } else {
+            Selects::Perhaps
+        };
+    };
+    let namespace = namespaces
+        .as_ref()
+        .is_none_or(|all| all.iter().any(|one| one == caller.namespace));
+    let account = service_accounts.as_ref().is_none_or(|all| {
+        all.iter().any(|(namespace, name)| {
+            namespace == caller.namespace && name == caller.service_account
+        })
+    });
+    let labelled = match (labels, caller.labels) {
+        (None, _) => Selects::Yes,
+        (Some(_), None) => Selects::Perhaps,
+        (Some(selector), Some(labels)) => sure(selector.matches(labels)),
+    };
+    sure(namespace && account).min(labelled)
+}
+
+/// Whether a policy is about a destination. Of what cannot be seen in a tunnel the worse is assumed.
+fn names(policy: &Policy, question: &Question<'_>, inspected: bool) -> bool {
+    let unseen = match policy.action {
+        PolicyAction::Allow => inspected,
+        PolicyAction::Deny => !inspected,
+    };
+    let mut to = policy.to.iter().flatten();
+    policy.to.is_none() || to.any(|to| is_to(to, question, unseen))
+}
+
+/// `unseen` is what a condition on requests counts as where requests are not seen.
+fn is_to(to: &DestinationMatch, question: &Question<'_>, unseen: bool) -> bool {
+    let host = to.hosts.is_empty() || to.hosts.iter().any(|host| is_host(host, question));
+    let port = to.ports.is_empty() || to.ports.contains(&question.port);
+    host && port
+        && match question.seen {
+            Seen::Request { method, path, .. } => {
+                let method = to.methods.is_empty() || to.methods.iter().any(|it| it == method);
+                let path = to.paths.is_empty() || to.paths.iter().any(|it| is_path(it, path));
+                method && path
+            }
+            Seen::Tunnel | Seen::Tls => !to.is_of_requests() || unseen,
+        }
+}
+
+fn is_host(host: &str, question: &Question<'_>) -> bool {
+    match question.destination {
+        Destination::Name(name) => HostPattern::new(Some(host)).matches(name),
+        Destination::Address(address) => host.parse() == Ok(address),
+    }
+}
+
+fn is_path(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(exact) => path == exact,
+        PathMatch::Prefix(prefix) => has_prefix(path, prefix),
+        // Not accepted in a policy.
+        PathMatch::Regex(_) => false,
+    }
+}
