@@ -19,7 +19,10 @@ use hickory_resolver::proto::rr::RecordType;
 use serde::Serialize;
 use tokio::process::Command;
 
-use super::wire::{Wire, connect, get};
+use super::{
+    manifests::{self, Ports},
+    wire::{Wire, connect, get},
+};
 use crate::{
     bench::{
         PORTCULLIS,
@@ -39,9 +42,6 @@ use crate::{
 const HOST: &str = "target.bench.example";
 /// A host that is not.
 const DENIED: &str = "other.bench.example";
-/// The Gateway of Portcullis' manifests, and the port of its listener.
-const GATEWAY: &str = "egress-system/egress";
-const GATEWAY_PORT: u16 = 3128;
 /// Squid with its error pages, libraries that Debian does not have without it, and tinyproxy without its service.
 const PACKAGES: &[&str] = &[
     "squid",
@@ -199,10 +199,10 @@ impl Arena {
         let folder = self.ground.folder.path().join(format!("entries-{entries}"));
         fs::create_dir_all(&folder)?;
         let manifests = folder.join("manifests.yaml");
-        fs::write(&manifests, self.manifests(entries))?;
+        fs::write(&manifests, manifests::all(HOST, &self.ports(), entries))?;
         let mut translate = Command::new(translator);
         translate
-            .args(["translate", "--table", GATEWAY])
+            .args(["translate", "--table", manifests::GATEWAY])
             .arg(&manifests);
         let output = translate.output().await?;
         ensure!(
@@ -213,7 +213,7 @@ impl Arena {
         let table = folder.join("table.json");
         fs::write(&table, output.stdout)?;
         let proxy = free_address()?;
-        let listeners = [(GATEWAY_PORT, proxy)];
+        let listeners = [(manifests::PORT, proxy)];
         let running = Running {
             contender: Contender::Portcullis,
             service: serve(program, &table, &listeners, &folder, ON_CONTENDER_CORE).await?,
@@ -223,28 +223,8 @@ impl Arena {
         Ok(running)
     }
 
-    fn manifests(&self, entries: u32) -> String {
-        let entry = |name: &str, host: &str| {
-            let mut values = vec![("NAME", name), ("HOST", host)];
-            let ports = self.ports();
-            values.extend(ports.iter().map(|(name, port)| (*name, port.as_str())));
-            fill(include_str!("../../../bench/egress/entry.yaml"), &values)
-        };
-        let gateway = include_str!("../../../bench/egress/portcullis.yaml").to_owned();
-        let others = (1..entries).map(|number| {
-            entry(
-                &format!("other-{number}"),
-                &format!("other-{number}.example"),
-            )
-        });
-        [gateway, entry("target", HOST)]
-            .into_iter()
-            .chain(others)
-            .collect()
-    }
-
     /// The ports that may be forwarded to, as templates call them.
-    fn ports(&self) -> [(&'static str, String); 2] {
+    fn ports(&self) -> Ports {
         [
             ("HTTP", self.ground.backend.port().to_string()),
             ("BULK", self.bulk.address.port().to_string()),

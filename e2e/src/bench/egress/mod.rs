@@ -4,6 +4,7 @@ mod bars;
 mod contender;
 mod decisions;
 mod figures;
+mod manifests;
 mod memory;
 mod rounds;
 mod wire;
