@@ -2,7 +2,7 @@
 //! infrastructure of Gateways. Every benchmark asserts its answers.
 //!
 //! `cargo bench -p portcullis-controller`. Each Gateway has an HTTP listener, a route, a Service with two endpoints, and the
-//! Service of its own proxies.
+//! Service of its own proxies. An egress Gateway has ServiceEntries and pods.
 
 use std::sync::Arc;
 
@@ -15,6 +15,9 @@ use portcullis_controller::{
 };
 
 const GATEWAYS: [usize; 3] = [1, 10, 100];
+
+/// Entries and pods of an egress Gateway.
+const CALLERS: [usize; 3] = [100, 1_000, 10_000];
 
 fn main() {
     divan::main();
@@ -75,6 +78,68 @@ fn resources(gateways: usize) -> Resources {
     loaded.read_text("all.yaml", &text);
     assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
     loaded.resources
+}
+
+const EGRESS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis-egress}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: out, namespace: infra}
+spec:
+  gatewayClassName: portcullis-egress
+  listeners: [{name: proxy, port: 3128, protocol: HTTP}]
+---";
+
+/// One entry with a host of its own and one that all have and mean differently, and one pod.
+const CALLER: &str = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api-NUMBER, namespace: shop}
+spec:
+  hosts: [api-NUMBER.example, shared.example]
+  ports: [{number: 443, name: https, protocol: HTTPS, targetPort: PORT}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-NUMBER, namespace: shop}
+spec: {containers: [{name: web, image: web}]}
+status: {phase: Running, podIP: ADDRESS}
+---";
+
+/// An egress Gateway with that many entries and pods.
+fn egress(callers: usize) -> Resources {
+    let caller = |number: u32| {
+        let address = std::net::Ipv4Addr::from_bits(0x0a00_0000 + number);
+        CALLER
+            .replace("NUMBER", &number.to_string())
+            .replace("PORT", &(10_000 + number).to_string())
+            .replace("ADDRESS", &address.to_string())
+    };
+    let all = (0..u32::try_from(callers).unwrap()).map(caller);
+    let text: String = std::iter::once(EGRESS.to_owned()).chain(all).collect();
+    let mut loaded = Loaded::accepted();
+    loaded.read_text("all.yaml", &text);
+    assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+    loaded.resources
+}
+
+/// All entries are in conflict with each other, which must not cost more than the entries.
+#[divan::bench(args = CALLERS)]
+fn translation_of_egress(bencher: Bencher<'_, '_>, callers: usize) {
+    let resources = egress(callers);
+    bencher.bench_local(|| {
+        let translation = translated(&resources);
+        let table = translation.tables.values().next().unwrap();
+        assert_eq!(
+            (table.entries.len(), table.workloads.len()),
+            (callers, callers)
+        );
+        translation
+    });
 }
 
 fn translated(resources: &Resources) -> Translation {

@@ -13,6 +13,7 @@
 //! - `accepted`: the objects are taken as if from an API server, without a check against their schemas;
 //! - `cluster`: nothing is known of data planes, and no GatewayClass is implied;
 //! - `acknowledged`: as `cluster`, but data planes have acknowledged everything and wait for an address;
+//! - `rejects serviceentry/ns/name`: besides, they cannot serve this entry;
 //! - `address 192.0.2.1`: the proxy is bound to that address;
 //! - `obstructed`: something is in the way of every Gateway's infrastructure;
 //! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
@@ -28,11 +29,15 @@ use std::{
 use portcullis_controller::{
     Finding, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
-    status::{GatewayAddress, Observation, Observed, programmed::obstruct, reason},
+    status::{
+        GatewayAddress, Observation, Observed,
+        programmed::{Heard, obstruct},
+        reason,
+    },
     translate::{InstalledApi, ParametersInForce, translate},
     watch::References,
 };
-use portcullis_routing::{GatewayKey, RoutingTable};
+use portcullis_routing::{EntryKey, GatewayKey, RoutingTable};
 use serde::Serialize;
 
 const MARKER: &str = "---\n# Output\n";
@@ -254,10 +259,14 @@ fn observed(
     last_good: Option<&Arc<ParametersInForce>>,
 ) -> portcullis_controller::Translation {
     let mut options = Options::standalone();
+    let mut rejected = BTreeMap::new();
     for word in words {
         match word.split_once(' ').unwrap_or((word, "")) {
             ("accepted" | "obstructed", "") => {}
             ("cluster" | "acknowledged", "") => options = Options::default(),
+            ("rejects", key) => {
+                rejected.insert(EntryKey::new(key), "it is broken".to_owned());
+            }
             ("address", value) => {
                 let addresses = vec![GatewayAddress {
                     kind: "IPAddress".into(),
@@ -283,16 +292,19 @@ fn observed(
         let table = translation
             .tables
             .get(&GatewayKey::of(&key.namespace, &key.name));
-        let acknowledged = table
-            .map(|table| table.listeners.clone())
-            .unwrap_or_default();
-        (
-            key.clone(),
-            Observation {
-                acknowledged,
-                ..Observation::default()
+        let observation = table.map(|table| Observation {
+            acknowledged: table.listeners.clone(),
+            entries: Heard {
+                acknowledged: table.entries.clone(),
+                rejected: rejected.clone(),
             },
-        )
+            policies: Heard {
+                acknowledged: table.policies.clone(),
+                rejected: BTreeMap::new(),
+            },
+            ..Observation::default()
+        });
+        (key.clone(), observation.unwrap_or_default())
     });
     options.observed = Observed::Cluster(observations.collect());
     translate(resources, &options)

@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{
-    Listener, ListenerKey, Rejection, Report, ResourceKind, RoutingTable, TableVersion,
+    EntryKey, Listener, ListenerKey, PolicyKey, Rejection, Report, ResourceKind, RoutingTable,
+    TableVersion,
+    egress::{Entry, Policy},
 };
 
 use crate::{
     resources::ObjectKey,
-    status::{GatewayAddress, Observed, programmed::Observation},
+    status::{
+        GatewayAddress, Observed,
+        programmed::{Heard, Observation},
+    },
 };
 
 /// The data planes of all Gateways. A Gateway that is absent has had none.
@@ -52,26 +57,41 @@ pub struct Acknowledgement {
     pub version: TableVersion,
     /// Its listeners.
     pub listeners: BTreeMap<ListenerKey, Arc<Listener>>,
+    /// Its entries.
+    pub entries: BTreeMap<EntryKey, Arc<Entry>>,
+    /// Its policies.
+    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
     /// What is not served of it, by kind and key.
     pub rejected: BTreeMap<(ResourceKind, String), String>,
     serial: u64,
 }
 
+/// Kind and key of what is not served, and why.
+type Unserved<'a> = (ResourceKind, &'a str, &'a str);
+
 impl Word {
-    /// The last table that was spoken of, and which of its listeners are not served, and why.
-    pub(super) fn last(&self) -> Option<(&TableVersion, Vec<(&str, &str)>)> {
-        let is_listener = |kind: ResourceKind| kind == ResourceKind::Listener;
+    /// The last table that was spoken of, and what of it is not served, and why: of that which has a status that says so.
+    pub(super) fn last(&self) -> Option<(&TableVersion, Vec<Unserved<'_>>)> {
         if let Some(pending) = &self.pending {
-            let rejected = pending.rejected.iter().filter(|it| is_listener(it.kind));
-            let rejected = rejected.map(|it| (it.key.as_str(), it.message.as_str()));
+            let rejected = pending.rejected.iter().filter(|it| has_status(it.kind));
+            let rejected = rejected.map(|it| (it.kind, it.key.as_str(), it.message.as_str()));
             return Some((&pending.version, rejected.collect()));
         }
         let acknowledged = self.acknowledged.as_ref()?;
         let rejected = acknowledged.rejected.iter();
-        let rejected = rejected.filter(|((kind, _), _)| is_listener(*kind));
-        let rejected = rejected.map(|((_, key), message)| (key.as_str(), message.as_str()));
+        let rejected = rejected.filter(|((kind, _), _)| has_status(*kind));
+        let rejected =
+            rejected.map(|((kind, key), message)| (*kind, key.as_str(), message.as_str()));
         Some((&acknowledged.version, rejected.collect()))
     }
+}
+
+/// Whether there is a status that says whether a resource of this kind is served.
+const fn has_status(kind: ResourceKind) -> bool {
+    matches!(
+        kind,
+        ResourceKind::Listener | ResourceKind::Entry | ResourceKind::Policy
+    )
 }
 
 impl Acknowledgement {
@@ -85,9 +105,22 @@ impl Acknowledgement {
         Self {
             version: table.version.clone(),
             listeners: table.listeners.clone(),
+            entries: table.entries.clone(),
+            policies: table.policies.clone(),
             rejected: rejected.collect(),
             serial,
         }
+    }
+}
+
+impl Acknowledgement {
+    /// What of one kind is not served of it, by key.
+    fn rejected<K: Ord>(&self, kind: ResourceKind, key: impl Fn(&str) -> K) -> BTreeMap<K, String> {
+        let rejected = self.rejected.iter();
+        let rejected = rejected.filter(|((of, _), _)| *of == kind);
+        rejected
+            .map(|((_, name), message)| (key(name), message.clone()))
+            .collect()
     }
 }
 
@@ -169,16 +202,18 @@ impl DataPlanes {
                 ..Observation::default()
             };
         };
-        let listeners = acknowledged
-            .rejected
-            .iter()
-            .filter(|((kind, _), _)| *kind == ResourceKind::Listener);
         Observation {
             is_connected,
             acknowledged: acknowledged.listeners.clone(),
-            rejected: listeners
-                .map(|((_, key), message)| (ListenerKey::new(key.as_str()), message.clone()))
-                .collect(),
+            rejected: acknowledged.rejected(ResourceKind::Listener, |key| ListenerKey::new(key)),
+            entries: Heard {
+                acknowledged: acknowledged.entries.clone(),
+                rejected: acknowledged.rejected(ResourceKind::Entry, |key| EntryKey::new(key)),
+            },
+            policies: Heard {
+                acknowledged: acknowledged.policies.clone(),
+                rejected: acknowledged.rejected(ResourceKind::Policy, |key| PolicyKey::new(key)),
+            },
             ..Observation::default()
         }
     }

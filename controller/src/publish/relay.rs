@@ -206,8 +206,7 @@ fn encode(fleet: &Fleet) -> Bytes {
     body.into()
 }
 
-/// What is said here of a Gateway's tables, one report for each. Of what is rejected only listeners have a status of their
-/// own.
+/// What is said here of a Gateway's tables, one report for each.
 fn reports(data_planes: &DataPlanes) -> Vec<Report> {
     let mut reports = BTreeMap::new();
     for data_plane in data_planes.connected.values() {
@@ -215,18 +214,18 @@ fn reports(data_planes: &DataPlanes) -> Vec<Report> {
             continue;
         };
         let rejections: &mut BTreeMap<_, _> = reports.entry(version).or_default();
-        for (key, message) in rejected {
-            if let Entry::Vacant(entry) = rejections.entry(key) {
+        for (kind, key, message) in rejected {
+            if let Entry::Vacant(entry) = rejections.entry((kind, key)) {
                 entry.insert(&message[..message.floor_char_boundary(MAX_MESSAGE)]);
             }
         }
     }
-    let report = |(version, rejected): (_, BTreeMap<&str, &str>)| Report {
+    let report = |(version, rejected): (_, BTreeMap<(ResourceKind, &str), &str>)| Report {
         version: Clone::clone(version),
         rejected: rejected
             .into_iter()
-            .map(|(key, message)| Rejection {
-                kind: ResourceKind::Listener,
+            .map(|((kind, key), message)| Rejection {
+                kind,
                 key: key.to_owned(),
                 message: message.to_owned(),
             })

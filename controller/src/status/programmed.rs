@@ -1,5 +1,7 @@
-//! `Programmed` and the addresses of Gateways, and `Programmed` of their ListenerSets: what the data planes say, laid over
+//! `Programmed` and the addresses of Gateways, and `Programmed` of their ListenerSets, ServiceEntries and EgressPolicies: what the data planes say, laid over
 //! what the translation wants.
+
+mod egress;
 
 use std::{
     borrow::Borrow,
@@ -8,7 +10,10 @@ use std::{
 };
 
 use gateway_api::apis::experimental::gateways::Gateway;
-use portcullis_routing::{GatewayKey, Listener, ListenerKey, RoutingTable};
+use portcullis_routing::{
+    EntryKey, GatewayKey, Listener, ListenerKey, PolicyKey, RoutingTable,
+    egress::{Entry, Policy},
+};
 
 use super::{
     ConditionSet, ConditionStatus, GatewayAddress, GatewayStatus, ListenerSetStatus, Statuses,
@@ -87,8 +92,30 @@ pub struct Observation {
     pub acknowledged: BTreeMap<ListenerKey, Arc<Listener>>,
     /// Listeners that it could not serve, and why.
     pub rejected: BTreeMap<ListenerKey, String>,
+    /// Entries of the allow-list, as the same table has them.
+    pub entries: Heard<EntryKey, Entry>,
+    /// Policies of egress, as the same table has them.
+    pub policies: Heard<PolicyKey, Policy>,
     /// Why none of its proxies is ready, so that no client can connect; `None` also while that is not known.
     pub unready: Option<String>,
+}
+
+/// What was heard of resources of one kind.
+#[derive(Clone, Debug)]
+pub struct Heard<K, V> {
+    /// Those of the last table that was acknowledged. One counts as programmed when it equals the wanted one.
+    pub acknowledged: BTreeMap<K, Arc<V>>,
+    /// Those that cannot be served, and why.
+    pub rejected: BTreeMap<K, String>,
+}
+
+impl<K, V> Default for Heard<K, V> {
+    fn default() -> Self {
+        Self {
+            acknowledged: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+        }
+    }
 }
 
 impl Observation {
@@ -100,6 +127,8 @@ impl Observation {
     fn forget_words(&mut self) {
         self.acknowledged.clear();
         self.rejected.clear();
+        self.entries = Heard::default();
+        self.policies = Heard::default();
     }
 }
 
@@ -111,6 +140,7 @@ pub fn observe(
     tables: &BTreeMap<GatewayKey, impl Borrow<RoutingTable>>,
     observed: &Observed,
 ) {
+    egress::observe(statuses, tables, observed);
     let nothing = Observation::default();
     let mut sets = sets_by_gateway(statuses, resources);
     for (key, status) in &mut statuses.gateways {

@@ -20,7 +20,8 @@ reasons! {
     BACKEND_NOT_FOUND = "BackendNotFound";
     /// `InsecureFrontendValidationMode` True.
     CONFIGURATION_CHANGED = "ConfigurationChanged";
-    /// `Accepted` False: another policy has the same target and comes first.
+    /// `Accepted` False: another policy has the same target and comes first. Of a ServiceEntry: older ones open the same hosts and
+    /// ports, and say otherwise.
     CONFLICTED = "Conflicted";
     /// Another listener has the same port and hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
@@ -64,8 +65,10 @@ reasons! {
     OVERLAPPING_HOSTNAMES = "OverlappingHostnames";
     /// `Accepted` False: the ListenerSet's Gateway is not accepted.
     PARENT_NOT_ACCEPTED = "ParentNotAccepted";
-    /// `Programmed` False: the ListenerSet's Gateway is not programmed.
+    /// `Programmed` False: the ListenerSet's Gateway is not programmed, or no egress Gateway is served.
     PARENT_NOT_PROGRAMMED = "ParentNotProgrammed";
+    /// `Accepted` True: something of it is left out.
+    PARTIALLY_INVALID = "PartiallyInvalid";
     /// Not known yet.
     PENDING = "Pending";
     /// `Programmed` is True.

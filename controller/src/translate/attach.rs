@@ -11,6 +11,7 @@ use gateway_api::apis::experimental::httproutes::{
 
 use super::{
     Backends, Context, GATEWAY_GROUP,
+    backend::Reach,
     gateway::GatewayState,
     hostname, listener_set,
     route::{self, ConvertedRoute},
@@ -65,7 +66,11 @@ pub(crate) fn attach_http_route<'a>(
     if parents.is_empty() {
         return None;
     }
-    let converted = route::convert(ctx, route, backends);
+    let own = parents
+        .iter()
+        .filter_map(|parent| gateways.get(&parent.gateway));
+    let reach = Reach::of(own.map(|gateway| gateway.direction));
+    let converted = route::convert(ctx, route, reach, backends);
     let mut status = RouteStatus::default();
     let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
     for parent in parents {
@@ -262,6 +267,17 @@ impl Attachment<'_> {
             ));
         }
         let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
+        if named
+            .iter()
+            .all(|(_, listener)| listener.passes_tls_through())
+        {
+            return Err(self.object.error(
+                reason::NOT_ALLOWED_BY_LISTENERS,
+                field,
+                format!("TLS passes through the listeners of {parent} that the route reaches, so no {kind} is served there"),
+                "name a listener of protocol HTTP or HTTPS",
+            ));
+        }
         let allowed: Vec<_> = named
             .into_iter()
             .filter(|(_, listener)| listener.allows(ctx, kind, namespace))

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
 use portcullis_crds::GatewayParametersSpec;
+use portcullis_routing::Direction;
 
 use super::{Context, settings};
 use crate::{
@@ -17,6 +18,15 @@ pub const BUNDLE_VERSION: &str = "v1.7.0";
 
 /// The GatewayClass whose Gateways let traffic out of the cluster, and let nothing out that is not allowed.
 pub const EGRESS_CLASS: &str = "portcullis-egress";
+
+/// Which way the traffic of a Gateway of this class goes.
+pub(crate) fn direction(class: &str) -> Direction {
+    if class == EGRESS_CLASS {
+        Direction::Egress
+    } else {
+        Direction::Ingress
+    }
+}
 
 /// Gateway API features that a GatewayClass of ours reports, sorted by name.
 pub const SUPPORTED_FEATURES: &[&str] = &[

@@ -66,7 +66,7 @@ impl ClientCertificate {
         }
     }
 
-    /// Gives the certificate to every backend of a table that is talked to in TLS.
+    /// Gives the certificate to every backend of a table, and every port of an entry, that is talked to in TLS.
     pub(crate) fn fill(&self, table: &mut RoutingTable) {
         let mut is_used = false;
         for cluster in table.clusters.values_mut() {
@@ -74,6 +74,16 @@ impl ClientCertificate {
                 continue;
             }
             if let Some(tls) = &mut Arc::make_mut(cluster).tls {
+                tls.client_certificate = Some(self.key.clone());
+                is_used = true;
+            }
+        }
+        for entry in table.entries.values_mut() {
+            if entry.ports.iter().all(|port| port.tls.is_none()) {
+                continue;
+            }
+            let ports = Arc::make_mut(entry).ports.iter_mut();
+            for tls in ports.filter_map(|port| port.tls.as_mut()) {
                 tls.client_certificate = Some(self.key.clone());
                 is_used = true;
             }

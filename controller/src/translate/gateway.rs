@@ -7,13 +7,14 @@ use std::{
 };
 
 use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
-use portcullis_routing::{GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable};
+use portcullis_routing::{Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable};
 
 use super::{
     Backends, Context,
     certificate::Certificates,
-    class::{ClassParameters, Classes},
+    class::{ClassParameters, Classes, direction},
     client_certificate::ClientCertificate,
+    egress::Egress,
     frontend::Frontend,
     listener::{Entry, ListenerState, find_conflicts},
     listener_set::{self, ListenerSetState, ListenerSets},
@@ -38,6 +39,8 @@ pub(crate) struct GatewayState<'a> {
     pub(crate) object: ObjectRef,
     pub(crate) key: GatewayKey,
     gateway: &'a Gateway,
+    /// Which way its traffic goes.
+    pub(crate) direction: Direction,
     /// Everything that the table has listeners for: first the Gateway's own, then those of its ListenerSets, in the order
     /// of precedence.
     pub(crate) listeners: Vec<ListenerState<'a>>,
@@ -133,8 +136,9 @@ impl<'a> GatewayState<'a> {
         let object = ObjectRef::new("Gateway", key.clone());
         let table_key = GatewayKey::of(&key.namespace, &key.name);
         let frontend = Frontend::new(ctx, &object, gateway);
+        let direction = direction(&gateway.spec.gateway_class_name);
         let listeners = Entry::of_gateway(&object, &table_key, gateway)
-            .map(|entry| ListenerState::new(ctx, entry, &frontend, certificates))
+            .map(|entry| ListenerState::new(ctx, entry, direction, &frontend, certificates))
             .collect();
         let refused = unsupported_address(&object, gateway);
         let (parameters, broken_parameters) = parameters::in_force(ctx, &object, gateway, class);
@@ -144,6 +148,7 @@ impl<'a> GatewayState<'a> {
             object,
             key: table_key,
             gateway,
+            direction,
             listeners,
             sets: BTreeMap::new(),
             frontend,
@@ -182,8 +187,9 @@ impl<'a> GatewayState<'a> {
             let state = if allowed.contain(ctx, &self.object.key.namespace, &key.namespace) {
                 let before = self.listeners.len();
                 let entries = Entry::of_set(&object, &self.key, set);
+                let (direction, frontend) = (self.direction, &self.frontend);
                 let listeners = entries
-                    .map(|entry| ListenerState::new(ctx, entry, &self.frontend, certificates));
+                    .map(|entry| ListenerState::new(ctx, entry, direction, frontend, certificates));
                 self.listeners.extend(listeners);
                 ListenerSetState::taken(set, before..self.listeners.len())
             } else {
@@ -191,6 +197,11 @@ impl<'a> GatewayState<'a> {
             };
             self.sets.insert(key.clone(), state);
         }
+    }
+
+    /// Whether it lets traffic out of the cluster.
+    pub(crate) fn is_egress(&self) -> bool {
+        self.direction == Direction::Egress
     }
 
     fn own_listeners(&self) -> Range<usize> {
@@ -239,9 +250,13 @@ impl<'a> GatewayState<'a> {
         self.parameters.as_ref()
     }
 
-    /// Its table: only its own listeners and those of its ListenerSets, its routes, clusters, endpoints, certificates and settings. `None` if the Gateway
-    /// is not served.
-    pub(crate) fn table(&mut self, backends: &Backends) -> Option<RoutingTable> {
+    /// Its table: only its own listeners and those of its ListenerSets, its routes, clusters, endpoints, certificates and
+    /// settings, and what egress needs if it is one of that. `None` if the Gateway is not served.
+    pub(crate) fn table(
+        &mut self,
+        backends: &Backends<'_>,
+        egress: &Egress,
+    ) -> Option<RoutingTable> {
         let routes = std::mem::take(&mut self.routes);
         let parameters = self.parameters.as_ref();
         let parameters = parameters.filter(|_| !self.stands_still() && self.has_listener())?;
@@ -262,6 +277,9 @@ impl<'a> GatewayState<'a> {
             }
         }
         backends.fill(&mut table);
+        if self.is_egress() {
+            egress.fill(&self.object.key, &parameters.egress, &mut table);
+        }
         if let Some(certificate) = &self.client_certificate {
             certificate.fill(&mut table);
         }

@@ -6,10 +6,10 @@ use gateway_api::apis::experimental::{
     gateways::{Gateway, GatewayAllowedListenersNamespacesFrom as From},
     listenersets::ListenerSet,
 };
-use portcullis_routing::RouteOrder;
 
 use super::{
-    Context, GATEWAY_GROUP, attach::instead, listener::ListenerState, namespaces::Namespaces,
+    Context, GATEWAY_GROUP, age::created_at, attach::instead, listener::ListenerState,
+    namespaces::Namespaces,
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -33,7 +33,7 @@ impl<'a> ListenerSets<'a> {
             }
         }
         for sets in by_gateway.values_mut() {
-            sets.sort_by_cached_key(|(key, set)| (created_at(set), key.to_string()));
+            sets.sort_by_cached_key(|(key, set)| (created_at(&set.metadata), key.to_string()));
         }
         Self(by_gateway)
     }
@@ -65,12 +65,6 @@ pub fn gateway_of(key: &ObjectKey, set: &ListenerSet) -> Option<ObjectKey> {
     let kind = parent.kind.as_deref().unwrap_or("Gateway");
     let namespace = parent.namespace.as_ref().unwrap_or(&key.namespace);
     ((group, kind) == (GATEWAY_GROUP, "Gateway")).then(|| ObjectKey::new(namespace, &parent.name))
-}
-
-/// Seconds since the epoch. An object from a file may have no creation time; it comes last.
-fn created_at(set: &ListenerSet) -> i64 {
-    let created = set.metadata.creation_timestamp.as_ref();
-    created.map_or(RouteOrder::NEVER, |time| time.0.as_second())
 }
 
 fn parent_of_another_kind(key: &ObjectKey, set: &ListenerSet) -> Finding {

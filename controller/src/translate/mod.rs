@@ -1,5 +1,6 @@
 //! Resources in; one routing table per Gateway, desired statuses and findings out.
 
+mod age;
 mod attach;
 mod backend;
 mod backend_tls;
@@ -7,6 +8,7 @@ mod ca;
 mod certificate;
 mod class;
 mod client_certificate;
+mod egress;
 mod field;
 mod frontend;
 mod gateway;
@@ -24,6 +26,7 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{GatewayKey, ListenerProtocol, RoutingTable};
 
+use self::egress::Egress;
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
@@ -145,7 +148,9 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let (classes, gateway_classes) = class::Classes::collect(&ctx);
     let mut gateways = gateway::collect(&ctx, &classes);
     let policies = BackendTlsPolicies::collect(&ctx);
-    let mut backends = Backends::new(resources, &policies);
+    let of_egress = gateways.iter().filter(|(_, gateway)| gateway.is_egress());
+    let egress = Egress::collect(&ctx, of_egress.map(|(key, _)| key), &policies);
+    let mut backends = Backends::new(resources, &policies, &egress.entries);
     let mut statuses = Statuses {
         gateway_classes,
         ..Statuses::default()
@@ -158,6 +163,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         }
     }
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
+    egress.state(&mut statuses);
     let (mut tables, mut ports) = (BTreeMap::new(), Ports::new());
     let mut parameters = parameters::remembered(&ctx);
     for (key, mut gateway) in gateways {
@@ -168,7 +174,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         let (status, sets) = gateway.statuses();
         statuses.gateways.insert(key, status);
         statuses.listener_sets.extend(sets);
-        if let Some(table) = gateway.table(&backends) {
+        if let Some(table) = gateway.table(&backends, &egress) {
             ports.insert(table.gateway.clone(), gateway.ports());
             tables.insert(table.gateway.clone(), table);
         }

@@ -1,6 +1,7 @@
 //! Backends: from a backendRef to a cluster and its endpoints, each made once however many rules use it.
 
 mod endpointslice;
+mod external;
 mod reference;
 mod service;
 
@@ -15,13 +16,16 @@ use portcullis_routing::{
     EndpointState, Filter, Route, RouteAction, RoutingTable,
 };
 
-pub(crate) use self::reference::BackendReference;
 use self::{
     endpointslice::EndpointSlices,
     reference::Target,
     service::{AppProtocol, app_protocol},
 };
-use super::{BackendTlsPolicies, Context, GrantSubject, field::Field, problem::Problem};
+pub(crate) use self::{external::Reach, reference::BackendReference};
+use super::{
+    BackendTlsPolicies, Context, GrantSubject, backend_tls::TargetKind, egress::Entries,
+    field::Field, problem::Problem,
+};
 use crate::{
     finding::ObjectRef,
     resources::{ObjectKey, Resources},
@@ -33,6 +37,7 @@ use crate::{
 pub(crate) struct Backends<'a> {
     slices: EndpointSlices<'a>,
     policies: &'a BackendTlsPolicies<'a>,
+    entries: &'a Entries,
     resolved: BTreeMap<ClusterKey, Resolved>,
     /// Services that were referred to since the last [`Self::take_named`].
     named: BTreeSet<ObjectKey>,
@@ -52,24 +57,34 @@ struct Manner {
 
 impl<'a> Backends<'a> {
     /// No backend yet.
-    pub(crate) fn new(resources: &'a Resources, policies: &'a BackendTlsPolicies<'a>) -> Self {
+    pub(crate) fn new(
+        resources: &'a Resources,
+        policies: &'a BackendTlsPolicies<'a>,
+        entries: &'a Entries,
+    ) -> Self {
         Self {
             slices: EndpointSlices::new(&resources.endpoint_slices),
             policies,
+            entries,
             resolved: BTreeMap::new(),
             named: BTreeSet::new(),
         }
     }
 
     /// The backend that `reference` leads to: a cluster, or one whose TLS policy cannot be carried out, so that it must not
-    /// be talked to. `field` is the reference's.
+    /// be talked to. `field` is the reference's; `reach` is that of its route.
     pub(crate) fn resolve(
         &mut self,
         ctx: &Context<'a>,
         reference: &BackendReference,
         from: GrantSubject<'_>,
+        reach: Reach,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
+        if let Some(kind) = reference.external() {
+            reach.check(kind, field)?;
+            return external::resolve(ctx, self.entries, (kind, reference), from, field);
+        }
         let key = reference.service(ctx, from, field)?;
         self.named.insert(key.clone());
         let target = reference.target(ctx, key, field)?;
@@ -106,7 +121,10 @@ impl<'a> Backends<'a> {
     ) -> Result<Backend, Problem> {
         let port = service::port(target.service, target.port, field)?;
         let protocol = app_protocol(Some(port), field)?;
-        let tls = match self.policies.of(&target.key, port.name.as_deref()) {
+        let tls = match self
+            .policies
+            .of(TargetKind::Service, &target.key, port.name.as_deref())
+        {
             Some(Ok(policy)) => Some(policy.clone()),
             Some(Err(reason)) => return Ok(invalid(reason)),
             None => protocol.tls.then(|| ClusterTls {
@@ -146,7 +164,10 @@ impl<'a> Backends<'a> {
             )
         })?;
         let port_name = port.and_then(|port| port.name.as_deref());
-        let (key, tls) = match self.policies.of(&target.key, port_name) {
+        let (key, tls) = match self
+            .policies
+            .of(TargetKind::Service, &target.key, port_name)
+        {
             // The policy is of this Service alone, whoever else names the host.
             Some(Ok(policy)) => {
                 let (namespace, name) = (&target.key.namespace, &target.key.name);

@@ -4,10 +4,11 @@ use gateway_api::apis::experimental::httproutes::HttpRouteRulesBackendRefs;
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
 
+use super::external::ExternalKind;
 use crate::{
     resources::ObjectKey,
     status::reason,
-    translate::{Context, GrantSubject, GrantTarget, field::Field, problem::Problem},
+    translate::{Context, GrantSubject, GrantTarget, egress, field::Field, problem::Problem},
 };
 
 /// A reference to a backend, of a rule's `backendRefs` or of a mirror.
@@ -15,8 +16,8 @@ use crate::{
 pub(crate) struct BackendReference {
     group: Option<String>,
     kind: Option<String>,
-    name: String,
-    namespace: Option<String>,
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
     port: Option<i32>,
 }
 
@@ -40,6 +41,15 @@ pub(super) struct Target<'a> {
 }
 
 impl BackendReference {
+    /// The kind, if it is one of hosts beyond the cluster.
+    pub(super) fn external(&self) -> Option<ExternalKind> {
+        match (self.group.as_deref(), self.kind.as_deref()) {
+            (Some(egress::GROUP), Some(egress::KIND)) => Some(ExternalKind::ServiceEntry),
+            (Some(egress::GROUP), Some("Hostname")) => Some(ExternalKind::Hostname),
+            _ => None,
+        }
+    }
+
     /// The name of the Service, if `from` may refer to it. That comes first: without it nothing is said about what exists
     /// in the other namespace.
     pub(super) fn service(
@@ -132,19 +142,26 @@ impl BackendReference {
         )
     }
 
-    fn port(&self, field: &Field<'_>) -> Result<u16, Problem> {
+    pub(super) fn port(&self, field: &Field<'_>) -> Result<u16, Problem> {
         let field = field.child("port");
+        let kind = self.kind.as_deref().unwrap_or("Service");
+        let number = match self.external() {
+            None => "`port`",
+            Some(_) => "`number`",
+        };
         let refused = |message: String| {
             Problem::reference(
                 reason::BACKEND_NOT_FOUND,
                 &field,
                 message,
-                "write the number of a port of the Service (its `port`, not its `targetPort`)",
+                format!(
+                    "write the number of a port of the {kind} (its {number}, not its `targetPort`)"
+                ),
             )
         };
         let port = self
             .port
-            .ok_or_else(|| refused("a reference to a Service needs a port".into()))?;
+            .ok_or_else(|| refused(format!("a reference to a {kind} needs a port")))?;
         u16::try_from(port)
             .ok()
             .filter(|&port| port > 0)

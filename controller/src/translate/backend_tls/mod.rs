@@ -1,4 +1,4 @@
-//! BackendTLSPolicies: which Services they are in force for, and what their statuses say.
+//! BackendTLSPolicies: which Services and ServiceEntries they are in force for, and what their statuses say.
 
 mod validation;
 
@@ -7,11 +7,10 @@ use std::collections::BTreeMap;
 use gateway_api::apis::standard::backendtlspolicies::{
     BackendTlsPolicy, BackendTlsPolicyTargetRefs as TargetRef,
 };
-use k8s_openapi::api::core::v1::Service;
-use portcullis_routing::{ClusterTls, RouteOrder};
+use portcullis_routing::ClusterTls;
 
 use self::validation::Validated;
-use super::{Context, GATEWAY_GROUP, gateway::GatewayState};
+use super::{Context, GATEWAY_GROUP, age::created_at, egress, gateway::GatewayState};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
@@ -28,10 +27,37 @@ pub(crate) struct BackendTlsPolicies<'a> {
     in_force: BTreeMap<Section<'a>, &'a ObjectKey>,
 }
 
-/// A Service, or one port of it by its name.
+/// The kinds that a policy may be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TargetKind {
+    /// A Service of the cluster.
+    Service,
+    /// A ServiceEntry, for hosts beyond it.
+    ServiceEntry,
+}
+
+impl TargetKind {
+    fn of(group: &str, kind: &str) -> Option<Self> {
+        match (group, kind) {
+            ("", "Service") => Some(Self::Service),
+            (egress::GROUP, egress::KIND) => Some(Self::ServiceEntry),
+            _ => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::ServiceEntry => egress::KIND,
+        }
+    }
+}
+
+/// A Service or ServiceEntry, or one port of it by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Section<'a> {
-    service: ObjectKey,
+    kind: TargetKind,
+    key: ObjectKey,
     port: Option<&'a str>,
 }
 
@@ -45,7 +71,8 @@ struct Policy {
 
 #[derive(Debug)]
 struct Target {
-    service: ObjectKey,
+    kind: TargetKind,
+    key: ObjectKey,
     /// Why the policy is not in force there.
     refused: Option<Finding>,
 }
@@ -58,7 +85,7 @@ impl<'a> BackendTlsPolicies<'a> {
             in_force: BTreeMap::new(),
         };
         let mut specs: Vec<_> = ctx.resources.backend_tls_policies.iter().collect();
-        specs.sort_by_key(|(key, policy)| (created_at(policy), *key));
+        specs.sort_by_key(|(key, policy)| (created_at(&policy.metadata), *key));
         for (key, policy) in specs {
             all.add(ctx, key, policy);
         }
@@ -88,7 +115,7 @@ impl<'a> BackendTlsPolicies<'a> {
         self.policies.insert(key, policy);
     }
 
-    /// A target, in force there or not; `None` if it is no Service.
+    /// A target, in force there or not; `None` if it is of another kind.
     fn target(
         &mut self,
         ctx: &Context<'a>,
@@ -101,29 +128,31 @@ impl<'a> BackendTlsPolicies<'a> {
         let TargetRef {
             group, kind, name, ..
         } = target;
-        if (group.as_str(), kind.as_str()) != ("", "Service") {
+        let Some(target_kind) = TargetKind::of(group, kind) else {
             ctx.report(object.error(
                 reason::INVALID_KIND,
                 format!("{field}.kind"),
                 format!(
                     "{kind} of group {group:?} cannot be the target; the policy has no effect on it"
                 ),
-                "refer to a Service (`group: \"\"`, `kind: Service`)",
+                "refer to a Service (`group: \"\"`, `kind: Service`), or to a ServiceEntry of group networking.istio.io",
             ));
             return None;
-        }
-        let service = ObjectKey::new(&key.namespace, name);
+        };
+        let target_key = ObjectKey::new(&key.namespace, name);
         let section = Section {
             port: target
                 .section_name
                 .as_deref()
                 .filter(|name| !name.is_empty()),
-            service: service.clone(),
+            kind: target_kind,
+            key: target_key.clone(),
         };
         let found = exists(ctx, object, &field, &section);
         let refused = found.and_then(|()| self.claim(ctx, object, key, &field, section));
         Some(Target {
-            service,
+            kind: target_kind,
+            key: target_key,
             refused: refused.err(),
         })
     }
@@ -141,7 +170,7 @@ impl<'a> BackendTlsPolicies<'a> {
             return Ok(());
         };
         let policies = &ctx.resources.backend_tls_policies;
-        let age = |key: &ObjectKey| policies.get(key).map(|policy| created_at(policy));
+        let age = |key: &ObjectKey| policies.get(key).map(|policy| created_at(&policy.metadata));
         let why = if age(winner) == age(key) {
             "comes first by name"
         } else {
@@ -155,16 +184,17 @@ impl<'a> BackendTlsPolicies<'a> {
         ))
     }
 
-    /// What the policy for a port of a Service asks of connections, or the reason why it cannot be carried out; `None`
-    /// without a policy. One for the port by its name goes before one for the whole Service.
+    /// What the policy for a port asks of connections, or the reason why it cannot be carried out; `None` without a policy. One
+    /// for the port by its name goes before one for the whole object.
     pub(crate) fn of(
         &self,
-        service: &ObjectKey,
+        kind: TargetKind,
+        key: &ObjectKey,
         port: Option<&str>,
     ) -> Option<Result<&ClusterTls, &'static str>> {
         let find = |port| {
-            let service = service.clone();
-            self.in_force.get(&Section { service, port })
+            let key = key.clone();
+            self.in_force.get(&Section { kind, key, port })
         };
         let named = port.filter(|name| !name.is_empty());
         let key = named.and_then(|_| find(named)).or_else(|| find(None))?;
@@ -172,7 +202,8 @@ impl<'a> BackendTlsPolicies<'a> {
         Some(validated.tls.as_ref().map_err(|finding| finding.code))
     }
 
-    /// The statuses of the policies that say something to a Gateway of ours: one of its routes refers to the Service.
+    /// The statuses of the policies that say something to a Gateway of ours: one of its routes refers to the Service, or it is
+    /// one of egress, which has all ServiceEntries.
     pub(crate) fn statuses(
         &self,
         ctx: &Context<'_>,
@@ -208,8 +239,9 @@ impl Policy {
             ctx.report(self.object.note(
                 "PolicyNotUsed",
                 "spec.targetRefs",
-                "no route of a Gateway that is served here refers to its target, so it has no effect",
-                "nothing to do if a route will; else correct the name, or remove the policy",
+                "no Gateway that is served here has a use for its target, so it has no effect: a Service needs a route that refers to it, \
+                 a ServiceEntry an egress Gateway",
+                "nothing to do if one will; else correct the name, or remove the policy",
             ));
         }
     }
@@ -221,10 +253,10 @@ impl Policy {
         gateway: &ObjectKey,
         state: &GatewayState<'_>,
     ) -> Option<PolicyAncestorStatus> {
-        let used = self
-            .targets
-            .iter()
-            .filter(|target| state.uses(&target.service));
+        let used = self.targets.iter().filter(|target| match target.kind {
+            TargetKind::Service => state.uses(&target.key),
+            TargetKind::ServiceEntry => state.is_egress(),
+        });
         let used: Vec<_> = used.collect();
         (!used.is_empty()).then(|| PolicyAncestorStatus {
             ancestor_ref: ParentReference {
@@ -280,36 +312,42 @@ fn exists(
     field: &str,
     section: &Section<'_>,
 ) -> Result<(), Finding> {
-    let Some(service) = ctx.resources.services.get(&section.service) else {
+    let Section { kind, key, .. } = section;
+    let kind = kind.as_str();
+    let Some(names) = port_names(ctx, section) else {
         return Err(object.error(
             reason::TARGET_NOT_FOUND,
             format!("{field}.name"),
-            format!("there is no Service {}", section.service),
-            "create it, or correct the name; a policy is for Services of its own namespace",
+            format!("there is no {kind} {key}"),
+            "create it, or correct the name; a policy is for objects of its own namespace",
         ));
     };
-    let names = port_names(service);
     match section.port {
         Some(port) if !names.contains(&port) => Err(object.error(
             reason::TARGET_NOT_FOUND,
             format!("{field}.sectionName"),
-            format!(
-                "Service {} has no port named {port:?} (it has {names:?})",
-                section.service
-            ),
+            format!("{kind} {key} has no port named {port:?} (it has {names:?})"),
             "write the name of one of its ports, or leave sectionName out for all of them",
         )),
         _ => Ok(()),
     }
 }
 
-fn port_names(service: &Service) -> Vec<&str> {
-    let ports = service.spec.iter().flat_map(|spec| &spec.ports).flatten();
-    ports.filter_map(|port| port.name.as_deref()).collect()
-}
-
-/// Seconds since the epoch. An object from a file may have no creation time: it comes last.
-fn created_at(policy: &BackendTlsPolicy) -> i64 {
-    let time = policy.metadata.creation_timestamp.as_ref();
-    time.map_or(RouteOrder::NEVER, |time| time.0.as_second())
+/// The names of the target's ports; `None` if it is not there.
+fn port_names<'a>(
+    ctx: &Context<'a>,
+    Section { kind, key, .. }: &Section<'_>,
+) -> Option<Vec<&'a str>> {
+    Some(match kind {
+        TargetKind::Service => {
+            let service = ctx.resources.services.get(key)?;
+            let ports = service.spec.iter().flat_map(|spec| &spec.ports).flatten();
+            ports.filter_map(|port| port.name.as_deref()).collect()
+        }
+        TargetKind::ServiceEntry => {
+            let entry = ctx.resources.service_entries.get(key)?;
+            let ports = entry.spec.ports.iter();
+            ports.map(|port| port.name.as_str()).collect()
+        }
+    })
 }

@@ -13,6 +13,7 @@ use crate::{
 
 /// The kinds of routes that HTTP and HTTPS listeners take.
 const HTTP_KINDS: &[&str] = &["HTTPRoute"];
+const HTTP_REMEDY: &str = "name HTTPRoute, or leave kinds out";
 
 /// Which routes a listener takes. The default takes none.
 #[derive(Debug, Default)]
@@ -32,7 +33,11 @@ impl AllowedRoutes {
         protocol: Option<ListenerProtocol>,
     ) -> Result<Self, Finding> {
         let allowed = spec.allowed_routes.as_ref();
-        let possible = if protocol.is_some() { HTTP_KINDS } else { &[] };
+        let (possible, remedy): (&[_], _) = match protocol {
+            Some(ListenerProtocol::Http | ListenerProtocol::Https) => (HTTP_KINDS, HTTP_REMEDY),
+            Some(ListenerProtocol::Tls) => (&[], "leave kinds out: no route is served there yet"),
+            None => (&[], HTTP_REMEDY),
+        };
         let mut result = Self::default();
         match allowed
             .and_then(|allowed| allowed.kinds.as_deref())
@@ -55,7 +60,7 @@ impl AllowedRoutes {
                                 "a listener of protocol {} cannot take {} of {group}",
                                 spec.protocol, wanted.kind
                             ),
-                            "name HTTPRoute, or leave kinds out",
+                            remedy,
                         )),
                     }
                 }

@@ -11,7 +11,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use gateway_api::apis::experimental::gateways::GatewayListeners;
 use portcullis_routing::{
-    CertificateKey, Listener, ListenerKey, ListenerProtocol, ListenerTls, validate::syntax,
+    CertificateKey, Direction, Listener, ListenerKey, ListenerProtocol, ListenerTls,
+    validate::syntax,
 };
 
 use self::{allowed::AllowedRoutes, tls::Terminate};
@@ -39,6 +40,7 @@ pub(crate) struct ListenerState<'a> {
     pub(crate) key: ListenerKey,
     /// `None` if the protocol is not supported.
     protocol: Option<ListenerProtocol>,
+    direction: Direction,
     /// In lower case.
     pub(crate) hostname: Option<String>,
     allowed: AllowedRoutes,
@@ -60,6 +62,7 @@ impl<'a> ListenerState<'a> {
     pub(crate) fn new(
         ctx: &Context<'a>,
         entry: Entry<'a>,
+        direction: Direction,
         frontend: &Frontend,
         certificates: &mut Certificates,
     ) -> Self {
@@ -69,7 +72,7 @@ impl<'a> ListenerState<'a> {
             spec,
             key,
         } = entry;
-        let (protocol, mut refused) = match protocol(&object, &field, &spec) {
+        let (protocol, mut refused) = match protocol(&object, &field, &spec, direction) {
             Ok(protocol) => (Some(protocol), None),
             Err(finding) => (None, Some(finding)),
         };
@@ -101,6 +104,12 @@ impl<'a> ListenerState<'a> {
                 }
             }
         }
+        if protocol == Some(ListenerProtocol::Tls) {
+            match tls::passthrough(&object, &field, &spec) {
+                Ok(warnings) => tls.warnings = warnings,
+                Err(finding) => drop(refused.get_or_insert(finding)),
+            }
+        }
         let hostname = spec.hostname.as_ref().filter(|name| !name.is_empty());
         Self {
             hostname: hostname.map(|name| name.to_ascii_lowercase()),
@@ -109,6 +118,7 @@ impl<'a> ListenerState<'a> {
             spec,
             key,
             protocol,
+            direction,
             allowed,
             tls,
             refused,
@@ -165,6 +175,11 @@ impl<'a> ListenerState<'a> {
         self.protocol == Some(ListenerProtocol::Https)
     }
 
+    /// Whether TLS passes through it, so that nobody sees a request there.
+    pub(crate) fn passes_tls_through(&self) -> bool {
+        self.protocol == Some(ListenerProtocol::Tls)
+    }
+
     /// Counts a route that is accepted here.
     pub(crate) fn attach(&mut self) {
         self.attached += 1;
@@ -173,7 +188,7 @@ impl<'a> ListenerState<'a> {
     /// Whether any data plane can serve it. An HTTPS listener without any certificate cannot be, though it is accepted.
     pub(crate) fn served(&self) -> bool {
         self.in_table()
-            && (self.protocol == Some(ListenerProtocol::Http) || self.tls.has_certificate())
+            && (self.protocol != Some(ListenerProtocol::Https) || self.tls.has_certificate())
     }
 
     /// Whether the table has it: also where its only certificates are broken, for a data plane that has earlier ones.
@@ -205,7 +220,7 @@ impl<'a> ListenerState<'a> {
             protocol,
             hostname: self.hostname.clone(),
             tls,
-            direction: portcullis_routing::Direction::Ingress,
+            direction: self.direction,
         })
     }
 
@@ -337,18 +352,24 @@ fn protocol(
     object: &ObjectRef,
     field: &str,
     spec: &GatewayListeners,
+    direction: Direction,
 ) -> Result<ListenerProtocol, Finding> {
-    match spec.protocol.as_str() {
-        "HTTP" => Ok(ListenerProtocol::Http),
-        "HTTPS" => Ok(ListenerProtocol::Https),
-        other => Err(object.error(
+    let remedy = match direction {
+        Direction::Ingress => "use HTTP or HTTPS",
+        Direction::Egress => "use HTTP, HTTPS, or TLS with mode Passthrough",
+    };
+    match (spec.protocol.as_str(), direction) {
+        ("HTTP", _) => Ok(ListenerProtocol::Http),
+        ("HTTPS", _) => Ok(ListenerProtocol::Https),
+        ("TLS", Direction::Egress) => Ok(ListenerProtocol::Tls),
+        (other, _) => Err(object.error(
             reason::UNSUPPORTED_PROTOCOL,
             format!("{field}.protocol"),
             format!(
                 "protocol {other:?} of listener {:?} is not supported",
                 spec.name
             ),
-            "use HTTP or HTTPS",
+            remedy,
         )),
     }
 }

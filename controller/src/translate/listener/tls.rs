@@ -1,4 +1,4 @@
-//! `tls` of an HTTPS listener: termination with certificates from Secrets.
+//! `tls` of a listener: termination with certificates from Secrets (HTTPS), or none at all where TLS passes through.
 
 use std::sync::Arc;
 
@@ -33,6 +33,38 @@ pub(super) struct Terminate {
     /// certificateRefs that lead nowhere.
     pub(super) unresolved: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
+}
+
+/// Checks `tls` of a TLS listener at `field`, and gives what has no effect in it. An error refuses the listener.
+pub(super) fn passthrough(
+    object: &ObjectRef,
+    field: &str,
+    spec: &GatewayListeners,
+) -> Result<Vec<Finding>, Finding> {
+    let tls = spec.tls.as_ref();
+    if tls.and_then(|tls| tls.mode.as_ref()) != Some(&GatewayListenersTlsMode::Passthrough) {
+        return Err(object.error(
+            reason::UNSUPPORTED_VALUE,
+            format!("{field}.tls.mode"),
+            "a TLS listener of an egress Gateway passes TLS through, and does not terminate it",
+            "write mode: Passthrough; to terminate TLS use protocol HTTPS",
+        ));
+    }
+    let has_no_effect = |name: &str| {
+        object.warning(
+            reason::UNSUPPORTED_VALUE,
+            format!("{field}.tls.{name}"),
+            "TLS passes through this listener, so this has no effect",
+            "remove it",
+        )
+    };
+    let certificates = tls.and_then(|tls| tls.certificate_refs.as_ref());
+    let certificates = certificates.filter(|references| !references.is_empty());
+    let options = tls.and_then(|tls| tls.options.as_ref());
+    let options = options.filter(|options| !options.is_empty());
+    let names = certificates.map(|_| "certificateRefs").into_iter();
+    let names = names.chain(options.map(|_| "options"));
+    Ok(names.map(has_no_effect).collect())
 }
 
 impl Terminate {

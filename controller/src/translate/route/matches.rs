@@ -103,21 +103,13 @@ fn path_match(
         {
             HttpRouteRulesMatchesPathType::Exact => PathMatch::Exact(normalised()?),
             HttpRouteRulesMatchesPathType::PathPrefix => {
-                PathMatch::Prefix(without_trailing_slash(normalised()?))
+                PathMatch::Prefix(path::without_trailing_slash(normalised()?))
             }
             HttpRouteRulesMatchesPathType::RegularExpression => {
                 PathMatch::Regex(regular_expression(value, &field)?)
             }
         },
     )
-}
-
-/// A prefix matches whole path elements, so `/a` and `/a/` say the same.
-fn without_trailing_slash(mut prefix: String) -> String {
-    if prefix.len() > 1 && prefix.ends_with('/') {
-        prefix.pop();
-    }
-    prefix
 }
 
 /// The expression, if the proxy can carry it out; this compiles it, because its size is bounded too.

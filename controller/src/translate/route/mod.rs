@@ -3,7 +3,7 @@
 mod duration;
 mod filter;
 mod matches;
-mod path;
+pub(crate) mod path;
 mod retry;
 mod rule;
 mod scope;
@@ -17,6 +17,8 @@ use portcullis_routing::{Route, RouteKey, RouteOrder, RouteSource};
 use self::{rule::Rule, scope::Scope};
 use super::{
     Backends, Context, GATEWAY_GROUP, GrantSubject,
+    age::created_at,
+    backend::Reach,
     field::Field,
     hostname,
     problem::{Effect, Problem, Problems},
@@ -46,10 +48,11 @@ pub(crate) struct ConvertedRoute {
     pub(crate) unresolved: Vec<Finding>,
 }
 
-/// Converts a route. The backends that its rules use are collected in `backends`.
+/// Converts a route that is attached to Gateways of this `reach`. The backends that its rules use are collected in `backends`.
 pub(crate) fn convert<'a>(
     ctx: &Context<'a>,
     route: &HttpRoute,
+    reach: Reach,
     backends: &mut Backends<'a>,
 ) -> ConvertedRoute {
     let key = ObjectKey::of(route);
@@ -85,6 +88,7 @@ pub(crate) fn convert<'a>(
             ctx,
             backends,
             from,
+            reach,
             problems: Problems::default(),
         };
         let rule = rule::translate(rule, &rules_field.at(index), &mut scope);
@@ -94,7 +98,7 @@ pub(crate) fn convert<'a>(
             && !rule.matches.is_empty()
         {
             let order = RouteOrder {
-                created_at: created_at(route),
+                created_at: created_at(&route.metadata),
                 namespace: key.namespace.clone(),
                 name: key.name.clone(),
                 rule: index,
@@ -153,15 +157,6 @@ fn table_entry(
         },
         order,
     }
-}
-
-/// Seconds since the epoch. An object from a file may have no creation time.
-fn created_at(route: &HttpRoute) -> i64 {
-    route
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map_or(RouteOrder::NEVER, |time| time.0.as_second())
 }
 
 /// The hostnames in lower case. Invalid ones are told and left out; if no other is left, there is nothing to serve, for

@@ -7,7 +7,7 @@ const MAX_PATH: usize = 1024;
 /// characters are decoded, other encodings are in upper case (RFC 3986 6.2.2). The error says what is wrong with it.
 ///
 /// What the Gateway API forbids in a path is refused here as well, because it could never match a normalised path.
-pub(super) fn normalised(path: &str) -> Result<String, String> {
+pub(crate) fn normalised(path: &str) -> Result<String, String> {
     if path.to_ascii_uppercase().contains("%2F") {
         return Err("holds an encoded slash (%2F), which would be ambiguous".into());
     }
@@ -22,6 +22,14 @@ pub(super) fn normalised(path: &str) -> Result<String, String> {
         return Err("holds a dot segment (`/.` or `/..`), which is removed from requests before they are matched".into());
     }
     Ok(path)
+}
+
+/// A prefix matches whole path elements, so `/a` and `/a/` say the same.
+pub(crate) fn without_trailing_slash(mut prefix: String) -> String {
+    if prefix.len() > 1 && prefix.ends_with('/') {
+        prefix.pop();
+    }
+    prefix
 }
 
 /// Checks the path that a rewrite or redirect puts in. A missing leading slash is added; the empty text stays.

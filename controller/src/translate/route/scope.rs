@@ -4,7 +4,7 @@ use portcullis_routing::Backend;
 
 use crate::translate::{
     Backends, Context, GrantSubject,
-    backend::BackendReference,
+    backend::{BackendReference, Reach},
     field::Field,
     problem::{Problem, Problems},
 };
@@ -14,6 +14,7 @@ pub(super) struct Scope<'r, 'a> {
     pub(super) ctx: &'r Context<'a>,
     pub(super) backends: &'r mut Backends<'a>,
     pub(super) from: GrantSubject<'r>,
+    pub(super) reach: Reach,
     pub(super) problems: Problems,
 }
 
@@ -24,6 +25,8 @@ impl Scope<'_, '_> {
         reference: &BackendReference,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
-        self.backends.resolve(self.ctx, reference, self.from, field)
+        let (from, reach) = (self.from, self.reach);
+        self.backends
+            .resolve(self.ctx, reference, from, reach, field)
     }
 }

@@ -138,7 +138,14 @@ fn mirror(
             numerator,
             denominator,
         }),
-        Some(Backend::External { .. } | Backend::Invalid { .. }) | None => None,
+        Some(Backend::External { .. }) => {
+            return Err(Problem::unsupported(
+                &field.child("backendRef"),
+                "requests are not mirrored to hosts beyond the cluster",
+                "mirror to a Service, or remove the filter",
+            ));
+        }
+        Some(Backend::Invalid { .. }) | None => None,
     })
 }
 

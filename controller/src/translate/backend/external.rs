@@ -1,0 +1,236 @@
+//! Backends beyond the cluster: ServiceEntries, and hosts that they open, on egress Gateways.
+
+use portcullis_routing::{
+    Backend, Direction, EntryKey,
+    egress::{Entry, host::Host},
+};
+
+use super::reference::BackendReference;
+use crate::{
+    resources::ObjectKey,
+    status::reason,
+    translate::{
+        Context, GrantSubject, GrantTarget,
+        egress::{self, Entries},
+        field::Field,
+        problem::Problem,
+    },
+};
+
+/// How a backend beyond the cluster is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExternalKind {
+    /// By an entry, which may be in another namespace with a ReferenceGrant.
+    ServiceEntry,
+    /// By a host that an entry opens to the namespace of the route.
+    Hostname,
+}
+
+impl ExternalKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceEntry => egress::KIND,
+            Self::Hostname => "Hostname",
+        }
+    }
+}
+
+/// Which Gateways a route is attached to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reach {
+    ingress: bool,
+    egress: bool,
+}
+
+impl Reach {
+    /// Of all Gateways whose directions these are.
+    pub(crate) fn of(directions: impl Iterator<Item = Direction>) -> Self {
+        let mut reach = Self::default();
+        for direction in directions {
+            match direction {
+                Direction::Ingress => reach.ingress = true,
+                Direction::Egress => reach.egress = true,
+            }
+        }
+        reach
+    }
+
+    /// Clients of an ingress Gateway may be anybody: they do not get out of the cluster through it.
+    pub(super) fn check(self, kind: ExternalKind, field: &Field<'_>) -> Result<(), Problem> {
+        let (what, remedy) = match (self.ingress, self.egress) {
+            (false, _) => return Ok(()),
+            (true, false) => (
+                "the route is attached to a Gateway of ingress",
+                "attach the route to a Gateway of class portcullis-egress, or refer to a Service",
+            ),
+            (true, true) => (
+                "the route is attached to a Gateway of ingress too",
+                "give the egress Gateway a route of its own, and the other one Services",
+            ),
+        };
+        Err(Problem::reference(
+            reason::INVALID_KIND,
+            &field.child("kind"),
+            format!(
+                "a {} can be a backend on egress Gateways only, and {what}",
+                kind.as_str()
+            ),
+            remedy,
+        ))
+    }
+}
+
+/// The backend that a reference leads to.
+pub(super) fn resolve(
+    ctx: &Context<'_>,
+    entries: &Entries,
+    (kind, reference): (ExternalKind, &BackendReference),
+    from: GrantSubject<'_>,
+    field: &Field<'_>,
+) -> Result<Backend, Problem> {
+    match kind {
+        ExternalKind::ServiceEntry => by_entry(ctx, entries, reference, from, field),
+        ExternalKind::Hostname => by_host(entries, reference, from, field),
+    }
+}
+
+fn by_entry(
+    ctx: &Context<'_>,
+    entries: &Entries,
+    reference: &BackendReference,
+    from: GrantSubject<'_>,
+    field: &Field<'_>,
+) -> Result<Backend, Problem> {
+    let BackendReference {
+        name, namespace, ..
+    } = reference;
+    let namespace = namespace.as_deref().unwrap_or(from.namespace);
+    let to = GrantTarget {
+        group: egress::GROUP,
+        kind: egress::KIND,
+        namespace,
+        name,
+    };
+    if !ctx.grants.permits(from, to) {
+        return Err(Problem::reference(
+            reason::REF_NOT_PERMITTED,
+            &field.child("namespace"),
+            format!(
+                "no ReferenceGrant in namespace {namespace:?} lets {}s of namespace {:?} use the ServiceEntry {name:?}",
+                from.kind, from.namespace
+            ),
+            format!(
+                "create a ReferenceGrant in namespace {namespace:?}, or refer to the host by kind Hostname"
+            ),
+        ));
+    }
+    let key = ObjectKey::new(namespace, name);
+    let Some(entry) = entries.get(&key) else {
+        let is_there = ctx.resources.service_entries.contains_key(&key);
+        let (message, remedy) = if is_there {
+            (
+                format!("nothing of ServiceEntry {key} is served"),
+                "the finding of the ServiceEntry says why",
+            )
+        } else {
+            (
+                format!("there is no ServiceEntry {name:?} in namespace {namespace:?}"),
+                "create it, or correct the name or namespace",
+            )
+        };
+        return Err(not_found(&field.child("name"), message, remedy));
+    };
+    let port = reference.port(field)?;
+    if !has_port(entry, port) {
+        return Err(no_port(&key, entry, port, field));
+    }
+    Ok(Backend::External {
+        entry: entry_key(&key),
+        host: only_host(entry),
+        port,
+    })
+}
+
+/// The host of an entry that can mean no other.
+fn only_host(entry: &Entry) -> Option<String> {
+    match entry.hosts.as_slice() {
+        [host] if !host.starts_with("*.") => Some(host.clone()),
+        _ => None,
+    }
+}
+
+fn by_host(
+    entries: &Entries,
+    reference: &BackendReference,
+    from: GrantSubject<'_>,
+    field: &Field<'_>,
+) -> Result<Backend, Problem> {
+    let name = &reference.name;
+    if reference.namespace.is_some() {
+        let message =
+            "a Hostname is of no namespace: exportTo of the ServiceEntry says who may use it";
+        return Err(not_found(
+            &field.child("namespace"),
+            message.to_owned(),
+            "remove it",
+        ));
+    }
+    let field_of_name = field.child("name");
+    let Ok(Host::Name(host)) = Host::parse(name) else {
+        let message = format!("{name:?} is no name of a host");
+        return Err(not_found(
+            &field_of_name,
+            message,
+            "write the name of a host, such as api.example.com",
+        ));
+    };
+    let port = reference.port(field)?;
+    let of_host = || entries.of_host(&host, from.namespace);
+    let mut with_port = of_host().filter(|(_, entry)| has_port(entry, port));
+    if let Some((key, _)) = with_port.next() {
+        return Ok(Backend::External {
+            entry: entry_key(key),
+            host: Some(host.to_string()),
+            port,
+        });
+    }
+    Err(match of_host().next() {
+        Some((key, entry)) => no_port(key, entry, port, field),
+        None => not_found(
+            &field_of_name,
+            format!(
+                "no ServiceEntry opens the host {host:?} to namespace {:?}",
+                from.namespace
+            ),
+            "create a ServiceEntry with this host, or export the one that there is to this namespace",
+        ),
+    })
+}
+
+fn entry_key(key: &ObjectKey) -> EntryKey {
+    EntryKey::of(&key.namespace, &key.name)
+}
+
+fn has_port(entry: &Entry, number: u16) -> bool {
+    entry.ports.iter().any(|port| port.number == number)
+}
+
+fn no_port(key: &ObjectKey, entry: &Entry, port: u16, field: &Field<'_>) -> Problem {
+    let ports: Vec<_> = entry
+        .ports
+        .iter()
+        .map(|port| port.number.to_string())
+        .collect();
+    not_found(
+        &field.child("port"),
+        format!(
+            "ServiceEntry {key} has no port {port} that is served (it has {})",
+            ports.join(", ")
+        ),
+        "write the number of one of its ports, or add this port to the ServiceEntry",
+    )
+}
+
+fn not_found(field: &Field<'_>, message: String, remedy: &str) -> Problem {
+    Problem::reference(reason::BACKEND_NOT_FOUND, field, message, remedy)
+}

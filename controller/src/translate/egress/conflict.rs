@@ -1,0 +1,235 @@
+//! Entries that open the same host and port to the same callers: the oldest is in force, and what the others say otherwise is
+//! told.
+//!
+//! There may be thousands of them, so each entry is compared with what those before it come to, never with each of them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use portcullis_routing::egress::{Entry, EntryPort, ExportedTo};
+
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::reason,
+};
+
+/// Conflicts that a message names; how many more there are is a number.
+const NAMED: usize = 3;
+
+/// An entry among those that it may be in conflict with.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) entry: &'a Entry,
+}
+
+/// What an entry comes to beside the others.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    /// What is told of it.
+    pub(super) finding: Finding,
+    pub(super) standing: Standing,
+}
+
+/// Whose word counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its own, and others' does not.
+    First,
+    /// Others' for some of what it says.
+    Second,
+    /// Others' for all that it says.
+    Idle,
+}
+
+/// What a candidate has lost and won so far.
+#[derive(Default)]
+struct Score<'a> {
+    /// Hosts and ports that it opens, each for all callers or for one namespace.
+    claims: usize,
+    /// Claims that are others' and mean something else there.
+    lost: usize,
+    /// Where it lost: host, port and to whom.
+    losses: Tally<(&'a str, u16, &'a ObjectKey)>,
+    /// Where it won.
+    wins: Tally<(&'a str, u16, &'a ObjectKey)>,
+}
+
+/// The first few of many.
+struct Tally<T> {
+    first: Vec<T>,
+    count: usize,
+}
+
+impl<T> Default for Tally<T> {
+    fn default() -> Self {
+        Self {
+            first: Vec::new(),
+            count: 0,
+        }
+    }
+}
+
+impl<T> Tally<T> {
+    fn add(&mut self, one: T) {
+        if self.first.len() < NAMED {
+            self.first.push(one);
+        }
+        self.count += 1;
+    }
+}
+
+/// What opens a host and port, of the entries so far.
+#[derive(Default)]
+struct Claim<'a> {
+    /// For everybody who is not in `namespaces`.
+    everybody: Option<usize>,
+    /// For these namespaces.
+    namespaces: HashMap<&'a str, usize>,
+    /// Those in force somewhere: the first, and the first that means something else than that.
+    in_force: [Option<usize>; 2],
+}
+
+/// The outcome for every candidate that is in a conflict. They come oldest first, as the proxy asks them.
+pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome> {
+    let mut scores: Vec<Score<'_>> = candidates.iter().map(|_| Score::default()).collect();
+    let mut claims = HashMap::<(&str, u16), Claim<'_>>::new();
+    for (index, candidate) in candidates.iter().enumerate() {
+        for host in &candidate.entry.hosts {
+            for port in &candidate.entry.ports {
+                let claim = claims.entry((host, port.number)).or_default();
+                let same = |one: usize, other: usize| {
+                    means(candidates, one, port.number) == means(candidates, other, port.number)
+                };
+                let loss = claim.add(index, &candidate.entry.exported_to, same);
+                let score = &mut scores[index];
+                score.claims += loss.claims;
+                score.lost += loss.lost;
+                if let Some(winner) = loss.winner {
+                    score
+                        .losses
+                        .add((host, port.number, candidates[winner].key));
+                    scores[winner].wins.add((host, port.number, candidate.key));
+                }
+            }
+        }
+    }
+    let outcomes = candidates.iter().zip(&scores);
+    outcomes
+        .filter_map(|(candidate, score)| {
+            Some((candidate.key.clone(), outcome(candidate.key, score)?))
+        })
+        .collect()
+}
+
+/// Everything of an entry that decides what becomes of a connection to a port of it.
+fn means<'a>(candidates: &[Candidate<'a>], index: usize, port: u16) -> impl PartialEq + use<'a> {
+    let entry = candidates[index].entry;
+    let port: Option<&EntryPort> = entry.ports.iter().find(|one| one.number == port);
+    (port, entry.resolution, &entry.endpoints)
+}
+
+/// What an entry did not get of a host and port.
+#[derive(Default)]
+struct Loss {
+    claims: usize,
+    lost: usize,
+    /// To whom, if that means something else.
+    winner: Option<usize>,
+}
+
+impl<'a> Claim<'a> {
+    /// Adds an entry that comes after all others so far.
+    fn add(
+        &mut self,
+        index: usize,
+        exported_to: &'a ExportedTo,
+        same: impl Fn(usize, usize) -> bool,
+    ) -> Loss {
+        let mut loss = Loss::default();
+        match exported_to {
+            ExportedTo::All => {
+                loss.claims = 1;
+                if self.everybody.is_some_and(|first| !same(first, index)) {
+                    loss.lost = 1;
+                }
+                let others = self.in_force.iter().flatten();
+                loss.winner = others.copied().find(|other| !same(*other, index));
+                if self.everybody.is_none() {
+                    self.everybody = Some(index);
+                    self.put_in_force(index, same);
+                }
+            }
+            ExportedTo::Namespaces(namespaces) => {
+                loss.claims = namespaces.len();
+                for namespace in namespaces {
+                    let first = self.namespaces.get(namespace.as_str()).copied();
+                    match first.or(self.everybody) {
+                        Some(first) if same(first, index) => {}
+                        Some(first) => {
+                            loss.lost += 1;
+                            loss.winner.get_or_insert(first);
+                        }
+                        None => {
+                            self.namespaces.insert(namespace, index);
+                            self.put_in_force(index, &same);
+                        }
+                    }
+                }
+            }
+        }
+        loss
+    }
+
+    fn put_in_force(&mut self, index: usize, same: impl Fn(usize, usize) -> bool) {
+        match self.in_force {
+            [None, _] => self.in_force[0] = Some(index),
+            [Some(first), None] if !same(first, index) => self.in_force[1] = Some(index),
+            _ => {}
+        }
+    }
+}
+
+fn outcome(key: &ObjectKey, score: &Score<'_>) -> Option<Outcome> {
+    let object = ObjectRef::new("ServiceEntry", key.clone());
+    let field = "spec.hosts";
+    if score.losses.count > 0 {
+        let message = format!(
+            "older entries open the same and say otherwise, so they are the ones in force: {}",
+            list(&score.losses)
+        );
+        let remedy =
+            "make the entries alike, remove one of them, or export them to different namespaces";
+        let is_idle = score.lost == score.claims;
+        return Some(Outcome {
+            finding: object.error(reason::CONFLICTED, field, message, remedy),
+            standing: if is_idle {
+                Standing::Idle
+            } else {
+                Standing::Second
+            },
+        });
+    }
+    (score.wins.count > 0).then(|| {
+        let message = format!(
+            "younger entries open the same and say otherwise; this one is in force: {}",
+            list(&score.wins)
+        );
+        let remedy = "nothing to do for this entry; make the others like it, or remove one of them";
+        Outcome {
+            finding: object.warning(reason::CONFLICTED, field, message, remedy),
+            standing: Standing::First,
+        }
+    })
+}
+
+fn list(tally: &Tally<(&str, u16, &ObjectKey)>) -> String {
+    let first = tally.first.iter();
+    let named: Vec<_> = first
+        .map(|(host, port, other)| format!("{host}:{port} (ServiceEntry {other})"))
+        .collect();
+    match tally.count - tally.first.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}

@@ -1,0 +1,107 @@
+//! `to` of an EgressPolicy: the destinations that it speaks of.
+//!
+//! In the table a list that is empty means everything. So an item of which a list has nothing good left is left out as a whole.
+
+use portcullis_crds::egress_policy::{DestinationSelector, PathMatch as PathSpec, PathMatchType};
+use portcullis_routing::{PathMatch, egress::DestinationMatch, validate::syntax};
+
+use super::{
+    faults::{Fault, Faults},
+    host::HostSpec,
+};
+use crate::translate::{
+    field::Field,
+    route::path::{normalised, without_trailing_slash},
+};
+
+/// The destinations; `None` is everything.
+pub(super) fn translate(
+    specs: &[DestinationSelector],
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Option<Vec<DestinationMatch>> {
+    let items = specs.iter().enumerate();
+    let items = items.filter_map(|(index, spec)| destination(spec, &field.at(index), faults));
+    (!specs.is_empty()).then(|| items.collect())
+}
+
+fn destination(
+    spec: &DestinationSelector,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Option<DestinationMatch> {
+    let hosts = list(
+        spec.hosts.as_deref(),
+        &field.child("hosts"),
+        faults,
+        |text| {
+            Ok(match HostSpec::parse(text)? {
+                HostSpec::Name(name) => name,
+                HostSpec::Address(address) => address.to_string(),
+            })
+        },
+    );
+    let ports = list(
+        spec.ports.as_deref(),
+        &field.child("ports"),
+        faults,
+        |port| port_number(*port),
+    );
+    let methods = list(
+        spec.methods.as_deref(),
+        &field.child("methods"),
+        faults,
+        |name| method(name),
+    );
+    let paths = list(spec.paths.as_deref(), &field.child("paths"), faults, path);
+    Some(DestinationMatch {
+        hosts: hosts?,
+        ports: ports?,
+        methods: methods?,
+        paths: paths?,
+    })
+}
+
+/// The values that are good; none of no list, and `None` if a list has none.
+fn list<S, T>(
+    specs: Option<&[S]>,
+    field: &Field<'_>,
+    faults: &mut Faults,
+    read: impl FnMut(&S) -> Result<T, Fault>,
+) -> Option<Vec<T>> {
+    let Some(specs) = specs else {
+        return Some(Vec::new());
+    };
+    if specs.is_empty() {
+        let fault = Fault::invalid(
+            "the list is empty, so it names nothing",
+            "add a value, or leave the list out",
+        );
+        return faults.keep(field, Err(fault));
+    }
+    let good = faults.keep_each(field, specs, read);
+    (!good.is_empty()).then_some(good)
+}
+
+fn port_number(port: u16) -> Result<u16, Fault> {
+    super::port::number(port.into())
+}
+
+fn method(name: &str) -> Result<String, Fault> {
+    let remedy = "write a method such as GET";
+    let checked = syntax::method(name).map_err(|why| Fault::invalid(why, remedy));
+    checked.map(|()| name.to_owned())
+}
+
+fn path(spec: &PathSpec) -> Result<PathMatch, Fault> {
+    let path = normalised(&spec.value).map_err(|why| {
+        Fault::invalid(
+            format!("the path {:?} {why}", spec.value),
+            "write an absolute path such as /v1/models, with characters that need it percent-encoded",
+        )
+    })?;
+    Ok(match spec.kind {
+        PathMatchType::Exact => PathMatch::Exact(path),
+        PathMatchType::PathPrefix => PathMatch::Prefix(without_trailing_slash(path)),
+    })
+}

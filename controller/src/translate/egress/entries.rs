@@ -1,0 +1,175 @@
+//! All ServiceEntries: what they become, by name and by host.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use portcullis_crds::ServiceEntry;
+use portcullis_routing::{
+    EntryKey, RouteOrder,
+    egress::{Entry, ExportedTo},
+};
+
+use super::{
+    conflict::{self, Candidate},
+    entry,
+    faults::Faults,
+};
+use crate::{
+    finding::ObjectRef,
+    resources::ObjectKey,
+    status::{ConditionSet, condition::kind},
+    translate::{BackendTlsPolicies, Context, age::created_at, backend_tls::TargetKind},
+};
+
+/// The kind, and its group.
+pub(crate) const KIND: &str = "ServiceEntry";
+/// See [`KIND`].
+pub(crate) const GROUP: &str = "networking.istio.io";
+
+/// All ServiceEntries. Every egress Gateway has all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    by_name: BTreeMap<ObjectKey, EntryState>,
+    /// Those that are served, by host, oldest first.
+    by_host: BTreeMap<String, Vec<ObjectKey>>,
+    /// Those that are not looked at, for there is no egress Gateway.
+    unused: Vec<ObjectKey>,
+}
+
+#[derive(Debug)]
+struct EntryState {
+    generation: Option<i64>,
+    /// `None` if nothing of it is served.
+    entry: Option<Arc<Entry>>,
+    faults: Faults,
+}
+
+impl Entries {
+    /// Where there is no egress Gateway. Who reads files is told; in a cluster the entries may be a mesh's.
+    pub(super) fn unused(ctx: &Context<'_>) -> Self {
+        let unused: Vec<_> = ctx.resources.service_entries.keys().cloned().collect();
+        for key in unused.iter().filter(|_| ctx.options.installed.is_none()) {
+            ctx.report(ObjectRef::new(KIND, key.clone()).note(
+                "EntryNotUsed",
+                "",
+                "there is no egress Gateway, so the entry opens nothing",
+                "nothing to do if it is for a mesh; else add a Gateway of class portcullis-egress",
+            ));
+        }
+        Self {
+            unused,
+            ..Self::default()
+        }
+    }
+
+    /// Translates all entries, and reports what is wrong with them.
+    pub(super) fn collect(ctx: &Context<'_>, tls: &BackendTlsPolicies<'_>) -> Self {
+        let entries = ctx.resources.service_entries.iter();
+        let by_name = entries
+            .map(|(key, entry)| (key.clone(), EntryState::new(key, entry, tls)))
+            .collect();
+        let mut all = Self {
+            by_name,
+            ..Self::default()
+        };
+        all.settle();
+        for state in all.by_name.values() {
+            state.faults.report(ctx);
+        }
+        all
+    }
+
+    /// Brings those that are served in the order in which the proxy asks them, and settles their conflicts.
+    fn settle(&mut self) {
+        let served = self.by_name.iter();
+        let mut served: Vec<_> = served
+            .filter_map(|(key, state)| {
+                Some(Candidate {
+                    key,
+                    entry: state.entry.as_deref()?,
+                })
+            })
+            .collect();
+        served.sort_by_key(|candidate| (candidate.entry.order.created_at, candidate.key));
+        for Candidate { key, entry } in &served {
+            for host in &entry.hosts {
+                let of_host = self.by_host.entry(host.clone()).or_default();
+                of_host.push(ObjectKey::clone(key));
+            }
+        }
+        for (key, outcome) in conflict::find(&served) {
+            if let Some(state) = self.by_name.get_mut(&key) {
+                state.faults.conflict(outcome);
+            }
+        }
+    }
+
+    /// The entry of this name, if anything of it is served.
+    pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Entry> {
+        self.by_name.get(key)?.entry.as_deref()
+    }
+
+    /// The entries that open a host to a namespace, in the order in which the proxy asks them: those that name it, then those
+    /// that name a suffix of it, long ones first.
+    pub(crate) fn of_host<'s>(
+        &'s self,
+        host: &'s str,
+        namespace: &'s str,
+    ) -> impl Iterator<Item = (&'s ObjectKey, &'s Entry)> {
+        let dots = host.match_indices('.');
+        let wildcards = dots.map(|(dot, _)| format!("*{}", &host[dot..]));
+        let patterns = std::iter::once(host.to_owned()).chain(wildcards);
+        let keys = patterns
+            .filter_map(|pattern| self.by_host.get(&pattern))
+            .flatten();
+        let entries = keys.filter_map(|key| Some((key, self.get(key)?)));
+        entries.filter(move |(_, entry)| is_exported(&entry.exported_to, namespace))
+    }
+
+    /// What a table has of them.
+    pub(super) fn table(&self) -> BTreeMap<EntryKey, Arc<Entry>> {
+        let served = self.by_name.iter().filter_map(|(key, state)| {
+            let entry = Arc::clone(state.entry.as_ref()?);
+            Some((EntryKey::of(&key.namespace, &key.name), entry))
+        });
+        served.collect()
+    }
+
+    /// Their conditions, but for what is for the data planes to say. Those that are not looked at have none.
+    pub(super) fn conditions(&self) -> BTreeMap<ObjectKey, ConditionSet> {
+        let conditions = |state: &EntryState| {
+            let accepted = kind::SERVICE_ENTRY_ACCEPTED;
+            state.faults.conditions(accepted, state.generation)
+        };
+        let all = self.by_name.iter();
+        let all = all.map(|(key, state)| (key.clone(), conditions(state)));
+        let unused = self.unused.iter().cloned();
+        all.chain(unused.map(|key| (key, ConditionSet::default())))
+            .collect()
+    }
+}
+
+impl EntryState {
+    fn new(key: &ObjectKey, object: &ServiceEntry, tls: &BackendTlsPolicies<'_>) -> Self {
+        let mut faults = Faults::new(ObjectRef::new(KIND, key.clone()));
+        let order = RouteOrder {
+            created_at: created_at(&object.metadata),
+            namespace: key.namespace.clone(),
+            name: key.name.clone(),
+            rule: 0,
+        };
+        let tls = |port: &str| tls.of(TargetKind::ServiceEntry, key, Some(port));
+        let entry = entry::translate(&object.spec, order, &tls, &mut faults);
+        Self {
+            generation: object.metadata.generation,
+            entry: entry.map(Arc::new),
+            faults,
+        }
+    }
+}
+
+fn is_exported(to: &ExportedTo, namespace: &str) -> bool {
+    match to {
+        ExportedTo::All => true,
+        ExportedTo::Namespaces(namespaces) => namespaces.iter().any(|one| one == namespace),
+    }
+}

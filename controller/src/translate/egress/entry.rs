@@ -1,0 +1,317 @@
+//! One ServiceEntry in, an entry of the allow-list out.
+//!
+//! What is wrong with it never opens more than what is right of it: a host, port or endpoint that cannot be served is left out
+//! and told, and an entry of which nothing sure is left is refused.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use portcullis_crds::{
+    ServiceEntrySpec,
+    service_entry::{Location, Resolution as ResolutionSpec},
+};
+use portcullis_routing::{
+    ClusterTls, RouteOrder, SubjectAltName,
+    egress::{Entry, EntryProtocol, EntryTls, Resolution},
+    validate::syntax,
+};
+
+use super::{
+    endpoint, export,
+    faults::{Fault, Faults},
+    host,
+    port::{self, NamedPort},
+};
+use crate::{status::reason, translate::field::Field};
+
+/// What a BackendTLSPolicy asks of a port by its name, or why it cannot be carried out; `None` without one.
+pub(super) type PortTls<'t> = dyn Fn(&str) -> Option<Result<&'t ClusterTls, &'static str>> + 't;
+
+/// Translates an entry; `None` if nothing of it is served. `order` has its namespace and age.
+pub(super) fn translate(
+    spec: &ServiceEntrySpec,
+    order: RouteOrder,
+    tls: &PortTls<'_>,
+    faults: &mut Faults,
+) -> Option<Entry> {
+    let root = Field::root("spec");
+    let field = |name| root.child(name);
+    refuse_unsupported(spec, &root, faults);
+    tell_of_location(spec, &field("location"), faults);
+    let resolution = resolution(spec, &field("resolution"), faults)?;
+    let exported_to = export::translate(
+        &spec.export_to,
+        &order.namespace,
+        &field("exportTo"),
+        faults,
+    );
+    let hosts = hosts(spec, resolution, &field("hosts"), faults);
+    let addresses = addresses(spec, resolution, &field("addresses"), faults);
+    let mut ports = port::translate(&spec.ports, &field("ports"), faults);
+    let endpoints = endpoint::translate(
+        &spec.endpoints,
+        resolution,
+        &ports,
+        &field("endpoints"),
+        faults,
+    );
+    let names = subject_alt_names(spec, &field("subjectAltNames"), faults);
+    originate_tls(&mut ports, tls, &names, &root, faults);
+
+    refuse_without(hosts.is_empty(), "host", &field("hosts"), faults);
+    refuse_without(ports.is_empty(), "port", &field("ports"), faults);
+    let needs_endpoint = resolution == Resolution::Static || !spec.endpoints.is_empty();
+    let lacks_endpoint = needs_endpoint && endpoints.is_empty();
+    refuse_without(lacks_endpoint, "endpoint", &field("endpoints"), faults);
+    if faults.is_refused() {
+        return None;
+    }
+    Some(Entry {
+        hosts,
+        addresses,
+        ports: ports.into_iter().map(|named| named.port).collect(),
+        resolution,
+        endpoints,
+        exported_to,
+        order,
+    })
+}
+
+/// Without, there is nothing to serve, whether or not there was something that is left out.
+fn refuse_without(is_missing: bool, what: &str, field: &Field<'_>, faults: &mut Faults) {
+    if is_missing {
+        let fault = Fault::invalid(
+            format!("there is no {what} that can be served, so nothing of the entry is"),
+            "add one, or correct one that is there",
+        );
+        faults.refuse(field, fault);
+    }
+}
+
+/// What decides where connections go, and is not known here, leaves nothing to serve.
+fn refuse_unsupported(spec: &ServiceEntrySpec, root: &Field<'_>, faults: &mut Faults) {
+    if spec.workload_selector.is_some() {
+        let fault = Fault::unsupported(
+            "workloadSelector is not supported: pods of the cluster are not what an egress Gateway leads to",
+            "route to a Service of theirs; for hosts beyond the cluster list endpoints, or none",
+        );
+        faults.refuse(&root.child("workloadSelector"), fault);
+    }
+}
+
+fn tell_of_location(spec: &ServiceEntrySpec, field: &Field<'_>, faults: &mut Faults) {
+    match &spec.location {
+        None | Some(Location::MeshExternal) => {}
+        Some(Location::MeshInternal) => faults.note(
+            "LocationNotUsed",
+            field,
+            "MESH_INTERNAL has no effect: the hosts are served like any other, and addresses of the cluster are refused",
+            "nothing to do if the entry is for a mesh as well",
+        ),
+        Some(Location::Unknown(other)) => faults.warn(
+            reason::UNSUPPORTED_VALUE,
+            field,
+            format!("{other:?} is not known, and has no effect"),
+            "write MESH_EXTERNAL, or leave it out",
+        ),
+    }
+}
+
+/// Where connections go; `None` if that is not known.
+fn resolution(
+    spec: &ServiceEntrySpec,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Option<Resolution> {
+    let endpoints = spec.endpoints.len();
+    let resolution = match spec.resolution.as_ref().unwrap_or(&ResolutionSpec::None) {
+        // To the name that the caller asks for, which is what the proxy does without a resolution too.
+        ResolutionSpec::None | ResolutionSpec::DynamicDns => Resolution::None,
+        ResolutionSpec::Static => Resolution::Static,
+        ResolutionSpec::Dns => Resolution::Dns,
+        ResolutionSpec::DnsRoundRobin => Resolution::DnsRoundRobin,
+        ResolutionSpec::Unknown(other) => {
+            let fault = Fault::unsupported(
+                format!("resolution {other:?} is not known, so nothing of the entry is served"),
+                "use NONE, STATIC, DNS or DNS_ROUND_ROBIN",
+            );
+            faults.refuse(field, fault);
+            return None;
+        }
+    };
+    let contradiction = match resolution {
+        Resolution::None if endpoints > 0 => Some((
+            "endpoints are listed, but with this resolution connections go to the name that the caller asks for",
+            "remove the endpoints, or use resolution STATIC or DNS",
+        )),
+        Resolution::DnsRoundRobin if endpoints > 1 => Some((
+            "DNS_ROUND_ROBIN takes one endpoint at most",
+            "leave one endpoint, or use resolution DNS",
+        )),
+        _ => None,
+    };
+    if let Some((message, remedy)) = contradiction {
+        faults.refuse(field, Fault::invalid(message, remedy));
+    }
+    Some(resolution)
+}
+
+fn hosts(
+    spec: &ServiceEntrySpec,
+    resolution: Resolution,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Vec<String> {
+    let by_name = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    let looked_up = by_name && spec.endpoints.is_empty();
+    let hosts = faults.keep_each(field, &spec.hosts, |text| {
+        let host = host::name(text)?;
+        if looked_up && host.starts_with("*.") {
+            return Err(Fault::invalid(
+                format!("DNS has no address of {host:?} as such; it is left out"),
+                "use resolution NONE, which looks up the name that the caller asks for, or list endpoints",
+            ));
+        }
+        Ok(host)
+    });
+    let hosts: BTreeSet<_> = hosts.into_iter().collect();
+    hosts.into_iter().collect()
+}
+
+fn addresses(
+    spec: &ServiceEntrySpec,
+    resolution: Resolution,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Vec<IpNet> {
+    let by_name = matches!(resolution, Resolution::Dns | Resolution::DnsRoundRobin);
+    let addresses = faults.keep_each(field, &spec.addresses, |text| {
+        let range = range(text)?;
+        let is_single = range.prefix_len() == range.max_prefix_len();
+        if by_name && !is_single {
+            return Err(Fault::invalid(
+                format!("the range {range} cannot stand for a host that is looked up in DNS; it is left out"),
+                "use resolution NONE or STATIC, or list single addresses",
+            ));
+        }
+        Ok(range)
+    });
+    let addresses: BTreeSet<_> = addresses.into_iter().collect();
+    addresses.into_iter().collect()
+}
+
+/// An address, or a range of them.
+fn range(text: &str) -> Result<IpNet, Fault> {
+    let address = text.parse().map(|address: IpAddr| IpNet::from(address));
+    let range = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+        Fault::invalid(
+            format!("{text:?} is no IP address and no range of addresses; it is left out"),
+            "write an address such as 192.0.2.1, or a range such as 192.0.2.0/24",
+        )
+    })?;
+    if range.prefix_len() == 0 {
+        return Err(Fault::unsupported(
+            format!("{text:?} would be every address there is; it is left out"),
+            "list the addresses that the hosts have",
+        ));
+    }
+    Ok(range.trunc())
+}
+
+/// The names that certificates must have; if there are some and none is good, the entry is refused, for nothing would be
+/// verified then.
+fn subject_alt_names(
+    spec: &ServiceEntrySpec,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Vec<SubjectAltName> {
+    let names = faults.keep_each(field, &spec.subject_alt_names, |name| {
+        subject_alt_name(name)
+    });
+    if names.is_empty() && !spec.subject_alt_names.is_empty() {
+        let fault = Fault::invalid(
+            "none of the names is good, and without them any certificate of the host would do",
+            "correct one of them",
+        );
+        faults.refuse(field, fault);
+    }
+    names
+}
+
+fn subject_alt_name(text: &str) -> Result<SubjectAltName, Fault> {
+    let (name, checked) = if text.contains("://") {
+        (SubjectAltName::Uri(text.to_owned()), syntax::uri(text))
+    } else {
+        let name = text.to_ascii_lowercase();
+        let checked = syntax::hostname_or_wildcard(&name);
+        (SubjectAltName::Hostname(name), checked)
+    };
+    checked.map(|()| name).map_err(|why| {
+        Fault::invalid(
+            format!("{why}; it is left out"),
+            "write a DNS name or a URI as it stands in the certificate",
+        )
+    })
+}
+
+/// Sets the TLS that the proxy begins itself. A port whose policy cannot be carried out is not opened: neither clear text nor
+/// a connection that nobody verifies will do.
+fn originate_tls(
+    ports: &mut Vec<NamedPort<'_>>,
+    tls: &PortTls<'_>,
+    names: &[SubjectAltName],
+    root: &Field<'_>,
+    faults: &mut Faults,
+) {
+    let field = root.child("ports");
+    ports.retain_mut(|NamedPort { name, port }| {
+        let wanted = match tls(name) {
+            Some(Ok(policy)) => Some(entry_tls(policy, names)),
+            Some(Err(_)) => {
+                let fault = Fault::invalid(
+                    format!("port {name:?} is not opened, as the BackendTLSPolicy for it cannot be carried out"),
+                    "the finding of the BackendTLSPolicy says why",
+                );
+                return faults.keep::<()>(&field, Err(fault)).is_some();
+            }
+            None => {
+                let verifies = port.protocol == EntryProtocol::Https && !names.is_empty();
+                verifies.then(|| EntryTls {
+                    subject_alt_names: names.to_vec(),
+                    ..EntryTls::default()
+                })
+            }
+        };
+        port.tls = wanted;
+        true
+    });
+    if !names.is_empty() && ports.iter().all(|named| named.port.tls.is_none()) {
+        faults.warn(
+            reason::UNSUPPORTED_VALUE,
+            &root.child("subjectAltNames"),
+            "the gateway itself speaks TLS on none of the ports, so nobody compares these names",
+            "remove them, or let the gateway begin TLS: protocol HTTPS, or a BackendTLSPolicy for the port",
+        );
+    }
+}
+
+/// The names of a policy go before those of the entry.
+fn entry_tls(policy: &ClusterTls, names: &[SubjectAltName]) -> EntryTls {
+    let ClusterTls {
+        server_name,
+        ca_pem,
+        subject_alt_names,
+        client_certificate: _,
+    } = policy;
+    let names = if subject_alt_names.is_empty() {
+        names
+    } else {
+        subject_alt_names
+    };
+    EntryTls {
+        server_name: Some(server_name.clone()),
+        ca_pem: ca_pem.clone(),
+        subject_alt_names: names.to_vec(),
+        client_certificate: None,
+    }
+}

@@ -1,0 +1,92 @@
+//! Egress: what ServiceEntries open, what EgressPolicies leave of it, who calls from which address, and which addresses are the
+//! cluster's own. All of that is the same for every egress Gateway but for the policies, and is made once.
+
+mod conflict;
+mod destination;
+mod endpoint;
+mod entries;
+mod entry;
+mod export;
+mod faults;
+mod host;
+mod policies;
+mod policy;
+mod port;
+mod protected;
+mod select;
+mod settings;
+mod workload;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use ipnet::IpNet;
+use portcullis_routing::{
+    EntryKey, RoutingTable, WorkloadKey,
+    egress::{Entry, Workload},
+};
+
+pub(crate) use self::entries::{Entries, GROUP, KIND};
+use self::policies::{EgressGateways, Policies};
+use super::{BackendTlsPolicies, Context, settings::EgressOptions};
+use crate::{resources::ObjectKey, status::Statuses};
+
+/// What the tables of egress Gateways have besides what every table has.
+#[derive(Debug)]
+pub(crate) struct Egress {
+    pub(crate) entries: Entries,
+    in_table: BTreeMap<EntryKey, Arc<Entry>>,
+    policies: Policies,
+    workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
+    protected: Vec<IpNet>,
+}
+
+impl Egress {
+    /// Translates and reports everything of egress. Without an egress Gateway ServiceEntries are nobody's here.
+    pub(crate) fn collect<'g>(
+        ctx: &Context<'_>,
+        gateways: impl Iterator<Item = &'g ObjectKey>,
+        tls: &BackendTlsPolicies<'_>,
+    ) -> Self {
+        let gateways = EgressGateways(gateways.collect());
+        let policies = Policies::collect(ctx, &gateways);
+        if gateways.0.is_empty() {
+            let entries = Entries::unused(ctx);
+            return Self {
+                entries,
+                policies,
+                in_table: BTreeMap::new(),
+                workloads: BTreeMap::new(),
+                protected: Vec::new(),
+            };
+        }
+        let entries = Entries::collect(ctx, tls);
+        let workloads = workload::index(&ctx.resources.pods, &policies.label_keys());
+        Self {
+            in_table: entries.table(),
+            entries,
+            policies,
+            workloads,
+            protected: protected::of_cluster(ctx.resources),
+        }
+    }
+
+    /// Adds to the table of an egress Gateway what it has of this.
+    pub(crate) fn fill(
+        &self,
+        gateway: &ObjectKey,
+        options: &EgressOptions,
+        table: &mut RoutingTable,
+    ) {
+        table.entries = self.in_table.clone();
+        table.policies = self.policies.table(gateway);
+        table.workloads = self.workloads.clone();
+        let settings = settings::settings(options, &self.protected);
+        Arc::make_mut(&mut table.settings).egress = Some(settings);
+    }
+
+    /// States the conditions of entries and policies, but for what is for the data planes to say.
+    pub(crate) fn state(&self, statuses: &mut Statuses) {
+        statuses.service_entries = self.entries.conditions();
+        statuses.egress_policies = self.policies.conditions();
+    }
+}

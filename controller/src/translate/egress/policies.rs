@@ -1,0 +1,113 @@
+//! All EgressPolicies, and which Gateways go by them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use portcullis_routing::{
+    PolicyKey,
+    egress::{LabelRequirement, Policy},
+};
+
+use super::{
+    faults::Faults,
+    policy::{self, Translated},
+};
+use crate::{
+    finding::ObjectRef,
+    resources::ObjectKey,
+    status::{ConditionSet, condition::kind},
+    translate::Context,
+};
+
+pub(super) const KIND: &str = "EgressPolicy";
+
+/// The egress Gateways, served or not.
+#[derive(Debug)]
+pub(super) struct EgressGateways<'g>(pub(super) BTreeSet<&'g ObjectKey>);
+
+impl EgressGateways<'_> {
+    /// The names of those in a namespace.
+    pub(super) fn inside(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        let inside = self.0.iter().filter(move |key| key.namespace == namespace);
+        inside.map(|key| key.name.as_str())
+    }
+
+    /// Whether there are any in other namespaces.
+    pub(super) fn are_outside(&self, namespace: &str) -> bool {
+        self.0.iter().any(|key| key.namespace != namespace)
+    }
+}
+
+/// All policies.
+#[derive(Debug)]
+pub(super) struct Policies(BTreeMap<ObjectKey, PolicyState>);
+
+#[derive(Debug)]
+struct PolicyState {
+    generation: Option<i64>,
+    translated: Translated,
+    faults: Faults,
+}
+
+impl Policies {
+    /// Translates all policies, and reports what is wrong with them.
+    pub(super) fn collect(ctx: &Context<'_>, gateways: &EgressGateways<'_>) -> Self {
+        let mut all = BTreeMap::new();
+        for (key, object) in &ctx.resources.egress_policies {
+            let mut faults = Faults::new(ObjectRef::new(KIND, key.clone()));
+            let translated =
+                policy::translate(ctx, &object.spec, &key.namespace, gateways, &mut faults);
+            faults.report(ctx);
+            let state = PolicyState {
+                generation: object.metadata.generation,
+                translated,
+                faults,
+            };
+            all.insert(key.clone(), state);
+        }
+        Self(all)
+    }
+
+    /// What the table of a Gateway has of them.
+    pub(super) fn table(&self, gateway: &ObjectKey) -> BTreeMap<PolicyKey, Arc<Policy>> {
+        let policies = self.0.iter().filter_map(|(key, state)| {
+            let policy = state.translated.at(key, gateway)?;
+            Some((PolicyKey::of(&key.namespace, &key.name), Arc::clone(policy)))
+        });
+        policies.collect()
+    }
+
+    /// The keys of the labels that any policy asks for.
+    pub(super) fn label_keys(&self) -> BTreeSet<&str> {
+        let translated = self.0.values().map(|state| &state.translated);
+        let policies = translated.flat_map(|it| it.of_gateway.iter().chain(&it.of_namespace));
+        let callers = policies.flat_map(|policy| policy.from.iter().flatten());
+        let selectors = callers.filter_map(|from| from.labels.as_ref());
+        let requirements = selectors.flat_map(|selector| &selector.0);
+        requirements.map(LabelRequirement::key).collect()
+    }
+
+    /// Their conditions, but for what is for the data planes to say.
+    pub(super) fn conditions(&self) -> BTreeMap<ObjectKey, ConditionSet> {
+        let conditions =
+            |state: &PolicyState| state.faults.conditions(kind::ACCEPTED, state.generation);
+        let all = self.0.iter();
+        all.map(|(key, state)| (key.clone(), conditions(state)))
+            .collect()
+    }
+}
+
+impl Translated {
+    /// The policy `key` as it is in force at an egress Gateway.
+    fn at(&self, key: &ObjectKey, gateway: &ObjectKey) -> Option<&Arc<Policy>> {
+        if key.namespace == gateway.namespace {
+            self.of_gateway
+                .as_ref()
+                .filter(|_| self.own_gateways.contains(&gateway.name))
+        } else {
+            self.of_namespace.as_ref()
+        }
+    }
+}

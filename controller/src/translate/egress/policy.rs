@@ -1,0 +1,208 @@
+//! One EgressPolicy in, a policy of the table out: one for Gateways of its own namespace, one for all others.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use ipnet::IpNet;
+use portcullis_crds::{
+    EgressPolicySpec,
+    egress_policy::{Action, GatewayReference, Mode},
+};
+use portcullis_routing::egress::{Policy, PolicyAction, PolicyMode, PolicyScope};
+
+use super::{
+    destination,
+    faults::{Fault, Faults},
+    policies::EgressGateways,
+    select,
+};
+use crate::{
+    status::reason,
+    translate::{Context, GATEWAY_GROUP, field::Field},
+};
+
+/// What a policy comes to.
+#[derive(Debug, Default)]
+pub(super) struct Translated {
+    /// For these Gateways of its own namespace.
+    pub(super) own_gateways: BTreeSet<String>,
+    /// `None` if there are none of them, or nothing of it is in force.
+    pub(super) of_gateway: Option<Arc<Policy>>,
+    /// For every egress Gateway of other namespaces.
+    pub(super) of_namespace: Option<Arc<Policy>>,
+}
+
+/// Translates a policy of the namespace `own`.
+pub(super) fn translate(
+    ctx: &Context<'_>,
+    spec: &EgressPolicySpec,
+    own: &str,
+    gateways: &EgressGateways<'_>,
+    faults: &mut Faults,
+) -> Translated {
+    let root = Field::root("spec");
+    let field = |name| root.child(name);
+    let own_gateways = own_gateways(ctx, spec, own, gateways, &field("targetRefs"), faults);
+    let reaches_others = spec.target_refs.is_empty() && gateways.are_outside(own);
+    if own_gateways.is_empty() && !reaches_others && !faults.is_refused() {
+        let fault = Fault::not_found(
+            "there is no egress Gateway, so the policy has no effect",
+            "nothing to do if there will be one: a Gateway of class portcullis-egress",
+        );
+        faults.refuse(&Field::root(""), fault);
+    }
+    let from = select::translate(ctx, &spec.from, own, &field("from"), faults);
+    let to = destination::translate(&spec.to, &field("to"), faults);
+    let action = match spec.action {
+        Action::Allow => PolicyAction::Allow,
+        Action::Deny => PolicyAction::Deny,
+    };
+    let mode = match spec.mode {
+        Mode::Enforce => PolicyMode::Enforce,
+        Mode::Report => PolicyMode::Report,
+    };
+    let is_of_gateway = !own_gateways.is_empty();
+    let allow_private = allow_private(spec, is_of_gateway, &field("allowPrivate"), faults);
+    if !is_of_gateway {
+        select::tell_of_foreigners(&spec.from, own, &field("from"), faults);
+    }
+    let names_nothing = to.as_ref().is_some_and(Vec::is_empty);
+    if names_nothing {
+        let (what, remedy) = match action {
+            PolicyAction::Allow => ("its callers reach nothing at all", "correct one of them"),
+            PolicyAction::Deny => (
+                "it denies nothing",
+                "correct one of them; without `to` it denies everything",
+            ),
+        };
+        let message =
+            format!("none of the destinations is named in a way that is known, so {what}");
+        faults.refuse(&field("to"), Fault::invalid(message, remedy));
+    }
+    // A Deny of nothing is as good as none; an Allow of nothing shuts its callers in until it is mended.
+    let is_idle = names_nothing && action == PolicyAction::Deny;
+    let policy = |scope, allow_private| {
+        Arc::new(Policy {
+            scope,
+            from: from.clone(),
+            to: to.clone(),
+            action,
+            mode,
+            allow_private,
+        })
+    };
+    let of_gateway =
+        (is_of_gateway && !is_idle).then(|| policy(PolicyScope::Gateway, allow_private));
+    let of_namespace = (reaches_others && !is_idle)
+        .then(|| policy(PolicyScope::Namespace(own.to_owned()), Vec::new()));
+    Translated {
+        own_gateways,
+        of_gateway,
+        of_namespace,
+    }
+}
+
+/// The egress Gateways of its namespace that the policy is for.
+fn own_gateways(
+    ctx: &Context<'_>,
+    spec: &EgressPolicySpec,
+    own: &str,
+    gateways: &EgressGateways<'_>,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> BTreeSet<String> {
+    if spec.target_refs.is_empty() {
+        return gateways.inside(own).map(str::to_owned).collect();
+    }
+    let targets = faults.keep_each(field, &spec.target_refs, |target| {
+        target_gateway(ctx, target, own, gateways)
+    });
+    if targets.is_empty() {
+        let fault = Fault::not_found(
+            "none of the Gateways that the policy is for is an egress Gateway of its namespace, so it has no effect",
+            "correct one of them; without targetRefs it is for all egress Gateways",
+        );
+        faults.refuse(field, fault);
+    }
+    targets.into_iter().collect()
+}
+
+fn target_gateway(
+    ctx: &Context<'_>,
+    target: &GatewayReference,
+    own: &str,
+    gateways: &EgressGateways<'_>,
+) -> Result<String, Fault> {
+    let GatewayReference { group, kind, name } = target;
+    if (group.as_str(), kind.as_str()) != (GATEWAY_GROUP, "Gateway") {
+        return Err(Fault::unsupported(
+            format!("{kind} of group {group:?} cannot be the target"),
+            "name a Gateway; without `group` and `kind` it is one",
+        ));
+    }
+    if gateways.inside(own).any(|gateway| gateway == name) {
+        return Ok(name.clone());
+    }
+    let is_there = ctx.resources.gateways.keys();
+    let mut is_there = is_there.filter(|key| key.namespace == own && key.name == *name);
+    Err(match is_there.next() {
+        Some(_) => Fault::not_found(
+            format!(
+                "Gateway {own}/{name} is none of egress, as its class is not portcullis-egress"
+            ),
+            "name an egress Gateway; Gateways of ingress let nothing out",
+        ),
+        None => Fault::not_found(
+            format!("there is no Gateway {own}/{name}"),
+            "create it, or correct the name; a policy is for Gateways of its own namespace",
+        ),
+    })
+}
+
+/// The ranges that the policy opens, if it may open any.
+fn allow_private(
+    spec: &EgressPolicySpec,
+    is_of_gateway: bool,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Vec<IpNet> {
+    let idle = if spec.allow_private.is_empty() {
+        return Vec::new();
+    } else if spec.action == Action::Deny {
+        Some((
+            "a policy that denies opens nothing",
+            "remove it, or use action Allow",
+        ))
+    } else if !is_of_gateway {
+        Some((
+            "only a policy in the namespace of the Gateway opens ranges",
+            "ask whoever runs the Gateway for a policy there",
+        ))
+    } else if spec.mode == Mode::Report {
+        Some((
+            "a policy that only reports opens nothing",
+            "remove it, or use mode Enforce",
+        ))
+    } else {
+        None
+    };
+    if let Some((why, remedy)) = idle {
+        faults.warn(
+            reason::UNSUPPORTED_VALUE,
+            field,
+            format!("the ranges have no effect: {why}"),
+            remedy,
+        );
+        return Vec::new();
+    }
+    let ranges = faults.keep_each(field, &spec.allow_private, |text| {
+        let range: Result<IpNet, _> = text.parse();
+        range.map(|range| range.trunc()).map_err(|_| {
+            Fault::invalid(
+                format!("{text:?} is no range of addresses"),
+                "write a range such as 10.1.0.0/16; of a single address it is 10.1.0.7/32",
+            )
+        })
+    });
+    let ranges: BTreeSet<_> = ranges.into_iter().collect();
+    ranges.into_iter().collect()
+}

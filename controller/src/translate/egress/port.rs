@@ -1,0 +1,131 @@
+//! Ports of an entry.
+
+use std::collections::BTreeSet;
+
+use portcullis_crds::service_entry::ServicePort;
+use portcullis_routing::egress::{EntryPort, EntryProtocol};
+
+use super::faults::{Fault, Faults};
+use crate::translate::field::Field;
+
+/// What is spoken at a port that does not say it.
+const DEFAULT: &str = "TCP";
+
+/// A port that is served, and the name that endpoints and policies have for it.
+#[derive(Debug)]
+pub(super) struct NamedPort<'a> {
+    pub(super) name: &'a str,
+    pub(super) port: EntryPort,
+}
+
+/// The ports that are good, each number and each name once.
+pub(super) fn translate<'a>(
+    specs: &'a [ServicePort],
+    field: &Field<'_>,
+    faults: &mut Faults,
+) -> Vec<NamedPort<'a>> {
+    let (mut numbers, mut names) = (BTreeSet::new(), BTreeSet::new());
+    let mut ports = Vec::with_capacity(specs.len());
+    for (index, spec) in specs.iter().enumerate() {
+        let field = field.at(index);
+        let Some(port) = port(spec, &field, faults) else {
+            continue;
+        };
+        let is_first = numbers.insert(port.number);
+        let number = if is_first {
+            Ok(())
+        } else {
+            Err(repeated(&format!("port {}", port.number)))
+        };
+        if faults.keep(&field.child("number"), number).is_none() {
+            continue;
+        }
+        let is_first = spec.name.is_empty() || names.insert(&spec.name);
+        let name = if is_first {
+            Ok(())
+        } else {
+            Err(repeated(&format!("the name {:?}", spec.name)))
+        };
+        if faults.keep(&field.child("name"), name).is_none() {
+            continue;
+        }
+        ports.push(NamedPort {
+            name: &spec.name,
+            port,
+        });
+    }
+    ports
+}
+
+fn repeated(what: &str) -> Fault {
+    Fault::invalid(
+        format!("{what} stands twice; the first one is used"),
+        "give every port a number and a name of its own",
+    )
+}
+
+fn port(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) -> Option<EntryPort> {
+    let number = faults.keep(&field.child("number"), number(spec.number));
+    let target_port = spec.target_port.map(|target| {
+        let target = self::number(target);
+        faults.keep(&field.child("targetPort"), target)
+    });
+    let protocol_field = field.child("protocol");
+    let named = spec.protocol.as_deref().filter(|name| !name.is_empty());
+    let protocol = faults.keep(&protocol_field, protocol(named.unwrap_or(DEFAULT)));
+    let (number, protocol) = (number?, protocol?);
+    // A target that is wrong must not become the number itself.
+    let target_port = match target_port {
+        Some(target) => Some(target?),
+        None => None,
+    };
+    if let Some(name) = named.filter(|name| is_not_looked_into(name)) {
+        faults.note(
+            "ProtocolNotInspected",
+            &protocol_field,
+            format!("{name} is not looked into: the port is served as TCP"),
+            "nothing to do",
+        );
+    }
+    Some(EntryPort {
+        number,
+        protocol,
+        target_port: target_port.filter(|target| *target != number),
+        tls: None,
+    })
+}
+
+/// A port number.
+pub(super) fn number(number: u32) -> Result<u16, Fault> {
+    let port = u16::try_from(number).ok().filter(|port| *port != 0);
+    port.ok_or_else(|| {
+        Fault::invalid(
+            format!("{number} is no port"),
+            "use a number from 1 to 65535",
+        )
+    })
+}
+
+/// What a protocol is, in any case, as Istio has it.
+fn protocol(name: &str) -> Result<EntryProtocol, Fault> {
+    match name.to_ascii_uppercase().as_str() {
+        // gRPC-Web is made for what speaks HTTP/1.1 only.
+        "HTTP" | "GRPC-WEB" => Ok(EntryProtocol::Http),
+        "HTTP2" => Ok(EntryProtocol::Http2),
+        "GRPC" => Ok(EntryProtocol::Grpc),
+        "HTTPS" => Ok(EntryProtocol::Https),
+        "TLS" => Ok(EntryProtocol::Tls),
+        "TCP" => Ok(EntryProtocol::Tcp),
+        _ if is_not_looked_into(name) => Ok(EntryProtocol::Tcp),
+        _ => Err(Fault::unsupported(
+            format!("protocol {name:?} is not supported; the port is not opened"),
+            "use HTTP, HTTP2, GRPC, HTTPS, TLS or TCP",
+        )),
+    }
+}
+
+/// Whether Istio has a protocol by this name that is TCP for us.
+fn is_not_looked_into(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["MONGO", "MYSQL", "REDIS"].contains(&name.as_str())
+}
