@@ -13,7 +13,9 @@ use portcullis_controller::{
     resources::ObjectKey,
 };
 use portcullis_routing::{
-    ClusterKey, GatewayKey, Listener, ListenerKey, Route, RouteKey, RoutingTable,
+    ClusterKey, GatewayKey, Listener, ListenerKey, PolicyKey, ProxySettings, Route, RouteKey,
+    RoutingTable,
+    egress::{Policy, PolicyScope},
 };
 
 /// Stands for all Gateways of the files. No Gateway can be called so.
@@ -27,23 +29,91 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
     let mut findings = Vec::new();
     let mut merged = RoutingTable::new(GatewayKey::new(EVERY_GATEWAY));
     let refused = refused_listeners(tables, &mut findings);
-    let mut settings_of: Option<&GatewayKey> = None;
-    for (key, table) in tables {
-        match settings_of {
-            None => {
-                settings_of = Some(key);
-                merged.settings = Arc::clone(&table.settings);
-            }
-            Some(winner) if table.settings != merged.settings => {
-                findings.push(settings_differ(key, winner));
-            }
-            Some(_) => {}
-        }
+    merged.settings = Arc::new(settings(tables, &mut findings));
+    for table in tables.values() {
         findings.extend(client_certificates_differ(table, &merged));
         add(&mut merged, table, &refused);
     }
+    merged.policies = policies(tables, &mut findings);
     merged.seal();
     (merged, findings)
+}
+
+/// The settings of the first Gateway, and those of egress of the first one of that.
+fn settings(
+    tables: &BTreeMap<GatewayKey, RoutingTable>,
+    findings: &mut Vec<Finding>,
+) -> ProxySettings {
+    let general = tables.iter().map(|(key, table)| {
+        let settings = ProxySettings::clone(&table.settings);
+        (
+            key,
+            ProxySettings {
+                egress: None,
+                ..settings
+            },
+        )
+    });
+    let general = first(general, findings).unwrap_or_default();
+    let egress = tables.iter();
+    let egress = egress.filter_map(|(key, table)| Some((key, table.settings.egress.clone()?)));
+    ProxySettings {
+        egress: first(egress, findings),
+        ..general
+    }
+}
+
+/// The first of several settings, each with its Gateway. Those that differ from it are told.
+fn first<'t, T: PartialEq>(
+    mut all: impl Iterator<Item = (&'t GatewayKey, T)>,
+    findings: &mut Vec<Finding>,
+) -> Option<T> {
+    let (winner, settings) = all.next()?;
+    let losers = all.filter(|(_, other)| *other != settings);
+    findings.extend(losers.map(|(loser, _)| settings_differ(loser, winner)));
+    Some(settings)
+}
+
+/// The policies of all egress Gateways. Which Gateway a caller came by is not known here, so one that is for some of them is in
+/// force for all; where it is in two forms, in the one that speaks of every caller.
+fn policies(
+    tables: &BTreeMap<GatewayKey, RoutingTable>,
+    findings: &mut Vec<Finding>,
+) -> BTreeMap<PolicyKey, Arc<Policy>> {
+    let egress = || {
+        tables
+            .values()
+            .filter(|table| table.settings.egress.is_some())
+    };
+    let mut merged = BTreeMap::<_, Arc<Policy>>::new();
+    for (key, policy) in egress().flat_map(|table| &table.policies) {
+        let known = merged
+            .entry(key.clone())
+            .or_insert_with(|| Arc::clone(policy));
+        if policy.scope == PolicyScope::Gateway {
+            *known = Arc::clone(policy);
+        }
+    }
+    for (key, policy) in &merged {
+        if egress().any(|table| table.policies.get(key) != Some(policy)) {
+            findings.push(policy_shared(key));
+        }
+    }
+    merged
+}
+
+fn policy_shared(key: &PolicyKey) -> Finding {
+    let mut names = key.as_str().split('/').skip(1);
+    let (namespace, name) = (
+        names.next().unwrap_or_default(),
+        names.next().unwrap_or_default(),
+    );
+    ObjectRef::new("EgressPolicy", ObjectKey::new(namespace, name)).warning(
+        "PolicyShared",
+        "spec.targetRefs",
+        "it is meant for some egress Gateways, or for some of their callers, and is in force for all of them",
+        "here all Gateways share one proxy: have the egress Gateways in one namespace, or run each in a process of its own",
+    )
 }
 
 /// The listeners that others exclude. One whose certificates are all broken at present has the last pick: it may be of no use to
@@ -100,6 +170,11 @@ fn conflict(one: &Listener, other: &Listener) -> Option<Conflict> {
             code: "ProtocolConflict",
             difference: "with another protocol",
         })
+    } else if one.direction != other.direction {
+        Some(Conflict {
+            code: "ProtocolConflict",
+            difference: "for traffic of the other direction",
+        })
     } else if one.hostname == other.hostname {
         Some(Conflict {
             code: "HostnameConflict",
@@ -129,11 +204,15 @@ fn client_certificates_differ(table: &RoutingTable, merged: &RoutingTable) -> Op
         let theirs = shown(merged, key);
         theirs.is_some_and(|theirs| shown(table, key).is_some_and(|own| own != theirs))
     };
-    let cluster = table.clusters.keys().find(differs)?;
+    let cluster = table.clusters.keys().find(differs).map(ClusterKey::as_str);
+    // Nothing else of an entry depends on the Gateway.
+    let mut entries = table.entries.iter();
+    let entry = entries.find(|(key, own)| merged.entries.get(*key).is_some_and(|it| it != *own));
+    let backend = cluster.or(entry.map(|(key, _)| key.as_str()))?;
     Some(gateway(&table.gateway).error(
         "ClientCertificateConflict",
         "spec.tls.backend.clientCertificateRef",
-        format!("backend {cluster} is also used by another Gateway with another client certificate, which is the one in force"),
+        format!("backend {backend} is also used by another Gateway with another client certificate, which is the one in force"),
         "here all Gateways share their connections: refer to the same Secret in both, or run each in a process of its own",
     ))
 }
@@ -177,6 +256,16 @@ fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<Liste
             .entry(key.clone())
             .or_insert_with(|| Arc::clone(cluster));
     }
+    for (key, entry) in &table.entries {
+        merged
+            .entries
+            .entry(key.clone())
+            .or_insert_with(|| Arc::clone(entry));
+    }
+    let workloads = table.workloads.iter();
+    merged
+        .workloads
+        .extend(workloads.map(|(key, it)| (key.clone(), Arc::clone(it))));
     merged.endpoints.extend(
         table
             .endpoints
@@ -385,6 +474,81 @@ spec:
                 "spec.listeners[name=http]"
             )]
         );
+    }
+
+    const EGRESS: &str = "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: out, namespace: NAMESPACE}
+spec:
+  gatewayClassName: portcullis-egress
+  listeners: [{name: proxy, protocol: HTTP, port: PORT}]
+";
+    const OF_EGRESS: &str = "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example], ports: [{number: 443, name: https, protocol: HTTPS}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: web-1}
+spec: {containers: [{name: web, image: web}]}
+status: {phase: Running, podIP: 10.0.0.1}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: all}
+spec: {}
+";
+
+    fn merged_with_egress(gateways: &str) -> (RoutingTable, Vec<Finding>) {
+        let mut loaded = Loaded::default();
+        let edge = gateway("edge", "[{name: http, protocol: HTTP, port: 80}]");
+        loaded.read_text("test", &(edge + gateways + OF_EGRESS));
+        assert_eq!(loaded.problems, []);
+        merge(&translate(&loaded.resources, &Options::standalone()).tables)
+    }
+
+    fn egress_gateway(namespace: &str, port: u16) -> String {
+        let port = port.to_string();
+        EGRESS
+            .replace("NAMESPACE", namespace)
+            .replace("PORT", &port)
+    }
+
+    #[test]
+    fn what_egress_needs_is_there_beside_an_ingress_gateway() {
+        let (table, findings) = merged_with_egress(&egress_gateway("default", 3128));
+        assert_eq!(findings, []);
+        assert!(table.settings.egress.is_some());
+        let numbers = [
+            table.entries.len(),
+            table.policies.len(),
+            table.workloads.len(),
+        ];
+        assert_eq!((numbers, table.listeners.len()), ([1, 1, 1], 2));
+        let ways: BTreeSet<_> = table.listeners.values().map(|it| it.port).collect();
+        assert_eq!(ways, [80, 3128].into());
+    }
+
+    #[test]
+    fn a_port_goes_one_way_only() {
+        let (table, findings) = merged_with_egress(&egress_gateway("default", 80));
+        let served: Vec<_> = table.listeners.keys().map(ListenerKey::as_str).collect();
+        assert_eq!(served, ["default/edge/http"]);
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["ProtocolConflict"]);
+    }
+
+    #[test]
+    fn a_policy_of_one_egress_gateway_is_in_force_for_both() {
+        let both = egress_gateway("default", 3128) + &egress_gateway("aside", 3129);
+        let (table, findings) = merged_with_egress(&both);
+        let scopes: Vec<_> = table.policies.values().map(|it| &it.scope).collect();
+        assert_eq!(scopes, [&PolicyScope::Gateway]);
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["PolicyShared"]);
     }
 
     #[test]

@@ -1,8 +1,11 @@
-//! Listeners and routes of a table in columns.
+//! Listeners and routes of a table in columns; of one of egress also entries and policies.
 
 use portcullis_routing::{Listener, ListenerKey, Route, RoutingTable};
 
-use crate::{output::Columns, words};
+use crate::{
+    output::Columns,
+    words::{self, egress},
+};
 
 /// One row per listener. `place` says where it is reached.
 pub(crate) fn listeners(table: &RoutingTable, place: &dyn Fn(&Listener) -> String) -> Columns {
@@ -53,6 +56,39 @@ pub(crate) fn routes(table: &RoutingTable) -> Columns {
                 words::deeds(route),
             ]);
         }
+    }
+    columns
+}
+
+/// One row per entry of the allow-list.
+pub(crate) fn entries(table: &RoutingTable) -> Columns {
+    let mut columns = Columns::new(["ENTRY", "HOSTS", "PORTS", "LEADS TO", "FOR"]);
+    for entry in table.entries.values() {
+        columns.row([
+            format!("{}/{}", entry.order.namespace, entry.order.name),
+            egress::hosts(entry),
+            egress::ports(entry),
+            egress::leads_to(entry),
+            egress::exported_to(entry),
+        ]);
+    }
+    columns
+}
+
+/// One row per policy.
+pub(crate) fn policies(table: &RoutingTable) -> Columns {
+    let mut columns = Columns::new(["POLICY", "SAYS", "OF", "TO"]);
+    for (key, policy) in &table.policies {
+        let name = key
+            .as_str()
+            .split_once('/')
+            .map(|(_, name)| name.to_owned());
+        columns.row([
+            name.unwrap_or_default(),
+            egress::says(policy),
+            egress::callers(policy),
+            egress::destinations(policy),
+        ]);
     }
     columns
 }

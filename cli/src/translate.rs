@@ -72,6 +72,15 @@ fn table(output: &Output) -> String {
         )
         .ok();
         writeln!(text, "{listeners}\n{}", serving::routes(table)).ok();
+        if table.settings.egress.is_some() {
+            writeln!(
+                text,
+                "{}\n{}",
+                serving::entries(table),
+                serving::policies(table)
+            )
+            .ok();
+        }
     }
     text + &conditions(&output.statuses).to_string()
 }
@@ -107,6 +116,12 @@ fn conditions(statuses: &Statuses) -> Columns {
                 &parent.conditions,
             );
         }
+    }
+    for (key, conditions) in &statuses.service_entries {
+        rows(format!("ServiceEntry {key}"), conditions);
+    }
+    for (key, conditions) in &statuses.egress_policies {
+        rows(format!("EgressPolicy {key}"), conditions);
     }
     columns
 }

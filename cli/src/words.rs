@@ -1,5 +1,7 @@
 //! The parts of a routing table in words.
 
+pub(crate) mod egress;
+
 use portcullis_routing::{
     Backend, ClusterEndpoints, ClusterKey, EndpointHost, EndpointState, Filter, Listener,
     ListenerProtocol, PathMatch, Route, RouteAction, RouteMatch, RoutePolicy, RoutingTable,

@@ -10,11 +10,23 @@ use portcullis_routing::{GatewayKey, ListenerKey, Route, RouteAction, RoutingTab
 
 /// Hints about one Gateway's table.
 pub(crate) fn table(table: &RoutingTable) -> Vec<Finding> {
-    table
-        .routes
-        .values()
-        .filter_map(|route| no_weight(route))
-        .collect()
+    let routes = table.routes.values();
+    let routes = routes.filter_map(|route| no_weight(route));
+    routes.chain(nothing_opened(table)).collect()
+}
+
+/// An egress Gateway that lets nothing out.
+fn nothing_opened(table: &RoutingTable) -> Option<Finding> {
+    let is_shut = table.settings.egress.is_some() && table.entries.is_empty();
+    let (namespace, name) = table.gateway.as_str().split_once('/').filter(|_| is_shut)?;
+    Some(
+        ObjectRef::new("Gateway", ObjectKey::new(namespace, name)).warning(
+            "NothingOpened",
+            "",
+            "no ServiceEntry opens anything, so the egress Gateway lets nothing out",
+            "add a ServiceEntry with the hosts and ports that may be reached",
+        ),
+    )
 }
 
 /// Hints about objects that lead nowhere, so that no table shows them.
@@ -91,7 +103,9 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
     let sets = statuses.listener_sets.iter();
     let sets = sets.map(|(key, status)| ("ListenerSet", key, &status.listeners));
     let served = translation.tables.values().flat_map(|table| {
+        // Those of egress serve what entries open, without any route.
         let listeners = table.listeners.iter();
+        let listeners = listeners.filter(|(_, listener)| listener.direction.is_ingress());
         listeners.map(|(key, listener)| (place(&table.gateway, key), listener.port))
     });
     let served: BTreeMap<_, _> = served.collect();
