@@ -399,6 +399,7 @@ Examples:
 All that it looks at in a cluster; what is left out counts as missing:
   kinds=gatewayclasses,gateways.gateway.networking.k8s.io,listenersets,httproutes,backendtlspolicies,referencegrants
   kinds=$kinds,gatewayparameters.portcullis.dev,namespaces,services,endpointslices,secrets,configmaps
+  kinds=$kinds,egresspolicies.portcullis.dev,serviceentries.networking.istio.io,pods,nodes   # with an egress Gateway
   kubectl get $kinds -A -o yaml | portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\

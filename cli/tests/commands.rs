@@ -296,11 +296,11 @@ fn the_cluster_is_analyzed_with_all_kinds_that_are_read() {
         .collect();
     for (kind, _) in Resources::default().counts() {
         let kind = kind.to_lowercase();
-        let plural = match kind.strip_suffix("cy") {
-            Some(stem) => format!("{stem}cies"),
+        let plural = match kind.strip_suffix('y') {
+            Some(stem) if !stem.ends_with('a') => format!("{stem}ies"),
             None if kind.ends_with("ss") => format!("{kind}es"),
             None if kind.ends_with('s') => kind,
-            None => format!("{kind}s"),
+            _ => format!("{kind}s"),
         };
         assert!(listed.contains(&plural.as_str()), "{plural}: {help}");
     }
