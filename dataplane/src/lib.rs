@@ -10,6 +10,7 @@ mod claims;
 pub mod config;
 pub mod deadline;
 pub mod downstream;
+pub mod egress;
 pub mod exchange;
 pub mod filter;
 mod listener;

@@ -52,6 +52,36 @@ reasons! {
     BadPath = 400 "bad_path" "the path holds characters that are not accepted";
     /// The head did not arrive in time, or the body stopped for the stream idle timeout before an answer had begun.
     RequestTimeout = 408 "request_timeout" "the request did not arrive in time";
+    /// What is to be reached from an egress listener is no host, or one that can be read in several ways.
+    BadDestination = 400 "bad_destination" "the destination is not a host with one meaning";
+    /// No entry lists the host.
+    HostNotListed = 403 "host_not_listed" "no entry lists this host";
+    /// Entries list the host, but not the port.
+    PortNotListed = 403 "port_not_listed" "the host is listed, but not with this port";
+    /// Entries list host and port, but for others.
+    NotExported = 403 "not_exported" "the host is listed, but not for this caller";
+    /// Who calls is not known, and matters.
+    UnknownCaller = 403 "unknown_caller" "who calls is not known";
+    /// The port is listed for another protocol.
+    ProtocolNotListed = 403 "protocol_not_listed" "the port is listed for another protocol";
+    /// An egress policy denies it.
+    DeniedByPolicy = 403 "denied_by_policy" "a policy denies it";
+    /// Egress policies allow the caller other destinations only.
+    NotAllowedByPolicy = 403 "not_allowed_by_policy" "policies allow the caller other destinations only";
+    /// The host leads to an address that is not outside.
+    AddressRefused = 403 "address_refused" "the host leads to an address that is not outside";
+    /// A request in a tunnel is for another destination than the tunnel.
+    AuthorityMismatch = 403 "authority_mismatch" "the request is not for the destination of its tunnel";
+    /// A tunnel for requests that could not be read in it.
+    TunnelUnread = 403 "tunnel_unread" "requests for this port are read, and in this tunnel they could not be";
+    /// What begins a tunnel is no TLS, or none that can be judged. Nothing can be answered.
+    NotTls = 403 "not_tls" "the tunnel does not begin as TLS does";
+    /// A TLS greeting without a name. Nothing can be answered but an alert.
+    SniMissing = 403 "sni_missing" "the TLS greeting names no host";
+    /// A TLS greeting with another name than that of the tunnel. Nothing can be answered but an alert.
+    SniMismatch = 403 "sni_mismatch" "the TLS greeting names another host";
+    /// A tunnel that was granted, and is no more.
+    Revoked = 403 "revoked" "the tunnel is not allowed any more";
     /// No listener or route takes this request.
     NoRoute = 404 "no_route" "no route matches this host and path";
     /// CONNECT and TRACE are not served on ingress listeners.
@@ -82,10 +112,14 @@ reasons! {
     UpstreamTls = 502 "upstream_tls" "the TLS handshake with the backend failed";
     /// The backend has no endpoint that takes traffic.
     NoEndpoint = 503 "no_endpoint" "the backend has no ready endpoint";
+    /// The name of a host outside could not be resolved.
+    DnsFailed = 503 "dns_failed" "the host's name could not be resolved";
     /// A connection limit towards the backend is reached.
     Overloaded = 503 "overloaded" "the limit of connections to the backend is reached";
     /// The worker's limit of connections is reached; the connection was closed without an answer.
     TooManyConnections = 503 "too_many_connections" "the limit of client connections is reached";
+    /// The worker's limit of tunnels, which is that of connections, is reached.
+    TooManyTunnels = 503 "too_many_tunnels" "the limit of tunnels is reached";
     /// The process ended, and the time for what is under way then had passed.
     Shutdown = 503 "shutdown" "the proxy was shut down before the answer was complete";
     /// `timeouts.request` passed.
@@ -96,6 +130,10 @@ reasons! {
     ConnectTimeout = 504 "connect_timeout" "no connection to the backend could be made in time";
     /// No byte moved either way for the stream idle timeout, and it was not the request's body that was waited for.
     StreamIdle = 504 "stream_idle" "nothing was sent or received for too long";
+    /// Nothing moved in a tunnel for its idle timeout.
+    TunnelIdle = 504 "tunnel_idle" "nothing moved in the tunnel for too long";
+    /// A tunnel lasted for as long as it may.
+    TunnelTooLong = 504 "tunnel_too_long" "the tunnel lasted for as long as it may";
     /// The HTTP version is not spoken here.
     VersionNotSupported = 505 "version_not_supported" "this HTTP version is not spoken here";
     /// The client went away before the exchange was complete; nothing can be answered.

@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     deadline::{self, Deadlines},
+    egress::Egress,
     exchange::retry::RetryBudget,
     listener::AcceptLoops,
     reason::Reason,
@@ -84,6 +85,7 @@ pub struct Worker {
     pub metrics: Arc<WorkerMetrics>,
     /// This worker's side of the access log.
     pub access_log: AccessLog,
+    pub(crate) egress: Egress,
     pub(crate) deadlines: Rc<Deadlines>,
     pub(crate) retry_budget: RetryBudget,
     /// Mirrored requests under way.
@@ -106,12 +108,14 @@ impl Worker {
         metrics: Arc<WorkerMetrics>,
         access_log: AccessLog,
     ) -> Self {
+        let deadlines = Deadlines::new();
         Self {
             id,
             upstreams: Upstreams::new(Arc::clone(&metrics)),
+            egress: Egress::new(Arc::clone(&metrics), &deadlines),
             metrics,
             access_log,
-            deadlines: Deadlines::new(),
+            deadlines,
             retry_budget: RetryBudget::default(),
             mirrors: Rc::default(),
             connections: Cell::new(0),
@@ -225,6 +229,10 @@ impl Worker {
         match &*current {
             Some(current) if Arc::ptr_eq(current, published) => Some(Rc::clone(current)),
             _ => {
+                if let Some(egress) = published.compiled.egress() {
+                    let servers = &egress.settings().dns_servers;
+                    self.egress.resolver.use_servers(servers);
+                }
                 self.upstreams.sync(
                     published.compiled.table(),
                     &published.backend_tls,
@@ -232,6 +240,7 @@ impl Worker {
                 );
                 let fresh = Rc::new(Arc::clone(published));
                 *current = Some(Rc::clone(&fresh));
+                self.egress.changed.notify_waiters();
                 Some(fresh)
             }
         }

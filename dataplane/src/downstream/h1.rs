@@ -3,26 +3,25 @@
 //! Pingora parses heads and writes responses. Where a request ends, and what its body is, the guard under the session
 //! has decided; bodies are read past Pingora, from the guard.
 
-use std::{
-    future::poll_fn,
-    rc::Rc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+mod handles;
+
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header, request, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request, response};
 use pingora_core::protocols::{Stream, http::v1::server::HttpSession};
 use pingora_http::{RequestHeader, ResponseHeader};
 use portcullis_routing::settings::Limits;
 
+use self::handles::Handles;
 use super::{Connection, Downstream, DownstreamError, refusal};
 use crate::{
     deadline::Deadline,
+    egress::tunnel::Passage,
     message::request_head,
     reason::Reason,
     stream::{
-        BodyFrame, BufferedStream, ReadError, ReadHandle, WriteHandle,
+        BodyFrame, BufferedStream, ReadError, Transport,
         guard::{Guard, HeadLimits},
     },
 };
@@ -31,10 +30,10 @@ use crate::{
 const MAX_DRAIN: usize = 64 * 1024;
 /// Time for it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Time to take leave of a client that is idle: on TLS an end without a word could be an attack's.
-const GOODBYE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a client is still there of whom nothing can be read.
 const LOOK: Duration = Duration::from_millis(250);
+/// The answer to a CONNECT that succeeds.
+const CONNECTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
 /// Serves the requests of a connection one after the other until it ends. A request that never becomes an exchange is
 /// answered here and told to `refused`.
@@ -47,7 +46,12 @@ pub(crate) async fn serve(
     refused: impl Fn(Reason),
 ) {
     stream.set_corked(true);
-    stream.set_guard(Guard::requests(head_limits(limits)));
+    let limits_of_head = head_limits(limits);
+    stream.set_guard(if connection.egress {
+        Guard::proxy_requests(limits_of_head)
+    } else {
+        Guard::requests(limits_of_head)
+    });
     let handles = Handles {
         reader: stream.read_handle(),
         writer: stream.write_handle(),
@@ -88,9 +92,16 @@ pub(crate) async fn serve(
         }
         let mut downstream = Downstream::H1(session);
         exchange(&mut downstream).await;
-        let Downstream::H1(session) = downstream else {
+        let Downstream::H1(mut session) = downstream else {
             return;
         };
+        if let Some(passage) = session.passage.take() {
+            drop(handles);
+            if let Some((client, read)) = session.into_transport().await {
+                passage.run(client, read).await;
+            }
+            return;
+        }
         match session.end().await {
             Some(kept) => stream = kept,
             None => return,
@@ -108,128 +119,6 @@ fn head_limits(limits: &Limits) -> HeadLimits {
     }
 }
 
-/// How a connection is reached from beside the session that owns its stream.
-#[derive(Clone, Debug)]
-struct Handles {
-    reader: ReadHandle,
-    writer: WriteHandle,
-    deadline: Rc<Deadline>,
-    /// Time without progress after which an exchange is given up.
-    idle: Duration,
-}
-
-/// How far the client had read its last answer when it was last looked at.
-struct LastAnswer {
-    seen: u64,
-    is_stuck: bool,
-}
-
-impl Handles {
-    /// Waits for the next request, holding no buffer until it begins. `Ok(false)`: the connection is over.
-    async fn wait_for_head(&self, limits: &Limits, is_first: bool) -> Result<bool, Reason> {
-        let mut begun = self.reader.has_unread();
-        let timeout = if begun || is_first {
-            limits.header_timeout
-        } else {
-            limits.idle_timeout
-        };
-        self.deadline.set(timeout.duration());
-        let mut last = LastAnswer {
-            seen: self.writer.progress(),
-            is_stuck: false,
-        };
-        poll_fn(|cx| {
-            match self.reader.poll_head(cx) {
-                Poll::Ready(Ok(found)) => return Poll::Ready(Ok(found)),
-                Poll::Ready(Err(ReadError::Violation(violation))) => {
-                    return Poll::Ready(Err(violation.reason()));
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
-                Poll::Pending => {}
-            }
-            if !begun && self.reader.has_unread() {
-                begun = true;
-                // The time of a new connection runs from its beginning, unless it was cut short.
-                if !is_first || self.deadline.closes_when_idle() {
-                    self.deadline.set(limits.header_timeout.duration());
-                }
-            }
-            // A client that has begun a request still gets its answer, and one that has only just connected may begin; one
-            // that is still reading its last answer gets the rest of it.
-            if self.deadline.closes_when_idle() && !begun {
-                if is_first {
-                    self.deadline.hurry();
-                } else if self.writer.poll_drained(cx, 0).is_ready() {
-                    return Poll::Ready(Ok(false));
-                }
-            }
-            loop {
-                ready!(self.deadline.poll_passed(cx));
-                let is_between = !begun && !is_first;
-                match self
-                    .more_patience(cx, limits, &mut last)
-                    .filter(|_| is_between)
-                {
-                    Some(patience) => self.deadline.set(patience),
-                    None if self.reader.has_unread() => {
-                        return Poll::Ready(Err(Reason::RequestTimeout));
-                    }
-                    None => return Poll::Ready(Ok(false)),
-                }
-            }
-        })
-        .await
-    }
-
-    /// Ends a connection without a request. A client that has not taken all of its last answer is cut off: a goodbye would be
-    /// the end of that.
-    async fn part(&self, stream: Stream) {
-        let drained = poll_fn(|cx| Poll::Ready(self.writer.poll_drained(cx, 0)));
-        if drained.await.is_ready() {
-            let progress = || self.writer.progress();
-            let (reader, deadline) = (&self.reader, &self.deadline);
-            refusal::close(stream, reader, progress, deadline, GOODBYE, false).await;
-        }
-    }
-
-    /// More time for a client that has not asked for anything since: it was still reading its last answer, or is. Without
-    /// progress it has the stream idle timeout for that, as within an exchange.
-    fn more_patience(
-        &self,
-        cx: &mut Context<'_>,
-        limits: &Limits,
-        last: &mut LastAnswer,
-    ) -> Option<Duration> {
-        let progress = self.writer.progress();
-        if progress != last.seen {
-            *last = LastAnswer {
-                seen: progress,
-                is_stuck: false,
-            };
-            return Some(limits.idle_timeout.duration());
-        }
-        let is_stuck = std::mem::replace(&mut last.is_stuck, true);
-        (!is_stuck && self.writer.poll_drained(cx, 0).is_pending()).then_some(self.idle)
-    }
-
-    /// `poll`, given up after the stream idle timeout.
-    async fn in_time<T, E: Into<DownstreamError>>(
-        &self,
-        mut poll: impl FnMut(&Self, &mut Context<'_>) -> Poll<Result<T, E>>,
-    ) -> Result<T, DownstreamError> {
-        self.deadline.set(self.idle);
-        poll_fn(|cx| {
-            if let Poll::Ready(result) = poll(self, cx) {
-                return Poll::Ready(result.map_err(Into::into));
-            }
-            self.deadline
-                .poll_passed(cx)
-                .map(|()| Err(DownstreamError::Idle))
-        })
-        .await
-    }
-}
-
 /// One request of a connection, and its response.
 pub struct H1 {
     /// Boxed: it is large, and we are moved a few times.
@@ -243,6 +132,8 @@ pub struct H1 {
     asked_upgrade: bool,
     after: After,
     state: ResponseState,
+    /// What the connection is handed to: it carries no more requests.
+    passage: Option<Box<Passage>>,
 }
 
 /// What becomes of the connection after the exchange, as far as we are concerned.
@@ -252,6 +143,8 @@ enum After {
     Close,
     /// Another protocol is spoken now.
     Tunnel,
+    /// Requests, behind the answer to a CONNECT that the parser's session knows nothing of.
+    Requests,
 }
 
 /// Whether trailers may follow the response.
@@ -311,6 +204,7 @@ impl H1 {
             handles: handles.clone(),
             after: After::Keep,
             state: ResponseState::Waiting,
+            passage: None,
         })
     }
 
@@ -329,7 +223,44 @@ impl H1 {
             _ = rest.insert_header(header::UPGRADE, "asked");
         }
         let head = std::mem::replace(self.session.req_header_mut(), rest);
-        head.into()
+        let absolute = absolute_form(head.raw_path());
+        let mut head: request::Parts = head.into();
+        if let Some(target) = absolute {
+            head.uri = target;
+        }
+        head
+    }
+
+    /// Answers a CONNECT with yes: RFC 9110 9.3.6 has neither content nor its framing in that answer.
+    pub(super) fn connected(&mut self) -> Result<(), DownstreamError> {
+        self.handles
+            .writer
+            .append(|buffer| buffer.extend_from_slice(CONNECTED))?;
+        self.state = ResponseState::Complete;
+        self.after = After::Requests;
+        Ok(())
+    }
+
+    /// The same, and hands the connection over.
+    pub(super) fn hand_over(&mut self, passage: Box<Passage>) -> Result<(), DownstreamError> {
+        self.connected()?;
+        self.passage = Some(passage);
+        Ok(())
+    }
+
+    /// The connection by itself, once all that was sent has left us, and what was read ahead.
+    async fn into_transport(self) -> Option<(Transport, BytesMut)> {
+        let sent = self
+            .handles
+            .in_time(|handles, cx| handles.writer.poll_drained(cx, 0));
+        sent.await.ok()?;
+        let Self {
+            session, handles, ..
+        } = self;
+        drop(handles);
+        let stream = session.into_inner().into_any();
+        let stream = stream.downcast::<BufferedStream>().ok()?;
+        stream.into_transport().ok()
     }
 
     pub(super) fn body_is_empty(&self) -> bool {
@@ -514,6 +445,9 @@ impl H1 {
             // The client must not take the response for complete, and a TLS goodbye would say just that.
             return None;
         }
+        if self.after == After::Requests {
+            return Some(self.session.into_inner());
+        }
         let still_sending = !self.discard_body().await;
         // Bytes behind an upgrade that was not confirmed could be anything.
         let stray = self.asked_upgrade && self.handles.reader.has_unread();
@@ -538,7 +472,7 @@ impl H1 {
         match self.after {
             After::Keep => {}
             After::Close => return self.handles.reader.message_is_complete(),
-            After::Tunnel => return true,
+            After::Tunnel | After::Requests => return true,
         }
         let mut discarded = 0;
         self.handles.deadline.set(DRAIN_TIMEOUT);
@@ -554,6 +488,14 @@ impl H1 {
             }
         }
         self.handles.reader.message_is_complete()
+    }
+}
+
+/// A target that names its host, of which the parser leaves the path only.
+fn absolute_form(target: &[u8]) -> Option<Uri> {
+    match target {
+        [b'/', ..] | b"*" => None,
+        target => Uri::try_from(target).ok(),
     }
 }
 

@@ -10,7 +10,7 @@ pub mod h1;
 pub mod h2;
 pub(crate) mod refusal;
 
-use std::net::SocketAddr;
+use std::{cell::OnceCell, net::SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, request, response};
@@ -22,7 +22,10 @@ use self::{
     h2::stream::{H2, H2Writer},
 };
 pub use crate::stream::BodyFrame;
-use crate::tls::client::ClientIdentity;
+use crate::{
+    egress::{Identity, tunnel::Passage},
+    tls::client::ClientIdentity,
+};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -37,6 +40,12 @@ pub struct Connection {
     pub sni_listener: Option<ListenerKey>,
     /// The certificate that the client got in with; `None` where none was needed.
     pub identity: Option<Box<ClientIdentity>>,
+    /// Whether the port is one of egress, as of when the connection was made.
+    pub egress: bool,
+    /// Where a CONNECT has led whose requests are read: they are for nobody else. HTTP/1 only.
+    pub pinned: OnceCell<Pin>,
+    /// Who calls, on a port of egress, as far as it was known when the connection was made.
+    pub caller: Option<Identity>,
     /// Address of the client, as the PROXY protocol says it if it is used.
     pub client: SocketAddr,
     /// The client's IP address as it is told to backends.
@@ -45,6 +54,15 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+}
+
+/// The destination of a CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The host, in normal form; an IPv6 address in brackets.
+    pub host: Box<str>,
+    /// The port.
+    pub port: u16,
 }
 
 /// The client's side of one exchange.
@@ -168,6 +186,19 @@ impl Downstream {
             Self::H1(session) => session.flushed().await,
             Self::H2(stream) => stream.flushed(),
         }
+    }
+
+    /// Answers a CONNECT with yes; requests follow on the connection. HTTP/1 only.
+    pub(crate) fn connected(&mut self) -> Result<(), DownstreamError> {
+        match self {
+            Self::H1(session) => session.connected(),
+            Self::H2(_) => Err(DownstreamError::Switching),
+        }
+    }
+
+    /// Answers a CONNECT with yes, and hands what follows to `passage`, which takes over once this exchange is over.
+    pub(crate) fn hand_over(&mut self, passage: Box<Passage>) -> Result<(), DownstreamError> {
+        each!(self, session => session.hand_over(passage))
     }
 
     /// The connection closes after this exchange. HTTP/1 only: streams of HTTP/2 do not hinder each other.

@@ -16,22 +16,52 @@ use super::{
 };
 use crate::{
     downstream::Downstream,
+    egress::guard::Checked,
     filter::{
         cors::CorsOutcome,
         mirror::{self, Mirrors},
     },
     plan::{PreparedBackend, PreparedRoute},
     reason::Reason,
-    upstream::{OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamErrorKind},
+    upstream::{
+        External, OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamErrorKind,
+        Upstreams, Within,
+    },
 };
 
 /// A request on its way to a backend that was chosen.
 pub(super) struct Request<'a> {
     pub(super) plan: &'a PreparedRoute,
     pub(super) backend: &'a PreparedBackend,
-    pub(super) cluster: &'a ClusterKey,
     pub(super) cors: Option<CorsOutcome>,
     pub(super) upgrade: Upgrade,
+}
+
+/// Where it goes.
+pub(super) enum Towards<'a> {
+    /// To a cluster of the table.
+    Cluster(&'a ClusterKey),
+    /// To a host outside, at one of the addresses that were found good for this request.
+    Outside(External, Checked),
+}
+
+impl Towards<'_> {
+    async fn open(
+        &self,
+        upstreams: &Upstreams,
+        request: OpenRequest<'_>,
+    ) -> Result<Upstream, UpstreamError> {
+        match self {
+            Self::Cluster(cluster) => upstreams.open(cluster, request).await,
+            Self::Outside(external, checked) => {
+                let within = Some(Within {
+                    addresses: &checked.addresses,
+                    in_order: checked.in_order,
+                });
+                external.open(OpenRequest { within, ..request }).await
+            }
+        }
+    }
 }
 
 /// Why an attempt failed, and what may be done about it.
@@ -101,7 +131,7 @@ impl Failure {
     }
 }
 
-fn reason_of(kind: UpstreamErrorKind) -> Reason {
+pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
     match kind {
         UpstreamErrorKind::NoCluster => Reason::InvalidBackend,
         UpstreamErrorKind::NoEndpoint => Reason::NoEndpoint,
@@ -121,10 +151,10 @@ impl<'s> Exchange<'s> {
         &mut self,
         downstream: &mut Downstream,
         head: &mut request::Parts,
-        request: Request<'s>,
+        request: &Request<'_>,
+        towards: &Towards<'_>,
+        timeouts: &mut Timeouts,
     ) -> Result<(), Reason> {
-        self.record.cluster = Some(request.cluster);
-        let request = &request;
         let handshake =
             (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(head));
         let body_is_empty = downstream.body_is_empty();
@@ -138,7 +168,6 @@ impl<'s> Exchange<'s> {
             // A tunnel cannot be copied, so its request is not either.
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
-        let mut timeouts = Timeouts::new(request.plan);
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
         let mut leave = None;
@@ -149,15 +178,17 @@ impl<'s> Exchange<'s> {
                 websocket: request.upgrade != Upgrade::None,
                 avoid: &failed,
                 fresh,
+                within: None,
             };
             let attempt = Attempt {
                 request,
+                towards,
                 attempts: &attempts,
                 mirrors: &mirrors,
                 handshake: handshake.as_ref(),
             };
             let failure = match self
-                .attempt(downstream, head, &attempt, open, &mut replay, &mut timeouts)
+                .attempt(downstream, head, &attempt, open, &mut replay, timeouts)
                 .await
             {
                 Ok(()) => return Ok(()),
@@ -172,7 +203,7 @@ impl<'s> Exchange<'s> {
                     {
                         failed.push(endpoint);
                     }
-                    leave = self.leave_after(pause, downstream, &mut timeouts).await?;
+                    leave = self.leave_after(pause, downstream, timeouts).await?;
                     if leave.is_none() {
                         self.worker.metrics.retry_over_budget();
                         return Err(failure.reason);
@@ -212,7 +243,7 @@ impl<'s> Exchange<'s> {
         timeouts: &mut Timeouts,
     ) -> Result<(), Failure> {
         let upstreams = &self.worker.upstreams;
-        let opening = pin!(upstreams.open(attempt.request.cluster, open));
+        let opening = pin!(attempt.towards.open(upstreams, open));
         let opened = timeouts.wait(downstream, opening).await;
         let mut upstream = opened.map_err(Failure::last)?.map_err(|error| {
             if let Some(endpoint) = error.endpoint {
@@ -299,6 +330,7 @@ pub(super) fn response_head(head: &mut response::Parts, request: &Request<'_>) {
 /// What the parts of one attempt share.
 pub(super) struct Attempt<'a> {
     pub(super) request: &'a Request<'a>,
+    pub(super) towards: &'a Towards<'a>,
     pub(super) attempts: &'a Attempts<'a>,
     pub(super) mirrors: &'a Mirrors,
     /// WebSocket over HTTP/2: what the backend has to prove.

@@ -43,6 +43,21 @@ pub struct Target {
 }
 
 impl Target {
+    /// The same, of a destination in normal form.
+    #[must_use]
+    pub(super) fn of_destination(
+        self,
+        respelled: Option<Box<str>>,
+        authority: HeaderValue,
+    ) -> Self {
+        Self {
+            host: respelled.unwrap_or(self.host),
+            authority,
+            path: self.path,
+            path_changed: self.path_changed,
+        }
+    }
+
     /// Reads host and path. The framing layer has checked that there is one host, and that it agrees with an
     /// absolute-form target.
     pub fn of(head: &request::Parts) -> Result<Self, Reason> {
@@ -145,6 +160,34 @@ pub fn to_upstream(
     client: Client<'_>,
 ) -> Result<(), Reason> {
     head.headers.reserve(ADDED_FIELDS);
+    to_next_hop(head, target, upgrade)?;
+    forwarded(head, target, client);
+    Ok(())
+}
+
+/// Turns the client's head into the one that a host outside gets: what the client says to the host is passed on, what it says to
+/// the proxy is not, and the proxy says nothing.
+pub fn to_outside(
+    head: &mut request::Parts,
+    target: &Target,
+    upgrade: Upgrade,
+) -> Result<(), Reason> {
+    to_next_hop(head, target, upgrade)?;
+    // As a rule there are none, so this allocates nothing.
+    let to_proxy: Vec<_> = head
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("proxy-"))
+        .cloned()
+        .collect();
+    for name in to_proxy {
+        head.headers.remove(&name);
+    }
+    Ok(())
+}
+
+/// Ends the client's hop and begins the next one.
+fn to_next_hop(head: &mut request::Parts, target: &Target, upgrade: Upgrade) -> Result<(), Reason> {
     let trailers = list_has(&head.headers, &header::TE, "trailers");
     hop::strip_request(head)?;
     // 100 Continue is ours to send: once a backend is chosen.
@@ -169,7 +212,6 @@ pub fn to_upstream(
     }
     head.version = Version::HTTP_11;
     head.headers.insert(header::HOST, target.authority.clone());
-    forwarded(head, target, client);
     Ok(())
 }
 

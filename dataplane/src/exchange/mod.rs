@@ -3,6 +3,7 @@
 //! Target and listener -> route (one lookup) -> CORS -> action: redirect, answer, or request filters -> backend ->
 //! mirrors -> attempts -> response filters -> log. Request-phase filters run once and are not repeated on a retry.
 
+mod egress;
 mod forward;
 pub mod head;
 mod hop;
@@ -12,26 +13,32 @@ mod record;
 mod reply;
 pub mod retry;
 mod timeouts;
+mod tunnel;
 mod upgrade;
 
 use std::{rc::Rc, sync::Arc};
 
 use http::{Method, StatusCode, header, request, response};
 use portcullis_routing::{
-    CompiledListener, CompiledPort, Found, ListenerKey, ListenerProtocol, PathMatch, RequestHead,
+    CompiledListener, CompiledPort, Direction, Found, ListenerKey, ListenerProtocol, PathMatch,
+    RequestHead,
 };
 
 use self::{
+    egress::Outgoing,
+    forward::Towards,
     head::{Client, Target, Upgrade},
     record::Record,
+    timeouts::Timeouts,
 };
 use crate::{
     downstream::{Connection, Downstream},
+    egress::refusal::Refusal,
     filter::{
         cors::CorsOutcome,
         redirect::{self, RedirectedRequest},
     },
-    plan::{PreparedAction, PreparedRoute},
+    plan::{PreparedAction, PreparedDestination, PreparedRoute},
     reason::Reason,
     state::Snapshot,
     worker::Worker,
@@ -51,6 +58,8 @@ pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mu
         connection,
         snapshot: &snapshot,
         record,
+        outgoing: None,
+        refusal: None,
         is_over: false,
     };
     if let Err(reason) = exchange.run(downstream, &mut head).await {
@@ -66,6 +75,10 @@ struct Exchange<'s> {
     /// The table the request began with; a new one does not touch it.
     snapshot: &'s Snapshot,
     record: Record<'s>,
+    /// What is to be told of a request that wants to leave the cluster.
+    outgoing: Option<Box<Outgoing<'s>>>,
+    /// The words of a refusal that is more than its reason.
+    refusal: Option<Box<Refusal>>,
     is_over: bool,
 }
 
@@ -81,6 +94,9 @@ impl Drop for Exchange<'_> {
         }
         self.record
             .finish(self.worker, self.connection, self.snapshot);
+        if let Some(outgoing) = &self.outgoing {
+            self.tell(outgoing);
+        }
     }
 }
 
@@ -90,17 +106,32 @@ impl<'s> Exchange<'s> {
         downstream: &mut Downstream,
         head: &mut request::Parts,
     ) -> Result<(), Reason> {
-        let target = Rc::new(Target::of(head)?);
+        let target = Target::of(head)?;
+        let port = self.snapshot.compiled.port(self.connection.port);
+        if let Some(port) = port.filter(|port| port.direction() == Direction::Egress) {
+            let target = self.destination(downstream, head, target)?;
+            if head.method == Method::CONNECT && downstream.extended_connect().is_none() {
+                // Boxed: requests should not hold the room that a tunnel needs.
+                return Box::pin(self.tunnel(port, downstream, &target)).await;
+            }
+            let upgrade = self.upgrade(downstream, head)?;
+            let plan = self.outward(port, head, &target)?;
+            return self.follow(downstream, head, &target, upgrade, plan).await;
+        }
+        let target = Rc::new(target);
         self.record.target(&target);
-        self.routed(downstream, head, &target).await
+        let upgrade = self.upgrade(downstream, head)?;
+        let found = self.route(port.ok_or(Reason::NoRoute)?, head, &target)?;
+        let plan = self.found(&found)?;
+        self.follow(downstream, head, &target, upgrade, plan).await
     }
 
-    async fn routed(
+    /// The upgrade that the client asks for.
+    fn upgrade(
         &mut self,
-        downstream: &mut Downstream,
+        downstream: &Downstream,
         head: &mut request::Parts,
-        target: &Target,
-    ) -> Result<(), Reason> {
+    ) -> Result<Upgrade, Reason> {
         let upgrade = match (&head.method, downstream.extended_connect()) {
             (&Method::CONNECT, Some("websocket")) => Upgrade::ExtendedWebSocket,
             (&Method::CONNECT | &Method::TRACE, _) => return Err(Reason::MethodNotAllowed),
@@ -114,15 +145,30 @@ impl<'s> Exchange<'s> {
             head.method = Method::GET;
             self.record.set_method(Method::GET);
         }
+        Ok(upgrade)
+    }
 
-        let snapshot = self.snapshot;
-        let port = snapshot
-            .compiled
-            .port(self.connection.port)
-            .ok_or(Reason::NoRoute)?;
-        let found = self.route(port, head, target)?;
+    /// The plan of a route, and the path of the match that won.
+    fn found(
+        &mut self,
+        found: &Found<'s, PreparedRoute>,
+    ) -> Result<(&'s PreparedRoute, &'s PathMatch), Reason> {
         self.record.route = Some(found.route.key());
-        let plan = found.route.payload();
+        let route = found.route.route();
+        let matched = route.matches.get(found.match_index);
+        let matched = matched.ok_or(Reason::NoRoute)?;
+        Ok((found.route.payload(), &matched.path))
+    }
+
+    /// Does what a route says.
+    async fn follow(
+        &mut self,
+        downstream: &mut Downstream,
+        head: &mut request::Parts,
+        target: &Target,
+        upgrade: Upgrade,
+        (plan, matched): (&'s PreparedRoute, &'s PathMatch),
+    ) -> Result<(), Reason> {
         let cors = plan
             .cors
             .as_deref()
@@ -132,13 +178,6 @@ impl<'s> Exchange<'s> {
                 .answer(downstream, policy.preflight(outcome, &head.headers))
                 .await;
         }
-        let matched = found
-            .route
-            .route()
-            .matches
-            .get(found.match_index)
-            .map(|matched| &matched.path);
-        let matched = matched.ok_or(Reason::NoRoute)?;
         match &plan.action {
             PreparedAction::Respond(status, reason) => {
                 self.respond(downstream, *reason, *status).await
@@ -155,13 +194,28 @@ impl<'s> Exchange<'s> {
                 let request = forward::Request {
                     plan,
                     backend,
-                    cluster: backend.cluster.as_ref().ok_or(Reason::InvalidBackend)?,
                     cors: cors.map(|(_, outcome)| outcome),
                     upgrade,
                 };
+                let external = match &backend.destination {
+                    PreparedDestination::Cluster(cluster) => {
+                        self.limit_body(head)?;
+                        self.forwarded_head(head, target, matched, &request)?;
+                        self.record.cluster = Some(cluster);
+                        let (towards, mut timeouts) =
+                            (Towards::Cluster(cluster), Timeouts::new(plan));
+                        return self
+                            .forward(downstream, head, &request, &towards, &mut timeouts)
+                            .await;
+                    }
+                    PreparedDestination::External(external) => Some(&**external),
+                    PreparedDestination::Requested => None,
+                    PreparedDestination::Invalid => return Err(Reason::InvalidBackend),
+                };
                 self.limit_body(head)?;
-                self.forwarded_head(head, target, matched, &request)?;
-                self.forward(downstream, head, request).await
+                // Boxed: ingress should not hold the room that only this needs.
+                Box::pin(self.forward_outside(downstream, head, target, matched, request, external))
+                    .await
             }
         }
     }
@@ -276,15 +330,7 @@ impl<'s> Exchange<'s> {
         };
         head::to_upstream(head, target, request.upgrade, client)?;
         self.record.request_id(head::request_id_of(head));
-        for filters in [&request.plan.request, &request.backend.request] {
-            if let Some(rewrite) = &filters.rewrite {
-                head::rewrite(head, rewrite, matched)?;
-            }
-            for modifier in &filters.headers {
-                modifier.apply(&mut head.headers);
-            }
-        }
-        Ok(())
+        filter_request(head, matched, request)
     }
 
     fn limit_body(&self, head: &request::Parts) -> Result<(), Reason> {
@@ -306,7 +352,9 @@ impl<'s> Exchange<'s> {
         }
         // The rest of the request is of no use to anybody. Whoever sends a path that others would read differently is not
         // listened to any longer, as with every ambiguity; a connection made for something else is not needed here.
-        let ends = matches!(reason, Reason::BadPath | Reason::Misdirected);
+        // What comes behind a CONNECT was meant for a tunnel.
+        let ends = matches!(reason, Reason::BadPath | Reason::Misdirected)
+            || self.record.method() == Method::CONNECT;
         let is_useless = match reason {
             Reason::ClientCertificate => true,
             Reason::Misdirected => self.is_outdated(),
@@ -334,7 +382,10 @@ impl<'s> Exchange<'s> {
         status: StatusCode,
     ) -> Result<(), Reason> {
         self.record.reason(reason);
-        let (head, body) = reply::local(reason, status);
+        let (head, body) = match self.refusal.take() {
+            Some(refusal) => reply::in_words(refusal.told, status, refusal.body),
+            None => reply::local(reason, status),
+        };
         let without_body = self.record.method() == Method::HEAD;
         self.record.status(head.status);
         downstream
@@ -368,6 +419,23 @@ impl<'s> Exchange<'s> {
             .map_err(|error| error.reason())?;
         downstream.flushed().await.map_err(|error| error.reason())
     }
+}
+
+/// Request filters of the rule, then those of the backend.
+fn filter_request(
+    head: &mut request::Parts,
+    matched: &PathMatch,
+    request: &forward::Request<'_>,
+) -> Result<(), Reason> {
+    for filters in [&request.plan.request, &request.backend.request] {
+        if let Some(rewrite) = &filters.rewrite {
+            head::rewrite(head, rewrite, matched)?;
+        }
+        for modifier in &filters.headers {
+            modifier.apply(&mut head.headers);
+        }
+    }
+    Ok(())
 }
 
 /// Response filters of the rule: they have the last word, after the backend's.

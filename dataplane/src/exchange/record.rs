@@ -7,11 +7,18 @@ use std::{
 };
 
 use http::{HeaderValue, Method, StatusCode, header, request};
-use portcullis_routing::{ClusterKey, ListenerKey, RouteKey};
+use portcullis_routing::{ClusterKey, ListenerKey, RouteKey, egress::Verdict};
 
 use super::head::Target;
 use crate::{
-    downstream::Connection, reason::Reason, state::Snapshot, telemetry::RequestRecord,
+    downstream::Connection,
+    egress::{
+        Ruling,
+        event::{Departure, Form},
+    },
+    reason::Reason,
+    state::Snapshot,
+    telemetry::RequestRecord,
     worker::Worker,
 };
 
@@ -26,6 +33,8 @@ pub(super) struct Record<'s> {
     pub(super) listener: Option<&'s ListenerKey>,
     pub(super) route: Option<&'s RouteKey>,
     pub(super) cluster: Option<&'s ClusterKey>,
+    /// The host outside, in place of a cluster.
+    pub(super) external: Option<ClusterKey>,
     endpoint: Option<SocketAddr>,
     reused: bool,
     status: Option<StatusCode>,
@@ -51,6 +60,7 @@ impl Record<'_> {
             listener: None,
             route: None,
             cluster: None,
+            external: None,
             endpoint: None,
             reused: false,
             status: None,
@@ -61,6 +71,11 @@ impl Record<'_> {
             bytes_out: 0,
             attempts: 0,
         }
+    }
+
+    /// When it began.
+    pub(super) fn started(&self) -> Instant {
+        self.started
     }
 
     /// The request's method.
@@ -134,6 +149,30 @@ impl Record<'_> {
         self.bytes_out += bytes as u64;
     }
 
+    /// What the line of what wanted to leave shares with the request's own.
+    pub(super) fn departure<'a>(&'a self, ruling: Ruling<'a>) -> Departure<'a> {
+        let error = match ruling.verdict {
+            Verdict::Refuse => None,
+            Verdict::Allow | Verdict::Report => self.reason.map(Reason::code),
+        };
+        Departure {
+            gateway: "",
+            caller: None,
+            client: self.client,
+            form: Form::Host,
+            host: self.target.as_ref().map_or("", |target| &target.host),
+            port: None,
+            sni: None,
+            address: self.endpoint,
+            ruling,
+            error,
+            detail: None,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration: self.started.elapsed(),
+        }
+    }
+
     /// Counts and logs.
     pub(super) fn finish(&self, worker: &Rc<Worker>, connection: &Connection, snapshot: &Snapshot) {
         let since_first = |end: Instant| {
@@ -155,7 +194,7 @@ impl Record<'_> {
                 .unwrap_or_default(),
             listener: self.listener,
             route: self.route,
-            cluster: self.cluster,
+            cluster: self.cluster.or(self.external.as_ref()),
             endpoint: self.endpoint,
             status: self.status.map_or(0, |status| status.as_u16()),
             reason: self.reason,

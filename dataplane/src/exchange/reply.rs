@@ -10,7 +10,15 @@ use crate::{
 
 /// The answer for `reason`, with another status than its own if a route asks for one.
 pub(super) fn local(reason: Reason, status: StatusCode) -> (response::Parts, Bytes) {
-    let body = reason.body();
+    in_words(reason, status, reason.body())
+}
+
+/// The same with words of its own.
+pub(super) fn in_words(
+    reason: Reason,
+    status: StatusCode,
+    body: Bytes,
+) -> (response::Parts, Bytes) {
     let mut head = response_head(status);
     head.headers.insert(
         header::CONTENT_TYPE,

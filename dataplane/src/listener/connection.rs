@@ -1,14 +1,17 @@
 //! From an accepted socket to a session: PROXY protocol, TLS, and which HTTP is spoken.
 
-use std::{future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::OnceCell, future::poll_fn, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use http::HeaderValue;
-use portcullis_routing::{ListenerKey, compile::CompiledPort, listener::ListenerProtocol};
+use portcullis_routing::{
+    Direction, ListenerKey, compile::CompiledPort, listener::ListenerProtocol,
+};
 use tokio::net::TcpStream;
 
 use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2, refusal::refuse},
+    egress::Identity,
     exchange,
     proxy_protocol::{self, BEGIN_V1},
     reason::Reason,
@@ -59,7 +62,13 @@ pub(super) async fn serve(
     if connection.http2 {
         let deadlines = &worker.deadlines;
         Box::pin(h2::serve(
-            stream, deadline, deadlines, &limits, exchange, refused,
+            stream,
+            deadline,
+            deadlines,
+            &limits,
+            connection.egress,
+            exchange,
+            refused,
         ))
         .await;
     } else {
@@ -129,6 +138,8 @@ async fn establish(
     }
     let local = tcp.local_addr()?;
     let client_text = HeaderValue::try_from(client.ip().to_string()).map_err(io::Error::other)?;
+    let found = snapshot.compiled.port(port);
+    let egress = found.is_some_and(|port| port.direction() == Direction::Egress);
     let connection = |tls: Option<Named>, http2| {
         let is_tls = tls.is_some();
         let (sni, sni_listener, identity) = tls
@@ -140,13 +151,16 @@ async fn establish(
             sni,
             sni_listener,
             identity,
+            egress,
+            pinned: OnceCell::new(),
+            caller: caller(snapshot, client),
             client,
             client_text: client_text.clone(),
             local,
             http2,
         }
     };
-    let protocol = snapshot.compiled.port(port).map(CompiledPort::protocol);
+    let protocol = found.map(CompiledPort::protocol);
     if protocol == Some(ListenerProtocol::Tls) {
         return Err(io::ErrorKind::Unsupported.into());
     }
@@ -175,6 +189,12 @@ async fn establish(
     let stream = BufferedStream::new(tcp);
     let http2 = begins_with_preface(&stream.read_handle(), deadline).await?;
     Ok((stream, connection(None, http2)))
+}
+
+/// Who calls, where that matters.
+fn caller(snapshot: &Snapshot, client: SocketAddr) -> Option<Identity> {
+    let egress = snapshot.compiled.egress()?;
+    Identity::of_address(egress, client.ip())
 }
 
 /// What a client says on a port with TLS.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
 use portcullis_routing::{
-    Backend, ClusterKey, Filter, Millis, Route, RouteAction, RouteKey, WeightedCluster,
+    Backend, ClusterKey, EntryKey, Filter, Millis, Route, RouteAction, RouteKey, WeightedCluster,
     filter::{Mirror, Redirect},
     policy::MAX_RETRIES,
 };
@@ -73,12 +73,36 @@ struct Share {
 /// One backendRef.
 #[derive(Debug)]
 pub struct PreparedBackend {
-    /// The cluster; `None` answers 500.
-    pub cluster: Option<ClusterKey>,
+    /// Where it is.
+    pub destination: PreparedDestination,
     /// Changes of the request for this backend only.
     pub request: RequestFilters,
     /// Changes of the response for this backend only.
     pub response: Box<[PreparedModifier]>,
+}
+
+/// Where a backend is.
+#[derive(Debug)]
+pub enum PreparedDestination {
+    /// In a cluster.
+    Cluster(ClusterKey),
+    /// Outside, by an entry.
+    External(Box<PreparedExternal>),
+    /// Outside: the host that the request names.
+    Requested,
+    /// Nowhere: answers 500.
+    Invalid,
+}
+
+/// A host of an entry.
+#[derive(Debug)]
+pub struct PreparedExternal {
+    /// The entry.
+    pub entry: EntryKey,
+    /// The host, in normal form; `None` is the one that the request names.
+    pub host: Option<Box<str>>,
+    /// The port, as the entry names it.
+    pub port: u16,
 }
 
 /// Retries of a route.
@@ -122,6 +146,41 @@ impl PreparedRoute {
     }
 }
 
+impl PreparedRoute {
+    /// To whatever host a request names, without any filter.
+    pub(crate) fn outward() -> Self {
+        let requested = PreparedBackend {
+            destination: PreparedDestination::Requested,
+            request: RequestFilters::default(),
+            response: Box::default(),
+        };
+        Self {
+            cors: None,
+            request: RequestFilters::default(),
+            response: Box::default(),
+            mirrors: Box::default(),
+            action: PreparedAction::Forward(Choice::only(requested)),
+            request_timeout: None,
+            backend_timeout: None,
+            retry: None,
+        }
+    }
+}
+
+impl PreparedDestination {
+    fn prepare(backend: &Backend) -> Self {
+        match backend {
+            Backend::Cluster(key) => Self::Cluster(key.clone()),
+            Backend::External { entry, host, port } => Self::External(Box::new(PreparedExternal {
+                entry: entry.clone(),
+                host: host.as_deref().map(Into::into),
+                port: *port,
+            })),
+            Backend::Invalid { .. } => Self::Invalid,
+        }
+    }
+}
+
 impl PreparedAction {
     fn prepare(action: &RouteAction) -> Result<Self, String> {
         Ok(match action {
@@ -148,10 +207,7 @@ impl Choice {
             total += u64::from(cluster.weight);
             let filters = Filters::prepare(&cluster.filters)?;
             let backend = PreparedBackend {
-                cluster: match &cluster.backend {
-                    Backend::Cluster(key) => Some(key.clone()),
-                    Backend::External { .. } | Backend::Invalid { .. } => None,
-                },
+                destination: PreparedDestination::prepare(&cluster.backend),
                 request: filters.request,
                 response: filters.response.into(),
             };
@@ -164,6 +220,14 @@ impl Choice {
             total,
             shares: shares.into(),
         })
+    }
+
+    fn only(backend: PreparedBackend) -> Self {
+        let share = Share { upto: 1, backend };
+        Self {
+            total: 1,
+            shares: Box::new([share]),
+        }
     }
 
     /// One of the backends, by weight; `None` if there is none with a weight.
@@ -231,7 +295,10 @@ mod tests {
     fn share(choice: &Choice, name: &str, draws: u32) -> f64 {
         let wanted = ClusterKey::service("ns", name, 80);
         let hits = (0..draws)
-            .filter(|_| choice.pick().and_then(|b| b.cluster.as_ref()) == Some(&wanted))
+            .filter(|_| {
+                let destination = choice.pick().map(|backend| &backend.destination);
+                matches!(destination, Some(PreparedDestination::Cluster(key)) if *key == wanted)
+            })
             .count();
         f64::from(u32::try_from(hits).unwrap()) / f64::from(draws)
     }

@@ -20,7 +20,7 @@ pub struct Snapshot {
     pub backend_tls: Arc<TlsPolicies>,
     /// Which resources have metrics of their own.
     pub labels: Arc<Labels>,
-    pub(super) settings: Arc<ProxySettings>,
+    pub(crate) settings: Arc<ProxySettings>,
     pub(super) rejected: Vec<Rejection>,
 }
 

@@ -2,14 +2,17 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use portcullis_routing::Frame;
+use portcullis_routing::{Frame, egress::Verdict};
 
 use super::{
     cells::{Counter, Histogram, HistogramSum},
     families::{Families, count, float, seconds},
     labels::{Kind, Owner},
     metrics::{ControllerMetrics, TableMetrics, TableOutcome},
-    worker::{CODES, ConnectResult, HandshakeResult, MirrorResult, SlotSum, WorkerMetrics},
+    worker::{
+        CODES, ConnectResult, DnsResult, ENTRY_DECISIONS, HandshakeResult, MirrorResult, SlotSum,
+        UNLISTED_DECISIONS, WorkerMetrics,
+    },
 };
 use crate::reason::Reason;
 
@@ -302,6 +305,56 @@ pub fn resources(families: &mut Families, slots: &[(&Owner, SlotSum)]) {
     }
 }
 
+/// What wants to leave.
+pub fn egress(families: &mut Families, workers: &Workers, slots: &[(&Owner, SlotSum)]) {
+    let decisions = slots.iter().flat_map(|(owner, sum)| {
+        let known: &[(Verdict, &str)] = match owner.kind {
+            Kind::Entry => &ENTRY_DECISIONS,
+            Kind::Unlisted => &UNLISTED_DECISIONS,
+            Kind::Listener | Kind::Route | Kind::Cluster => &[],
+        };
+        known
+            .iter()
+            .zip(sum.numbers())
+            .map(|((verdict, reason), decisions)| {
+                let mut labels = vec![("verdict", verdict_name(*verdict)), ("reason", *reason)];
+                labels.extend(owner_labels(owner));
+                (labels, float(decisions))
+            })
+    });
+    families.counters(
+        "portcullis_egress_decisions_total",
+        "Requests and tunnels that wanted to leave, by what was decided, why, and the entry that opens the host.",
+        decisions,
+    );
+    let opened = sum(workers, |w| &w.egress_tunnels);
+    families.counter(
+        "portcullis_egress_tunnels_total",
+        "Tunnels opened.",
+        float(opened),
+    );
+    let open = opened.saturating_sub(sum(workers, |w| &w.egress_tunnels_closed));
+    families.gauge("portcullis_egress_tunnels", "Tunnels open.", float(open));
+    let bytes = [
+        sum(workers, |w| &w.egress_bytes_in),
+        sum(workers, |w| &w.egress_bytes_out),
+    ];
+    families.counters(
+        "portcullis_egress_tunnel_bytes_total",
+        "Bytes of tunnels that are over, from clients and to them.",
+        named("direction", &["in", "out"], &bytes),
+    );
+    families.counters(
+        "portcullis_egress_dns_total",
+        "Looks at DNS names of the outside world, by what came of them.",
+        named(
+            "result",
+            &DnsResult::NAMES,
+            &sums(workers, |w| &w.egress_dns),
+        ),
+    );
+}
+
 fn owner_labels(owner: &Owner) -> Vec<(&str, &str)> {
     let label: &str = &owner.label;
     match owner.kind {
@@ -311,6 +364,16 @@ fn owner_labels(owner: &Owner) -> Vec<(&str, &str)> {
         }
         Kind::Route => vec![("route", label)],
         Kind::Cluster => vec![("cluster", label)],
+        Kind::Entry | Kind::Unlisted => vec![("entry", label)],
+    }
+}
+
+/// Values of the label `verdict`.
+const fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Report => "report",
+        Verdict::Refuse => "refuse",
     }
 }
 

@@ -1,14 +1,16 @@
-//! Which resources get series of their own: a bounded number of slots, shared by listeners, routes and clusters.
+//! Which resources get series of their own: a bounded number of slots, shared by listeners, routes, clusters and entries.
 //!
 //! A key keeps its slot as long as it is in the table. Keys beyond the bound are counted together, under [`OTHER`].
 
 use std::{collections::HashMap, sync::Arc};
 
 use foldhash::fast::RandomState;
-use portcullis_routing::{ClusterKey, ListenerKey, RouteKey, RoutingTable};
+use portcullis_routing::{ClusterKey, EntryKey, ListenerKey, RouteKey, RoutingTable};
 
 /// Label value of everything that has no series of its own.
 pub const OTHER: &str = "_other";
+/// Label value of what no entry lists.
+pub const NONE: &str = "_none";
 
 /// The kinds of resources that have series of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,11 +21,21 @@ pub enum Kind {
     Route,
     /// A cluster.
     Cluster,
+    /// An entry of the allow-list.
+    Entry,
+    /// What no entry lists: one slot, under [`NONE`].
+    Unlisted,
 }
 
 impl Kind {
     /// All kinds; the position of a kind is also the slot of its [`OTHER`].
-    pub const ALL: [Self; 3] = [Self::Listener, Self::Route, Self::Cluster];
+    pub const ALL: [Self; 5] = [
+        Self::Listener,
+        Self::Route,
+        Self::Cluster,
+        Self::Entry,
+        Self::Unlisted,
+    ];
 }
 
 type Slots = HashMap<Box<str>, usize, RandomState>;
@@ -48,6 +60,13 @@ impl Labels {
     /// The slot of a cluster.
     pub fn cluster(&self, key: &ClusterKey) -> usize {
         self.slot(Kind::Cluster, key.as_str())
+    }
+
+    /// The slot of an entry; without one that of everything that none lists.
+    pub fn entry(&self, key: Option<&EntryKey>) -> usize {
+        key.map_or(Kind::Unlisted as usize, |key| {
+            self.slot(Kind::Entry, key.as_str())
+        })
     }
 
     fn slot(&self, kind: Kind, label: &str) -> usize {
@@ -91,7 +110,10 @@ impl LabelAllocator {
         let others = Kind::ALL.map(|kind| {
             Some(Owner {
                 kind,
-                label: OTHER.into(),
+                label: match kind {
+                    Kind::Unlisted => NONE.into(),
+                    _ => OTHER.into(),
+                },
             })
         });
         let mut owners = others.to_vec();
@@ -117,6 +139,7 @@ impl LabelAllocator {
     pub fn assign(&mut self, table: &RoutingTable) -> (Arc<Labels>, Vec<usize>) {
         let listeners: Vec<&str> = table.listeners.keys().map(ListenerKey::as_str).collect();
         let clusters: Vec<&str> = table.clusters.keys().map(ClusterKey::as_str).collect();
+        let entries: Vec<&str> = table.entries.keys().map(EntryKey::as_str).collect();
         let mut routes: Vec<&str> = table.routes.keys().map(route_object).collect();
         routes.sort_unstable();
         routes.dedup();
@@ -124,9 +147,10 @@ impl LabelAllocator {
         let mut labels = Labels::default();
         self.keep(Kind::Listener, &listeners, &mut labels);
         self.keep(Kind::Cluster, &clusters, &mut labels);
+        self.keep(Kind::Entry, &entries, &mut labels);
         self.keep(Kind::Route, &routes, &mut labels);
 
-        // Listeners and clusters may not crowd out routes, which take what is left.
+        // Listeners, clusters and entries may not crowd out routes, which take what is left.
         let slots = self.owners.len() - Kind::ALL.len();
         let mut fresh = Vec::new();
         self.fill(
@@ -139,6 +163,13 @@ impl LabelAllocator {
         self.fill(
             Kind::Cluster,
             &clusters,
+            slots * 3 / 8,
+            &mut labels,
+            &mut fresh,
+        );
+        self.fill(
+            Kind::Entry,
+            &entries,
             slots * 3 / 8,
             &mut labels,
             &mut fresh,

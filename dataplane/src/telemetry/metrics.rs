@@ -63,6 +63,8 @@ pub struct TableMetrics {
     pub rejected: u64,
     /// Seconds it took to validate and compile the last table.
     pub apply_seconds: f64,
+    /// Whether the table being served is one of egress.
+    pub is_egress: bool,
     /// The controller that tables come from; `None` if they come from elsewhere.
     pub controller: Option<ControllerMetrics>,
 }
@@ -94,6 +96,7 @@ impl TableMetrics {
     /// `table` is being served from now on.
     pub fn serving(&mut self, table: &RoutingTable) {
         self.version = Some(table.version.clone());
+        self.is_egress = table.settings.egress.is_some();
         self.applied_at = Some(SystemTime::now());
         let endpoints = table
             .endpoints
@@ -152,6 +155,7 @@ impl Metrics {
         };
         metrics.update_table(|table| {
             table.serving(&RoutingTable::new(GatewayKey::new("")));
+            table.is_egress = true;
             table.controller = Some(ControllerMetrics::default());
         });
         let fixed = families::series(&metrics.gather());
@@ -211,10 +215,14 @@ impl Metrics {
             .collect();
         let mut families = Families::default();
         exposition::process(&mut families, workers.len());
-        exposition::table(&mut families, &lock(&self.table));
+        let table = lock(&self.table);
+        exposition::table(&mut families, &table);
         exposition::downstream(&mut families, &workers);
         exposition::upstream(&mut families, &workers);
         exposition::resources(&mut families, &owned);
+        if table.is_egress {
+            exposition::egress(&mut families, &workers, &owned);
+        }
         process::collect(&mut families);
         families.into_vec()
     }

@@ -17,7 +17,7 @@ pub use access_log::{AccessLog, AccessLogWriter};
 pub use labels::Labels;
 pub use metrics::{Metrics, MetricsOptions};
 pub use record::RequestRecord;
-pub use worker::{ConnectResult, HandshakeResult, MirrorResult, WorkerMetrics};
+pub use worker::{ConnectResult, DnsResult, HandshakeResult, MirrorResult, WorkerMetrics};
 
 #[cfg(test)]
 mod tests;

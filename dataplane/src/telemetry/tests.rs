@@ -315,6 +315,7 @@ fn every_metric_is_documented() {
     exercise(&metrics.worker(), &metrics, &table(1, 1));
     metrics.update_table(|state| {
         state.serving(&table(1, 1));
+        state.is_egress = true;
         state.controller = Some(ControllerMetrics::default());
     });
     let text = metrics.encode().unwrap();

@@ -2,14 +2,14 @@
 
 use std::{array, time::Duration};
 
-use portcullis_routing::{ClusterKey, RouteKey};
+use portcullis_routing::{ClusterKey, RouteKey, egress::Verdict};
 
 use super::{
     cells::{Counter, Histogram, micros},
-    labels::Labels,
+    labels::{Labels, OTHER},
     record::RequestRecord,
 };
-use crate::reason::Reason;
+use crate::{egress::Ruling, reason::Reason};
 
 /// Values of the label `code`: the first digit of the status, or `none` if no response was sent.
 pub const CODES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -66,7 +66,51 @@ impl MirrorResult {
     pub const NAMES: [&str; 3] = ["sent", "failed", "dropped"];
 }
 
-/// The counters of one listener, route or cluster: one cache line.
+/// What a look at a DNS name of the outside world came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsResult {
+    /// It was known.
+    Cached,
+    /// A server was asked and gave addresses.
+    Answered,
+    /// A server was asked and said that there are none.
+    Negative,
+    /// The servers were asked and did not say.
+    Failed,
+    /// An old answer was given out because of that.
+    Stale,
+}
+
+impl DnsResult {
+    /// Values of the label `result`.
+    pub const NAMES: [&str; 5] = ["cached", "answered", "negative", "failed", "stale"];
+}
+
+/// Verdict and reason of the decisions that are counted of an entry, by their place in its [`Slot`].
+pub const ENTRY_DECISIONS: [(Verdict, &str); SlotSum::SERIES] = [
+    (Verdict::Allow, "allowed"),
+    (Verdict::Report, "denied_by_policy"),
+    (Verdict::Report, "not_allowed_by_policy"),
+    (Verdict::Report, "unknown_caller"),
+    (Verdict::Refuse, "denied_by_policy"),
+    (Verdict::Refuse, "not_allowed_by_policy"),
+    (Verdict::Refuse, "unknown_caller"),
+    (Verdict::Refuse, OTHER),
+];
+
+/// The same of what no entry lists.
+pub const UNLISTED_DECISIONS: [(Verdict, &str); SlotSum::SERIES] = [
+    (Verdict::Report, "host_not_listed"),
+    (Verdict::Report, "port_not_listed"),
+    (Verdict::Report, "not_exported"),
+    (Verdict::Report, OTHER),
+    (Verdict::Refuse, "host_not_listed"),
+    (Verdict::Refuse, "port_not_listed"),
+    (Verdict::Refuse, "not_exported"),
+    (Verdict::Refuse, OTHER),
+];
+
+/// The counters of one listener, route, cluster or entry: one cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Slot {
@@ -78,7 +122,7 @@ pub struct Slot {
 /// The counters of a [`Slot`], added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlotSum {
-    /// Requests, by [`CODES`].
+    /// Requests, by [`CODES`]. Of an entry these and what follows are decisions, by [`ENTRY_DECISIONS`].
     pub requests: [u64; CODES.len()],
     /// Listener: bytes of request bodies. Route and cluster: microseconds.
     pub amount: u64,
@@ -91,6 +135,23 @@ impl Slot {
         let class = usize::from(status / 100);
         if let Some(count) = self.requests.get(class).or(self.requests.last()) {
             count.add(1);
+        }
+    }
+
+    fn decision(&self, ruling: &Ruling<'_>) {
+        let known = match ruling.entry {
+            Some(_) => &ENTRY_DECISIONS,
+            None => &UNLISTED_DECISIONS,
+        };
+        let place = |reason| {
+            known
+                .iter()
+                .position(|known| *known == (ruling.verdict, reason))
+        };
+        let counters = self.requests.iter().chain([&self.amount, &self.extra]);
+        let place = place(ruling.reason).or_else(|| place(OTHER));
+        if let Some(counter) = place.and_then(|place| counters.into_iter().nth(place)) {
+            counter.add(1);
         }
     }
 }
@@ -106,6 +167,11 @@ impl SlotSum {
         }
         self.amount = self.amount.wrapping_add(slot.amount.get());
         self.extra = self.extra.wrapping_add(slot.extra.get());
+    }
+
+    /// Every number, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.requests.into_iter().chain([self.amount, self.extra])
     }
 
     /// What was added since `earlier`.
@@ -145,6 +211,11 @@ pub struct WorkerMetrics {
     pub(super) mirrors: [Counter; MirrorResult::NAMES.len()],
     pub(super) access_log_lines: Counter,
     pub(super) access_log_dropped: Counter,
+    pub(super) egress_dns: [Counter; DnsResult::NAMES.len()],
+    pub(super) egress_tunnels: Counter,
+    pub(super) egress_tunnels_closed: Counter,
+    pub(super) egress_bytes_in: Counter,
+    pub(super) egress_bytes_out: Counter,
 }
 
 impl WorkerMetrics {
@@ -172,6 +243,11 @@ impl WorkerMetrics {
             mirrors: Default::default(),
             access_log_lines: Counter::default(),
             access_log_dropped: Counter::default(),
+            egress_dns: Default::default(),
+            egress_tunnels: Counter::default(),
+            egress_tunnels_closed: Counter::default(),
+            egress_bytes_in: Counter::default(),
+            egress_bytes_out: Counter::default(),
         }
     }
 
@@ -294,6 +370,34 @@ impl WorkerMetrics {
     /// A mirrored request is over.
     pub fn mirror(&self, result: MirrorResult) {
         bump(&self.mirrors, result as usize);
+    }
+
+    /// Something that wanted to leave is over. `labels` are those of the table that it was judged by.
+    pub fn egress_decision(&self, labels: &Labels, ruling: &Ruling<'_>) {
+        if let Some(slot) = self.slots.get(labels.entry(ruling.entry)) {
+            slot.decision(ruling);
+        }
+    }
+
+    /// Somebody wanted a DNS name of the outside world.
+    pub fn egress_dns(&self, result: DnsResult) {
+        bump(&self.egress_dns, result as usize);
+    }
+
+    /// A tunnel is open.
+    pub fn egress_tunnel_opened(&self) {
+        self.egress_tunnels.add(1);
+    }
+
+    /// A tunnel is over.
+    pub fn egress_tunnel_closed(&self) {
+        self.egress_tunnels_closed.add(1);
+    }
+
+    /// A tunnel that is over has carried so many bytes, from the client and to it.
+    pub fn egress_tunnel_bytes(&self, received: u64, sent: u64) {
+        self.egress_bytes_in.add(received);
+        self.egress_bytes_out.add(sent);
     }
 
     /// Lines were handed to the access log's writer.

@@ -35,7 +35,8 @@ pub(super) struct ClusterState {
     config: RefCell<Config>,
     /// Those that get requests: the ready ones, or the draining ones while none is ready.
     peers: RefCell<Rc<[Rc<Peer>]>>,
-    outliers: OutlierDetector,
+    /// `None`: no endpoint is ever taken out, nor connected to in the background to see whether it is back.
+    outliers: Option<OutlierDetector>,
     pub(super) limit: Rc<ConnectionLimit>,
     pub(super) names: Names,
     removed_at: Cell<Option<Instant>>,
@@ -78,6 +79,26 @@ impl ClusterState {
         shared: &Rc<Shared>,
         resources: ClusterResources<'_>,
     ) -> Rc<Self> {
+        let outliers = OutlierDetector::new(Rc::clone(&shared.ejected));
+        Self::with_outliers(key, shared, resources, Some(outliers))
+    }
+
+    /// A host outside. Its endpoints are those that requests [bring](Self::meet), and nobody connects to them without a request
+    /// that may.
+    pub(super) fn external(
+        key: &ClusterKey,
+        shared: &Rc<Shared>,
+        resources: ClusterResources<'_>,
+    ) -> Rc<Self> {
+        Self::with_outliers(key, shared, resources, None)
+    }
+
+    fn with_outliers(
+        key: &ClusterKey,
+        shared: &Rc<Shared>,
+        resources: ClusterResources<'_>,
+        outliers: Option<OutlierDetector>,
+    ) -> Rc<Self> {
         let max_connections = resources.cluster.max_connections;
         let config = Config::new(resources);
         let state = Rc::new(Self {
@@ -85,7 +106,7 @@ impl ClusterState {
             shared: Rc::clone(shared),
             config: RefCell::new(config),
             peers: RefCell::new(Rc::new([])),
-            outliers: OutlierDetector::new(Rc::clone(&shared.ejected)),
+            outliers,
             limit: Rc::new(ConnectionLimit::new(Arc::clone(&shared.metrics))),
             names: Names::default(),
             removed_at: Cell::new(None),
@@ -182,10 +203,56 @@ impl ClusterState {
             })
             .collect();
         for peer in gone.into_values() {
-            peer.remove();
-            self.outliers.removed(&peer.health);
+            self.part_from(peer);
         }
         self.peers.replace(peers.into());
+    }
+
+    fn part_from(&self, peer: &Peer) {
+        peer.remove();
+        if let Some(outliers) = &self.outliers {
+            outliers.removed(&peer.health);
+        }
+    }
+
+    /// Makes endpoints of `addresses`. Those of before stay as long as they have connections: an address may come again.
+    pub(super) fn meet(&self, addresses: &[SocketAddr]) {
+        let before = self.peers();
+        let is_known = |address: &SocketAddr| before.iter().any(|it| it.address() == *address);
+        if addresses.iter().all(is_known) {
+            return;
+        }
+        let profile = self.profile();
+        let (kept, gone): (Vec<_>, Vec<_>) = before
+            .iter()
+            .cloned()
+            .partition(|peer| addresses.contains(&peer.address()) || !peer.is_unused());
+        for peer in &gone {
+            self.part_from(peer);
+        }
+        let new = addresses.iter().filter(|address| !is_known(address));
+        let new = new.map(|address| Peer::new(*address, &profile, &self.limit));
+        self.peers.replace(kept.into_iter().chain(new).collect());
+    }
+
+    /// Whether there is neither a request nor a connection.
+    pub(super) fn is_unused(&self) -> bool {
+        self.peers.borrow().iter().all(|peer| peer.is_unused())
+    }
+
+    /// Whether a request is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.peers.borrow().iter().any(|peer| peer.in_flight() > 0)
+    }
+
+    /// No new requests for any endpoint; what is idle is closed.
+    pub(super) fn close(&self) {
+        self.peers().iter().for_each(|peer| self.part_from(peer));
+    }
+
+    /// Closes what has been idle for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.peers().iter().for_each(|peer| peer.pool().sweep(now));
     }
 
     /// An endpoint that is to be talked to in another way: its connections drain, its health stays. One that is out is tried
@@ -240,12 +307,20 @@ impl ClusterState {
     ) -> Option<Rc<Peer>> {
         let peers = self.peers.borrow();
         let choose = |eligible: &dyn Fn(&Peer) -> bool| {
-            let candidate = |index: usize| {
-                peers
-                    .get(index)
-                    .filter(|peer| eligible(peer) && !tried.contains(&peer.address()))
-            };
-            balancer::choose(peers.len(), candidate, |peer| peer.in_flight())
+            let eligible = |peer: &&Rc<Peer>| eligible(peer) && !tried.contains(&peer.address());
+            match request.within {
+                Some(within) if within.in_order => within.addresses.iter().find_map(|address| {
+                    let mut peers = peers.iter();
+                    peers.find(|peer| peer.address() == *address && eligible(peer))
+                }),
+                _ => {
+                    let candidate = |index: usize| {
+                        let peer = peers.get(index);
+                        peer.filter(|peer| request.may_have(peer.address()) && eligible(peer))
+                    };
+                    balancer::choose(peers.len(), candidate, |peer| peer.in_flight())
+                }
+            }
         };
         let failed = |peer: &Peer| request.avoid.contains(&peer.address());
         choose(&|peer| peer.health.is_available() && !failed(peer))
@@ -281,27 +356,29 @@ impl ClusterState {
     /// A connect to `peer` failed or was given up.
     pub(super) fn connect_failed(self: &Rc<Self>, peer: &Rc<Peer>, kind: UpstreamErrorKind) {
         // The proxy's own shortage says nothing about the endpoint.
-        if kind != UpstreamErrorKind::Overloaded && !peer.is_removed() {
-            let pause = self
-                .outliers
-                .connect_failed(&peer.health, self.peers.borrow().len());
+        if let Some(outliers) = &self.outliers
+            && kind != UpstreamErrorKind::Overloaded
+            && !peer.is_removed()
+        {
+            let pause = outliers.connect_failed(&peer.health, self.peers.borrow().len());
             self.eject(peer, pause);
         }
     }
 
     fn report(self: &Rc<Self>, peer: &Rc<Peer>, outcome: Outcome) {
+        let Some(outliers) = &self.outliers else {
+            return;
+        };
         if outcome != Outcome::Answered {
-            self.request_failed(peer);
-        } else if self.outliers.answered(&peer.health) {
+            self.request_failed(outliers, peer);
+        } else if outliers.answered(&peer.health) {
             tracing::info!(cluster = %self.key, endpoint = %peer.address(), "endpoint is back");
         }
     }
 
-    fn request_failed(self: &Rc<Self>, peer: &Rc<Peer>) {
+    fn request_failed(self: &Rc<Self>, outliers: &OutlierDetector, peer: &Rc<Peer>) {
         if !peer.is_removed() {
-            let pause = self
-                .outliers
-                .request_failed(&peer.health, self.peers.borrow().len());
+            let pause = outliers.request_failed(&peer.health, self.peers.borrow().len());
             self.eject(peer, pause);
         }
     }

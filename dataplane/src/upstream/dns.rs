@@ -76,12 +76,21 @@ impl Dns {
 }
 
 fn from_system() -> Result<TokioResolver, String> {
-    let (config, options) = hickory_resolver::system_conf::read_system_conf()
-        .map_err(|error| format!("the system's DNS configuration cannot be read: {error}"))?;
+    let (config, options) = system()?;
     build(config, options)
 }
 
-fn build(config: ResolverConfig, mut options: ResolverOpts) -> Result<TokioResolver, String> {
+/// Whom the system asks.
+pub(crate) fn system() -> Result<(ResolverConfig, ResolverOpts), String> {
+    hickory_resolver::system_conf::read_system_conf()
+        .map_err(|error| format!("the system's DNS configuration cannot be read: {error}"))
+}
+
+/// A resolver for both families that remembers nothing.
+pub(crate) fn build(
+    config: ResolverConfig,
+    mut options: ResolverOpts,
+) -> Result<TokioResolver, String> {
     options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
     // The caller keeps the answer for its TTL.
     options.cache_size = 0;

@@ -5,8 +5,9 @@
 mod balancer;
 mod cluster;
 mod connect;
-mod dns;
+pub(crate) mod dns;
 mod error;
+mod external;
 mod limit;
 mod names;
 mod open;
@@ -16,7 +17,7 @@ mod pool;
 mod san;
 mod session;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -40,9 +41,11 @@ use tokio::{
 use self::{
     cluster::{ClusterResources, ClusterState},
     dns::Dns,
+    external::Externals,
 };
 pub(crate) use self::{
     connect::tune,
+    external::{External, ExternalHost},
     open::{MAX_RIVALS, SLOW_CONNECT},
 };
 pub use self::{
@@ -66,6 +69,25 @@ pub struct OpenRequest<'a> {
     pub avoid: &'a [SocketAddr],
     /// Not on a pooled HTTP/1.1 connection: after a [stale](UpstreamError::is_stale) one.
     pub fresh: bool,
+    /// The endpoints that this request may have; `None` is all of the cluster's.
+    pub within: Option<Within<'a>>,
+}
+
+impl OpenRequest<'_> {
+    /// Whether the request may have an endpoint.
+    fn may_have(&self, address: SocketAddr) -> bool {
+        self.within
+            .is_none_or(|within| within.addresses.contains(&address))
+    }
+}
+
+/// Endpoints that a request may have, and no others.
+#[derive(Clone, Copy, Debug)]
+pub struct Within<'a> {
+    /// Their addresses.
+    pub addresses: &'a [SocketAddr],
+    /// Each is used only if none before it can be; else they share the requests.
+    pub in_order: bool,
 }
 
 /// The backends as one worker sees them. Health, requests in flight and pools stand beside the table, by key, and
@@ -73,6 +95,7 @@ pub struct OpenRequest<'a> {
 pub struct Upstreams {
     shared: Rc<Shared>,
     clusters: Clusters,
+    externals: Rc<Externals>,
     table: RefCell<Option<(Arc<RoutingTable>, Arc<TlsPolicies>)>>,
     sweeper: AbortHandle,
 }
@@ -102,11 +125,17 @@ impl Upstreams {
             dns,
         });
         let clusters = Clusters::default();
-        let sweeper = tokio::task::spawn_local(sweep(Rc::downgrade(&clusters), Rc::clone(&shared)))
-            .abort_handle();
+        let externals = Rc::<Externals>::default();
+        let sweep = sweep(
+            Rc::downgrade(&clusters),
+            Rc::downgrade(&externals),
+            Rc::clone(&shared),
+        );
+        let sweeper = tokio::task::spawn_local(sweep).abort_handle();
         Self {
             shared,
             clusters,
+            externals,
             table: RefCell::new(None),
             sweeper,
         }
@@ -139,6 +168,11 @@ impl Upstreams {
             )
         })?;
         open::open(&state, request).await
+    }
+
+    /// The connections of a host outside. Fails if TLS cannot be spoken with it, or there are too many such hosts.
+    pub(crate) fn external(&self, host: &ExternalHost<'_>) -> Result<External, UpstreamError> {
+        self.externals.get(host, &self.shared)
     }
 
     fn cluster(&self, key: &ClusterKey) -> Option<Rc<ClusterState>> {
@@ -177,17 +211,19 @@ impl Drop for Upstreams {
 /// Closes idle connections and forgets clusters, coarsely: one timer for all of them.
 async fn sweep(
     clusters: Weak<RefCell<HashMap<ClusterKey, Rc<ClusterState>, RandomState>>>,
+    externals: Weak<Externals>,
     shared: Rc<Shared>,
 ) {
     let mut ticks = interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = ticks.tick().await;
-        let Some(clusters) = clusters.upgrade() else {
+        let (Some(clusters), Some(externals)) = (clusters.upgrade(), externals.upgrade()) else {
             return;
         };
+        externals.sweep(now);
         clusters.borrow_mut().retain(|_, state| {
-            state.peers().iter().for_each(|peer| peer.pool().sweep(now));
+            state.sweep(now);
             state
                 .removed_at()
                 .is_none_or(|since: Instant| since + LINGER > now)

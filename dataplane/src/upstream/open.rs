@@ -81,7 +81,9 @@ fn borrow_elsewhere(
     request: &OpenRequest<'_>,
 ) -> Option<(Session, Lease)> {
     let peers = cluster.peers();
-    let mut available = peers.iter().filter(|peer| peer.health.is_available());
+    let mut available = peers
+        .iter()
+        .filter(|peer| peer.health.is_available() && request.may_have(peer.address()));
     available.find_map(|peer| Some((peer.pooled(request)?, Lease::new(cluster, Rc::clone(peer)))))
 }
 

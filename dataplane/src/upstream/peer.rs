@@ -85,6 +85,11 @@ impl Peer {
         self.in_flight.get()
     }
 
+    /// Whether it has neither a request nor a connection.
+    pub(super) fn is_unused(&self) -> bool {
+        self.in_flight.get() == 0 && self.pool.is_empty()
+    }
+
     pub(super) fn request_started(&self) {
         self.in_flight.set(self.in_flight.get() + 1);
         self.health.request_started();

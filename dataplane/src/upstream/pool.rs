@@ -91,6 +91,11 @@ impl Pool {
         }
     }
 
+    /// Whether there is no connection.
+    pub(super) fn is_empty(&self) -> bool {
+        self.idle.borrow().is_empty() && self.http2.borrow().is_empty()
+    }
+
     /// Closes the connection that was idle for longest. Says whether there was one.
     pub(super) fn evict(&self) -> bool {
         let mut idle = self.idle.borrow_mut();

@@ -36,7 +36,7 @@ pub(super) struct TlsPolicy {
 
 impl TlsPolicy {
     /// For the policy `tls` of `cluster`.
-    fn new(
+    pub(super) fn new(
         cluster: &Arc<Cluster>,
         tls: &ClusterTls,
         client: Option<&Arc<CertifiedKey>>,

@@ -4,6 +4,7 @@ mod accounts;
 mod backend_tls;
 mod client_certificates;
 mod departures;
+mod egress;
 mod filters;
 mod forward;
 mod grpc;

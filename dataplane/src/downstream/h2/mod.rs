@@ -6,6 +6,7 @@
 mod request;
 pub(super) mod stream;
 mod tail;
+mod tunnel;
 
 use std::{
     future::poll_fn,
@@ -15,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::{Stream as _, stream::FuturesUnordered};
 use h2::{Reason, RecvStream, server};
 use http::Request;
@@ -48,12 +49,13 @@ const MAX_CANCELLED: u32 = 100;
 const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves the streams of a connection until it ends. A request that never becomes an exchange is answered here and told
-/// to `refused`.
+/// to `refused`. `connect` says that CONNECT is served (RFC 9113 8.5).
 pub(crate) async fn serve(
     stream: BufferedStream,
     deadline: Rc<Deadline>,
     deadlines: &Rc<Deadlines>,
     limits: &Limits,
+    connect: bool,
     exchange: impl AsyncFn(&mut Downstream),
     refused: impl Fn(reason::Reason),
 ) {
@@ -86,12 +88,18 @@ pub(crate) async fn serve(
             let (exchange, refused) = (&exchange, &refused);
             let (timer, tails) = (timer.fresh(), tails.clone());
             async move {
-                match request::check(&request, limits) {
+                match request::check(&request, limits, connect) {
                     Ok(()) => {
                         let mut downstream =
                             Downstream::H2(H2::new(request, respond, timer, tails));
                         exchange(&mut downstream).await;
                         match downstream {
+                            Downstream::H2(stream) if stream.is_handed_over() => {
+                                if let Some((passage, client)) = stream.into_passage() {
+                                    passage.run(client, BytesMut::new()).await;
+                                }
+                                Outcome::Finished
+                            }
                             Downstream::H2(stream) => stream.outcome(),
                             Downstream::H1(_) => Outcome::Finished,
                         }

@@ -12,7 +12,11 @@ use crate::{
 
 /// Refuses what HTTP/1 would be refused for: too much, a method that is not served, an authority that can be read in
 /// two ways.
-pub(super) fn check(request: &Request<RecvStream>, limits: &Limits) -> Result<(), Reason> {
+pub(super) fn check(
+    request: &Request<RecvStream>,
+    limits: &Limits,
+    connect: bool,
+) -> Result<(), Reason> {
     let exceeds =
         |length: usize, limit: u32| u32::try_from(length).is_ok_and(|length| length <= limit);
     if !exceeds(request.headers().len(), limits.max_headers) {
@@ -26,10 +30,14 @@ pub(super) fn check(request: &Request<RecvStream>, limits: &Limits) -> Result<()
         return Err(Reason::TargetTooLong);
     }
     let is_extended_connect = request.extensions().get::<Protocol>().is_some();
-    if request.method() == Method::TRACE
-        || (request.method() == Method::CONNECT && !is_extended_connect)
-    {
+    let is_connect = request.method() == Method::CONNECT && !is_extended_connect;
+    if request.method() == Method::TRACE || (is_connect && !connect) {
         return Err(Reason::MethodNotAllowed);
+    }
+    if is_connect {
+        // It has neither path nor content, only what is in the tunnel (RFC 9113 8.5).
+        check_length(request, true).ok_or(Reason::BadRequest)?;
+        return check_authority(request).ok_or(Reason::BadRequest);
     }
     let is_asterisk = target == "*" && request.method() == Method::OPTIONS;
     let is_target = target

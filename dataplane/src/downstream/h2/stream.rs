@@ -15,12 +15,13 @@ use http::{
     response,
 };
 
-use super::tail::Tails;
+use super::{tail::Tails, tunnel::H2Tunnel};
 use crate::{
     claims,
     deadline::{Deadline, Deadlines},
     downstream::{BodyFrame, DownstreamError},
-    message::request_head,
+    egress::tunnel::Passage,
+    message::{request_head, response_head},
 };
 
 /// Fields that HTTP/2 does not have (RFC 9113 8.2.2).
@@ -62,6 +63,8 @@ pub struct H2 {
     /// Once we have broken the response off: whether the client had reset the stream before.
     broken_off: Option<bool>,
     retires: bool,
+    /// What the stream is handed to.
+    passage: Option<Box<Passage>>,
 }
 
 impl H2 {
@@ -96,6 +99,7 @@ impl H2 {
             timer,
             broken_off: None,
             retires: false,
+            passage: None,
         }
     }
 
@@ -185,6 +189,27 @@ impl H2 {
         );
         sender.is_over = end;
         Ok(())
+    }
+
+    /// Answers a CONNECT with yes, and hands the stream over.
+    pub(in crate::downstream) fn hand_over(
+        &mut self,
+        passage: Box<Passage>,
+    ) -> Result<(), DownstreamError> {
+        self.send_head(response_head(StatusCode::OK), false)?;
+        self.passage = Some(passage);
+        Ok(())
+    }
+
+    /// Whether it was.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.passage.is_some()
+    }
+
+    /// What the stream was handed to, and its bytes.
+    pub(super) fn into_passage(self) -> Option<(Box<Passage>, H2Tunnel)> {
+        let stream = self.sender.borrow_mut().stream.take()?;
+        Some((self.passage?, H2Tunnel::new(self.body, stream)))
     }
 
     pub(in crate::downstream) fn send_body(&mut self, data: Bytes) -> Result<(), DownstreamError> {

@@ -3,7 +3,11 @@
 mod http1;
 mod http2;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, response};
@@ -50,7 +54,10 @@ impl Server {
                     let deadline = Rc::new(deadlines.register(Some(80)));
                     let refused = |reason| refusals.set(Some(reason));
                     if http2 {
-                        h2::serve(stream, deadline, &deadlines, &limits, exchange, refused).await;
+                        h2::serve(
+                            stream, deadline, &deadlines, &limits, false, exchange, refused,
+                        )
+                        .await;
                     } else {
                         let connection = connection(client, address);
                         let exchange =
@@ -88,6 +95,9 @@ fn connection(client: std::net::SocketAddr, local: std::net::SocketAddr) -> Conn
         sni: None,
         sni_listener: None,
         identity: None,
+        egress: false,
+        pinned: OnceCell::new(),
+        caller: None,
         client,
         client_text: HeaderValue::from_static("192.0.2.7"),
         local,

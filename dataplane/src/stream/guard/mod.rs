@@ -69,7 +69,11 @@ enum Side {
     /// No HTTP/1, or not ours to judge.
     Off,
     /// Requests arrive.
-    Requests(HeadLimits),
+    Requests {
+        limits: HeadLimits,
+        /// CONNECT is among them.
+        connect: bool,
+    },
     /// Responses arrive, each after its request was announced.
     Responses {
         /// The request was HEAD.
@@ -110,7 +114,22 @@ impl Guard {
     /// For a connection that brings requests.
     pub fn requests(limits: HeadLimits) -> Self {
         Self {
-            side: Side::Requests(limits),
+            side: Side::Requests {
+                limits,
+                connect: false,
+            },
+            state: State::head(),
+        }
+    }
+
+    /// The same for a proxy's connection: CONNECT is among the requests (RFC 9110 9.3.6). What follows such a head is the next
+    /// request, unless the connection has become a tunnel then; so if it has not, it must end.
+    pub fn proxy_requests(limits: HeadLimits) -> Self {
+        Self {
+            side: Side::Requests {
+                limits,
+                connect: true,
+            },
             state: State::head(),
         }
     }
@@ -133,7 +152,7 @@ impl Guard {
     pub(super) fn next_message(&mut self) {
         if matches!(
             (&self.side, &self.state),
-            (Side::Requests(_), State::Complete)
+            (Side::Requests { .. }, State::Complete)
         ) {
             self.state = State::head();
         }
@@ -184,7 +203,7 @@ impl Guard {
             State::Open | State::UntilClose => Pass::Any,
             State::Checked { left, .. } => Pass::Bytes(*left),
             State::Complete => match self.side {
-                Side::Requests(_) => Pass::Nothing,
+                Side::Requests { .. } => Pass::Nothing,
                 Side::Off | Side::Responses { .. } => Pass::Any,
             },
             State::Length(_) | State::Chunked(_) => Pass::Nothing,
@@ -279,7 +298,7 @@ impl Guard {
         else {
             return Ok(false);
         };
-        let Side::Requests(limits) = self.side else {
+        let Side::Requests { limits, connect } = self.side else {
             return Ok(false);
         };
         while buffer.starts_with(b"\r\n") && *empty_lines < MAX_EMPTY_LINES {
@@ -300,7 +319,7 @@ impl Guard {
             return Ok(false);
         };
         let (head, behind) = buffer.split_at_checked(length).unwrap_or((buffer, &[]));
-        let checked = request::check(head, limits.target)?;
+        let checked = request::check(head, limits.target, connect)?;
         if checked.upgrade && checked.framing == Framing::Length(0) && !behind.is_empty() {
             return Err(Violation::EarlyUpgrade);
         }

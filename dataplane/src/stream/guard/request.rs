@@ -24,8 +24,12 @@ pub(super) fn can_begin_with(byte: u8) -> bool {
     is_token_byte(byte)
 }
 
-/// Checks a whole head, the empty line included.
-pub(super) fn check(head: &[u8], max_target: usize) -> Result<RequestHead, Violation> {
+/// Checks a whole head, the empty line included. `connect` says that CONNECT is served.
+pub(super) fn check(
+    head: &[u8],
+    max_target: usize,
+    connect: bool,
+) -> Result<RequestHead, Violation> {
     check_version(head)?;
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
@@ -60,10 +64,22 @@ pub(super) fn check(head: &[u8], max_target: usize) -> Result<RequestHead, Viola
     if target.len() > max_target {
         return Err(Violation::TargetTooLong);
     }
-    if matches!(method, "CONNECT" | "TRACE") {
+    if method == "TRACE" || (method == "CONNECT" && !connect) {
         return Err(Violation::Method);
     }
     check_host(host, http_1_1)?;
+    if method == "CONNECT" {
+        check_authority_form(target, host)?;
+        // It has no content: who could tell it from what is in the tunnel?
+        return match framing.framing(http_1_1)? {
+            None | Some(Framing::Length(0)) if !upgrade => Ok(RequestHead {
+                framing: Framing::Length(0),
+                upgrade: false,
+                respelled: None,
+            }),
+            _ => Err(Violation::ConnectContent),
+        };
+    }
     // The target stands behind the method and one space.
     let respelled = check_target(target, method, host)?
         .map(|at| (method.len() + 1 + at, host.unwrap_or_default().into()));
@@ -124,6 +140,17 @@ fn check_target(
         }
         Some(host) if host != authority.as_bytes() => Ok(Some(at)),
         _ => Ok(None),
+    }
+}
+
+/// The target of a CONNECT, which `Host` repeats (RFC 9112 3.2).
+fn check_authority_form(target: &str, host: Option<&[u8]>) -> Result<(), Violation> {
+    if !authority::is_valid(target.as_bytes()) {
+        return Err(Violation::Target);
+    }
+    match host {
+        Some(host) if !host.eq_ignore_ascii_case(target.as_bytes()) => Err(Violation::HostMismatch),
+        _ => Ok(()),
     }
 }
 

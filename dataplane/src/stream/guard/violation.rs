@@ -59,6 +59,9 @@ pub enum Violation {
     /// Trailer fields that are malformed or too many.
     #[error("malformed or too long trailer section")]
     Trailers,
+    /// A CONNECT with content, or with an upgrade.
+    #[error("CONNECT with content or an upgrade")]
+    ConnectContent,
     /// Bytes behind a request for an upgrade that nobody has confirmed.
     #[error("bytes sent before the upgrade was confirmed")]
     EarlyUpgrade,

@@ -105,22 +105,22 @@ impl<'a> Line<'a> {
             bytes_out: record.bytes_out,
         }
     }
+}
 
-    /// Appends the line with its line break.
-    pub fn write(&self, out: &mut Vec<u8>) {
-        let start = out.len();
-        if let Err(error) = serde_json::to_writer(&mut *out, self) {
-            // Half a line would spoil its neighbours too.
-            out.truncate(start);
-            tracing::debug!(%error, "a request could not be logged");
-            return;
-        }
-        out.push(b'\n');
+/// Appends a line with its line break.
+pub fn append(line: &impl Serialize, out: &mut Vec<u8>) {
+    let start = out.len();
+    if let Err(error) = serde_json::to_writer(&mut *out, line) {
+        // Half a line would spoil its neighbours too.
+        out.truncate(start);
+        tracing::debug!(%error, "a line could not be logged");
+        return;
     }
+    out.push(b'\n');
 }
 
 /// `text` without what is beyond `max` bytes, cut between characters.
-fn cut(text: &str, max: usize) -> &str {
+pub fn cut(text: &str, max: usize) -> &str {
     let end = (0..=max.min(text.len()))
         .rev()
         .find(|&end| text.is_char_boundary(end))
@@ -133,7 +133,8 @@ fn cut(text: &str, max: usize) -> &str {
 pub struct Time(jiff::Timestamp);
 
 impl Time {
-    fn now() -> Self {
+    /// The present.
+    pub fn now() -> Self {
         Self(jiff::Timestamp::now())
     }
 }

@@ -17,6 +17,7 @@ use std::{
 };
 
 use portcullis_routing::settings::AccessLog as Mode;
+use serde::Serialize;
 use tokio::sync::Notify;
 
 pub use self::writer::AccessLogWriter;
@@ -54,14 +55,18 @@ impl AccessLog {
 
     /// Writes the line of a finished request, if `mode` wants it. `mode` is that of the table it was served by.
     pub fn log(&self, mode: Mode, record: &RequestRecord<'_>) {
-        if !self.wants(mode, record) {
-            return;
+        if self.wants(mode, record) {
+            self.write(&Line::of(record));
         }
+    }
+
+    /// Writes a line as it is.
+    pub fn write(&self, line: &impl Serialize) {
         let mut chunk = self.chunk.borrow_mut();
         if chunk.lines == 0 {
             self.waiting.notify_one();
         }
-        Line::of(record).write(&mut chunk.bytes);
+        line::append(line, &mut chunk.bytes);
         chunk.lines += 1;
         if chunk.bytes.len() >= FULL_BUFFER {
             self.hand_over(mem::take(&mut *chunk));

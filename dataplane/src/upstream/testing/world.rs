@@ -42,7 +42,7 @@ impl World {
         world
     }
 
-    pub(crate) fn with_dns(cluster: Cluster, dns: Dns) -> Self {
+    pub(in crate::upstream) fn with_dns(cluster: Cluster, dns: Dns) -> Self {
         let metrics = Metrics::new(MetricsOptions::default());
         let upstreams = Upstreams::with_dns(metrics.worker(), dns);
         Self {

@@ -17,12 +17,21 @@ impl Log {
 
     /// Its lines of this path.
     pub(crate) fn lines(&self, path: &str) -> impl Iterator<Item = serde_json::Value> {
+        self.all().filter(move |line| line["path"] == path)
+    }
+
+    /// Its lines of this kind.
+    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = serde_json::Value> {
+        self.all().filter(move |line| line["kind"] == kind)
+    }
+
+    fn all(&self) -> impl Iterator<Item = serde_json::Value> + use<> {
         let text = self.0.lock().unwrap().clone();
         let lines: Vec<serde_json::Value> = text
             .split(|byte| *byte == b'\n')
             .filter_map(|line| serde_json::from_slice(line).ok())
             .collect();
-        lines.into_iter().filter(move |line| line["path"] == path)
+        lines.into_iter()
     }
 }
 

@@ -2,9 +2,13 @@
 
 pub(crate) mod backend;
 pub(crate) mod client;
+#[path = "../../../src/upstream/testing/dns.rs"]
+#[allow(dead_code, reason = "the library's tests use all of it")]
+pub(crate) mod fake_dns;
 mod log;
 #[path = "../../../src/upstream/testing/nobody.rs"]
 mod nobody;
+pub(crate) mod outside;
 pub(crate) mod table;
 
 use std::{

@@ -64,7 +64,7 @@ fn drain(guard: &mut Guard, buffer: &mut BytesMut, seen: &mut Seen) -> Result<()
                     return Ok(());
                 }
             }
-            None if matches!(guard.side, Side::Requests(_))
+            None if matches!(guard.side, Side::Requests { .. })
                 && matches!(guard.state, State::Head { .. }) => {}
             None => return Ok(()),
         }

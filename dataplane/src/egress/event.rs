@@ -1,0 +1,141 @@
+//! One line for each request or tunnel that wanted to leave, written when it is over. `docs/access-log.md` describes the fields.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use portcullis_routing::{
+    EntryKey, PolicyKey,
+    egress::{DecisionLog, Verdict},
+};
+use serde::Serialize;
+
+use super::{Identity, Ruling};
+use crate::telemetry::access_log::line::{Millis, Time, cut};
+
+/// Longest host in a line, bytes. The rest is cut.
+const MAX_HOST: usize = 256;
+
+/// How a destination was named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Form {
+    /// In the target of a request to a proxy.
+    Absolute,
+    /// In a CONNECT.
+    Connect,
+    /// In `Host` or `:authority`.
+    Host,
+}
+
+/// What is known of it when it is over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Departure<'a> {
+    pub(crate) gateway: &'a str,
+    pub(crate) caller: Option<&'a Identity>,
+    pub(crate) client: IpAddr,
+    pub(crate) form: Form,
+    pub(crate) host: &'a str,
+    pub(crate) port: Option<u16>,
+    pub(crate) sni: Option<&'a str>,
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) ruling: Ruling<'a>,
+    /// What went wrong with what was allowed: a [`crate::reason::Reason`].
+    pub(crate) error: Option<&'static str>,
+    /// The particulars of a refusal, in words.
+    pub(crate) detail: Option<&'a str>,
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) duration: Duration,
+}
+
+impl Departure<'_> {
+    /// Whether `log` wants its line.
+    pub(crate) fn is_wanted(&self, log: DecisionLog) -> bool {
+        match log {
+            DecisionLog::Off => false,
+            DecisionLog::Refused => self.ruling.verdict != Verdict::Allow,
+            DecisionLog::On => true,
+        }
+    }
+
+    /// Its line.
+    pub(crate) fn line(&self) -> Line<'_> {
+        let Ruling {
+            verdict,
+            reason,
+            entry,
+            policy,
+        } = self.ruling;
+        Line {
+            kind: "egress",
+            time: Time::now(),
+            gateway: self.gateway,
+            caller: Caller {
+                namespace: self.caller.map(Identity::namespace),
+                service_account: self.caller.map(Identity::service_account),
+                pod: self.caller.and_then(Identity::pod),
+                ip: self.client,
+                identity: self.caller.map_or("unknown", Identity::kind),
+            },
+            form: self.form,
+            host: cut(self.host, MAX_HOST),
+            port: self.port,
+            sni: self.sni,
+            address: self.address,
+            verdict,
+            reason,
+            entry: entry.map(EntryKey::as_str),
+            policy: policy.map(PolicyKey::as_str),
+            error: self.error,
+            detail: self.detail,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            duration_ms: Millis(self.duration),
+        }
+    }
+}
+
+/// One line. Absent fields are left out, so a line says only what is known.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line<'a> {
+    kind: &'static str,
+    time: Time,
+    gateway: &'a str,
+    caller: Caller<'a>,
+    form: Form,
+    host: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<SocketAddr>,
+    verdict: Verdict,
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entry: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
+    bytes_in: u64,
+    bytes_out: u64,
+    duration_ms: Millis,
+}
+
+/// Who called.
+#[derive(Debug, Serialize)]
+struct Caller<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    service_account: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod: Option<&'a str>,
+    ip: IpAddr,
+    identity: &'static str,
+}

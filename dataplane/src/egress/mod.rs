@@ -1,0 +1,132 @@
+//! Egress: workloads reach what the table lets them reach, and nothing else.
+//!
+//! A request or a tunnel names a host. Its name is brought into normal form, the table decides whether this caller may reach it,
+//! it is resolved once, every address is checked, and one of those that were checked is connected to. Each decision leaves
+//! one line in the log.
+
+pub mod caller;
+pub(crate) mod event;
+pub(crate) mod guard;
+pub(crate) mod refusal;
+pub(crate) mod resolver;
+pub(crate) mod tunnel;
+
+use std::{cell::Cell, rc::Rc, sync::Arc};
+
+use portcullis_routing::{
+    EntryKey, PathMatch, PolicyKey,
+    egress::{Decision, DecisionReason, Verdict},
+};
+
+use tokio::sync::Notify;
+
+pub use self::caller::Identity;
+use self::resolver::Resolver;
+use crate::{
+    deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
+    tunnel::relay::Relay, worker::Worker,
+};
+
+/// What one worker needs for egress.
+pub(crate) struct Egress {
+    /// The names of the outside world.
+    pub(crate) resolver: Resolver,
+    /// What a request follows that no HTTPRoute takes: to the host that it names.
+    pub(crate) route: PreparedRoute,
+    /// The match by which it does: every path.
+    pub(crate) path: PathMatch,
+    /// What passes the bytes of tunnels on.
+    pub(crate) relay: Relay,
+    /// Told when there is a new table.
+    pub(crate) changed: Notify,
+    /// Tunnels that are open.
+    tunnels: Cell<u32>,
+}
+
+impl Egress {
+    /// Without anything known of the outside.
+    pub(crate) fn new(metrics: Arc<WorkerMetrics>, deadlines: &Rc<Deadlines>) -> Self {
+        Self {
+            resolver: Resolver::new(metrics),
+            route: PreparedRoute::outward(),
+            path: PathMatch::Prefix("/".to_owned()),
+            relay: Relay::new(deadlines),
+            changed: Notify::new(),
+            tunnels: Cell::new(0),
+        }
+    }
+}
+
+/// A tunnel that counts as open until this is dropped, however it ends.
+pub(crate) struct OpenTunnel(Rc<Worker>);
+
+impl OpenTunnel {
+    /// One more; `None` if there are as many as there may be.
+    pub(crate) fn new(worker: &Rc<Worker>, most: u32) -> Option<Self> {
+        let open = worker.egress.tunnels.get();
+        (open < most).then(|| {
+            worker.egress.tunnels.set(open + 1);
+            worker.metrics.egress_tunnel_opened();
+            Self(Rc::clone(worker))
+        })
+    }
+}
+
+impl Drop for OpenTunnel {
+    fn drop(&mut self) {
+        let tunnels = &self.0.egress.tunnels;
+        tunnels.set(tunnels.get().saturating_sub(1));
+        self.0.metrics.egress_tunnel_closed();
+    }
+}
+
+/// What was decided, as it is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Ruling<'t> {
+    /// Yes or no.
+    pub verdict: Verdict,
+    /// Why: a [`DecisionReason`] or a [`Reason`].
+    pub reason: &'static str,
+    /// The entry that opens host and port.
+    pub entry: Option<&'t EntryKey>,
+    /// The policy that decided.
+    pub policy: Option<&'t PolicyKey>,
+}
+
+impl<'t> Ruling<'t> {
+    /// What the table says.
+    pub(crate) fn of(decision: &Decision<'t>) -> Self {
+        Self {
+            verdict: decision.verdict,
+            reason: decision.reason.code(),
+            entry: decision.opened.map(|opened| opened.key),
+            policy: decision.policy,
+        }
+    }
+
+    /// A refusal for something that the table knows nothing of.
+    pub(crate) fn refused(reason: Reason) -> Self {
+        Self {
+            verdict: Verdict::Refuse,
+            reason: reason.code(),
+            entry: None,
+            policy: None,
+        }
+    }
+}
+
+impl From<DecisionReason> for Reason {
+    fn from(reason: DecisionReason) -> Self {
+        match reason {
+            // What is allowed is not answered for; should it be, it is the rules that are at fault.
+            DecisionReason::Allowed => Self::InvalidRule,
+            DecisionReason::HostNotListed => Self::HostNotListed,
+            DecisionReason::PortNotListed => Self::PortNotListed,
+            DecisionReason::NotExported => Self::NotExported,
+            DecisionReason::UnknownCaller => Self::UnknownCaller,
+            DecisionReason::ProtocolNotListed => Self::ProtocolNotListed,
+            DecisionReason::DeniedByPolicy => Self::DeniedByPolicy,
+            DecisionReason::NotAllowedByPolicy => Self::NotAllowedByPolicy,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What a caller is told that may not: what was refused and why, and what would allow it. Never what others have.
+
+use bytes::Bytes;
+use portcullis_routing::egress::{Decision, DecisionReason, Destination, Question, Seen};
+
+use super::{Identity, guard::Obstacle};
+use crate::{downstream::Pin, reason::Reason};
+
+/// An answer to a caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// What the caller is told. The log may know better.
+    pub(crate) told: Reason,
+    /// One line of what and why, one of what to do.
+    pub(crate) body: Bytes,
+}
+
+impl Refusal {
+    fn new(told: Reason, what: &str, remedy: &str) -> Self {
+        Self {
+            told,
+            body: format!("{}: {what}\n{remedy}\n", told.code()).into(),
+        }
+    }
+
+    /// Of what the table says no to.
+    pub(crate) fn decided(
+        question: &Question<'_>,
+        decision: &Decision<'_>,
+        caller: Option<&Identity>,
+    ) -> Self {
+        let place = place(question);
+        let who = who(caller);
+        let rule = decision.policy.map_or("a policy", |policy| policy.as_str());
+        match decision.reason {
+            // That others have an entry for it is none of the caller's business.
+            DecisionReason::HostNotListed
+            | DecisionReason::PortNotListed
+            | DecisionReason::NotExported
+            | DecisionReason::Allowed => Self::new(
+                Reason::HostNotListed,
+                &format!("{place} is not listed for {who}."),
+                &remedy(question, caller),
+            ),
+            DecisionReason::UnknownCaller => Self::new(
+                Reason::UnknownCaller,
+                &format!("{place} is open to some callers only, and who calls is not known."),
+                "To allow it, call from a pod of the cluster without address translation on the way.",
+            ),
+            DecisionReason::ProtocolNotListed => Self::new(
+                Reason::ProtocolNotListed,
+                &format!("{place} is not listed for {}.", seen(&question.seen)),
+                &remedy(question, caller),
+            ),
+            DecisionReason::DeniedByPolicy => Self::new(
+                Reason::DeniedByPolicy,
+                &format!("{place} is denied to {who} by {rule}."),
+                "To allow it, change that EgressPolicy.",
+            ),
+            DecisionReason::NotAllowedByPolicy => Self::new(
+                Reason::NotAllowedByPolicy,
+                &format!("{place} is not among what {rule} allows to {who}."),
+                "To allow it, add it to that EgressPolicy, or to another one that selects the caller.",
+            ),
+        }
+    }
+
+    /// Of what leads nowhere, or inside.
+    pub(crate) fn of_addresses(question: &Question<'_>, obstacle: &Obstacle) -> Self {
+        let place = place(question);
+        match obstacle {
+            Obstacle::Unresolved { .. } => Self::new(
+                Reason::DnsFailed,
+                &format!("{place} cannot be reached: {obstacle}."),
+                "Check the name, and the DNS servers of the egress Gateway.",
+            ),
+            Obstacle::Refused { address, .. } => Self::new(
+                Reason::AddressRefused,
+                &format!("{place} may not be reached: {obstacle}."),
+                &format!(
+                    "To allow it, name {address} in allowPrivate of an EgressPolicy in the Gateway's namespace."
+                ),
+            ),
+            Obstacle::NoEndpoint => Self::new(
+                Reason::NoEndpoint,
+                &format!("{place} cannot be reached: {obstacle}."),
+                "Give an endpoint of the ServiceEntry a weight above 0.",
+            ),
+        }
+    }
+
+    /// Of a tunnel for requests that would not be read.
+    pub(crate) fn unread(host: &str, port: u16) -> Self {
+        Self::new(
+            Reason::TunnelUnread,
+            &format!(
+                "{host}:{port} is listed for requests that are read, and in this tunnel they could not be."
+            ),
+            "Send them to the proxy without CONNECT, with the host in :authority or in the target; or list the port with protocol TCP.",
+        )
+    }
+
+    /// Of a request on a connection that is for another destination.
+    pub(crate) fn not_pinned(host: &str, pin: &Pin) -> Self {
+        let Pin { host: pinned, port } = pin;
+        Self::new(
+            Reason::AuthorityMismatch,
+            &format!("{host} was asked for in a tunnel to {pinned}:{port}."),
+            "Use a connection of its own for each destination.",
+        )
+    }
+
+    /// Of what is no host.
+    pub(crate) fn no_destination(why: &str) -> Self {
+        Self::new(
+            Reason::BadDestination,
+            &format!("{why}."),
+            "Name the host as DNS has it, with its port if it is not the usual one.",
+        )
+    }
+}
+
+/// Host and port.
+fn place(question: &Question<'_>) -> String {
+    let port = question.port;
+    match question.destination {
+        Destination::Name(name) => format!("{name}:{port}"),
+        Destination::Address(address) => std::net::SocketAddr::new(address, port).to_string(),
+    }
+}
+
+fn who(caller: Option<&Identity>) -> String {
+    caller.map_or_else(
+        || "a caller who is not known".to_owned(),
+        |caller| format!("{}/{}", caller.namespace(), caller.service_account()),
+    )
+}
+
+fn seen(seen: &Seen<'_>) -> &'static str {
+    match seen {
+        Seen::Request {
+            encrypted: false, ..
+        } => "HTTP requests in clear text",
+        Seen::Request { .. } => "HTTP requests",
+        Seen::Tunnel => "tunnels",
+        Seen::Tls => "TLS",
+    }
+}
+
+/// What would list it.
+fn remedy(question: &Question<'_>, caller: Option<&Identity>) -> String {
+    let protocol = match (&question.seen, question.port) {
+        (
+            Seen::Request {
+                encrypted: true, ..
+            },
+            _,
+        ) => "HTTPS",
+        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => "HTTP",
+        (Seen::Tunnel | Seen::Tls, _) => "TLS",
+    };
+    let port = question.port;
+    let exported = caller.map_or_else(String::new, |caller| {
+        format!(", exported to namespace {}", caller.namespace())
+    });
+    match question.destination {
+        Destination::Name(name) => format!(
+            "To allow it, apply a ServiceEntry with hosts: [{name}] and port {port} (protocol {protocol}){exported}."
+        ),
+        Destination::Address(address) => format!(
+            "To allow it, apply a ServiceEntry with addresses: [{address}] and port {port} (protocol {protocol}){exported}."
+        ),
+    }
+}

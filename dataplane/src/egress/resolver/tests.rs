@@ -1,0 +1,115 @@
+//! What is asked, what is given out meanwhile, and for how long.
+
+use futures::future::join_all;
+use tokio::task::LocalSet;
+
+use super::*;
+use crate::{
+    telemetry::{Metrics, MetricsOptions},
+    upstream::testing::dns::FakeDns,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn answer(last: u8) -> Answer {
+    let address = [192, 0, 2, last].into();
+    Answer {
+        addresses: Box::new([(address, AddressClass::of(address))]),
+    }
+}
+
+/// What is to be done, in words.
+fn step(name: &Name, now: Instant) -> String {
+    match name.step(now, false) {
+        Step::Done(Ok(answer), result) => format!("{} {result:?}", answer.addresses[0].0),
+        Step::Done(Err(why), _) => why.to_string(),
+        Step::Refresh(answer) => format!("{} and ask", answer.addresses[0].0),
+        Step::Ask => "ask".to_owned(),
+    }
+}
+
+#[test]
+fn an_answer_holds_for_its_time_and_for_an_hour_more_while_the_servers_fail() {
+    let (name, start) = (Name::default(), Instant::now());
+    assert_eq!(step(&name, start), "ask");
+    name.learn(Found::Answer(answer(1), 10 * SECOND), start);
+    assert_eq!(step(&name, start + 9 * SECOND), "192.0.2.1 Cached");
+    let over = start + 10 * SECOND;
+    assert_eq!(step(&name, over), "ask");
+
+    let failed = || Found::Failed("no server".to_owned());
+    name.learn(failed(), over);
+    assert_eq!(step(&name, over + SECOND), "192.0.2.1 Stale");
+    assert_eq!(step(&name, over + PAUSE), "192.0.2.1 and ask");
+    name.learn(failed(), over + MAX_STALE - SECOND);
+    assert_eq!(step(&name, over + MAX_STALE), "ask");
+    name.learn(failed(), over + MAX_STALE);
+    assert_eq!(step(&name, over + MAX_STALE), "no server");
+    assert_eq!(step(&name, over + MAX_STALE + PAUSE), "ask");
+
+    name.learn(Found::Answer(answer(2), SECOND), over);
+    assert_eq!(step(&name, over), "192.0.2.2 Cached");
+    // Unlike a failure, this is an answer.
+    name.learn(Found::Nothing("no name".to_owned(), SECOND), over);
+    assert_eq!(step(&name, over), "no name");
+    assert_eq!(step(&name, over + SECOND), "ask");
+}
+
+#[test]
+fn the_names_used_last_are_kept_within_the_bound() {
+    let mut names = Names::default();
+    let first = names.entry("n0");
+    for number in 0..2 * MAX_NAMES {
+        names.entry(&format!("n{number}"));
+        assert!(Rc::ptr_eq(&first, &names.entry("n0")), "{number}");
+        assert!(names.young.len() + names.old.len() <= MAX_NAMES);
+    }
+}
+
+#[tokio::test]
+async fn all_who_wait_share_one_question_and_what_there_is_not_is_known_too() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let resolver = Resolver::new(metrics.worker());
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            let addresses = ["203.0.113.7", "2001:db8::7"].map(|it| it.parse().unwrap());
+            let server = FakeDns::start(&addresses, 0).await;
+            resolver.use_servers(&[server.address]);
+            let all = join_all((0..10).map(|_| resolver.resolve("up.example.com"))).await;
+            for found in all {
+                let found = found.unwrap();
+                assert_eq!(
+                    found.addresses.iter().map(|it| it.0).collect::<Vec<_>>(),
+                    addresses
+                );
+            }
+            assert_eq!(server.questions(), 2, "one for each family");
+            server.alias("up.example.net.", &addresses[..1]);
+            let alias = resolver.resolve("www.example.com").await.unwrap();
+            assert_eq!(alias.addresses[0].0, addresses[0]);
+            let asked = server.questions();
+            // Even with a TTL of 0.
+            resolver.resolve("www.example.com").await.unwrap();
+            assert_eq!(server.questions(), asked);
+
+            server.fail(ResponseCode::NXDomain);
+            for _ in 0..2 {
+                let error = resolver.resolve("none.example.com").await.unwrap_err();
+                assert_eq!(&*error, "there is no such name");
+            }
+            assert_eq!(server.questions(), asked + 2);
+            server.fail(ResponseCode::ServFail);
+            let error = resolver.resolve("bad.example.com").await.unwrap_err();
+            assert!(
+                error.contains("Server Failure") || error.contains("no "),
+                "{error}"
+            );
+
+            // Other servers may know better.
+            let other = FakeDns::start(&addresses, 60).await;
+            resolver.use_servers(&[other.address]);
+            resolver.resolve("none.example.com").await.unwrap();
+        })
+        .await;
+}

@@ -1,0 +1,146 @@
+//! CONNECT: from the authority that a client names to a tunnel there, if the client may have one (RFC 9110 9.3.6, RFC 9113 8.5).
+
+use std::{io, net::SocketAddr, pin::pin, time::Duration};
+
+use http::StatusCode;
+use portcullis_routing::{
+    ClusterKey, CompiledPort,
+    egress::{EntryProtocol, Opened, Seen},
+};
+
+use super::{Exchange, egress::Wanted, head::Target, timeouts::Timeouts};
+use crate::{
+    downstream::{Downstream, Pin},
+    egress::{
+        OpenTunnel, Ruling,
+        refusal::Refusal,
+        tunnel::{Grant, Passage},
+    },
+    plan::PreparedRoute,
+    reason::Reason,
+    telemetry::ConnectResult,
+    tunnel::dial::{DialError, dial},
+};
+
+/// Time for a connection, all addresses together: that of a cluster.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is spoken in a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inside {
+    /// TLS with the host.
+    Tls,
+    /// Requests, which are read one by one.
+    Requests,
+    /// Whatever it is.
+    Anything,
+    /// Requests that cannot be read here, although there may be rules for them.
+    Unread,
+}
+
+impl<'s> Exchange<'s> {
+    /// Makes a tunnel to `target`. It is connected to before the client is told that it may begin.
+    pub(super) async fn tunnel(
+        &mut self,
+        port: &'s CompiledPort<PreparedRoute>,
+        downstream: &mut Downstream,
+        target: &Target,
+    ) -> Result<(), Reason> {
+        // A connection that was pinned carries requests.
+        if self.connection.pinned.get().is_some() {
+            return Err(Reason::MethodNotAllowed);
+        }
+        self.egress_listener(port, target)?;
+        let host = self.wanted_host(target, None)?;
+        let mut timeouts = Timeouts::new(&self.worker.egress.route);
+        let granted = self
+            .ask(downstream, Seen::Tunnel, &host, None, &mut timeouts)
+            .await?;
+        let spoken = inside(granted.decision.opened, &host, downstream.is_http2());
+        match spoken {
+            Inside::Tls | Inside::Anything => {}
+            Inside::Requests => return self.pin(downstream, &host),
+            Inside::Unread => {
+                let refusal = Refusal::unread(host.name, host.port);
+                self.refuse(Ruling::of(&granted.decision), Reason::TunnelUnread, refusal);
+                return Err(Reason::TunnelUnread);
+            }
+        }
+        let most = self.snapshot.settings().limits.max_connections;
+        let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
+        let dialling = pin!(dial(&granted.checked.addresses, CONNECT_TIMEOUT));
+        let dialled = timeouts.wait(downstream, dialling).await?;
+        let dialled = dialled.map_err(|error| self.not_reached(&host, &error))?;
+        self.record.tried(dialled.address, false);
+        self.connected(&host, ConnectResult::Ok, dialled.took);
+        let Some(outgoing) = self.outgoing.take() else {
+            return Err(Reason::InvalidBackend);
+        };
+        let ruling = Ruling::of(&granted.decision);
+        let grant = Grant {
+            caller: outgoing.caller,
+            client: self.connection.client.ip(),
+            listener: self.connection.port,
+            host: host.name.into(),
+            address: host.address,
+            port: host.port,
+            local: self.connection.local.ip(),
+            verdict: ruling.verdict,
+            reason: ruling.reason,
+            entry: ruling.entry.cloned(),
+            policy: ruling.policy.cloned(),
+            is_tls: spoken == Inside::Tls,
+            since: self.record.started(),
+        };
+        let passage = Passage::new(self.worker, open, grant, dialled.stream, dialled.address);
+        self.record.status(StatusCode::OK);
+        let handed = downstream.hand_over(Box::new(passage));
+        handed.map_err(|error| error.reason())
+    }
+
+    /// Lets the connection go on with requests for this destination, and no other.
+    fn pin(&mut self, downstream: &mut Downstream, host: &Wanted<'_>) -> Result<(), Reason> {
+        let pin = Pin {
+            host: host.name.into(),
+            port: host.port,
+        };
+        _ = self.connection.pinned.set(pin);
+        // Each request is told of by itself.
+        self.outgoing = None;
+        self.record.status(StatusCode::OK);
+        downstream.connected().map_err(|error| error.reason())
+    }
+
+    /// Tells of the last address that was tried.
+    fn not_reached(&mut self, host: &Wanted<'_>, error: &DialError) -> Reason {
+        let last: Option<&(SocketAddr, _)> = error.attempts.last();
+        let Some((address, failure)) = last else {
+            return Reason::NoEndpoint;
+        };
+        self.record.tried(*address, false);
+        let (reason, result) = match failure.kind() {
+            io::ErrorKind::TimedOut => (Reason::ConnectTimeout, ConnectResult::Timeout),
+            _ => (Reason::ConnectFailed, ConnectResult::Refused),
+        };
+        self.connected(host, result, self.record.started().elapsed());
+        reason
+    }
+
+    /// Counts the end of a connect.
+    fn connected(&self, host: &Wanted<'_>, result: ConnectResult, took: Duration) {
+        let key = ClusterKey::external(host.name, host.port);
+        let metrics = &self.worker.metrics;
+        metrics.upstream_connect(&self.snapshot.labels, &key, result, took);
+    }
+}
+
+/// What will be spoken, by what the port is listed for. Without an entry its number tells.
+fn inside(opened: Option<Opened<'_>>, host: &Wanted<'_>, http2: bool) -> Inside {
+    match opened.map(|opened| opened.port.protocol) {
+        Some(EntryProtocol::Https | EntryProtocol::Tls) => Inside::Tls,
+        Some(EntryProtocol::Http) if !http2 => Inside::Requests,
+        Some(EntryProtocol::Http | EntryProtocol::Http2 | EntryProtocol::Grpc) => Inside::Unread,
+        None if host.port == 443 => Inside::Tls,
+        Some(EntryProtocol::Tcp) | None => Inside::Anything,
+    }
+}

@@ -1,0 +1,195 @@
+//! Hosts outside: each with the connections of one entry, host and port, which nobody else shares.
+//!
+//! Such a host has no endpoints that are known beforehand: every request brings the addresses that were found good for it just
+//! now, and gets a connection to one of these, be it new or pooled.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt::Write as _,
+    rc::Rc,
+    sync::Arc,
+};
+
+use foldhash::fast::RandomState;
+use portcullis_routing::{
+    Cluster, ClusterKey, ClusterProtocol, ClusterTls, EntryKey,
+    egress::{Entry, EntryTls},
+};
+use rustls::sign::CertifiedKey;
+use tokio::time::Instant;
+
+use super::{
+    LINGER, OpenRequest, Shared, Upstream, UpstreamError, UpstreamErrorKind,
+    cluster::{ClusterResources, ClusterState},
+    open,
+    tls::TlsPolicy,
+};
+
+/// Most hosts of which anything is remembered at once.
+const MAX_HOSTS: usize = 4096;
+
+/// Whose connections are wanted, and how it is talked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExternalHost<'a> {
+    /// The entry that opens the host, as the table has it; `None` for a host that no entry lists.
+    pub(crate) entry: Option<(&'a EntryKey, &'a Arc<Entry>)>,
+    /// The host, in normal form.
+    pub(crate) host: &'a str,
+    /// The port, as it is named.
+    pub(crate) port: u16,
+    /// HTTP/2 is spoken: by prior knowledge in clear text, by ALPN over TLS.
+    pub(crate) http2: bool,
+    /// TLS; `None` is clear text.
+    pub(crate) tls: Option<&'a EntryTls>,
+    /// Shown to a host that asks for a certificate.
+    pub(crate) client: Option<&'a Arc<CertifiedKey>>,
+}
+
+/// The connections of one host.
+#[derive(Clone)]
+pub(crate) struct External(Rc<ClusterState>);
+
+impl External {
+    /// What it is called in logs.
+    pub(crate) fn key(&self) -> &ClusterKey {
+        &self.0.key
+    }
+
+    /// A session with one of the addresses that the request [may have](OpenRequest::within). Cancel-safe.
+    pub(crate) async fn open(&self, request: OpenRequest<'_>) -> Result<Upstream, UpstreamError> {
+        let addresses = request.within.map(|within| within.addresses);
+        self.0.meet(addresses.unwrap_or_default());
+        open::open(&self.0, request).await
+    }
+}
+
+/// The hosts of one worker.
+#[derive(Default)]
+pub(super) struct Externals {
+    known: RefCell<HashMap<Box<str>, Known, RandomState>>,
+    /// Where names are put together for a look.
+    name: RefCell<String>,
+}
+
+struct Known {
+    state: Rc<ClusterState>,
+    entry: Option<Arc<Entry>>,
+    client: Option<Arc<CertifiedKey>>,
+    used: Cell<Instant>,
+}
+
+impl Known {
+    /// Whether this is how the host is talked to, by what the table says now.
+    fn fits(&self, host: &ExternalHost<'_>) -> bool {
+        let entry = host.entry.map(|(_, entry)| entry);
+        is_same(self.entry.as_ref(), entry) && is_same(self.client.as_ref(), host.client)
+    }
+}
+
+/// Unchanged resources stay the same instance from table to table.
+fn is_same<T: ?Sized>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
+}
+
+impl Externals {
+    pub(super) fn get(
+        &self,
+        host: &ExternalHost<'_>,
+        shared: &Rc<Shared>,
+    ) -> Result<External, UpstreamError> {
+        let mut name = self.name.borrow_mut();
+        write_name(&mut name, host);
+        let mut known = self.known.borrow_mut();
+        if let Some(found) = known.get(name.as_str()).filter(|found| found.fits(host)) {
+            found.used.set(Instant::now());
+            return Ok(External(Rc::clone(&found.state)));
+        }
+        if let Some(outdated) = known.remove(name.as_str()) {
+            outdated.state.close();
+        }
+        make_room(&mut known)?;
+        let state = state(host, shared);
+        let fresh = Known {
+            state: Rc::clone(&state),
+            entry: host.entry.map(|(_, entry)| Arc::clone(entry)),
+            client: host.client.cloned(),
+            used: Cell::new(Instant::now()),
+        };
+        known.insert(name.as_str().into(), fresh);
+        Ok(External(state))
+    }
+
+    /// Closes idle connections and forgets hosts, coarsely.
+    pub(super) fn sweep(&self, now: Instant) {
+        self.known.borrow_mut().retain(|_, known| {
+            known.state.sweep(now);
+            known.used.get() + LINGER > now || !known.state.is_unused()
+        });
+    }
+}
+
+/// Everything that keeps connections apart. No part of it has a space.
+fn write_name(name: &mut String, host: &ExternalHost<'_>) {
+    let ExternalHost {
+        entry, port, http2, ..
+    } = host;
+    name.clear();
+    let entry = entry.map_or("", |(key, _)| key.as_str());
+    // Writing to a string does not fail.
+    _ = write!(name, "{entry} {} {port} {http2}", host.host);
+}
+
+/// Forgets the host that was not asked for for longest, among those without a request under way.
+fn make_room(known: &mut HashMap<Box<str>, Known, RandomState>) -> Result<(), UpstreamError> {
+    if known.len() < MAX_HOSTS {
+        return Ok(());
+    }
+    let idle = known.iter().filter(|(_, known)| !known.state.is_busy());
+    let oldest = idle.min_by_key(|(_, known)| known.used.get());
+    let Some(name) = oldest.map(|(name, _)| name.clone()) else {
+        return Err(UpstreamError::new(
+            UpstreamErrorKind::Overloaded,
+            format_args!("{MAX_HOSTS} hosts are being talked to"),
+        ));
+    };
+    if let Some(oldest) = known.remove(&name) {
+        oldest.state.close();
+    }
+    Ok(())
+}
+
+fn state(host: &ExternalHost<'_>, shared: &Rc<Shared>) -> Rc<ClusterState> {
+    let cluster = Arc::new(Cluster {
+        protocol: if host.http2 {
+            ClusterProtocol::Http2
+        } else {
+            ClusterProtocol::Http1
+        },
+        tls: host.tls.map(|tls| cluster_tls(tls, host.host)),
+        ..Cluster::default()
+    });
+    let made = cluster.tls.as_ref().map(|tls| {
+        let policy = TlsPolicy::new(&cluster, tls, host.client);
+        policy.map(Arc::new)
+    });
+    let resources = ClusterResources {
+        cluster: &cluster,
+        endpoints: Arc::default(),
+        tls: made.as_ref(),
+    };
+    let key = ClusterKey::external(host.host, host.port);
+    ClusterState::external(&key, shared, resources)
+}
+
+fn cluster_tls(tls: &EntryTls, host: &str) -> ClusterTls {
+    ClusterTls {
+        server_name: tls.server_name.as_deref().unwrap_or(host).to_owned(),
+        ca_pem: tls.ca_pem.clone(),
+        subject_alt_names: tls.subject_alt_names.clone(),
+        client_certificate: tls.client_certificate.clone(),
+    }
+}
