@@ -278,6 +278,7 @@ fn observed(
                 options.installed = Some(InstalledApi {
                     release: Some(release.into()),
                     missing: ["ReferenceGrant"].into(),
+                    ..InstalledApi::default()
                 });
             }
             other => panic!("unknown option {other:?}"),

@@ -81,6 +81,8 @@ pub struct InstalledApi {
     pub release: Option<String>,
     /// Kinds that we serve and that are not installed.
     pub missing: BTreeSet<&'static str>,
+    /// Kinds that egress needs and that the controller has no right to read.
+    pub refused: BTreeSet<&'static str>,
 }
 
 /// What follows for the Gateways of a class whose parameters are broken.
@@ -210,6 +212,11 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
         message.push_str(". Not installed, so not served: ");
         message.push_str(&missing.join(", "));
     }
+    if !installed.refused.is_empty() {
+        let refused: Vec<_> = installed.refused.iter().copied().collect();
+        message.push_str(". May not be read, so callers of egress Gateways are not known (grant get, list and watch): ");
+        message.push_str(&refused.join(", "));
+    }
     (status, reason, message)
 }
 
@@ -240,6 +247,7 @@ mod tests {
             let installed = InstalledApi {
                 release: release.map(Into::into),
                 missing: missing.iter().copied().collect(),
+                refused: BTreeSet::new(),
             };
             let (status, reason, message) = supported_version(Some(&installed));
             (status == ConditionStatus::True, reason, message)

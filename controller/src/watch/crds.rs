@@ -100,6 +100,7 @@ impl Crds {
                         .get(GATEWAYS)
                         .and_then(|(release, _)| release.clone()),
                     missing: missing.map(|(kind, _)| *kind).collect(),
+                    ..InstalledApi::default()
                 });
             }
             if crds.changed().await.is_err() {

@@ -20,6 +20,8 @@ pub(crate) trait Sink<T> {
     fn apply(&self, key: ObjectKey, object: T);
     /// Something gone.
     fn delete(&self, key: &ObjectKey);
+    /// The API server does not let us list or watch this.
+    fn refused(&self) {}
 }
 
 /// Why a watch has ended.
@@ -75,6 +77,7 @@ where
                         Some(410),
                         watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_),
                     ) => return Ended::Expired,
+                    (Some(403), _) => sink.refused(),
                     _ => {}
                 }
                 let wait = backoff.wait();

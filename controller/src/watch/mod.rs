@@ -103,7 +103,7 @@ impl Watches<'_> {
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
         let store = Arc::clone(&self.store);
         self.tasks.spawn(async move {
-            let objects = Whole(Arc::clone(&store));
+            let objects = WhereAllowed(Whole(Arc::clone(&store)));
             let mut egress = store.egress();
             let mut backoff = Backoff::default();
             while is(&mut egress, true).await {
@@ -217,6 +217,28 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
 
     fn delete(&self, key: &ObjectKey) {
         self.0.delete::<K>(key);
+    }
+}
+
+/// As [`Whole`], of a kind that can be done without: where its objects may not be read, it has none.
+struct WhereAllowed(Whole);
+
+impl<K: Kind> Sink<Watched<K>> for WhereAllowed {
+    fn replace(&self, all: BTreeMap<ObjectKey, Watched<K>>) {
+        self.0.replace(all);
+        self.0.0.set_refused::<K>(false);
+    }
+
+    fn apply(&self, key: ObjectKey, object: Watched<K>) {
+        self.0.apply(key, object);
+    }
+
+    fn delete(&self, key: &ObjectKey) {
+        Sink::<Watched<K>>::delete(&self.0, key);
+    }
+
+    fn refused(&self) {
+        self.0.0.set_refused::<K>(true);
     }
 }
 

@@ -67,6 +67,8 @@ pub struct ResourceStore {
 struct State {
     resources: Resources,
     installed: InstalledApi,
+    /// Kinds that the API server does not let us read.
+    refused: BTreeSet<&'static str>,
     /// Kinds, and whether they are known by now.
     kinds: BTreeMap<&'static str, bool>,
     /// The versions that kinds are asked for at, where there are several.
@@ -126,7 +128,10 @@ impl ResourceStore {
         }
         Some(Snapshot {
             resources: state.resources.clone(),
-            installed: state.installed.clone(),
+            installed: InstalledApi {
+                refused: state.refused.clone(),
+                ..state.installed.clone()
+            },
         })
     }
 
@@ -202,7 +207,22 @@ impl ResourceStore {
         let mut state = self.lock();
         K::objects(&mut state.resources).clear();
         state.kinds.insert(K::NAME, false);
+        state.refused.remove(K::NAME);
         self.changed.notify_one();
+    }
+
+    /// Whether the API server refuses to tell of a kind. What was known before stays; one that was not known has no objects.
+    pub(super) fn set_refused<K: Kind>(&self, is_refused: bool) {
+        let mut state = self.lock();
+        let changes = if is_refused {
+            self.known(&mut state, K::NAME);
+            state.refused.insert(K::NAME)
+        } else {
+            state.refused.remove(K::NAME)
+        };
+        if changes {
+            self.changed.notify_one();
+        }
     }
 
     /// A kind whose CRD is not installed: it has no objects, and that is known.

@@ -105,6 +105,29 @@ async fn nothing_is_published_before_it_is_known_who_calls() {
     assert_eq!(resources.nodes.len(), 1);
 }
 
+/// A missing right is told, and takes nothing from anybody.
+#[tokio::test]
+async fn without_the_right_to_read_pods_everything_else_goes_on() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER] {
+        api.apply(manifests);
+    }
+    api.refuse("Pod", u32::MAX, 403);
+    let mut replica = Replica::start(&api, "one");
+    replica
+        .tables("both Gateways", |tables| tables.len() == 2)
+        .await;
+    let refused = || {
+        let snapshot = replica.controller.store().snapshot();
+        snapshot.map(|it| it.installed.refused)
+    };
+    assert_eq!(refused(), Some(["Pod"].into()));
+    api.refuse("Pod", 0, 403);
+    api.until("the right is there", |_| refused() == Some([].into()))
+        .await;
+    assert!(known(&replica, |it| it.pods.len() == 1));
+}
+
 #[tokio::test]
 async fn pods_and_nodes_are_watched_from_the_first_egress_gateway_to_the_last() {
     let api = FakeApi::start().await;
