@@ -317,7 +317,7 @@ fn judged(
         .and_then(|won| Some((won, table.routes.get(&won.route)?)));
     let (outcome, is_error) = match won {
         Some((_, route)) => answer_of(route, request, headers, table),
-        None => (no_route(&explanation).to_owned(), true),
+        None => (no_route(&explanation, table).to_owned(), true),
     };
     Answer {
         is_error,
@@ -384,7 +384,12 @@ fn failure(backend: &WeightedCluster, table: &RoutingTable) -> Option<String> {
     }
 }
 
-fn no_route(explanation: &Explanation) -> &'static str {
+fn no_route(explanation: &Explanation, table: &RoutingTable) -> &'static str {
+    let chosen = explanation.listener();
+    let chosen = chosen.and_then(|listener| table.listeners.get(&listener.key));
+    if chosen.is_some_and(|listener| !listener.direction.is_ingress()) {
+        return "no route matches; as a way out the listener lets pass what ServiceEntries open (`portcullis translate` lists it)";
+    }
     let passed_over = |verdict| verdict == ListenerVerdict::LessSpecific;
     if explanation
         .listeners

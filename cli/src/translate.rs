@@ -72,14 +72,11 @@ fn table(output: &Output) -> String {
         )
         .ok();
         writeln!(text, "{listeners}\n{}", serving::routes(table)).ok();
-        if table.settings.egress.is_some() {
-            writeln!(
-                text,
-                "{}\n{}",
-                serving::entries(table),
-                serving::policies(table)
-            )
-            .ok();
+        if !table.entries.is_empty() {
+            writeln!(text, "{}", serving::entries(table)).ok();
+        }
+        if !table.policies.is_empty() {
+            writeln!(text, "{}", serving::policies(table)).ok();
         }
     }
     text + &conditions(&output.statuses).to_string()

@@ -180,6 +180,26 @@ fn translate_prints_the_same_as_json_and_yaml_and_no_key() {
 }
 
 #[test]
+fn what_an_egress_gateway_lets_out_is_listed() {
+    let egress = sample("egress.yaml");
+    let table = stdout(&run(&["translate", &egress]));
+    for words in [
+        "egress/weather  api.openweathermap.org  80 HTTP, 443 HTTPS",
+        "80 HTTP (to 443, TLS)",
+        "shop/payments  deny  namespace shop: pods with app!=checkout  payments.example",
+        "ServiceEntry shop/payments",
+    ] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    let address = "http://api.openweathermap.org:3128/";
+    let explained = stdout(&run(&["explain", "--config", &egress, "GET", address]));
+    assert!(
+        explained.contains("what ServiceEntries open"),
+        "{explained}"
+    );
+}
+
+#[test]
 fn one_table_is_printed_whole_as_the_proxy_reads_it() {
     let tls = sample("tls-redirect.yaml");
     let output = run(&["translate", &tls, "--table", "tls-redirect/shop"]);

@@ -22,7 +22,7 @@ fn nothing_opened(table: &RoutingTable) -> Option<Finding> {
     Some(
         ObjectRef::new("Gateway", ObjectKey::new(namespace, name)).warning(
             "NothingOpened",
-            "",
+            "spec.gatewayClassName",
             "no ServiceEntry opens anything, so the egress Gateway lets nothing out",
             "add a ServiceEntry with the hosts and ports that may be reached",
         ),

@@ -233,3 +233,97 @@ fn list(tally: &Tally<(&str, u16, &ObjectKey)>) -> String {
         more => format!("{} and {more} more", named.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_routing::{
+        RouteOrder,
+        egress::{EntryProtocol, Resolution},
+    };
+
+    use super::*;
+
+    /// Callers that can be told apart; the last one is of no namespace that any entry names.
+    const CALLERS: [&str; 3] = ["a", "b", "others"];
+
+    fn entry(exported_to: &ExportedTo, target: u16) -> Entry {
+        Entry {
+            hosts: vec!["api.example".into()],
+            addresses: Vec::new(),
+            ports: vec![EntryPort {
+                number: 443,
+                protocol: EntryProtocol::Https,
+                target_port: Some(target),
+                tls: None,
+            }],
+            resolution: Resolution::None,
+            endpoints: Vec::new(),
+            exported_to: exported_to.clone(),
+            order: RouteOrder {
+                created_at: 0,
+                namespace: String::new(),
+                name: String::new(),
+                rule: 0,
+            },
+        }
+    }
+
+    fn reaches(entry: &Entry, caller: &str) -> bool {
+        match &entry.exported_to {
+            ExportedTo::All => true,
+            ExportedTo::Namespaces(names) => names.iter().any(|name| name == caller),
+        }
+    }
+
+    /// Whether some caller of an entry gets another one that means something else.
+    fn loses(entries: &[Entry], index: usize) -> bool {
+        let entry = &entries[index];
+        let callers = CALLERS.iter().filter(|caller| reaches(entry, caller));
+        callers
+            .filter_map(|caller| entries.iter().find(|first| reaches(first, caller)))
+            .any(|first| first.ports != entry.ports)
+    }
+
+    #[test]
+    fn an_entry_loses_where_a_caller_of_it_gets_another() {
+        let names = |names: &[&str]| {
+            ExportedTo::Namespaces(names.iter().map(|name| (*name).to_owned()).collect())
+        };
+        let exports = [
+            ExportedTo::All,
+            names(&["a"]),
+            names(&["b"]),
+            names(&["a", "b"]),
+        ];
+        let targets = 1_u16..=3;
+        let kinds: Vec<_> = exports
+            .iter()
+            .flat_map(|export| targets.clone().map(move |target| entry(export, target)))
+            .collect();
+        let keys: Vec<_> = (0..4)
+            .map(|name| ObjectKey::new("ns", name.to_string()))
+            .collect();
+        let mut lost = 0;
+        for number in 0..kinds.len().pow(4) {
+            let digit = |place: u32| number / kinds.len().pow(place) % kinds.len();
+            let entries: Vec<_> = (0..4).map(|place| kinds[digit(place)].clone()).collect();
+            let candidates: Vec<_> = keys
+                .iter()
+                .zip(&entries)
+                .map(|(key, entry)| Candidate { key, entry })
+                .collect();
+            let outcomes = find(&candidates);
+            for (index, key) in keys.iter().enumerate() {
+                let outcome = outcomes.get(key);
+                let is_told = outcome.is_some_and(|it| it.standing != Standing::First);
+                assert_eq!(
+                    is_told,
+                    loses(&entries, index),
+                    "entry {index} of {entries:?}"
+                );
+                lost += usize::from(is_told);
+            }
+        }
+        assert!(lost > 0);
+    }
+}

@@ -50,7 +50,7 @@ impl Entries {
         for key in unused.iter().filter(|_| ctx.options.installed.is_none()) {
             ctx.report(ObjectRef::new(KIND, key.clone()).note(
                 "EntryNotUsed",
-                "",
+                "spec.hosts",
                 "there is no egress Gateway, so the entry opens nothing",
                 "nothing to do if it is for a mesh; else add a Gateway of class portcullis-egress",
             ));

@@ -48,7 +48,7 @@ pub(super) fn translate(
             "there is no egress Gateway, so the policy has no effect",
             "nothing to do if there will be one: a Gateway of class portcullis-egress",
         );
-        faults.refuse(&Field::root(""), fault);
+        faults.refuse(&field("targetRefs"), fault);
     }
     let from = select::translate(ctx, &spec.from, own, &field("from"), faults);
     let to = destination::translate(&spec.to, &field("to"), faults);
