@@ -281,6 +281,9 @@ impl Served {
         if table.routes.len() <= RULES_SHOWN {
             writeln!(text, "{}", serving::routes(table)).ok();
         }
+        if table.entries.len() + table.policies.len() <= RULES_SHOWN {
+            text += &serving::egress(table);
+        }
         text
     }
 

@@ -1,5 +1,7 @@
 //! Listeners and routes of a table in columns; of one of egress also entries and policies.
 
+use std::fmt::Write as _;
+
 use portcullis_routing::{Listener, ListenerKey, Route, RoutingTable};
 
 use crate::{
@@ -60,8 +62,20 @@ pub(crate) fn routes(table: &RoutingTable) -> Columns {
     columns
 }
 
+/// Entries and policies, as far as there are any.
+pub(crate) fn egress(table: &RoutingTable) -> String {
+    let mut text = String::new();
+    if !table.entries.is_empty() {
+        writeln!(text, "{}", entries(table)).ok();
+    }
+    if !table.policies.is_empty() {
+        writeln!(text, "{}", policies(table)).ok();
+    }
+    text
+}
+
 /// One row per entry of the allow-list.
-pub(crate) fn entries(table: &RoutingTable) -> Columns {
+fn entries(table: &RoutingTable) -> Columns {
     let mut columns = Columns::new(["ENTRY", "HOSTS", "PORTS", "LEADS TO", "FOR"]);
     for entry in table.entries.values() {
         columns.row([
@@ -76,7 +90,7 @@ pub(crate) fn entries(table: &RoutingTable) -> Columns {
 }
 
 /// One row per policy.
-pub(crate) fn policies(table: &RoutingTable) -> Columns {
+fn policies(table: &RoutingTable) -> Columns {
     let mut columns = Columns::new(["POLICY", "SAYS", "OF", "TO"]);
     for (key, policy) in &table.policies {
         let name = key

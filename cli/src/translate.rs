@@ -72,12 +72,7 @@ fn table(output: &Output) -> String {
         )
         .ok();
         writeln!(text, "{listeners}\n{}", serving::routes(table)).ok();
-        if !table.entries.is_empty() {
-            writeln!(text, "{}", serving::entries(table)).ok();
-        }
-        if !table.policies.is_empty() {
-            writeln!(text, "{}", serving::policies(table)).ok();
-        }
+        text += &serving::egress(table);
     }
     text + &conditions(&output.statuses).to_string()
 }
