@@ -27,6 +27,8 @@ pub(crate) enum Form {
     Connect,
     /// In `Host` or `:authority`.
     Host,
+    /// In the greeting of TLS that passes through.
+    Sni,
 }
 
 /// What is known of it when it is over.

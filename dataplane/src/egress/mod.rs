@@ -6,6 +6,7 @@
 
 pub mod caller;
 pub(crate) mod event;
+pub(crate) mod greeting;
 pub(crate) mod guard;
 pub(crate) mod refusal;
 pub(crate) mod resolver;

@@ -1,13 +1,13 @@
-//! A tunnel that was granted: from the answer to its CONNECT until it ends.
+//! A tunnel that was granted: from the moment that it may begin until it ends.
 //!
-//! Where TLS is to be spoken, the first bytes have to be a greeting that names the host that was granted, and nothing is passed
-//! on before that is known. When a new table does not grant the tunnel any more, it ends.
+//! Where TLS is to be spoken behind a CONNECT, the first bytes have to be a greeting that names the host that was granted, and
+//! nothing is passed on before that is known. When a new table does not grant the tunnel any more, it ends.
 
 use std::{
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
@@ -15,35 +15,32 @@ use portcullis_routing::{
     EntryKey, Millis, PolicyKey, ProxySettings,
     egress::{Destination, Question, Seen, Verdict},
 };
-use rustls::AlertDescription;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use tokio::net::TcpStream;
 
 use super::{
     Identity, OpenTunnel, Ruling,
     event::{Departure, Form},
+    greeting::{self, NoHello},
     guard::Guard,
 };
 use crate::{
     reason::Reason,
     state::Snapshot,
     telemetry::Labels,
-    tls::alert,
     tunnel::{
-        client_hello::{Greeting, GreetingReader},
         end::End,
         relay::{Ended, Limits, Moved, Tunnel},
     },
     worker::Worker,
 };
 
-/// Bytes that are asked for while a greeting is read.
-const GREETING_READ: usize = 2048;
+/// Time for the connection to a host, all its addresses together: that of a cluster.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a tunnel was granted for. It owns all that it needs: the exchange that made it is over long before it ends.
 pub(crate) struct Grant {
+    /// How the host was named.
+    pub(crate) form: Form,
     pub(crate) caller: Option<Identity>,
     pub(crate) client: IpAddr,
     /// The listener's port.
@@ -60,8 +57,8 @@ pub(crate) struct Grant {
     pub(crate) reason: &'static str,
     pub(crate) entry: Option<EntryKey>,
     pub(crate) policy: Option<PolicyKey>,
-    /// TLS has to be spoken, with the host.
-    pub(crate) is_tls: bool,
+    /// A greeting has to come that names the host. One that was what named it has been read.
+    pub(crate) must_greet: bool,
     pub(crate) since: Instant,
 }
 
@@ -91,19 +88,19 @@ impl Passage {
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
-            grant,
             upstream: Some(upstream),
             to,
             moved: Moved::default(),
-            sni: None,
+            sni: (grant.form == Form::Sni).then(|| grant.host.clone()),
             detail: None,
             // Unless something else comes of it, it is cut with the process.
             end: Some(Reason::Shutdown),
+            grant,
             _open: open,
         }
     }
 
-    /// Passes bytes on until the tunnel ends. `read` came behind the CONNECT.
+    /// Passes bytes on until the tunnel ends. `read` has come already.
     pub(crate) async fn run(mut self, mut client: impl End, mut read: BytesMut) {
         let (Some(upstream), Some(snapshot)) = (self.upstream.take(), self.worker.snapshot())
         else {
@@ -112,11 +109,11 @@ impl Passage {
         let settings = Arc::clone(&snapshot.settings);
         // It may outlive many tables.
         drop(snapshot);
-        if self.grant.is_tls
+        if self.grant.must_greet
             && let Err(reason) = self.greeting(&mut client, &mut read, &settings).await
         {
             self.end = Some(reason);
-            return self.refuse(client).await;
+            return greeting::refuse(&mut client, reason, self.detail.is_some()).await;
         }
         let Some(limits) = limits(&settings) else {
             return;
@@ -146,52 +143,17 @@ impl Passage {
     ) -> Result<(), Reason> {
         let deadline = self.worker.deadlines.register(Some(self.grant.listener));
         deadline.set(settings.limits.header_timeout.duration());
-        let mut reader = GreetingReader::default();
-        let mut fresh = 0;
-        let greeting = loop {
-            let greeting = reader.read(read.get(fresh..).unwrap_or_default());
-            if greeting != Greeting::Incomplete {
-                break greeting;
+        match greeting::read(client, read, &deadline).await {
+            Ok(name) => self.sni = name,
+            Err(NoHello { reason, detail }) => {
+                self.detail = detail;
+                return Err(reason);
             }
-            fresh = read.len();
-            read.reserve(GREETING_READ);
-            let more = deadline.before_request(client.read_buf(read)).await;
-            match more {
-                Ok(0) => return Err(Reason::ClientGone),
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
-                    return Err(Reason::RequestTimeout);
-                }
-                Err(_) => return Err(Reason::ClientGone),
-            }
-        };
-        match greeting {
-            Greeting::Hello { server_name, .. } => {
-                self.sni = server_name;
-                match self.sni.as_deref() {
-                    Some(name) if *name == *self.grant.host => Ok(()),
-                    Some(_) => Err(Reason::SniMismatch),
-                    None => Err(Reason::SniMissing),
-                }
-            }
-            Greeting::Refused(refusal) => {
-                self.detail = Some(refusal.to_string().into());
-                Err(Reason::NotTls)
-            }
-            Greeting::NotTls | Greeting::Incomplete => Err(Reason::NotTls),
         }
-    }
-
-    /// Tells a client that speaks TLS that it may not pass.
-    async fn refuse(&self, mut client: impl End) {
-        let description = match self.end {
-            Some(Reason::SniMismatch | Reason::SniMissing) => AlertDescription::UnrecognisedName,
-            Some(Reason::NotTls) if self.detail.is_some() => AlertDescription::AccessDenied,
-            _ => return,
-        };
-        // If it cannot be sent there is nobody to read it.
-        if client.write_all(&alert::fatal(description)).await.is_ok() {
-            _ = client.shutdown().await;
+        match self.sni.as_deref() {
+            Some(name) if *name == *self.grant.host => Ok(()),
+            Some(_) => Err(Reason::SniMismatch),
+            None => Err(Reason::SniMissing),
         }
     }
 
@@ -222,7 +184,10 @@ impl Passage {
                 .map_or(Destination::Name(&grant.host), Destination::Address),
             port: grant.port,
             caller: grant.caller.as_ref().map(Identity::caller),
-            seen: Seen::Tunnel,
+            seen: match grant.form {
+                Form::Sni => Seen::Tls,
+                Form::Absolute | Form::Connect | Form::Host => Seen::Tunnel,
+            },
         };
         let decision = egress.decide(&question);
         let guard = Guard {
@@ -265,7 +230,7 @@ impl Passage {
             gateway,
             caller: grant.caller.as_ref(),
             client: grant.client,
-            form: Form::Connect,
+            form: grant.form,
             host: &grant.host,
             port: Some(grant.port),
             sni: self.sni.as_deref(),

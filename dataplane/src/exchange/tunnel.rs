@@ -13,17 +13,15 @@ use crate::{
     downstream::{Downstream, Pin},
     egress::{
         OpenTunnel, Ruling,
+        event::Form,
         refusal::Refusal,
-        tunnel::{Grant, Passage},
+        tunnel::{CONNECT_TIMEOUT, Grant, Passage},
     },
     plan::PreparedRoute,
     reason::Reason,
     telemetry::ConnectResult,
     tunnel::dial::{DialError, dial},
 };
-
-/// Time for a connection, all addresses together: that of a cluster.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What is spoken in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +76,7 @@ impl<'s> Exchange<'s> {
         };
         let ruling = Ruling::of(&granted.decision);
         let grant = Grant {
+            form: Form::Connect,
             caller: outgoing.caller,
             client: self.connection.client.ip(),
             listener: self.connection.port,
@@ -89,7 +88,7 @@ impl<'s> Exchange<'s> {
             reason: ruling.reason,
             entry: ruling.entry.cloned(),
             policy: ruling.policy.cloned(),
-            is_tls: spoken == Inside::Tls,
+            must_greet: spoken == Inside::Tls,
             since: self.record.started(),
         };
         let passage = Passage::new(self.worker, open, grant, dialled.stream, dialled.address);

@@ -8,6 +8,7 @@ use portcullis_routing::{
 };
 use tokio::net::TcpStream;
 
+use super::passthrough::{self, Admitted};
 use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2, refusal::refuse},
@@ -42,6 +43,17 @@ pub(super) async fn serve(
     };
     let limits = snapshot.settings().limits.clone();
     deadline.set(limits.header_timeout.duration());
+    if is_passthrough(&snapshot, port) {
+        // Boxed: those that pass through should not make all others larger.
+        let admitted = Box::pin(admit(&worker, &snapshot, port, tcp, peer, &deadline)).await;
+        // A tunnel may outlive many tables.
+        drop(snapshot);
+        deadline.clear();
+        if let Some(admitted) = admitted {
+            Box::pin(admitted.run()).await;
+        }
+        return drop(open);
+    }
     // Boxed for the time it takes: the handshake needs much more room than the session.
     let established = Box::pin(establish(&worker, &snapshot, port, tcp, peer, &deadline)).await;
     // A connection may outlive many tables.
@@ -119,6 +131,44 @@ fn record_refusal(worker: &Worker, connection: &Connection, reason: Reason) {
         .log(snapshot.settings().access_log, &record);
 }
 
+/// Whether TLS passes through a port.
+fn is_passthrough(snapshot: &Snapshot, port: u16) -> bool {
+    let port = snapshot.compiled.port(port);
+    port.is_some_and(|port| port.protocol() == ListenerProtocol::Tls)
+}
+
+/// A tunnel for a connection to such a port, if there is to be one.
+async fn admit(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    port: u16,
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> Option<Box<Admitted>> {
+    let client = client_address(snapshot, &mut tcp, peer, deadline).await;
+    let client = client
+        .inspect_err(|error| tracing::debug!(port, %peer, %error, "no tunnel came of a connection"))
+        .ok()?;
+    let port = snapshot.compiled.port(port)?;
+    let admitted = passthrough::admit(worker, snapshot, port, tcp, client, deadline).await;
+    admitted.map(Box::new)
+}
+
+/// Who connects: as the PROXY protocol says, if it is used.
+async fn client_address(
+    snapshot: &Snapshot,
+    tcp: &mut TcpStream,
+    peer: SocketAddr,
+    deadline: &Deadline,
+) -> io::Result<SocketAddr> {
+    if !snapshot.settings().client_address.proxy_protocol {
+        return Ok(peer);
+    }
+    let told = proxy_protocol::read(tcp, deadline).await?;
+    Ok(told.unwrap_or(peer))
+}
+
 /// What a handshake tells: the host that the client named, its listener, and who the client is.
 type Named = (Option<Box<str>>, ListenerKey, Option<Box<ClientIdentity>>);
 
@@ -130,12 +180,7 @@ async fn establish(
     peer: SocketAddr,
     deadline: &Deadline,
 ) -> io::Result<(BufferedStream, Connection)> {
-    let mut client = peer;
-    if snapshot.settings().client_address.proxy_protocol
-        && let Some(address) = proxy_protocol::read(&mut tcp, deadline).await?
-    {
-        client = address;
-    }
+    let client = client_address(snapshot, &mut tcp, peer, deadline).await?;
     let local = tcp.local_addr()?;
     let client_text = HeaderValue::try_from(client.ip().to_string()).map_err(io::Error::other)?;
     let found = snapshot.compiled.port(port);
@@ -161,9 +206,6 @@ async fn establish(
         }
     };
     let protocol = found.map(CompiledPort::protocol);
-    if protocol == Some(ListenerProtocol::Tls) {
-        return Err(io::ErrorKind::Unsupported.into());
-    }
     if protocol == Some(ListenerProtocol::Https) {
         let Accepted {
             stream,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod connection;
+mod passthrough;
 mod socket;
 
 use std::{

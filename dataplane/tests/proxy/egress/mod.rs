@@ -1,6 +1,7 @@
 //! Workloads that want to reach the outside world.
 
 mod addresses;
+mod passthrough;
 mod requests;
 mod routes;
 mod tunnels;

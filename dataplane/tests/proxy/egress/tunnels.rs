@@ -25,13 +25,13 @@ use crate::support::{
 };
 
 /// Sends back what it gets, and tells how much that was.
-struct Echo {
+pub(super) struct Echo {
     address: SocketAddr,
-    received: Arc<AtomicUsize>,
+    pub(super) received: Arc<AtomicUsize>,
 }
 
 impl Echo {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(AtomicUsize::new(0));
@@ -55,7 +55,7 @@ impl Echo {
     }
 
     /// An entry that opens `host` with this behind it.
-    fn entry(&self, host: &str, port: u16, protocol: &str) -> Value {
+    pub(super) fn entry(&self, host: &str, port: u16, protocol: &str) -> Value {
         let mut entry = fixed(host, self.address);
         entry["ports"] =
             json!([{"number": port, "protocol": protocol, "target_port": self.address.port()}]);
@@ -64,7 +64,7 @@ impl Echo {
 }
 
 /// How a TLS client greets `name`.
-fn hello(name: &str) -> Vec<u8> {
+pub(super) fn hello(name: &str) -> Vec<u8> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -91,14 +91,14 @@ async fn open(to: SocketAddr, authority: &str, first: &[u8]) -> TcpStream {
 
 const CONNECTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+pub(super) async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).await.unwrap();
     bytes
 }
 
 /// What comes until the stream ends, in whatever way.
-async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     _ = stream.read_to_end(&mut bytes).await;
     bytes

@@ -60,6 +60,20 @@ impl Outside {
         Self(table)
     }
 
+    /// With TLS that passes through port 443.
+    pub(crate) fn passthrough(mut self) -> Self {
+        let listener = Listener {
+            port: 443,
+            protocol: ListenerProtocol::Tls,
+            hostname: None,
+            tls: None,
+            direction: Direction::Egress,
+        };
+        let key = ListenerKey::of(&self.0.gateway, "tls");
+        self.0.listeners.insert(key, Arc::new(listener));
+        self
+    }
+
     /// Changes the settings of egress.
     pub(crate) fn settings(mut self, change: impl FnOnce(&mut EgressSettings)) -> Self {
         let settings = Arc::make_mut(&mut self.0.settings);
