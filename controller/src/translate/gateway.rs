@@ -236,9 +236,13 @@ impl<'a> GatewayState<'a> {
         let https_ports: Vec<_> = https.map(|listener| listener.spec.port).collect();
         let warnings = self.frontend.warnings(&self.object, &https_ports);
         let idle = parameters::idle_node_ports(ctx, &self.object, self.gateway, &self.listeners);
+        let idle_egress = (!self.is_egress())
+            .then(|| parameters::idle_egress(ctx, &self.object, self.gateway))
+            .flatten();
         for finding in warnings
             .into_iter()
             .chain(idle)
+            .chain(idle_egress)
             .chain(default_scope(&self.object, self.gateway))
         {
             ctx.report(finding);

@@ -195,6 +195,25 @@ pub(crate) fn idle_node_ports(
     entries.filter_map(finding).collect()
 }
 
+/// What the own parameters of a Gateway of ingress say of egress. Those of a class may be meant for another Gateway.
+pub(crate) fn idle_egress(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    gateway: &Gateway,
+) -> Option<Finding> {
+    let own = own_parameters(ctx.resources, object, gateway).ok()??;
+    own.proxy.as_ref()?.egress.as_ref()?;
+    let key = own_key(object, gateway)?;
+    Some(object.warning(
+        reason::UNSUPPORTED_VALUE,
+        "spec.infrastructure.parametersRef",
+        format!(
+            "spec.proxy.egress of GatewayParameters {key} has no effect: the Gateway is none of egress"
+        ),
+        "remove it; a Gateway of class portcullis-egress goes by it",
+    ))
+}
+
 /// Why the Service never gets this port, if so. A listener that only has to be mended keeps it, or is told of by itself.
 fn why_idle(port: u16, listeners: &[ListenerState<'_>]) -> Option<String> {
     let mut of_port = listeners
