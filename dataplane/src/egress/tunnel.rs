@@ -74,6 +74,7 @@ pub(crate) struct Passage {
     detail: Option<Box<str>>,
     /// How it ended, if not by itself.
     end: Option<Reason>,
+    is_over: bool,
     _open: OpenTunnel,
 }
 
@@ -93,15 +94,20 @@ impl Passage {
             moved: Moved::default(),
             sni: (grant.form == Form::Sni).then(|| grant.host.clone()),
             detail: None,
-            // Unless something else comes of it, it is cut with the process.
-            end: Some(Reason::Shutdown),
+            end: None,
+            is_over: false,
             grant,
             _open: open,
         }
     }
 
     /// Passes bytes on until the tunnel ends. `read` has come already.
-    pub(crate) async fn run(mut self, mut client: impl End, mut read: BytesMut) {
+    pub(crate) async fn run(mut self, client: impl End, read: BytesMut) {
+        self.pass(client, read).await;
+        self.is_over = true;
+    }
+
+    async fn pass(&mut self, mut client: impl End, mut read: BytesMut) {
         let (Some(upstream), Some(snapshot)) = (self.upstream.take(), self.worker.snapshot())
         else {
             return;
@@ -253,6 +259,13 @@ impl Drop for Passage {
     /// Here, because a tunnel may also end with its connection, or with the worker.
     fn drop(&mut self) {
         self.worker.metrics.upstream_closed();
+        if !self.is_over {
+            self.end = Some(if self.worker.has_ended.get() {
+                Reason::Shutdown
+            } else {
+                Reason::ClientGone
+            });
+        }
         if let Some(snapshot) = self.worker.snapshot() {
             let gateway = &snapshot.compiled.table().gateway;
             self.tell(snapshot.settings(), &snapshot.labels, gateway.as_str());

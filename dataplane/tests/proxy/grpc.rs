@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::support::{Proxy, TableBuilder};
 
 /// Echoes each piece of a stream as it comes, then answers the request's trailers with its own.
-async fn streaming_echo() -> SocketAddr {
+pub(crate) async fn streaming_echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

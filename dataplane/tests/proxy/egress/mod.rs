@@ -2,6 +2,7 @@
 
 mod addresses;
 mod passthrough;
+mod protocols;
 mod requests;
 mod routes;
 mod tunnels;

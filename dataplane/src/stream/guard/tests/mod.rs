@@ -1,5 +1,6 @@
 //! Every known way to make two parsers disagree, and the same verdict however the bytes are split.
 
+mod connect;
 mod requests;
 mod responses;
 
