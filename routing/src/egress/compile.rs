@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    decide::CompiledEgress, index::EntryIndex, policies::PolicyIndex, workloads::WorkloadIndex,
+    decide::CompiledEgress, index::EntryIndex, policies::PolicyIndex, ranges::Ranges,
+    workloads::WorkloadIndex,
 };
 use crate::{
     resource::{Rejection, ResourceKind},
@@ -31,7 +32,11 @@ pub(crate) fn compile(
     let workloads = before(ResourceKind::Workload)
         .filter(|(before, ..)| unchanged(&before.workloads, &table.workloads))
         .map(|(.., compiled)| Arc::clone(&compiled.workloads));
+    let protected = previous
+        .filter(|(.., compiled)| compiled.settings.protected == settings.protected)
+        .map(|(.., compiled)| Arc::clone(&compiled.protected));
     Some(CompiledEgress {
+        protected: protected.unwrap_or_else(|| Arc::new(Ranges::new(&settings.protected))),
         settings,
         entries: entries.unwrap_or_else(|| {
             let good = table.entries.iter();

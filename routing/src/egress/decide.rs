@@ -13,6 +13,7 @@ use super::{
     index::{CompiledEntry, EntryIndex},
     policies::{Opinion, PolicyIndex},
     policy::PolicyMode,
+    ranges::Ranges,
     settings::EgressSettings,
     workload::Workload,
     workloads::WorkloadIndex,
@@ -23,6 +24,7 @@ use crate::key::{EntryKey, PolicyKey};
 #[derive(Debug)]
 pub struct CompiledEgress {
     pub(super) settings: EgressSettings,
+    pub(super) protected: Arc<Ranges>,
     pub(super) entries: Arc<EntryIndex>,
     pub(super) policies: Arc<PolicyIndex>,
     pub(super) workloads: Arc<WorkloadIndex>,
@@ -208,8 +210,7 @@ impl CompiledEgress {
 
     /// Whether an address is the cluster's own.
     pub fn is_protected(&self, address: IpAddr) -> bool {
-        let mut ranges = self.settings.protected.iter();
-        ranges.any(|range| range.contains(&address)) || self.workloads.get(address).is_some()
+        self.protected.contain(address) || self.workloads.get(address).is_some()
     }
 
     fn opened(&self, question: &Question<'_>) -> Result<Opened<'_>, DecisionReason> {

@@ -12,6 +12,7 @@ pub mod host;
 mod index;
 mod policies;
 pub mod policy;
+mod ranges;
 pub mod settings;
 pub mod workload;
 mod workloads;
