@@ -193,3 +193,78 @@ fn cluster_tls(tls: &EntryTls, host: &str) -> ClusterTls {
         client_certificate: tls.client_certificate.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use portcullis_routing::{
+        RouteOrder,
+        egress::{ExportedTo, Resolution},
+    };
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::{
+        telemetry::{Metrics, MetricsOptions},
+        upstream::Upstreams,
+    };
+
+    fn entry() -> Arc<Entry> {
+        let order = RouteOrder {
+            created_at: 0,
+            namespace: "ns".into(),
+            name: "entry".into(),
+            rule: 0,
+        };
+        Arc::new(Entry {
+            hosts: vec!["*.example.com".into()],
+            addresses: vec![],
+            ports: vec![],
+            resolution: Resolution::default(),
+            endpoints: vec![],
+            exported_to: ExportedTo::default(),
+            order,
+        })
+    }
+
+    #[tokio::test]
+    async fn hosts_are_kept_apart_and_within_the_bound() {
+        let (one, other) = (EntryKey::of("ns", "one"), EntryKey::of("ns", "other"));
+        let (before, after) = (entry(), entry());
+        let run = async {
+            let metrics = Metrics::new(MetricsOptions::default());
+            let upstreams = Upstreams::new(metrics.worker());
+            let get = |key, entry, host: &str, port| {
+                let host = ExternalHost {
+                    entry: Some((key, entry)),
+                    host,
+                    port,
+                    http2: false,
+                    tls: None,
+                    client: None,
+                };
+                upstreams.external(&host).unwrap().0
+            };
+            let first = get(&one, &before, "a.example.com", 80);
+            let again = get(&one, &before, "a.example.com", 80);
+            assert!(Rc::ptr_eq(&first, &again));
+            for different in [
+                get(&other, &before, "a.example.com", 80),
+                get(&one, &before, "b.example.com", 80),
+                get(&one, &before, "a.example.com", 81),
+            ] {
+                assert!(!Rc::ptr_eq(&first, &different));
+            }
+            // The entry has changed.
+            let renewed = get(&one, &after, "a.example.com", 80);
+            assert!(!Rc::ptr_eq(&first, &renewed));
+
+            for number in 0..MAX_HOSTS {
+                get(&one, &after, &format!("{number}.example.com"), 80);
+                let kept = get(&one, &after, "a.example.com", 80);
+                assert!(Rc::ptr_eq(&renewed, &kept), "{number}");
+            }
+            assert_eq!(upstreams.externals.known.borrow().len(), MAX_HOSTS);
+        };
+        LocalSet::new().run_until(run).await;
+    }
+}

@@ -243,3 +243,41 @@ async fn a_name_that_nobody_knows_is_an_answer_of_its_own() {
         .reaches(r#"portcullis_egress_dns_total{result="negative"}"#, 1.0)
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_addresses_one_that_does_not_answer_is_passed_over() {
+    let backend = Backend::start("up").await;
+    let nobody: IpAddr = "127.0.0.5".parse().unwrap();
+    let dns = FakeDns::start(&[backend.address.ip(), nobody], 60).await;
+    let port = backend.address.port();
+    let in_order = json!({
+        "hosts": ["first.example.com"], "resolution": "DnsRoundRobin",
+        "ports": [{"number": 80, "protocol": "HTTP", "target_port": port}],
+    });
+    let raw = json!({
+        "hosts": ["raw.example.com"], "resolution": "Dns",
+        "ports": [{"number": 22, "protocol": "TCP", "target_port": port}],
+    });
+    let (proxy, _) = Outside::new(&dns)
+        .entry("api", by_dns("api.example.com", backend.address))
+        .entry("first", in_order)
+        .entry("raw", raw)
+        .private_for_a()
+        .start();
+    let get = "GET / HTTP/1.1\r\nHost: raw.example.com\r\nConnection: close\r\n\r\n";
+    let tunnel =
+        format!("CONNECT raw.example.com:22 HTTP/1.1\r\nHost: raw.example.com:22\r\n\r\n{get}");
+    for _ in 0..5 {
+        assert!(proxy.fetch(A, URL).await.ends_with("up"));
+        assert!(
+            proxy
+                .fetch(A, "http://first.example.com/")
+                .await
+                .ends_with("up")
+        );
+        assert!(proxy.tell(A, &tunnel).await.ends_with("up"));
+    }
+    // The first one answers, so no other one was tried for it, nor is anybody tried without a request.
+    let refused = proxy.metric(r#"portcullis_upstream_connects_total{result="refused"}"#);
+    assert!(refused <= 5.0, "{refused}");
+}
