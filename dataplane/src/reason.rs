@@ -46,6 +46,8 @@ macro_rules! reasons {
 reasons! {
     /// The message breaks RFC 9112 or is ambiguous.
     BadRequest = 400 "bad_request" "the request is malformed or ambiguous";
+    /// The token in `Proxy-Authorization` of an egress listener is not believed.
+    BadToken = 407 "bad_token" "the token in Proxy-Authorization is not believed";
     /// The request came without TLS on a port that speaks TLS.
     PlainHttp = 400 "plain_http" "plain HTTP was sent to a port that speaks TLS; ask with https";
     /// The path holds NUL, a backslash or a broken percent-encoding.

@@ -57,12 +57,14 @@ pub struct Connection {
 }
 
 /// The destination of a CONNECT.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Pin {
     /// The host, in normal form; an IPv6 address in brackets.
     pub host: Box<str>,
     /// The port.
     pub port: u16,
+    /// Who has sent it, and sends what follows.
+    pub caller: Option<Identity>,
 }
 
 /// The client's side of one exchange.

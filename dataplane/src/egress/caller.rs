@@ -1,14 +1,41 @@
-//! Who calls: taken once per connection, so that a later table does not make somebody else of whoever is connected.
+//! Who calls: taken once per connection, or per request where a token says so, so that a later table does not make somebody else
+//! of whoever is connected.
+//!
+//! A certificate goes before a token, and a token before the address: what was proved before what was concluded.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use portcullis_routing::egress::{self, CompiledEgress, Workload};
+use rustls_pki_types::CertificateDer;
+
+use super::certificate;
 
 /// Who a caller is, and how that is known.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// The pod that has the address it calls from.
     Pod(Arc<Workload>),
+    /// The service account of its client certificate.
+    Certificate(Proven),
+    /// The service account of its token.
+    Token(Proven),
+}
+
+/// A service account whose caller has proved to be it.
+#[derive(Clone, Debug)]
+pub struct Proven {
+    account: Arc<Account>,
+    /// The pod that has the address it calls from, if that is one of this service account.
+    workload: Option<Arc<Workload>>,
+}
+
+/// A service account, as a token or a certificate names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Account {
+    pub(crate) namespace: Box<str>,
+    pub(crate) name: Box<str>,
+    /// The pod that it is bound to.
+    pub(crate) pod: Option<Box<str>>,
 }
 
 impl Identity {
@@ -17,10 +44,32 @@ impl Identity {
         egress.workload(address).cloned().map(Self::Pod)
     }
 
+    /// Whose verified client certificate it is; `None` if that names no service account of ours.
+    pub(crate) fn of_certificate(
+        egress: &CompiledEgress,
+        certificate: &CertificateDer<'_>,
+        address: IpAddr,
+    ) -> Option<Self> {
+        let account = certificate::account(certificate, &egress.settings().trust_domain)?;
+        let proven = Proven::new(egress, Arc::new(account), address);
+        Some(Self::Certificate(proven))
+    }
+
+    /// Who has a token of `account`.
+    pub(crate) fn of_token(
+        egress: &CompiledEgress,
+        account: Arc<Account>,
+        address: IpAddr,
+    ) -> Self {
+        Self::Token(Proven::new(egress, account, address))
+    }
+
     /// How it is known: stable, for machines.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Pod(_) => "pod",
+            Self::Certificate(_) => "certificate",
+            Self::Token(_) => "token",
         }
     }
 
@@ -28,6 +77,7 @@ impl Identity {
     pub(crate) fn namespace(&self) -> &str {
         match self {
             Self::Pod(workload) => &workload.namespace,
+            Self::Certificate(proven) | Self::Token(proven) => &proven.account.namespace,
         }
     }
 
@@ -35,17 +85,15 @@ impl Identity {
     pub(crate) fn service_account(&self) -> &str {
         match self {
             Self::Pod(workload) => &workload.service_account,
+            Self::Certificate(proven) | Self::Token(proven) => &proven.account.name,
         }
     }
 
     /// The name of its pod, if one is known.
-    #[expect(
-        clippy::unnecessary_wraps,
-        reason = "a certificate or a token names none"
-    )]
     pub(crate) fn pod(&self) -> Option<&str> {
         match self {
             Self::Pod(workload) => Some(&workload.pod),
+            Self::Certificate(proven) | Self::Token(proven) => proven.pod(),
         }
     }
 
@@ -54,9 +102,32 @@ impl Identity {
         egress::Caller {
             namespace: self.namespace(),
             service_account: self.service_account(),
-            labels: match self {
-                Self::Pod(workload) => Some(&workload.labels),
-            },
+            labels: self.labels(),
         }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        let workload = match self {
+            Self::Pod(workload) => Some(workload),
+            Self::Certificate(proven) | Self::Token(proven) => proven.workload.as_ref(),
+        };
+        workload.map(|workload| &workload.labels)
+    }
+}
+
+impl Proven {
+    fn new(egress: &CompiledEgress, account: Arc<Account>, address: IpAddr) -> Self {
+        let workload = egress.workload(address).filter(|workload| {
+            *workload.namespace == *account.namespace && *workload.service_account == *account.name
+        });
+        Self {
+            workload: workload.cloned(),
+            account,
+        }
+    }
+
+    fn pod(&self) -> Option<&str> {
+        let bound = self.account.pod.as_deref();
+        bound.or_else(|| self.workload.as_ref().map(|workload| &*workload.pod))
     }
 }

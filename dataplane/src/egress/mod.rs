@@ -5,11 +5,13 @@
 //! one line in the log.
 
 pub mod caller;
+pub(crate) mod certificate;
 pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
+pub mod token;
 pub(crate) mod tunnel;
 
 use std::{cell::Cell, rc::Rc, sync::Arc};
@@ -22,7 +24,7 @@ use portcullis_routing::{
 use tokio::sync::Notify;
 
 pub use self::caller::Identity;
-use self::resolver::Resolver;
+use self::{resolver::Resolver, token::Tokens};
 use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
     tunnel::relay::Relay, worker::Worker,
@@ -32,6 +34,8 @@ use crate::{
 pub(crate) struct Egress {
     /// The names of the outside world.
     pub(crate) resolver: Resolver,
+    /// The tokens of those who call.
+    pub(crate) tokens: Tokens,
     /// What a request follows that no HTTPRoute takes: to the host that it names.
     pub(crate) route: PreparedRoute,
     /// The match by which it does: every path.
@@ -49,6 +53,7 @@ impl Egress {
     pub(crate) fn new(metrics: Arc<WorkerMetrics>, deadlines: &Rc<Deadlines>) -> Self {
         Self {
             resolver: Resolver::new(metrics),
+            tokens: Tokens::default(),
             route: PreparedRoute::outward(),
             path: PathMatch::Prefix("/".to_owned()),
             relay: Relay::new(deadlines),

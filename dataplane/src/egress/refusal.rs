@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use portcullis_routing::egress::{Decision, DecisionReason, Destination, Question, Seen};
 
-use super::{Identity, guard::Obstacle};
+use super::{Identity, guard::Obstacle, token::Fault};
 use crate::{downstream::Pin, reason::Reason};
 
 /// An answer to a caller.
@@ -102,11 +102,25 @@ impl Refusal {
 
     /// Of a request on a connection that is for another destination.
     pub(crate) fn not_pinned(host: &str, pin: &Pin) -> Self {
-        let Pin { host: pinned, port } = pin;
+        let Pin {
+            host: pinned, port, ..
+        } = pin;
         Self::new(
             Reason::AuthorityMismatch,
             &format!("{host} was asked for in a tunnel to {pinned}:{port}."),
             "Use a connection of its own for each destination.",
+        )
+    }
+
+    /// Of a token that is not believed.
+    pub(crate) fn bad_token(fault: &Fault, audience: &str) -> Self {
+        Self::new(
+            Reason::BadToken,
+            &format!("the token in Proxy-Authorization is not believed: {fault}."),
+            &format!(
+                "Mount one for audience {audience} into the pod, and read it anew for each connection: \
+                 volumes: [{{name: egress, projected: {{sources: [{{serviceAccountToken: {{audience: {audience}, path: token}}}}]}}}}]."
+            ),
         )
     }
 

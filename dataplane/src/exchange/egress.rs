@@ -77,7 +77,9 @@ impl<'s> Exchange<'s> {
     ) -> Result<Rc<Target>, Reason> {
         let egress = self.snapshot.compiled.egress().ok_or(Reason::NoRoute)?;
         let address = self.connection.client.ip();
-        let known = self.connection.caller.clone();
+        let pinned = self.connection.pinned.get();
+        let known = pinned.map_or(&self.connection.caller, |pin| &pin.caller);
+        let known = known.clone();
         let is_connect = head.method == Method::CONNECT && downstream.extended_connect().is_none();
         let is_absolute = !self.connection.http2 && head.uri.authority().is_some();
         let mut outgoing = Outgoing {
@@ -116,8 +118,35 @@ impl<'s> Exchange<'s> {
         if is_bad {
             return Err(Reason::BadDestination);
         }
+        self.believe(head)?;
         self.check_pin(&target)?;
         Ok(target)
+    }
+
+    /// Believes the token that came with the request, if it has to be known: a certificate says as much, and what is said in a
+    /// tunnel is not for us.
+    fn believe(&mut self, head: &request::Parts) -> Result<(), Reason> {
+        let is_known = self.connection.pinned.get().is_some()
+            || matches!(self.connection.caller, Some(Identity::Certificate(_)));
+        let keys = self.snapshot.token_keys.as_ref().filter(|_| !is_known);
+        let Some((keys, outgoing)) = keys.zip(self.outgoing.as_mut()) else {
+            return Ok(());
+        };
+        match self.worker.egress.tokens.account(keys, &head.headers) {
+            Ok(None) => Ok(()),
+            Ok(Some(account)) => {
+                let address = self.connection.client.ip();
+                outgoing.caller = Some(Identity::of_token(outgoing.egress, account, address));
+                Ok(())
+            }
+            Err(fault) => {
+                outgoing.caller = None;
+                outgoing.detail = Some(fault.to_string().into());
+                let refusal = Refusal::bad_token(&fault, keys.audience());
+                self.refuse(Ruling::refused(Reason::BadToken), Reason::BadToken, refusal);
+                Err(Reason::BadToken)
+            }
+        }
     }
 
     /// The port of a destination that names none: the one of the scheme that the client names, else of what it speaks.

@@ -28,6 +28,13 @@ pub(super) fn in_words(
         .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     head.headers
         .insert(REASON_HEADER, HeaderValue::from_static(reason.code()));
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // RFC 9110 11.7.1. Clients that know one of the two only should find it in a field of its own.
+        for challenge in ["Bearer realm=\"egress\"", "Basic realm=\"egress\""] {
+            let challenge = HeaderValue::from_static(challenge);
+            head.headers.append(header::PROXY_AUTHENTICATE, challenge);
+        }
+    }
     (head, body)
 }
 

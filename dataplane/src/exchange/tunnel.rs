@@ -102,10 +102,10 @@ impl<'s> Exchange<'s> {
         let pin = Pin {
             host: host.name.into(),
             port: host.port,
+            // Each request is told of by itself.
+            caller: self.outgoing.take().and_then(|outgoing| outgoing.caller),
         };
         _ = self.connection.pinned.set(pin);
-        // Each request is told of by itself.
-        self.outgoing = None;
         self.record.status(StatusCode::OK);
         downstream.connected().map_err(|error| error.reason())
     }

@@ -190,6 +190,7 @@ async fn establish(
         let (sni, sni_listener, identity) = tls
             .map(|(sni, listener, identity)| (sni, Some(listener), identity))
             .unwrap_or_default();
+        let caller = caller(snapshot, client, identity.as_deref());
         Connection {
             port,
             tls: is_tls,
@@ -198,7 +199,7 @@ async fn establish(
             identity,
             egress,
             pinned: OnceCell::new(),
-            caller: caller(snapshot, client),
+            caller,
             client,
             client_text: client_text.clone(),
             local,
@@ -233,10 +234,18 @@ async fn establish(
     Ok((stream, connection(None, http2)))
 }
 
-/// Who calls, where that matters.
-fn caller(snapshot: &Snapshot, client: SocketAddr) -> Option<Identity> {
+/// Who calls, where that matters, as far as the connection tells.
+fn caller(
+    snapshot: &Snapshot,
+    client: SocketAddr,
+    identity: Option<&ClientIdentity>,
+) -> Option<Identity> {
     let egress = snapshot.compiled.egress()?;
-    Identity::of_address(egress, client.ip())
+    let address = client.ip();
+    let certificate = identity.and_then(ClientIdentity::certificate);
+    certificate
+        .and_then(|certificate| Identity::of_certificate(egress, certificate, address))
+        .or_else(|| Identity::of_address(egress, address))
 }
 
 /// What a client says on a port with TLS.

@@ -34,6 +34,7 @@ pub use self::{
     source::{SourceError, TableSource},
 };
 use crate::{
+    egress::token::TokenKeys,
     plan::PreparedRoute,
     telemetry::{Labels, Metrics, metrics::TableOutcome},
     tls::TlsListeners,
@@ -325,6 +326,11 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     let known = previous.map_or(&none, |previous| &*previous.backend_tls);
     let (backend_tls, unusable) = TlsPolicies::build(known, table, &certificates);
     rejected.extend(unusable);
+    let tokens = table.settings.egress.as_ref();
+    let token_keys = tokens.and_then(|it| it.tokens.as_ref()).map(|settings| {
+        let known = previous.and_then(|previous| previous.token_keys.as_ref());
+        TokenKeys::new(known, settings)
+    });
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
         Arc::clone(table),
@@ -338,6 +344,7 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
         compiled,
         certificates,
         backend_tls: Arc::new(backend_tls),
+        token_keys,
         labels: Arc::<Labels>::default(),
         settings: Arc::clone(&table.settings),
         rejected,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use portcullis_routing::{ProxySettings, Rejection, ResourceKind, compile::CompiledTable};
 
 use super::certificates::Certificates;
-use crate::{plan::PreparedRoute, telemetry::Labels, tls::TlsListeners, upstream::TlsPolicies};
+use crate::{
+    egress::token::TokenKeys, plan::PreparedRoute, telemetry::Labels, tls::TlsListeners,
+    upstream::TlsPolicies,
+};
 
 /// A table in the form that requests need it. A request keeps the snapshot that it began with.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub struct Snapshot {
     pub tls: TlsListeners,
     /// TLS towards the clusters.
     pub backend_tls: Arc<TlsPolicies>,
+    /// What verifies the tokens of callers; `None` takes none.
+    pub token_keys: Option<Arc<TokenKeys>>,
     /// Which resources have metrics of their own.
     pub labels: Arc<Labels>,
     pub(crate) settings: Arc<ProxySettings>,

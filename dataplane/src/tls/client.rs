@@ -89,6 +89,11 @@ impl ClientIdentity {
         }
     }
 
+    /// The certificate itself.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.chain.first()
+    }
+
     /// Whether it gets in where `wanted` is asked for: a table may have changed the CAs since the handshake. Looked at once
     /// per change.
     pub fn satisfies(&self, wanted: &Arc<ClientAuthentication>) -> bool {

@@ -28,15 +28,15 @@ const VERSIONS: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 const PROTOCOLS: [&str; 2] = ["http/1.1", "h2"];
 
 /// A certificate authority of the test's own.
-struct Authority {
+pub(crate) struct Authority {
     issuer: rcgen::Issuer<'static, rcgen::KeyPair>,
-    pem: String,
+    pub(crate) pem: String,
 }
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new([]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -54,7 +54,7 @@ impl Authority {
         self.issue(|params| params.extended_key_usages = vec![Purpose::ClientAuth])
     }
 
-    fn issue(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Identity {
+    pub(crate) fn issue(&self, change: impl FnOnce(&mut rcgen::CertificateParams)) -> Identity {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new([]).unwrap();
         change(&mut params);

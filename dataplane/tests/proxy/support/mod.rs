@@ -10,6 +10,9 @@ mod log;
 mod nobody;
 pub(crate) mod outside;
 pub(crate) mod table;
+#[path = "../../../src/egress/token/testing.rs"]
+#[allow(dead_code, reason = "the library's tests use all of it")]
+pub(crate) mod tokens;
 
 use std::{
     io,
