@@ -307,6 +307,7 @@ impl Reconciler {
             controller_name: self.controller_name.clone(),
             installed: Some(snapshot.installed),
             last_good: Some(Arc::clone(&self.parameters)),
+            token_issuer: snapshot.token_issuer,
             ..Options::default()
         };
         let start = Instant::now();

@@ -16,6 +16,8 @@
 //! - `rejects serviceentry/ns/name`: besides, they cannot serve this entry;
 //! - `address 192.0.2.1`: the proxy is bound to that address;
 //! - `obstructed`: something is in the way of every Gateway's infrastructure;
+//! - `tokens`: who issues tokens of service accounts is known;
+//! - `no tokens`: it is not;
 //! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
 
 use std::{
@@ -34,7 +36,7 @@ use portcullis_controller::{
         programmed::{Heard, obstruct},
         reason,
     },
-    translate::{InstalledApi, ParametersInForce, translate},
+    translate::{InstalledApi, ParametersInForce, TokenIssuer, translate},
     watch::References,
 };
 use portcullis_routing::{EntryKey, GatewayKey, RoutingTable};
@@ -273,6 +275,15 @@ fn observed(
                     value: value.into(),
                 }];
                 options.observed = Observed::Standalone { addresses };
+            }
+            ("tokens", "") => {
+                options.token_issuer = Some(Ok(TokenIssuer {
+                    issuer: "https://kubernetes.default.svc".into(),
+                    jwks: r#"{"keys":[{"kid":"1"}]}"#.into(),
+                }));
+            }
+            ("no", "tokens") => {
+                options.token_issuer = Some(Err("/openid/v1/jwks: Forbidden".into()));
             }
             ("installed", release) => {
                 options.installed = Some(InstalledApi {

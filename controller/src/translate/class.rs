@@ -117,7 +117,11 @@ impl<'a> Classes<'a> {
                 remedy: finding.remedy.clone() + GO_ON,
                 ..finding.clone()
             });
-            let version = supported_version(ctx.options.installed.as_ref());
+            let mut version = supported_version(ctx.options.installed.as_ref());
+            if let Some(Err(why)) = &ctx.options.token_issuer {
+                version.2 += ". Callers' tokens are ignored, as their keys are not known: ";
+                version.2 += why;
+            }
             statuses.insert(key.clone(), status(class, broken.as_ref(), version));
             if let Some(finding) = broken {
                 ctx.report(finding);

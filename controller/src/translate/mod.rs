@@ -35,6 +35,7 @@ pub(crate) use self::{
 };
 pub use self::{
     class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, SUPPORTED_FEATURES},
+    egress::TokenIssuer,
     listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},
     settings::EgressOptions,
@@ -64,6 +65,9 @@ pub struct Options {
     /// [`Translation::parameters`] of the translation before this one, which Gateways go on with while what is asked for is
     /// broken. Empty for the first translation of many, `None` for one by itself, of which nothing is served.
     pub last_good: Option<Arc<ParametersInForce>>,
+    /// Who issues the tokens of service accounts, or in words why that cannot be found out. `None` for files: tokens are
+    /// ignored.
+    pub token_issuer: Option<Result<TokenIssuer, String>>,
 }
 
 impl Default for Options {
@@ -74,6 +78,7 @@ impl Default for Options {
             installed: None,
             observed: Observed::default(),
             last_good: None,
+            token_issuer: None,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The watches of the API server, and the store that they fill.
 //!
 //! One task per kind. A kind whose CRD is not installed has no objects; it is watched as soon as its CRD appears. Pods and
-//! nodes are watched only while there is an egress Gateway.
+//! nodes are watched only while there is an egress Gateway, and so are the keys of service accounts.
 
 mod backoff;
 mod crds;
 mod delegate;
 mod follow;
+mod issuer;
 mod kind;
 mod object;
 mod reader;
@@ -45,11 +46,19 @@ pub(crate) fn watch(
 ) -> Arc<ResourceStore> {
     let store = Arc::new(ResourceStore::new(
         controller_name.to_owned(),
-        kind::NAMES.iter().copied(),
-        kind::names_for_egress(),
+        kind::NAMES.iter().copied().chain([issuer::NAME]),
+        kind::names_for_egress()
+            .into_iter()
+            .chain([issuer::NAME])
+            .collect(),
     ));
     let crds = Crds::new();
     tasks.spawn(crds.clone().watch(client.clone(), Arc::clone(metrics)));
+    tasks.spawn(issuer::follow(
+        client.clone(),
+        Arc::clone(&store),
+        Arc::clone(metrics),
+    ));
     let mut watches = Watches {
         client: client.clone(),
         store: Arc::clone(&store),

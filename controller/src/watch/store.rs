@@ -10,13 +10,14 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use tokio::sync::{Notify, watch};
 
 use super::{
+    issuer,
     kind::{Kind, Referenced},
     object::{AtVersion, Version, Watched},
     referenced::{Contents, References},
 };
 use crate::{
     resources::{ObjectKey, Redacted, Resources},
-    translate::{InstalledApi, has_egress_gateway},
+    translate::{InstalledApi, TokenIssuer, has_egress_gateway},
 };
 
 /// An object with a status of the Gateway API.
@@ -44,6 +45,8 @@ pub struct Snapshot {
     pub resources: Resources,
     /// What of the Gateway API is installed.
     pub installed: InstalledApi,
+    /// Who issues tokens of service accounts, or why that is not known; `None` while nobody needs to know.
+    pub token_issuer: Option<Result<TokenIssuer, String>>,
 }
 
 /// The objects of the cluster, kept up to date by watches.
@@ -69,6 +72,7 @@ struct State {
     installed: InstalledApi,
     /// Kinds that the API server does not let us read.
     refused: BTreeSet<&'static str>,
+    token_issuer: Option<Result<TokenIssuer, String>>,
     /// Kinds, and whether they are known by now.
     kinds: BTreeMap<&'static str, bool>,
     /// The versions that kinds are asked for at, where there are several.
@@ -132,6 +136,7 @@ impl ResourceStore {
                 refused: state.refused.clone(),
                 ..state.installed.clone()
             },
+            token_issuer: state.token_issuer.clone(),
         })
     }
 
@@ -189,6 +194,36 @@ impl ResourceStore {
             state.installed = installed;
             self.changed.notify_one();
         }
+    }
+
+    /// Who issues tokens of service accounts.
+    pub(super) fn set_issuer(&self, issuer: TokenIssuer) {
+        self.tell_issuer(&mut self.lock(), Ok(issuer));
+    }
+
+    /// It is not known who issues tokens of service accounts, unless it was before.
+    pub(super) fn no_issuer(&self, why: String) {
+        let mut state = self.lock();
+        if !matches!(state.token_issuer, Some(Ok(_))) {
+            self.tell_issuer(&mut state, Err(why));
+        }
+    }
+
+    /// Nobody asks any more.
+    pub(super) fn forget_issuer(&self) {
+        let mut state = self.lock();
+        state.token_issuer = None;
+        state.kinds.insert(issuer::NAME, false);
+        self.changed.notify_one();
+    }
+
+    fn tell_issuer(&self, state: &mut State, issuer: Result<TokenIssuer, String>) {
+        let issuer = Some(issuer);
+        if state.token_issuer != issuer {
+            state.token_issuer = issuer;
+            self.changed.notify_one();
+        }
+        self.known(state, issuer::NAME);
     }
 
     /// The version that a kind is asked for at; that of its type unless something else was said.
@@ -406,5 +441,15 @@ impl ResourceStore {
         state.statuses.insert(target, seen);
         drop(state);
         store
+    }
+
+    /// A store that waits for the issuer of tokens alone.
+    pub(super) fn for_issuer() -> Self {
+        Self::new(String::new(), [issuer::NAME].into_iter(), Vec::new())
+    }
+
+    /// Who issues tokens of service accounts, or why that is not known.
+    pub(super) fn issuer(&self) -> Option<Result<TokenIssuer, String>> {
+        self.lock().token_issuer.clone()
     }
 }

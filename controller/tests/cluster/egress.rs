@@ -2,11 +2,12 @@
 
 use portcullis_controller::{ObjectKey, Resources};
 use portcullis_crds::service_entry::Resolution;
+use portcullis_routing::GatewayKey;
 use serde_json::json;
 
 use crate::{
     fake_api::FakeApi,
-    support::{Replica, SHOP, routes},
+    support::{Replica, SHOP, Tables, routes},
 };
 
 /// A GatewayClass and a Gateway of egress.
@@ -185,4 +186,64 @@ async fn service_entries_are_read_at_the_first_version_that_is_served() {
         let refused = api.count(|it| it.kind == "ServiceEntry" && it.code == 404);
         assert_eq!(refused, withdrawn.len());
     }
+}
+
+const CONFIGURATION: &str = "/.well-known/openid-configuration";
+const KEYS: &str = "/openid/v1/jwks";
+
+/// The keys that the table of `shop/out` has tokens verified with.
+fn token_keys(tables: &Tables) -> Option<String> {
+    let table = tables.get(&GatewayKey::of("shop", "out"))?;
+    let settings = table.settings.egress.as_ref()?;
+    let tokens = settings.tokens.as_ref()?;
+    assert_eq!(tokens.issuer, "https://issuer.example");
+    assert_eq!(tokens.audience, "portcullis-egress");
+    Some(tokens.jwks.clone())
+}
+
+#[tokio::test]
+async fn the_keys_of_tokens_are_asked_for_while_there_is_an_egress_gateway() {
+    let api = FakeApi::start().await;
+    api.serve(CONFIGURATION, json!({ "issuer": "https://issuer.example" }));
+    api.serve(KEYS, json!({ "keys": [{ "kid": "first" }] }));
+    api.apply(SHOP);
+    let mut replica = Replica::start(&api, "one");
+    replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
+    assert_eq!((api.asked(CONFIGURATION), api.asked(KEYS)), (0, 0));
+    for kid in ["first", "second"] {
+        let keys = json!({ "keys": [{ "kid": kid }] });
+        api.serve(KEYS, keys.clone());
+        api.apply(EGRESS);
+        // There is no table without them in between.
+        let has_table = |tables: &Tables| tables.contains_key(&GatewayKey::of("shop", "out"));
+        let published = replica.tables("the egress Gateway", has_table).await;
+        assert_eq!(token_keys(&published), Some(keys.to_string()));
+        api.delete(("Gateway", "shop/out"));
+        api.delete(("GatewayClass", "portcullis-egress"));
+        api.until("they are forgotten", |_| {
+            let snapshot = replica.controller.store().snapshot();
+            snapshot.is_some_and(|snapshot| snapshot.token_issuer.is_none())
+        })
+        .await;
+        replica
+            .tables("the Gateway is gone", |tables| !has_table(tables))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn without_the_right_to_get_the_keys_tables_are_made_without_them() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(EGRESS);
+    let mut replica = Replica::start(&api, "one");
+    let published = replica
+        .tables("both Gateways", |tables| tables.len() == 2)
+        .await;
+    assert_eq!(token_keys(&published), None);
+    let snapshot = replica.controller.store().snapshot().unwrap();
+    let why = snapshot.token_issuer.unwrap().unwrap_err();
+    assert!(why.starts_with(CONFIGURATION), "{why}");
 }

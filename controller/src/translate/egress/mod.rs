@@ -15,6 +15,7 @@ mod port;
 mod protected;
 mod select;
 mod settings;
+mod tokens;
 mod workload;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -27,6 +28,7 @@ use portcullis_routing::{
 
 pub(crate) use self::entries::{Entries, GROUP, KIND};
 use self::policies::{EgressGateways, Policies};
+pub use self::tokens::TokenIssuer;
 use super::{BackendTlsPolicies, Context, settings::EgressOptions};
 use crate::{resources::ObjectKey, status::Statuses};
 
@@ -38,6 +40,8 @@ pub(crate) struct Egress {
     policies: Policies,
     workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
     protected: Vec<IpNet>,
+    /// Whose tokens are believed.
+    token_issuer: Option<TokenIssuer>,
 }
 
 impl Egress {
@@ -57,6 +61,7 @@ impl Egress {
                 in_table: BTreeMap::new(),
                 workloads: BTreeMap::new(),
                 protected: Vec::new(),
+                token_issuer: None,
             };
         }
         let entries = Entries::collect(ctx, tls);
@@ -67,6 +72,7 @@ impl Egress {
             policies,
             workloads,
             protected: protected::of_cluster(ctx.resources),
+            token_issuer: tokens::issuer(ctx, &gateways),
         }
     }
 
@@ -80,7 +86,7 @@ impl Egress {
         table.entries = self.in_table.clone();
         table.policies = self.policies.table(gateway);
         table.workloads = self.workloads.clone();
-        let settings = settings::settings(options, &self.protected);
+        let settings = settings::settings(options, &self.protected, self.token_issuer.as_ref());
         Arc::make_mut(&mut table.settings).egress = Some(settings);
     }
 

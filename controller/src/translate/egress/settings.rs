@@ -4,16 +4,19 @@ use ipnet::IpNet;
 use portcullis_crds::gateway_parameters::{DecisionLogMode, EgressMode};
 use portcullis_routing::egress::{DecisionLog, EgressSettings, PolicyMode};
 
-use super::protected;
+use super::{TokenIssuer, protected};
 use crate::translate::settings::EgressOptions;
 
-/// The settings of a Gateway with these options, in a cluster with these addresses.
-pub(super) fn settings(options: &EgressOptions, cluster: &[IpNet]) -> EgressSettings {
+/// The settings of a Gateway with these options, in a cluster with these addresses, whose tokens are of this issuer.
+pub(super) fn settings(
+    options: &EgressOptions,
+    cluster: &[IpNet],
+    issuer: Option<&TokenIssuer>,
+) -> EgressSettings {
     let EgressOptions {
         mode,
         dns_servers,
-        // Without the keys of the API server no token can be checked.
-        token_audience: _,
+        token_audience,
         tunnel_idle_timeout,
         tunnel_max_duration,
         decision_log,
@@ -28,6 +31,7 @@ pub(super) fn settings(options: &EgressOptions, cluster: &[IpNet]) -> EgressSett
         dns_servers: dns_servers.clone(),
         tunnel_idle_timeout: *tunnel_idle_timeout,
         tunnel_max_duration: *tunnel_max_duration,
+        tokens: issuer.map(|issuer| issuer.settings(token_audience)),
         decision_log: match decision_log {
             DecisionLogMode::Off => DecisionLog::Off,
             DecisionLogMode::Refused => DecisionLog::Refused,

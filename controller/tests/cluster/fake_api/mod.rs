@@ -60,6 +60,18 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// What is served at a path that is no object's.
+    fn document(&self, path: &str) -> Option<Value> {
+        let found = |state: &mut State| {
+            let (document, asked) = state.documents.get_mut(path)?;
+            *asked += 1;
+            Some(document.clone())
+        };
+        self.change(found)
+    }
+}
+
 impl Drop for FakeApi {
     fn drop(&mut self) {
         self.server.abort();
@@ -150,6 +162,18 @@ impl FakeApi {
         let (id, object) = (id(object), object.clone());
         self.shared
             .change(|state| state.sneaking.insert(id, object));
+    }
+
+    /// From now on this is served at a path that is no object's.
+    pub(crate) fn serve(&self, path: &str, document: Value) {
+        self.shared
+            .change(|state| state.documents.insert(path.to_owned(), (document, 0)));
+    }
+
+    /// How often what is served at a path was asked for.
+    pub(crate) fn asked(&self, path: &str) -> usize {
+        let state = self.shared.state.lock().unwrap();
+        state.documents.get(path).map_or(0, |(_, asked)| *asked)
     }
 
     /// Changes an object by a merge patch.

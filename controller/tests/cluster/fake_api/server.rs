@@ -29,7 +29,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
         let (stream, _) = listener.accept().await.unwrap();
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
-            let service = service_fn(|request| answer(Arc::clone(&shared), request));
+            let service = service_fn(|request| serve_one(Arc::clone(&shared), request));
             let connection = http1::Builder::new();
             // A client that goes away is part of the game.
             drop(
@@ -110,6 +110,16 @@ impl Selection {
         let labels = &object["metadata"]["labels"];
         let label = self.label.as_ref();
         self.has_name(object) && label.is_none_or(|(name, value)| labels[name] == **value)
+    }
+}
+
+async fn serve_one(
+    shared: Arc<Shared>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    match shared.document(request.uri().path()) {
+        Some(document) => Ok(respond(200, document.to_string())),
+        None => answer(shared, request).await,
     }
 }
 

@@ -141,6 +141,8 @@ pub(super) struct State {
     pub(super) refused: BTreeMap<&'static str, (u32, Refusal)>,
     /// Objects that come into being right after somebody was told that they are not there.
     pub(super) sneaking: BTreeMap<Id, Value>,
+    /// What is served at paths that are no object's, and how often it was asked for.
+    pub(super) documents: BTreeMap<String, (Value, usize)>,
     /// Counts up whenever all watches are to be cut.
     pub(super) cuts: u64,
     /// What each field manager has applied last.
