@@ -48,6 +48,8 @@ reasons! {
     BadRequest = 400 "bad_request" "the request is malformed or ambiguous";
     /// The token in `Proxy-Authorization` of an egress listener is not believed.
     BadToken = 407 "bad_token" "the token in Proxy-Authorization is not believed";
+    /// Who calls is not known, and matters, and a token would say.
+    TokenNeeded = 407 "token_needed" "who calls is not known, and a token in Proxy-Authorization would say";
     /// The request came without TLS on a port that speaks TLS.
     PlainHttp = 400 "plain_http" "plain HTTP was sent to a port that speaks TLS; ask with https";
     /// The path holds NUL, a backslash or a broken percent-encoding.

@@ -117,10 +117,19 @@ impl Refusal {
         Self::new(
             Reason::BadToken,
             &format!("the token in Proxy-Authorization is not believed: {fault}."),
+            &mount(audience),
+        )
+    }
+
+    /// Of a caller who could say by a token who it is.
+    pub(crate) fn no_token(question: &Question<'_>, audience: &str) -> Self {
+        let place = place(question);
+        Self::new(
+            Reason::TokenNeeded,
             &format!(
-                "Mount one for audience {audience} into the pod, and read it anew for each connection: \
-                 volumes: [{{name: egress, projected: {{sources: [{{serviceAccountToken: {{audience: {audience}, path: token}}}}]}}}}]."
+                "{place} is open to some callers only, and who calls is not known: send a token in Proxy-Authorization."
             ),
+            &mount(audience),
         )
     }
 
@@ -132,6 +141,14 @@ impl Refusal {
             "Name the host as DNS has it, with its port if it is not the usual one.",
         )
     }
+}
+
+/// How a pod comes by a token.
+fn mount(audience: &str) -> String {
+    format!(
+        "Mount one for audience {audience} into the pod, and read it anew for each connection: \
+         volumes: [{{name: egress, projected: {{sources: [{{serviceAccountToken: {{audience: {audience}, path: token}}}}]}}}}]."
+    )
 }
 
 /// Host and port.

@@ -9,7 +9,8 @@ use http::{HeaderValue, Method, header, request, uri::Scheme};
 use portcullis_routing::{
     CompiledListener, CompiledPort, ListenerProtocol, PathMatch, RequestHead,
     egress::{
-        CompiledEgress, Decision, Destination, EntryProtocol, EntryTls, Question, Seen, Verdict,
+        CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, EntryTls, Question,
+        Seen, Verdict,
         host::{Authority, Host},
     },
 };
@@ -345,10 +346,24 @@ impl<'s> Exchange<'s> {
         let decision = egress.decide(&question);
         outgoing.ruling = Some(Ruling::of(&decision));
         if decision.verdict == Verdict::Refuse {
-            let caller = outgoing.caller.as_ref();
-            let refusal = Refusal::decided(&question, &decision, caller);
+            // Some clients send credentials only when they are asked for them (RFC 9110 11.7.1). In a tunnel the host would be
+            // taken to ask.
+            let keys = self.snapshot.token_keys.as_ref().filter(|_| {
+                decision.reason == DecisionReason::UnknownCaller
+                    && self.connection.pinned.get().is_none()
+            });
+            let (refusal, reason) = match keys {
+                Some(keys) => (
+                    Refusal::no_token(&question, keys.audience()),
+                    Reason::TokenNeeded,
+                ),
+                None => (
+                    Refusal::decided(&question, &decision, outgoing.caller.as_ref()),
+                    decision.reason.into(),
+                ),
+            };
             self.refusal = Some(Box::new(refusal));
-            return Err(decision.reason.into());
+            return Err(reason);
         }
         // A route that leaves the host to the request leads to the hosts of its own entry only.
         let strays = |external: &PreparedExternal| {

@@ -99,9 +99,10 @@ async fn a_token_opens_what_its_service_account_may_reach_from_wherever_it_is_se
     let token = site.token();
     let url = "http://team.example.com/x";
     let mut told = 0;
-    for (from, reason) in [(STRANGER, "unknown_caller"), (A, "host_not_listed")] {
+    let strange = ("407", Some("token_needed"));
+    for (from, refused) in [(STRANGER, strange), (A, ("403", Some("host_not_listed")))] {
         let answer = proxy.fetch(from, url).await;
-        assert_eq!(outcome(&answer), ("403", Some(reason)));
+        assert_eq!(outcome(&answer), refused);
         for credentials in [bearer(&token), basic(&token)] {
             let answer = proxy.tell(from, &request(url, &credentials)).await;
             assert!(answer.ends_with("up"), "{answer}");
@@ -121,6 +122,51 @@ async fn a_token_opens_what_its_service_account_may_reach_from_wherever_it_is_se
     for seen in site.backend.seen() {
         assert!(!seen.headers.contains_key("proxy-authorization"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_could_say_who_it_is_is_asked_but_not_in_a_tunnel() {
+    let site = Site::new().await;
+    let (proxy, log) = site.start();
+    let host = "team.example.com:80";
+    for head in [
+        format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"),
+        format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+    ] {
+        let answer = proxy.tell(STRANGER, &head).await;
+        assert_eq!(outcome(&answer), ("407", Some("token_needed")), "{answer}");
+        assert!(
+            answer
+                .to_ascii_lowercase()
+                .contains("\r\nproxy-authenticate: bearer ")
+        );
+        let words = "token_needed: team.example.com:80 is open to some callers only, and who calls is not known: send a token in \
+                     Proxy-Authorization.\nMount one for audience portcullis-egress into the pod";
+        assert!(
+            answer.split_once("\r\n\r\n").unwrap().1.starts_with(words),
+            "{answer}"
+        );
+    }
+    assert_eq!(last(&log, 2).await["reason"], "unknown_caller");
+
+    // A policy for requests lets the tunnel begin.
+    let mut outside = site.outside();
+    outside.0.entries.clear();
+    let policy = json!({
+        "scope": "Gateway", "action": "Deny", "from": [{"namespaces": ["a"]}], "to": [{"paths": [{"Prefix": "/admin"}]}],
+    });
+    let mut table = outside
+        .entry("open", fixed("team.example.com", site.backend.address))
+        .policy("admin", policy)
+        .0;
+    table.seal();
+    assert!(proxy.apply(table).rejected.is_empty());
+    let head = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    let inner = "GET /admin HTTP/1.1\r\nHost: team.example.com\r\nConnection: close\r\n\r\n";
+    let answer = proxy.tell(STRANGER, &format!("{head}{inner}")).await;
+    let (connected, answer) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(connected, "HTTP/1.1 200 OK");
+    assert_eq!(outcome(answer), ("403", Some("unknown_caller")), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
