@@ -1,5 +1,7 @@
 //! The command line: every subcommand, option and its help.
 
+mod egress;
+
 use std::{net::IpAddr, num::NonZero, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use clap_complete::Shell;
 
 use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
+
+pub(crate) use self::egress::{DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs};
 
 /// Gateway API manifests in, traffic out.
 ///
@@ -69,6 +73,8 @@ pub(crate) enum Command {
     /// What a cluster serves: classes, Gateways and routes, and what is wrong with them
     #[command(after_long_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// What may leave by an egress Gateway, what was refused, and what to allow
+    Egress(EgressArgs),
     /// Print the completion script of a shell
     #[command(after_long_help = COMPLETION_EXAMPLES)]
     Completion {
@@ -365,6 +371,7 @@ Start here:
   portcullis run --config my-manifests/ --map-port 80=8080,443=8443
   portcullis explain --config my-manifests/ GET http://shop.example/cart -H 'user: test'
   portcullis status -A                                and in my cluster?
+  portcullis egress denied                            who was refused what by an egress Gateway?
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.
 Colours appear on terminals only and never with NO_COLOR set.";

@@ -6,6 +6,7 @@ mod binding;
 mod check;
 mod cluster;
 mod demo;
+mod egress;
 mod explain;
 mod grant;
 mod install;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Install(args) => install::install(args),
         Command::Check(args) => check::check(args),
         Command::Status(args) => status::status(args),
+        Command::Egress(args) => egress::egress(args),
         Command::Completion { shell } => {
             clap_complete::generate(
                 *shell,

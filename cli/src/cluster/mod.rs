@@ -7,10 +7,13 @@ mod lease;
 use std::{error::Error, time::Duration};
 
 use anyhow::anyhow;
+use futures::AsyncBufRead;
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DynamicObject, ListParams},
+    api::{DynamicObject, ListParams, LogParams},
 };
+use portcullis_controller::ObjectKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -165,6 +168,27 @@ impl Cluster {
         let api = Api::<DynamicObject>::namespaced_with(client, namespace, &kind.resource());
         let got = api.get_opt(name).await;
         got.map_err(|error| self.refusal(kind.plural, error))
+    }
+
+    /// What a container of a pod has printed, as far as it is kept, in the last `since` seconds or ever.
+    pub(crate) async fn log(
+        &self,
+        pod: &ObjectKey,
+        container: &str,
+        since: Option<i64>,
+    ) -> anyhow::Result<impl AsyncBufRead + use<>> {
+        let pods = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
+        let wanted = LogParams {
+            container: Some(container.to_owned()),
+            since_seconds: since,
+            ..LogParams::default()
+        };
+        let log = pods.log_stream(&pod.name, &wanted).await;
+        log.map_err(|error| match self.refusal("its log", error) {
+            Refusal::NotInstalled => anyhow!("it is not there any more"),
+            Refusal::Forbidden(message) => anyhow!(message),
+            Refusal::Failed(error) => error,
+        })
     }
 
     /// The version of Kubernetes.

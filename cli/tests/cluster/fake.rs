@@ -20,7 +20,9 @@ use crate::common::portcullis;
 pub(crate) struct Contents {
     /// All objects.
     pub(crate) objects: Vec<Value>,
-    /// Status codes instead of answers, by plural.
+    /// What pods have printed, by their names.
+    pub(crate) logs: BTreeMap<&'static str, String>,
+    /// Status codes instead of answers, by plural; `log` is that of pods.
     pub(crate) refused: BTreeMap<&'static str, u16>,
     /// What the caller may list in one namespace, but not in all of them, by plural.
     pub(crate) refused_everywhere: Vec<&'static str>,
@@ -101,6 +103,13 @@ impl Contents {
         }
         if let Some(code) = self.refused.get(plural) {
             return (*code, failure(*code, plural));
+        }
+        if let ["pods", name, "log"] = rest[..] {
+            return match (self.refused.get("log"), self.logs.get(name)) {
+                (Some(code), _) => (*code, failure(*code, "pods/log")),
+                (None, Some(log)) => (200, log.clone().into()),
+                (None, None) => (404, failure(404, "pods/log")),
+            };
         }
         let is_asked = |object: &&Value| {
             object["apiVersion"] == *version
@@ -264,7 +273,10 @@ fn serve(stream: &TcpStream, contents: &Contents, asked: &Mutex<Vec<String>>) {
     while let Some((target, body)) = request(&mut reader) {
         asked.lock().expect("nobody fails").push(target.clone());
         let (code, body) = contents.answer(&target, &body);
-        let body = body.to_string();
+        let body = match body {
+            Value::String(log) => log,
+            object => object.to_string(),
+        };
         let head = format!(
             "HTTP/1.1 {code} -\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()

@@ -3,6 +3,7 @@
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod egress;
 mod explain;
 mod fake;
 #[path = "../common/helm.rs"]

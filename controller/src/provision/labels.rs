@@ -1,7 +1,7 @@
 //! Labels by which what is made for Gateways is known.
 
 /// Name of the Gateway (GEP-1762).
-pub(super) const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
+pub const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Name of the Gateway's class.
 pub(super) const GATEWAY_CLASS_NAME: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Who looks after an object.

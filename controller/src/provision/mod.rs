@@ -14,9 +14,10 @@ mod wanted;
 
 pub use self::{
     addresses::{addresses, of_service as addresses_of, service, unaddressed},
+    labels::GATEWAY_NAME,
     name::{identity_secret_name, infrastructure_name, label_value},
     object::{Kind, Object},
-    objects::Made,
+    objects::{CONTAINER, Made},
     served::{Owner, Owners, owners},
     wanted::{Plan, Wanted, wanted},
 };

@@ -14,6 +14,7 @@ use k8s_openapi::{
 };
 use portcullis_routing::ListenerProtocol;
 
+pub use self::pod::CONTAINER;
 use super::{
     Infrastructure, Object, ProvisionOptions, infrastructure_name,
     object::{APPLIED, Kind},

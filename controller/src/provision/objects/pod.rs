@@ -17,7 +17,8 @@ use portcullis_crds::gateway_parameters::{ImagePullPolicy, LogLevel, WorkloadKin
 use super::Blueprint;
 use crate::provision::identity_secret_name;
 
-const CONTAINER: &str = "proxy";
+/// The container of a proxy.
+pub const CONTAINER: &str = "proxy";
 
 /// Neither root nor anybody else on the node.
 const USER: i64 = 65532;

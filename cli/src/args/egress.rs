@@ -1,0 +1,152 @@
+//! The command line of `portcullis egress`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use jiff::SignedDuration;
+
+use super::{ClusterArgs, OutputArgs};
+
+/// `portcullis egress`.
+#[derive(Args, Debug)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_long_help = EXAMPLES
+)]
+pub(crate) struct EgressArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: EgressCommand,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum EgressCommand {
+    /// Who was refused what, and how often
+    #[command(
+        after_long_help = DENIED_EXAMPLES,
+        mut_arg("context", |arg| arg.conflicts_with("log")),
+        mut_arg("kubeconfig", |arg| arg.conflicts_with("log"))
+    )]
+    Denied(DeniedArgs),
+    /// Write ServiceEntries and EgressPolicies for what was seen, to be read and applied
+    #[command(
+        after_long_help = LEARN_EXAMPLES,
+        mut_arg("context", |arg| arg.conflicts_with("log")),
+        mut_arg("kubeconfig", |arg| arg.conflicts_with("log"))
+    )]
+    Learn(LearnArgs),
+}
+
+/// Where decisions are read from.
+#[derive(Args, Debug)]
+pub(crate) struct DecisionArgs {
+    /// The egress Gateway whose proxies are asked for their logs. Default: every one of the cluster.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "log")]
+    pub(crate) gateway: Option<(String, String)>,
+    /// Instead of the logs of proxies: a file with their standard output, or `-` for standard input; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Vec<PathBuf>,
+    /// Only what is no older, such as 30m or 24h. Default 1h for the logs of proxies, and everything for files.
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<SignedDuration>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+}
+
+/// `portcullis egress denied`.
+#[derive(Args, Debug)]
+pub(crate) struct DeniedArgs {
+    /// Where decisions are read from.
+    #[command(flatten)]
+    pub(crate) decisions: DecisionArgs,
+    /// Only these callers: all of a namespace, or one service account of it.
+    #[arg(long, value_name = "NAMESPACE[/ACCOUNT]", value_parser = callers)]
+    pub(crate) from: Option<(String, Option<String>)>,
+    /// Lines at most; the rest is counted.
+    #[arg(long, value_name = "NUMBER", default_value_t = 50)]
+    pub(crate) top: usize,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// `portcullis egress learn`.
+#[derive(Args, Debug)]
+pub(crate) struct LearnArgs {
+    /// Where decisions are read from.
+    #[command(flatten)]
+    pub(crate) decisions: DecisionArgs,
+    /// Only callers of this namespace.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Leave out what a caller wanted less often.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    pub(crate) min_count: u64,
+}
+
+/// `NAMESPACE/NAME`.
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    match callers(text)? {
+        (namespace, Some(name)) => Ok((namespace, name)),
+        _ => Err("write NAMESPACE/NAME, such as egress-system/egress".to_owned()),
+    }
+}
+
+/// `NAMESPACE`, or `NAMESPACE/ACCOUNT`.
+fn callers(text: &str) -> Result<(String, Option<String>), String> {
+    let (namespace, name) = match text.split_once('/') {
+        Some((namespace, name)) => (namespace, Some(name)),
+        None => (text, None),
+    };
+    if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
+        return Err("write names with at most one / between them, such as shop or shop/web".into());
+    }
+    Ok((namespace.to_owned(), name.map(ToOwned::to_owned)))
+}
+
+fn since(text: &str) -> Result<SignedDuration, String> {
+    let time: Option<SignedDuration> = text.parse().ok();
+    let time = time.filter(|time| time.as_secs() > 0);
+    time.ok_or_else(|| "write a time of a second or more, such as 30m, 24h or 1h30m".to_owned())
+}
+
+const EXAMPLES: &str = "\
+Nothing leaves by an egress Gateway that no ServiceEntry opens, and EgressPolicies narrow who may reach what of that. To get there \
+without breaking anything:
+  1. set spec.proxy.egress.mode to Report in the GatewayParameters: everything passes, and is told
+  2. portcullis egress learn > allowed.yaml           what was wanted, as manifests: read them, mend them, apply them
+  3. portcullis egress denied                         what would still be refused, and to whom
+  4. when that is nothing, or nothing that should pass: remove the mode, and those of the policies
+
+Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.";
+
+const DENIED_EXAMPLES: &str = "\
+Examples:
+  portcullis egress denied                            by any egress Gateway, in the last hour
+  portcullis egress denied --gateway egress-system/egress --since 24h
+  portcullis egress denied --from shop/web -o json | jq '.groups[].host'
+  kubectl -n egress-system logs -l gateway.networking.k8s.io/gateway-name=egress --tail=-1 | portcullis egress denied --log -
+
+It counts the decisions that the proxies log (`spec.proxy.egress.decisionLog` of GatewayParameters is not Off), as far as the nodes \
+still keep the logs of pods that are there. VERDICT is refuse, or report: that passed, and would be refused if what is in mode Report \
+were enforced. Lines that are no JSON are skipped and counted.
+
+It reads with your own rights: `list` of gateways and pods, and `get` of pods/log in the namespaces of the Gateways.
+
+Exit codes: 0 nothing was refused, 1 something was, or would be, 2 the logs cannot be read.";
+
+const LEARN_EXAMPLES: &str = "\
+Examples:
+  portcullis egress learn --since 24h > allowed.yaml
+  portcullis egress learn --namespace shop --min-count 10
+  portcullis egress learn --log proxy.log | kubectl apply --server-side --dry-run=server -f -
+
+The ServiceEntries are for the namespace of the callers only, one for each set of ports, so that they open what was seen and nothing \
+else. The EgressPolicies, one for each service account, are of mode Report: once applied they refuse nothing and tell of what they \
+would refuse. Comments say what was seen how often, by whom, and what is not allowed and why: what a policy refuses, names of the \
+inside, addresses, and destinations that were refused for their name or for where it leads are never allowed by this.
+
+It needs the rights of `egress denied`. Exit codes: 0 done, 2 the logs cannot be read.";

@@ -1,0 +1,59 @@
+//! What is never allowed because it was seen, and why.
+
+use portcullis_dataplane::reason::Reason;
+use portcullis_routing::egress::host::Host;
+
+use super::Place;
+use crate::egress::record::Caller;
+
+/// Endings of names that are not of the public DNS (RFC 6761, 6762, 8375; ICANN's `internal`).
+const INSIDE: [&str; 6] = ["internal", "local", "localhost", "home.arpa", "svc", "test"];
+
+/// Whether an error of what was allowed says that it should not be.
+pub(super) fn is_telling(error: &str) -> bool {
+    let known = Reason::ALL.iter().find(|reason| reason.code() == error);
+    known.is_some_and(|reason| {
+        *reason == Reason::DnsFailed
+            || (reason.status() == http::StatusCode::FORBIDDEN && *reason != Reason::Revoked)
+    })
+}
+
+/// Why something was refused.
+pub(super) fn refusal(code: &str, policy: Option<&str>) -> String {
+    let known = Reason::ALL.iter().find(|reason| reason.code() == code);
+    let why = known.map_or(code, |reason| reason.text());
+    match policy {
+        Some(policy) => format!("{why} ({policy})"),
+        None => why.to_owned(),
+    }
+}
+
+/// Why a destination cannot be written down as it is, or should not.
+pub(super) fn of_place(place: &Place) -> Option<String> {
+    if let Caller::Unknown(_) = place.caller {
+        return Some("who calls is not known".to_owned());
+    }
+    if place.port.is_none() {
+        return Some("no port was named".to_owned());
+    }
+    let name = match Host::normalize(&place.host) {
+        Err(error) => return Some(format!("no host with one meaning: {error}")),
+        Ok(Host::Address(_)) => {
+            return Some("an address: a ServiceEntry opens it by `addresses`".to_owned());
+        }
+        Ok(Host::Name(name)) => name,
+    };
+    let is_inside = |suffix: &str| {
+        let rest = name.strip_suffix(suffix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    if *name != *place.host {
+        Some(format!("an odd spelling of {name}"))
+    } else if !name.contains('.') || INSIDE.iter().any(|suffix| is_inside(suffix)) {
+        Some("a name of the inside".to_owned())
+    } else if name.contains('_') {
+        Some("an EgressPolicy can name no host with an underscore".to_owned())
+    } else {
+        None
+    }
+}

@@ -1,0 +1,171 @@
+//! ServiceEntries and EgressPolicies as manifests.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+/// Hosts, ports and destinations that one object may have, by its CRD.
+pub(super) const MAX_HOSTS: usize = 256;
+pub(super) const MAX_PORTS: usize = 64;
+pub(super) const MAX_DESTINATIONS: usize = 64;
+/// Room for a number behind a name (253 bytes at most).
+const MAX_NAME: usize = 240;
+
+/// What is spoken on a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Spoken {
+    /// Requests in clear text.
+    Http,
+    /// TLS.
+    Tls,
+    /// Something else.
+    Tcp,
+}
+
+/// As a ServiceEntry writes it.
+impl fmt::Display for Spoken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http => "HTTP",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// Name of a port: `tls-443`.
+pub(super) fn port_name(port: u16, spoken: Spoken) -> String {
+    format!("{}-{port}", spoken.to_string().to_lowercase())
+}
+
+/// A ServiceEntry for callers of these namespaces.
+pub(super) fn service_entry<'a>(
+    (namespace, name): (&str, &str),
+    hosts: impl IntoIterator<Item = &'a str>,
+    ports: impl IntoIterator<Item = (u16, Spoken)>,
+    export_to: &str,
+) -> Value {
+    let ports = ports.into_iter().map(|(number, spoken)| {
+        json!({ "number": number, "name": port_name(number, spoken), "protocol": spoken.to_string() })
+    });
+    json!({
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "hosts": hosts.into_iter().collect::<Vec<_>>(),
+            "ports": ports.collect::<Vec<_>>(),
+            "resolution": "DNS",
+            "location": "MESH_EXTERNAL",
+            "exportTo": [export_to],
+        },
+    })
+}
+
+/// An EgressPolicy that allows destinations to a service account.
+pub(super) fn egress_policy(
+    (namespace, name): (&str, &str),
+    account: &str,
+    mode: &str,
+    to: &[Value],
+) -> Value {
+    json!({
+        "apiVersion": "portcullis.dev/v1alpha1",
+        "kind": "EgressPolicy",
+        "metadata": { "name": name, "namespace": namespace },
+        "spec": {
+            "action": "Allow",
+            "mode": mode,
+            "from": [{ "serviceAccounts": [account] }],
+            "to": to,
+        },
+    })
+}
+
+/// Destinations of an EgressPolicy: each host with its ports, and hosts of the same ports together.
+pub(super) fn destinations<'a>(places: impl Iterator<Item = (&'a str, u16)>) -> Vec<Value> {
+    let mut ports: BTreeMap<&str, BTreeSet<u16>> = BTreeMap::new();
+    for (host, port) in places {
+        ports.entry(host).or_default().insert(port);
+    }
+    let mut hosts: BTreeMap<BTreeSet<u16>, Vec<&str>> = BTreeMap::new();
+    for (host, ports) in ports {
+        hosts.entry(ports).or_default().push(host);
+    }
+    let mut destinations = Vec::new();
+    for (ports, hosts) in hosts {
+        let ports: Vec<_> = ports.into_iter().collect();
+        for hosts in hosts.chunks(MAX_HOSTS) {
+            let chunks = ports.chunks(MAX_PORTS);
+            destinations.extend(chunks.map(|ports| json!({ "hosts": hosts, "ports": ports })));
+        }
+    }
+    destinations
+}
+
+/// As YAML.
+pub(super) fn yaml(manifest: &Value) -> anyhow::Result<String> {
+    serde_saphyr::to_string(manifest).context("cannot write YAML")
+}
+
+/// Names of objects of one kind and namespace: valid, each once, the same for the same input.
+#[derive(Debug, Default)]
+pub(super) struct Names(BTreeSet<String>);
+
+impl Names {
+    /// `wanted`, which is valid but for its length, or that with a number behind it.
+    pub(super) fn name(&mut self, wanted: &str) -> String {
+        let cut = wanted.get(..MAX_NAME).unwrap_or(wanted);
+        let cut = cut.trim_end_matches(['-', '.']);
+        let numbered = (2_u32..).map(|number| format!("{cut}-{number}"));
+        let mut names = std::iter::once(cut.to_owned()).chain(numbered);
+        let free = names.find(|name| !self.0.contains(name));
+        let name = free.unwrap_or_else(|| cut.to_owned());
+        self.0.insert(name.clone());
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_valid_and_used_once() {
+        let mut names = Names::default();
+        assert_eq!(names.name("learned-web"), "learned-web");
+        assert_eq!(names.name("learned-web"), "learned-web-2");
+        let long = format!("{}.{}", "a".repeat(MAX_NAME - 1), "b".repeat(20));
+        assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1));
+        assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1) + "-2");
+    }
+
+    #[test]
+    fn hosts_of_the_same_ports_stand_together_and_no_other_pair_is_named() {
+        let places = [
+            ("b.example", 443),
+            ("a.example", 443),
+            ("a.example", 80),
+            ("c.example", 443),
+        ];
+        assert_eq!(
+            destinations(places.into_iter()),
+            [
+                json!({ "hosts": ["a.example"], "ports": [80, 443] }),
+                json!({ "hosts": ["b.example", "c.example"], "ports": [443] }),
+            ]
+        );
+        let many: Vec<_> = (0..=MAX_HOSTS)
+            .map(|n| format!("h{n:04}.example"))
+            .collect();
+        let many = destinations(many.iter().map(|host| (host.as_str(), 443)));
+        let lengths = many.iter().map(|to| to["hosts"].as_array().unwrap().len());
+        assert_eq!(lengths.collect::<Vec<_>>(), [MAX_HOSTS, 1]);
+        let ports = destinations((1..=65).map(|port| ("a.example", port)));
+        assert_eq!(ports.len(), 2);
+    }
+}
