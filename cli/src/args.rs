@@ -10,7 +10,9 @@ use clap_complete::Shell;
 use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
-pub(crate) use self::egress::{DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs};
+pub(crate) use self::egress::{
+    CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs,
+};
 
 /// Gateway API manifests in, traffic out.
 ///

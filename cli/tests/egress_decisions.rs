@@ -7,6 +7,120 @@ use std::{fs, io::Write, path::PathBuf, process::Stdio};
 use common::{config, portcullis, run, stderr, stdout};
 use serde_json::Value;
 
+/// What somebody is told of a destination, by the sample of egress.
+fn checked(arguments: &[&str]) -> (Option<i32>, String) {
+    let sample = config().join("samples/egress.yaml");
+    let sample = sample.to_str().expect("UTF-8");
+    let output = run(&[&["egress", "check", "-f", sample], arguments].concat());
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[test]
+fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
+    let pod_policy = "egresspolicy/shop/payments";
+    for (arguments, code, expected) in [
+        (
+            &["https://api.openweathermap.org"][..],
+            0,
+            "serviceentry/egress/weather",
+        ),
+        (
+            &["http://api.openweathermap.org/data", "--from", "apps"],
+            0,
+            "apps/default",
+        ),
+        (
+            &["https://API.openweathermap.org.:444", "--from", "apps"],
+            1,
+            "(port_not_listed)",
+        ),
+        (
+            &["api.openweathermap.org:444", "--from", "apps/x"],
+            1,
+            "serviceentry/egress/weather: the host is listed, but not with this port",
+        ),
+        (
+            &["http://payments.example/", "--from", "apps"],
+            1,
+            "(not_exported)",
+        ),
+        (&["http://payments.example/"], 1, "(unknown_caller)"),
+        (
+            &["http://payments.example/", "--from", "shop"],
+            1,
+            pod_policy,
+        ),
+        (
+            &["https://new.example", "--from", "shop/web"],
+            1,
+            "hosts:\n           - new.example",
+        ),
+        (&["192.0.2.1:443", "--from", "shop"], 1, "addresses"),
+        (&["new.example"], 2, "has no port"),
+        (
+            &["new.example:1", "--pod", "shop/none"],
+            2,
+            "no proxy knows Pod shop/none",
+        ),
+        (
+            &["new.example:1", "--gateway", "a/b"],
+            2,
+            "no such egress Gateway",
+        ),
+        (
+            &["new.example:1", "--gateway", "egress/egress"],
+            1,
+            "namespace: egress",
+        ),
+    ] {
+        let (found, said) = checked(arguments);
+        assert_eq!(found, Some(code), "{arguments:?} {said}");
+        assert!(said.contains(expected), "{arguments:?} {said}");
+    }
+}
+
+/// What is said to allow it does.
+#[test]
+fn the_remedy_of_a_check_allows_it() {
+    let sample = fs::read_to_string(config().join("samples/egress.yaml")).expect("a sample");
+    let ask = |manifests: &str| -> Value {
+        let file = tempfile::Builder::new()
+            .suffix(".yaml")
+            .tempfile()
+            .expect("a file");
+        fs::write(file.path(), manifests).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let asked = ["--from", "shop/web", "https://new.example", "-o", "json"];
+        let output = run(&[&["egress", "check", "-f", path][..], &asked].concat());
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let refused = ask(&sample);
+    let narrow = "
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: narrow, namespace: egress}
+spec: {from: [{serviceAccounts: [shop/web]}], to: [{hosts: [other.example]}]}
+";
+    let entry = refused["answers"][0]["apply"].as_str().expect("a manifest");
+    let with_entry = format!("{sample}\n---\n{entry}");
+    let answers = ask(&with_entry)["answers"].clone();
+    assert!(
+        answers
+            .as_array()
+            .is_some_and(|all| all.iter().all(|it| it["verdict"] == "allow")),
+        "{answers}"
+    );
+    let narrowed = with_entry + narrow;
+    let shut_in = ask(&narrowed);
+    assert_eq!(shut_in["answers"][0]["reason"], "not_allowed_by_policy");
+    let policy = shut_in["answers"][0]["apply"].as_str().expect("a manifest");
+    assert_eq!(
+        ask(&format!("{narrowed}\n---\n{policy}"))["answers"][0]["verdict"],
+        "allow"
+    );
+}
+
 /// An egress Gateway, which what was learned is for.
 const GATEWAY: &str = "
 ---

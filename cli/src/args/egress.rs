@@ -23,6 +23,9 @@ pub(crate) struct EgressArgs {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub(crate) enum EgressCommand {
+    /// Say whether a caller may reach a destination, and what would allow it
+    #[command(after_long_help = CHECK_EXAMPLES)]
+    Check(CheckDestinationArgs),
     /// Who was refused what, and how often
     #[command(
         after_long_help = DENIED_EXAMPLES,
@@ -37,6 +40,32 @@ pub(crate) enum EgressCommand {
         mut_arg("kubeconfig", |arg| arg.conflicts_with("log"))
     )]
     Learn(LearnArgs),
+}
+
+/// `portcullis egress check`.
+#[derive(Args, Debug)]
+pub(crate) struct CheckDestinationArgs {
+    /// `http://HOST/PATH` is a request, `https://HOST` a tunnel and TLS that passes through, `HOST:PORT` a tunnel.
+    #[arg(value_name = "DESTINATION")]
+    pub(crate) destination: String,
+    /// File or directory with manifests, or `-` for standard input; may be repeated.
+    #[arg(short = 'f', long, required = true, value_name = "PATH")]
+    pub(crate) config: Vec<PathBuf>,
+    /// Who calls: a namespace, and a service account of it; without that `default`. Default: somebody who is not known.
+    #[arg(long, value_name = "NAMESPACE[/ACCOUNT]", value_parser = callers)]
+    pub(crate) from: Option<(String, Option<String>)>,
+    /// Who calls: a pod of the manifests, with its labels.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "from")]
+    pub(crate) pod: Option<(String, String)>,
+    /// The egress Gateway, if there are several.
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub(crate) gateway: Option<(String, String)>,
+    /// Method of a request.
+    #[arg(long, value_name = "METHOD", default_value = "GET")]
+    pub(crate) method: String,
+    /// How to print.
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// Where decisions are read from.
@@ -122,6 +151,23 @@ without breaking anything:
   4. when that is nothing, or nothing that should pass: remove the mode, and those of the policies
 
 Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carried out.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  portcullis egress check -f manifests/ --from shop/web https://api.payments.example
+  portcullis egress check -f manifests/ --pod shop/web-7c9d --method POST http://api.payments.example/v1
+  portcullis egress check -f manifests/ --from shop db.partner.example:5432
+
+And in a cluster:
+  kinds=gatewayclasses,gateways.gateway.networking.k8s.io,gatewayparameters.portcullis.dev,namespaces,nodes,pods
+  kinds=$kinds,services,egresspolicies.portcullis.dev,serviceentries.networking.istio.io
+  kubectl get $kinds -A -o yaml | portcullis egress check -f - --from shop/web https://api.payments.example
+
+It says which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
+allow it. The addresses behind a name are not looked at: proxies check them when they resolve it. A caller that is named by its account \
+has no labels that are known, so a policy that asks for them may count against it; --pod knows them.
+
+Exit codes: 0 allowed (or only reported), 1 refused, in one of the forms at least, 2 the question cannot be answered.";
 
 const DENIED_EXAMPLES: &str = "\
 Examples:
