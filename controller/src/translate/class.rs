@@ -224,11 +224,16 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
     (status, reason, message)
 }
 
-/// Whether a Gateway of egress is served by `controller_name`.
-pub(crate) fn has_egress_gateway(resources: &Resources, controller_name: &str) -> bool {
+/// Whether `controller_name` serves the class of egress.
+pub(super) fn is_egress_served(resources: &Resources, controller_name: &str) -> bool {
     let class = ObjectKey::cluster(EGRESS_CLASS);
     let class = resources.gateway_classes.get(&class);
     class.is_some_and(|class| class.spec.controller_name == controller_name)
+}
+
+/// Whether a Gateway of egress is served by `controller_name`.
+pub(crate) fn has_egress_gateway(resources: &Resources, controller_name: &str) -> bool {
+    is_egress_served(resources, controller_name)
         && resources
             .gateways
             .values()

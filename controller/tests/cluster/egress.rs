@@ -65,6 +65,14 @@ async fn without_an_egress_gateway_nobody_asks_for_pods_and_nodes() {
         class,
         &json!({ "spec": { "controllerName": "example.com/other" } }),
     );
+    // Classes and Gateways come by watches of their own, in no certain order.
+    let class = ObjectKey::cluster("portcullis-egress");
+    api.until("the class is another's", |_| {
+        known(&replica, |it| {
+            it.gateway_classes[&class].spec.controller_name == "example.com/other"
+        })
+    })
+    .await;
     api.apply(EGRESS.split("\n---\n").last().unwrap());
     api.until("the Gateway is known", |_| {
         known(&replica, |it| it.gateways.len() == 2)

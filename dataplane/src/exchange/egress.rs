@@ -365,12 +365,11 @@ impl<'s> Exchange<'s> {
             self.refusal = Some(Box::new(refusal));
             return Err(reason);
         }
-        // A route that leaves the host to the request leads to the hosts of its own entry only.
+        // A route leads through its own entry only: what it adds to a request is meant for where that one leads.
         let strays = |external: &PreparedExternal| {
-            external.host.is_none()
-                && decision
-                    .opened
-                    .is_none_or(|opened| *opened.key != external.entry)
+            decision
+                .opened
+                .is_none_or(|opened| *opened.key != external.entry)
         };
         if external.is_some_and(strays) {
             return Err(Reason::InvalidBackend);

@@ -175,7 +175,7 @@ impl CompiledEgress {
     pub fn decide(&self, question: &Question<'_>) -> Decision<'_> {
         let opened = match self.opened(question) {
             Ok(opened) => opened,
-            Err(reason) => return self.unlisted(reason),
+            Err(reason) => return self.unlisted(question, reason),
         };
         if !fits(opened.port, &question.seen) {
             return Decision {
@@ -186,7 +186,9 @@ impl CompiledEgress {
             };
         }
         let inspected = is_inspected(opened.port, &question.seen);
-        let opinion = self.policies.opinion(question, inspected);
+        let opinion = self
+            .policies
+            .opinion(question, &opened.entry.hosts, inspected);
         let (verdict, reason, policy) = match opinion {
             Opinion::Fine => (Verdict::Allow, DecisionReason::Allowed, None),
             Opinion::Against {
@@ -244,13 +246,26 @@ impl CompiledEgress {
         opened.ok_or(reason)
     }
 
-    /// Nothing opens it.
-    fn unlisted(&self, reason: DecisionReason) -> Decision<'_> {
-        Decision {
+    /// Nothing opens it. Where that is only told, policies are asked all the same: what they refuse does not pass.
+    fn unlisted(&self, question: &Question<'_>, reason: DecisionReason) -> Decision<'_> {
+        let unlisted = Decision {
             verdict: refusal(self.settings.mode),
             reason,
             opened: None,
             policy: None,
+        };
+        match self.policies.opinion(question, &[], false) {
+            Opinion::Against {
+                mode: PolicyMode::Enforce,
+                reason,
+                policy,
+            } if self.settings.mode == PolicyMode::Report => Decision {
+                verdict: Verdict::Refuse,
+                reason,
+                policy,
+                ..unlisted
+            },
+            Opinion::Against { .. } | Opinion::Fine => unlisted,
         }
     }
 }

@@ -63,11 +63,22 @@ impl PolicyIndex {
         index
     }
 
-    /// The gravest that is said. `inspected`: the requests of a tunnel are asked about one by one later.
-    pub(super) fn opinion(&self, question: &Question<'_>, inspected: bool) -> Opinion<'_> {
+    /// The gravest that is said. `hosts` are those of the entry that opens the destination; `inspected`: the requests of a tunnel are
+    /// asked about one by one later.
+    pub(super) fn opinion(
+        &self,
+        question: &Question<'_>,
+        hosts: &[String],
+        inspected: bool,
+    ) -> Opinion<'_> {
+        let asked = Asked {
+            question,
+            hosts,
+            inspected,
+        };
         let mut told = Opinion::Fine;
         for scope in self.scopes(question.caller) {
-            match judge(scope, question, inspected) {
+            match judge(scope, &asked) {
                 Opinion::Fine => {}
                 against @ Opinion::Against {
                     mode: PolicyMode::Enforce,
@@ -89,7 +100,14 @@ impl PolicyIndex {
                     .iter()
                     .any(|range| range.contains(&address))
                 && selects(policy, question.caller) == Selects::Yes
-                && names(policy, question, true)
+                && names(
+                    policy,
+                    &Asked {
+                        question,
+                        hosts: &[],
+                        inspected: true,
+                    },
+                )
         };
         self.gateway.iter().any(|(_, policy)| opens(policy))
     }
@@ -104,12 +122,22 @@ impl PolicyIndex {
     }
 }
 
-fn judge<'t>(scope: &'t Scope, question: &Question<'_>, inspected: bool) -> Opinion<'t> {
+/// A question, and what else decides whether a policy is about it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    question: &'a Question<'a>,
+    /// The hosts of the entry that opens it.
+    hosts: &'a [String],
+    /// Its requests are asked about one by one later.
+    inspected: bool,
+}
+
+fn judge<'t>(scope: &'t Scope, asked: &Asked<'_>) -> Opinion<'t> {
     let mut told = Opinion::Fine;
     // What is enforced comes first: with what is only reported beside it, more may be allowed and more denied.
     for mode in [PolicyMode::Enforce, PolicyMode::Report] {
         let counts = |policy: &Policy| mode == PolicyMode::Report || policy.mode == mode;
-        if let Some((reason, policy)) = objection(scope, question, inspected, counts) {
+        if let Some((reason, policy)) = objection(scope, asked, counts) {
             told = Opinion::Against {
                 mode,
                 reason,
@@ -124,17 +152,16 @@ fn judge<'t>(scope: &'t Scope, question: &Question<'_>, inspected: bool) -> Opin
 /// Why the policies that count refuse, and which of them.
 fn objection<'t>(
     scope: &'t Scope,
-    question: &Question<'_>,
-    inspected: bool,
+    asked: &Asked<'_>,
     counts: impl Fn(&Policy) -> bool,
 ) -> Option<(DecisionReason, Option<&'t PolicyKey>)> {
     let (mut shut_in, mut allowed) = (None, false);
     for (key, policy) in scope.iter().filter(|(_, policy)| counts(policy)) {
-        let selected = selects(policy, question.caller);
+        let selected = selects(policy, asked.question.caller);
         if selected == Selects::No {
             continue;
         }
-        let named = names(policy, question, inspected);
+        let named = names(policy, asked);
         match policy.action {
             PolicyAction::Deny if named => {
                 let reason = reason(DecisionReason::DeniedByPolicy, selected);
@@ -216,18 +243,19 @@ fn is_from(from: &CallerMatch, caller: Option<Caller<'_>>) -> Selects {
 }
 
 /// Whether a policy is about a destination. Of what cannot be seen in a tunnel the worse is assumed.
-fn names(policy: &Policy, question: &Question<'_>, inspected: bool) -> bool {
-    let unseen = match policy.action {
-        PolicyAction::Allow => inspected,
-        PolicyAction::Deny => !inspected,
+fn names(policy: &Policy, asked: &Asked<'_>) -> bool {
+    let (unseen, hosts) = match policy.action {
+        PolicyAction::Allow => (asked.inspected, &[][..]),
+        // An address is as good as the hosts that its entry has.
+        PolicyAction::Deny => (!asked.inspected, asked.hosts),
     };
     let mut to = policy.to.iter().flatten();
-    policy.to.is_none() || to.any(|to| is_to(to, question, unseen))
+    policy.to.is_none() || to.any(|to| is_to(to, asked.question, hosts, unseen))
 }
 
 /// `unseen` is what a condition on requests counts as where requests are not seen.
-fn is_to(to: &DestinationMatch, question: &Question<'_>, unseen: bool) -> bool {
-    let host = to.hosts.is_empty() || to.hosts.iter().any(|host| is_host(host, question));
+fn is_to(to: &DestinationMatch, question: &Question<'_>, hosts: &[String], unseen: bool) -> bool {
+    let host = to.hosts.is_empty() || to.hosts.iter().any(|host| is_host(host, question, hosts));
     let port = to.ports.is_empty() || to.ports.contains(&question.port);
     host && port
         && match question.seen {
@@ -240,10 +268,14 @@ fn is_to(to: &DestinationMatch, question: &Question<'_>, unseen: bool) -> bool {
         }
 }
 
-fn is_host(host: &str, question: &Question<'_>) -> bool {
+fn is_host(host: &str, question: &Question<'_>, hosts: &[String]) -> bool {
+    let pattern = HostPattern::new(Some(host));
     match question.destination {
-        Destination::Name(name) => HostPattern::new(Some(host)).matches(name),
-        Destination::Address(address) => host.parse() == Ok(address),
+        Destination::Name(name) => pattern.matches(name),
+        Destination::Address(address) => {
+            let mut hosts = hosts.iter();
+            host.parse() == Ok(address) || hosts.any(|one| host == one || pattern.matches(one))
+        }
     }
 }
 

@@ -330,8 +330,31 @@ fn what_is_only_reported_passes() {
                 "a/x g 443 tls",
                 "refuse denied_by_policy through e by enforced",
             ),
+            // What is refused does not pass for not being listed.
+            ("a/x other 443 tls", "refuse denied_by_policy by enforced"),
+            ("a/x g 444 tls", "report port_not_listed"),
         ],
     );
+}
+
+#[test]
+fn a_host_that_is_denied_is_denied_by_its_addresses_too() {
+    let entries = json!({
+        "e": {
+            "hosts": ["bad.example", "*.more.example"], "addresses": ["203.0.113.5/32"],
+            "ports": [{"number": 443, "protocol": "TCP"}]
+        },
+    });
+    let deny = |host: &str| json!({"no": {"scope": "Gateway", "action": "Deny", "to": [{"hosts": [host]}]}});
+    let question = "a/x 203.0.113.5 443 tunnel";
+    for (host, answer) in [
+        ("bad.example", "refuse denied_by_policy through e by no"),
+        ("*.more.example", "refuse denied_by_policy through e by no"),
+        ("*.example", "refuse denied_by_policy through e by no"),
+        ("other.example", "allow allowed through e"),
+    ] {
+        check(table(entries.clone(), deny(host)), &[(question, answer)]);
+    }
 }
 
 #[test]

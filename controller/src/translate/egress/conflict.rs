@@ -184,7 +184,9 @@ impl<'a> Claim<'a> {
     fn put_in_force(&mut self, index: usize, same: impl Fn(usize, usize) -> bool) {
         match self.in_force {
             [None, _] => self.in_force[0] = Some(index),
-            [Some(first), None] if !same(first, index) => self.in_force[1] = Some(index),
+            [Some(first), None] if first != index && !same(first, index) => {
+                self.in_force[1] = Some(index);
+            }
             _ => {}
         }
     }

@@ -17,13 +17,22 @@ use crate::{
     finding::ObjectRef,
     resources::ObjectKey,
     status::{ConditionSet, condition::kind},
-    translate::{BackendTlsPolicies, Context, age::created_at, backend_tls::TargetKind},
+    translate::{
+        BackendTlsPolicies, Context, age::created_at, backend_tls::TargetKind,
+        class::is_egress_served,
+    },
 };
 
 /// The kind, and its group.
 pub(crate) const KIND: &str = "ServiceEntry";
 /// See [`KIND`].
 pub(crate) const GROUP: &str = "networking.istio.io";
+
+/// Whether conditions of egress are this controller's to state: not where another one has the class.
+pub(super) fn is_ours(ctx: &Context<'_>) -> bool {
+    let name = &ctx.options.controller_name;
+    ctx.options.installed.is_none() || is_egress_served(ctx.resources, name)
+}
 
 /// All ServiceEntries. Every egress Gateway has all of them.
 #[derive(Debug, Default)]
@@ -46,7 +55,8 @@ struct EntryState {
 impl Entries {
     /// Where there is no egress Gateway. Who reads files is told; in a cluster the entries may be a mesh's.
     pub(super) fn unused(ctx: &Context<'_>) -> Self {
-        let unused: Vec<_> = ctx.resources.service_entries.keys().cloned().collect();
+        let entries = ctx.resources.service_entries.keys();
+        let unused: Vec<_> = entries.filter(|_| is_ours(ctx)).cloned().collect();
         for key in unused.iter().filter(|_| ctx.options.installed.is_none()) {
             ctx.report(ObjectRef::new(KIND, key.clone()).note(
                 "EntryNotUsed",

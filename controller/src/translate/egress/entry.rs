@@ -12,7 +12,7 @@ use portcullis_crds::{
 };
 use portcullis_routing::{
     ClusterTls, RouteOrder, SubjectAltName,
-    egress::{Entry, EntryProtocol, EntryTls, Resolution},
+    egress::{Entry, EntryProtocol, EntryTls, ExportedTo, Resolution},
     validate::syntax,
 };
 
@@ -23,6 +23,9 @@ use super::{
     port::{self, NamedPort},
 };
 use crate::{status::reason, translate::field::Field};
+
+/// Most hosts, ports and namespaces of one entry, multiplied.
+const MAX_CLAIMS: usize = 4096;
 
 /// What a BackendTLSPolicy asks of a port by its name, or why it cannot be carried out; `None` without one.
 pub(super) type PortTls<'t> = dyn Fn(&str) -> Option<Result<&'t ClusterTls, &'static str>> + 't;
@@ -63,6 +66,11 @@ pub(super) fn translate(
     let needs_endpoint = resolution == Resolution::Static || !spec.endpoints.is_empty();
     let lacks_endpoint = needs_endpoint && endpoints.is_empty();
     refuse_without(lacks_endpoint, "endpoint", &field("endpoints"), faults);
+    let namespaces = match &exported_to {
+        ExportedTo::All => 1,
+        ExportedTo::Namespaces(namespaces) => namespaces.len(),
+    };
+    refuse_too_broad(hosts.len() * ports.len() * namespaces, &root, faults);
     if faults.is_refused() {
         return None;
     }
@@ -85,6 +93,19 @@ fn refuse_without(is_missing: bool, what: &str, field: &Field<'_>, faults: &mut 
             "add one, or correct one that is there",
         );
         faults.refuse(field, fault);
+    }
+}
+
+/// Entries are held against one another for each host, port and namespace: one object must not make that costly for all.
+fn refuse_too_broad(claims: usize, root: &Field<'_>, faults: &mut Faults) {
+    if claims > MAX_CLAIMS {
+        let fault = Fault::invalid(
+            format!(
+                "hosts, ports and namespaces multiply to {claims}, and {MAX_CLAIMS} are the most of one entry"
+            ),
+            "split it into several, or export it to `*`",
+        );
+        faults.refuse(&root.child("hosts"), fault);
     }
 }
 

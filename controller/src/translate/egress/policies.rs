@@ -11,6 +11,7 @@ use portcullis_routing::{
 };
 
 use super::{
+    entries::is_ours,
     faults::Faults,
     policy::{self, Translated},
 };
@@ -55,7 +56,8 @@ impl Policies {
     /// Translates all policies, and reports what is wrong with them.
     pub(super) fn collect(ctx: &Context<'_>, gateways: &EgressGateways<'_>) -> Self {
         let mut all = BTreeMap::new();
-        for (key, object) in &ctx.resources.egress_policies {
+        let policies = ctx.resources.egress_policies.iter();
+        for (key, object) in policies.filter(|_| is_ours(ctx)) {
             let mut faults = Faults::new(ObjectRef::new(KIND, key.clone()));
             let translated =
                 policy::translate(ctx, &object.spec, &key.namespace, gateways, &mut faults);

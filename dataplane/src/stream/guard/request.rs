@@ -143,14 +143,20 @@ fn check_target(
     }
 }
 
-/// The target of a CONNECT, which `Host` repeats (RFC 9112 3.2).
+/// The target of a CONNECT, which `Host` repeats (RFC 9112 3.2). Some clients leave the usual port of their scheme out there.
 fn check_authority_form(target: &str, host: Option<&[u8]>) -> Result<(), Violation> {
     if !authority::is_valid(target.as_bytes()) {
         return Err(Violation::Target);
     }
-    match host {
-        Some(host) if !host.eq_ignore_ascii_case(target.as_bytes()) => Err(Violation::HostMismatch),
-        _ => Ok(()),
+    let Some(host) = host else { return Ok(()) };
+    let is_same = |name: &str| host.eq_ignore_ascii_case(name.as_bytes());
+    let without_port = [":443", ":80"]
+        .iter()
+        .filter_map(|port| target.strip_suffix(port));
+    if is_same(target) || without_port.into_iter().any(is_same) {
+        Ok(())
+    } else {
+        Err(Violation::HostMismatch)
     }
 }
 

@@ -17,6 +17,9 @@ fn a_head_that_names_one_destination_passes() {
         "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n",
         "CONNECT A.example:443 HTTP/1.1\r\nHost: a.EXAMPLE:443\r\nContent-Length: 0\r\n\r\n",
         "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n",
+        // As some clients write the usual port.
+        "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        "CONNECT a.example:80 HTTP/1.1\r\nHost: A.example\r\n\r\n",
         "CONNECT a.example:443 HTTP/1.0\r\n\r\n",
     ] {
         let seen = proxied(head);
@@ -38,6 +41,11 @@ fn what_has_content_or_two_destinations_is_refused() {
         (
             "a.example:443",
             "Host: a.example:444\r\n",
+            Violation::HostMismatch,
+        ),
+        (
+            "a.example:8443",
+            "Host: a.example\r\n",
             Violation::HostMismatch,
         ),
         ("a.example:443", "", Violation::HostMissing),
