@@ -1,9 +1,8 @@
-//! The contenders of the egress bench, and what they are started from: one name that they may forward to, whose servers are on
+//! The contenders of the egress bench, and what they are started from: two names that they may forward to, whose servers are on
 //! loopback.
 //!
-//! The name must mean something to each contender, and the machine stays as it is. Squid and tinyproxy get a mount namespace
-//! with a hosts file of its own, Envoy asks a DNS server of the bench's, and Portcullis is told the address by its ServiceEntry,
-//! since it refuses loopback addresses that DNS gives.
+//! The names must mean something to each contender, and the machine stays as it is. Squid and tinyproxy get a mount namespace
+//! with a hosts file of its own; Envoy and Portcullis ask a DNS server of the bench's.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +19,7 @@ use serde::Serialize;
 use tokio::process::Command;
 
 use super::{
-    manifests::{self, Ports},
+    manifests::{self, HOST, TUNNELS},
     wire::{Wire, connect, get},
 };
 use crate::{
@@ -38,9 +37,7 @@ use crate::{
     },
 };
 
-/// The host that is allowed.
-const HOST: &str = "target.bench.example";
-/// A host that is not.
+/// A host that is not allowed.
 const DENIED: &str = "other.bench.example";
 /// Squid with its error pages, libraries that Debian does not have without it, and tinyproxy without its service.
 const PACKAGES: &[&str] = &[
@@ -134,7 +131,7 @@ impl Arena {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o711))?;
         fs::write(
             folder.join("hosts"),
-            format!("127.0.0.1 localhost\n127.0.0.1 {HOST}\n"),
+            format!("127.0.0.1 localhost\n127.0.0.1 {HOST} {TUNNELS}\n"),
         )?;
         let debian = if programs.debian {
             Some(Unpacked::new(PACKAGES, &folder.join("debian")).await?)
@@ -142,7 +139,9 @@ impl Arena {
             None
         };
         let dns = DnsServer::start(Ipv4Addr::LOCALHOST.into()).await?;
-        dns.set(HOST, [Reply::of([Ipv4Addr::LOCALHOST])])?;
+        for host in [HOST, TUNNELS] {
+            dns.set(host, [Reply::of([Ipv4Addr::LOCALHOST])])?;
+        }
         Ok(Self {
             ground,
             bulk: Backend::start("bulk")?,
@@ -152,14 +151,19 @@ impl Arena {
         })
     }
 
-    /// Host and port of the server of ordinary answers, as a client asks a proxy for it.
+    /// Host and port of the server of ordinary answers, as a client asks a proxy for it by URL.
     pub(crate) fn authority(&self) -> String {
         format!("{HOST}:{}", self.ground.backend.port())
     }
 
-    /// The same of the server of long bodies.
+    /// The same server, as a client asks for a tunnel to it.
+    pub(crate) fn tunnel_authority(&self) -> String {
+        format!("{TUNNELS}:{}", self.ground.backend.port())
+    }
+
+    /// The server of long bodies, as a client asks for a tunnel to it.
     pub(crate) fn bulk_authority(&self) -> String {
-        format!("{HOST}:{}", self.bulk.address.port())
+        format!("{TUNNELS}:{}", self.bulk.address.port())
     }
 
     /// Starts a fresh process of `contender` and checks what it lets through.
@@ -189,7 +193,7 @@ impl Arena {
         Ok(running)
     }
 
-    /// Starts Portcullis with `entries` entries, of which one is for the host that is asked for.
+    /// Starts Portcullis with `entries` entries besides the one for tunnels, of which one is for the host that is asked for.
     pub(crate) async fn start_portcullis(&self, entries: u32) -> Result<Running> {
         let (program, translator) = self
             .programs
@@ -199,7 +203,7 @@ impl Arena {
         let folder = self.ground.folder.path().join(format!("entries-{entries}"));
         fs::create_dir_all(&folder)?;
         let manifests = folder.join("manifests.yaml");
-        fs::write(&manifests, manifests::all(HOST, &self.ports(), entries))?;
+        fs::write(&manifests, manifests::all(&self.values(), entries))?;
         let mut translate = Command::new(translator);
         translate
             .args(["translate", "--table", manifests::GATEWAY])
@@ -223,11 +227,14 @@ impl Arena {
         Ok(running)
     }
 
-    /// The ports that may be forwarded to, as templates call them.
-    fn ports(&self) -> Ports {
+    /// What may be forwarded to, and who knows where it is, as templates call it.
+    fn values(&self) -> [(&'static str, String); 5] {
         [
+            ("HOST", HOST.to_owned()),
+            ("TUNNELS", TUNNELS.to_owned()),
             ("HTTP", self.ground.backend.port().to_string()),
             ("BULK", self.bulk.address.port().to_string()),
+            ("DNS", self.dns.address.port().to_string()),
         ]
     }
 
@@ -242,8 +249,8 @@ impl Arena {
 
     fn start_tinyproxy(&self, proxy: SocketAddr) -> Result<Service> {
         let debian = self.debian()?;
-        let filter = format!("^{}$\n", HOST.replace('.', r"\."));
-        fs::write(self.filter(), filter)?;
+        let filter = [HOST, TUNNELS].map(|host| format!("^{}$\n", host.replace('.', r"\.")));
+        fs::write(self.filter(), filter.concat())?;
         let template = include_str!("../../../bench/egress/tinyproxy.conf");
         let config = self.configure(template, "tinyproxy.conf", proxy)?;
         let mut tinyproxy = self.with_hosts(&debian.path("usr/bin/tinyproxy"))?;
@@ -264,19 +271,14 @@ impl Arena {
     fn configure(&self, template: &str, file: &str, proxy: SocketAddr) -> Result<PathBuf> {
         let root = self.ground.folder.path().join("debian");
         let (root, filter) = (root.display().to_string(), self.filter());
-        let (port, dns) = (
-            proxy.port().to_string(),
-            self.dns.address.port().to_string(),
-        );
+        let port = proxy.port().to_string();
         let mut values = vec![
             ("PORT", port.as_str()),
-            ("HOST", HOST),
-            ("DNS", &dns),
             ("ROOT", &root),
             ("FILTER", filter.to_str().context("the folder has a name")?),
         ];
-        let ports = self.ports();
-        values.extend(ports.iter().map(|(name, port)| (*name, port.as_str())));
+        let ours = self.values();
+        values.extend(ours.iter().map(|(name, it)| (*name, it.as_str())));
         let config = self.ground.folder.path().join(file);
         fs::write(&config, fill(template, &values))?;
         Ok(config)
@@ -336,7 +338,7 @@ impl Running {
     /// The allowed host must answer, by a tunnel and by a URL; another host must be refused, both ways.
     pub(crate) async fn check(&self, arena: &Arena) -> Result<()> {
         let contender = self.contender;
-        self.allows(&arena.authority())
+        self.allows(arena)
             .await
             .with_context(|| format!("{contender} gives a wrong answer"))?;
         let denied = format!("{DENIED}:{}", arena.ground.backend.port());
@@ -352,11 +354,13 @@ impl Running {
         Ok(())
     }
 
-    async fn allows(&self, authority: &str) -> Result<()> {
-        let mut tunnel = Wire::tunnel(self.proxy, authority).await?;
-        tunnel.get(&get("/", authority)).await?;
+    async fn allows(&self, arena: &Arena) -> Result<()> {
+        let authority = arena.tunnel_authority();
+        let mut tunnel = Wire::tunnel(self.proxy, &authority).await?;
+        tunnel.get(&get("/", &authority)).await?;
+        let authority = arena.authority();
         let url = format!("http://{authority}/");
         let mut direct = Wire::open(self.proxy).await?;
-        direct.get(&get(&url, authority)).await
+        direct.get(&get(&url, &authority)).await
     }
 }

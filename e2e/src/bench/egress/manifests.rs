@@ -6,29 +6,34 @@ use crate::bench::ground::fill;
 pub(super) const GATEWAY: &str = "egress-system/egress";
 /// The port of its listener.
 pub(super) const PORT: u16 = 3128;
+/// The host whose requests are read, one by one.
+pub(super) const HOST: &str = "target.bench.example";
+/// The same servers as [`HOST`], by tunnels that nobody looks into: other proxies do not look into any.
+pub(super) const TUNNELS: &str = "tunnels.bench.example";
 
-/// Ports that may be forwarded to, by what they are called in templates.
-pub(super) type Ports = [(&'static str, String); 2];
+/// What templates call by a name.
+pub(super) type Values = [(&'static str, String)];
 
-/// The manifests with `entries` entries, of which one is for `host`.
-pub(super) fn all(host: &str, ports: &Ports, entries: u32) -> String {
-    let gateway = include_str!("../../../bench/egress/portcullis.yaml").to_owned();
+/// The manifests with `entries` entries besides that for tunnels, of which one is for [`HOST`].
+pub(super) fn all(values: &Values, entries: u32) -> String {
+    let values: Vec<_> = values.iter().map(|(name, it)| (*name, &**it)).collect();
+    let gateway = fill(
+        include_str!("../../../bench/egress/portcullis.yaml"),
+        &values,
+    );
+    let listed = [("target", HOST, "HTTP"), ("tunnels", TUNNELS, "TCP")];
+    let listed = listed.map(|(name, host, protocol)| entry(name, host, protocol, &values));
     let others = (1..entries).map(|number| {
         let name = format!("other-{number}");
-        entry(&name, &format!("{name}.example"), ports)
+        entry(&name, &format!("{name}.example"), "HTTP", &values)
     });
-    [gateway, entry("target", host, ports)]
-        .into_iter()
-        .chain(others)
-        .collect()
+    [gateway].into_iter().chain(listed).chain(others).collect()
 }
 
-fn entry(name: &str, host: &str, ports: &Ports) -> String {
-    let ports = ports.iter().map(|(name, port)| (*name, port.as_str()));
-    let values: Vec<_> = [("NAME", name), ("HOST", host)]
-        .into_iter()
-        .chain(ports)
-        .collect();
+fn entry(name: &str, host: &str, protocol: &str, values: &[(&str, &str)]) -> String {
+    let own = [("NAME", name), ("HOST", host), ("PROTOCOL", protocol)];
+    let others = values.iter().filter(|(name, _)| *name != "HOST");
+    let values: Vec<_> = own.iter().chain(others).copied().collect();
     fill(include_str!("../../../bench/egress/entry.yaml"), &values)
 }
 
@@ -36,12 +41,18 @@ fn entry(name: &str, host: &str, ports: &Ports) -> String {
 mod tests {
     use serde_json::Value;
 
-    use super::{GATEWAY, PORT, all};
+    use super::{GATEWAY, HOST, PORT, TUNNELS, all};
 
     #[test]
     fn one_entry_of_many_is_for_the_host() {
-        let ports = [("HTTP", "8080".to_owned()), ("BULK", "8081".to_owned())];
-        let text = all("a.example", &ports, 10);
+        let values = [
+            ("HOST", HOST),
+            ("TUNNELS", TUNNELS),
+            ("DNS", "5353"),
+            ("HTTP", "8080"),
+            ("BULK", "8081"),
+        ];
+        let text = all(&values.map(|(name, it)| (name, it.to_owned())), 10);
         assert!(!text.contains('@'), "a value is missing:\n{text}");
         let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
         let of = |kind| {
@@ -58,13 +69,16 @@ mod tests {
         assert_eq!(gateway["spec"]["listeners"][0]["port"], PORT);
 
         let entries = of("ServiceEntry");
-        assert_eq!(entries.len(), 10);
-        let hosts: Vec<_> = entries
-            .iter()
-            .map(|entry| entry["spec"]["hosts"][0].as_str().unwrap())
-            .collect();
-        let asked_for = hosts.iter().filter(|host| **host == "a.example").count();
-        assert_eq!(asked_for, 1, "{hosts:?}");
+        assert_eq!(entries.len(), 11);
+        let protocols_of = |host| {
+            let entries = entries.iter();
+            let listed = entries.filter(|entry| entry["spec"]["hosts"][0] == host);
+            listed
+                .map(|entry| entry["spec"]["ports"][1]["protocol"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(protocols_of(HOST), ["HTTP"]);
+        assert_eq!(protocols_of(TUNNELS), ["TCP"]);
         assert_eq!(entries[0]["spec"]["ports"][1]["number"], 8081);
     }
 }

@@ -28,7 +28,7 @@ pub(crate) struct Memory {
 pub(crate) async fn measure(arena: &Arena, contender: Contender, count: u32) -> Result<Memory> {
     let running = arena.start(contender).await?;
     let before = settled_rss(&running.service).await?;
-    let authority = &arena.authority();
+    let authority = &arena.tunnel_authority();
     let request = &get("/", authority);
     let proxy = running.proxy;
     let mut tunnels: Vec<Wire> = stream::iter(0..count)

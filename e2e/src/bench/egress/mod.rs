@@ -21,7 +21,8 @@ use super::Options;
 use crate::support::binaries::{build, python_tool};
 
 const EXAMPLES: &str = "\
-Each proxy may forward to one host, on one core; clients and servers are on the other. All are asked the same in turn:
+Each proxy may forward to two names of the same servers, on one core; clients and servers are on the other. All are asked the
+same in turn:
   tunnels    CONNECT, one GET through the tunnel, close; by 2 clients
   requests   GET http://host/ on 32 connections
   bulk       2 GB each way through a tunnel

@@ -210,7 +210,7 @@ async fn carry_out(arena: &Arena, proxy: &Running, work: Work, strength: Strengt
 }
 
 async fn tunnels(arena: &Arena, proxy: &Running, duration: Duration) -> Result<Done> {
-    let authority = arena.authority();
+    let authority = arena.tunnel_authority();
     let request = get("/", &authority);
     closed_loop(TUNNEL_CLIENTS, duration, async |_| {
         let mut tunnel = Wire::tunnel(proxy.proxy, &authority).await?;
