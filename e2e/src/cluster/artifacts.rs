@@ -80,6 +80,16 @@ pub(crate) const ECHO: GoProgram = GoProgram {
     test: false,
     version: None,
 };
+/// An HTTP client as programs in Go have it.
+pub(crate) const CLIENT: GoProgram = GoProgram {
+    name: "client",
+    module: "cluster",
+    package: "./client",
+    sources: &["client/main.go"],
+    toolchain: &toolchain::KUBERNETES,
+    test: false,
+    version: None,
+};
 /// Helm.
 pub(crate) const HELM: GoProgram = GoProgram {
     name: "helm",

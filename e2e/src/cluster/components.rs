@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::layout::{
-    API_PORT, MARK, NODE_ADDRESS, NODE_NAME, PODS, SERVICES, bin, config, containerd_socket,
-    kubeconfig, pki, state,
+    API_PORT, MARK, NODE_ADDRESS, NODE_ADDRESS_V6, NODE_NAME, PODS, PODS_V6, SERVICES, SERVICES_V6,
+    bin, config, containerd_socket, kubeconfig, pki, state,
 };
 
 /// Where etcd listens.
@@ -134,7 +134,10 @@ fn api_server() -> Component {
         .set("bind-address", NODE_ADDRESS)
         .set("advertise-address", NODE_ADDRESS)
         .set("secure-port", API_PORT.to_string())
-        .set("service-cluster-ip-range", SERVICES)
+        .set(
+            "service-cluster-ip-range",
+            format!("{SERVICES},{SERVICES_V6}"),
+        )
         .set("authorization-mode", "Node,RBAC")
         .set("enable-admission-plugins", "NodeRestriction")
         .set("allow-privileged", "true")
@@ -192,10 +195,15 @@ fn controller_manager() -> Component {
         bin().join("kube-controller-manager"),
     ))
     .set("allocate-node-cidrs", "true")
-    .set("cluster-cidr", PODS)
+    .set("cluster-cidr", format!("{PODS},{PODS_V6}"))
+    .set("node-cidr-mask-size-ipv4", "24")
+    .set("node-cidr-mask-size-ipv6", "64")
     // There is no other node to go to, and one that is not heard of while the API server stands still is not gone.
     .set("node-monitor-grace-period", "5m")
-    .set("service-cluster-ip-range", SERVICES)
+    .set(
+        "service-cluster-ip-range",
+        format!("{SERVICES},{SERVICES_V6}"),
+    )
     .set("use-service-account-credentials", "true")
     .path("root-ca-file", pki.join("ca.crt"))
     .path(
@@ -221,7 +229,7 @@ fn kubelet() -> Component {
         .path("config", config().join("kubelet.json"))
         .path("kubeconfig", kubeconfig("kubelet"))
         .set("hostname-override", NODE_NAME)
-        .set("node-ip", NODE_ADDRESS)
+        .set("node-ip", format!("{NODE_ADDRESS},{NODE_ADDRESS_V6}"))
         .path("root-dir", state().join("kubelet"))
         .path("cert-dir", state().join("kubelet-pki"))
 }

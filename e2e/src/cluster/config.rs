@@ -6,8 +6,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::layout::{
-    API_PORT, CGROUP, CLUSTER_DOMAIN, NODE_ADDRESS, NODE_NAME, NODE_PODS, PAUSE_IMAGE, PODS,
-    config, containerd_socket, kubeconfig, pki, state,
+    API_PORT, CGROUP, CLUSTER_DOMAIN, NODE_ADDRESS, NODE_NAME, NODE_PODS, NODE_PODS_V6,
+    PAUSE_IMAGE, PODS, PODS_V6, config, containerd_socket, kubeconfig, pki, state,
 };
 
 /// Kubeconfigs by name, with the certificate that each uses.
@@ -118,9 +118,10 @@ fn kube_proxy() -> Value {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
-        "clusterCIDR": PODS,
+        "clusterCIDR": format!("{PODS},{PODS_V6}"),
         "hostnameOverride": NODE_NAME,
-        "bindAddress": NODE_ADDRESS,
+        // Not one address: it would serve that one's family only.
+        "bindAddress": "0.0.0.0",
         "healthzBindAddress": "127.0.0.1:10256",
         "metricsBindAddress": "127.0.0.1:10249",
         "oomScoreAdj": 0,
@@ -222,7 +223,7 @@ fn bridge() -> Value {
                 "ipam": {
                     "type": "host-local",
                     "dataDir": state().join("cni"),
-                    "ranges": [[{ "subnet": NODE_PODS }]],
+                    "ranges": [[{ "subnet": NODE_PODS }], [{ "subnet": NODE_PODS_V6 }]],
                 },
             },
             { "type": "portmap", "capabilities": { "portMappings": true } },

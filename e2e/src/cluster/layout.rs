@@ -7,16 +7,24 @@ use std::path::{Path, PathBuf};
 pub(crate) const NODE_NAME: &str = "node1";
 /// The node's address: API server, kubelet and node ports.
 pub(crate) const NODE_ADDRESS: &str = "10.99.0.1";
+/// The node's address of IPv6; that of the other family is what programs bind to.
+pub(crate) const NODE_ADDRESS_V6: &str = "fd00:99::1";
 /// The machine's address towards the node.
 pub(crate) const HOST_ADDRESS: &str = "10.99.0.254";
 /// Prefix length of the network between machine and node.
 pub(crate) const NODE_PREFIX: u8 = 24;
 /// Addresses of pods.
 pub(crate) const PODS: &str = "10.244.0.0/16";
+/// The same of IPv6: every pod has one of each.
+pub(crate) const PODS_V6: &str = "fd00:244::/56";
 /// The part of [`PODS`] that the one node hands out.
 pub(crate) const NODE_PODS: &str = "10.244.0.0/24";
+/// The same of IPv6.
+pub(crate) const NODE_PODS_V6: &str = "fd00:244::/64";
 /// Addresses of Services.
 pub(crate) const SERVICES: &str = "10.96.0.0/16";
+/// The same of IPv6, for Services that ask for one.
+pub(crate) const SERVICES_V6: &str = "fd00:96::/112";
 /// The address of the Service `kubernetes`: the first of [`SERVICES`].
 pub(crate) const API_SERVICE: &str = "10.96.0.1";
 /// Addresses of load balancers.

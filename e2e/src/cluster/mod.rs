@@ -13,6 +13,7 @@ pub(crate) mod kubectl;
 pub(crate) mod layout;
 mod network;
 pub(crate) mod node;
+pub(crate) mod outside;
 pub(crate) mod processes;
 mod smoke;
 mod teardown;
@@ -202,9 +203,16 @@ impl Kubectl {
     }
 }
 
+/// The first process of our own node, as the machine sees it.
+pub(crate) fn node_pid() -> Result<u32> {
+    let pid = fs::read_to_string(layout::pid_file()).context("the node is not running")?;
+    pid.parse()
+        .with_context(|| layout::pid_file().display().to_string())
+}
+
 /// A command that runs in the namespaces of our own node.
 fn node_command(program: &str) -> Result<Command> {
-    let pid = fs::read_to_string(layout::pid_file()).context("the node is not running")?;
+    let pid = node_pid()?.to_string();
     let mut command = Command::new("nsenter");
     command
         .args(["--target", &pid, "--mount", "--net", "--pid"])

@@ -106,7 +106,12 @@ fn mount_private() -> Result<()> {
 
 /// Settings of the node's own network namespace.
 fn set_kernel() -> Result<()> {
-    for name in ["net/ipv4/ip_forward", "net/bridge/bridge-nf-call-iptables"] {
+    for name in [
+        "net/ipv4/ip_forward",
+        "net/ipv6/conf/all/forwarding",
+        "net/bridge/bridge-nf-call-iptables",
+        "net/bridge/bridge-nf-call-ip6tables",
+    ] {
         let path = Path::new("/proc/sys").join(name);
         fs::write(&path, "1").with_context(|| format!("cannot set {}", path.display()))?;
     }

@@ -96,28 +96,50 @@ pub(crate) fn cache() -> Result<PathBuf> {
 
 /// A program of the Python environment in the cache, made from `e2e/requirements.txt` on first use.
 pub(crate) async fn python_tool(name: &str) -> Result<PathBuf> {
-    let environment = cache()?.join("venv");
-    let tool = environment.join("bin").join(name);
+    let tool = cache()?.join("venv/bin").join(name);
     if !tool.exists() {
-        println!(
-            "installing e2e/requirements.txt into {}",
-            environment.display()
-        );
-        let mut make = Command::new("python3");
-        make.args(["-m", "venv"]).arg(&environment);
-        super::process::output_of(make).await?;
-        let mut install = Command::new(environment.join("bin/pip"));
-        install
-            .args([
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/requirements.txt"));
-        super::process::output_of(install).await?;
+        make_environment().await?;
     }
     Ok(tool)
+}
+
+/// The folder of a module in that environment.
+pub(crate) async fn python_module(name: &str) -> Result<PathBuf> {
+    let python = python_tool("python").await?;
+    let find = || {
+        let mut find = Command::new(&python);
+        find.arg("-c")
+            .arg(format!("import {name}; print({name}.__path__[0])"));
+        super::process::output_of(find)
+    };
+    if let Ok(found) = find().await {
+        return Ok(found.trim().into());
+    }
+    // The environment is older than that.
+    make_environment().await?;
+    let found = find().await?;
+    Ok(found.trim().into())
+}
+
+async fn make_environment() -> Result<()> {
+    let environment = cache()?.join("venv");
+    println!(
+        "installing e2e/requirements.txt into {}",
+        environment.display()
+    );
+    let mut make = Command::new("python3");
+    make.args(["-m", "venv"]).arg(&environment);
+    super::process::output_of(make).await?;
+    let mut install = Command::new(environment.join("bin/pip"));
+    install
+        .args([
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--requirement",
+        ])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/requirements.txt"));
+    super::process::output_of(install).await.map(drop)
 }
 
 /// An installed program, also looked for where Debian keeps servers.

@@ -3,13 +3,30 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
 use rustls::{
-    ClientConfig, RootCertStore,
+    ClientConfig, RootCertStore, ServerConfig,
     client::Resumption,
     crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{PrivateKeyDer, pem::PemObject},
     version::TLS13,
 };
+
+impl Identity {
+    /// A server that shows it, and speaks HTTP/2 and HTTP/1.1.
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>> {
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![self.der.clone().into()], key)?;
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}
 
 /// A certificate authority that lives as long as a run.
 pub(crate) struct Authority {
@@ -47,9 +64,20 @@ impl Authority {
 
     /// A new certificate for `names` (hostnames or IP addresses).
     pub(crate) fn issue(&self, names: &[&str]) -> Result<Identity> {
-        let key = KeyPair::generate()?;
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        self.sign(&CertificateParams::new(names)?)
+    }
+
+    /// A new certificate for a workload: its one name is the URI `id` (SPIFFE).
+    pub(crate) fn issue_workload(&self, id: &str) -> Result<Identity> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.subject_alt_names = vec![SanType::URI(id.try_into()?)];
+        self.sign(&params)
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Result<Identity> {
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Identity {
             chain_pem: certificate.pem(),
             key_pem: key.serialize_pem(),

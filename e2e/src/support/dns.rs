@@ -13,7 +13,7 @@ use hickory_resolver::proto::{
     op::{Message, ResponseCode},
     rr::{Name, RData, Record, RecordType},
 };
-use tokio::{net::UdpSocket, task::AbortHandle, time::sleep};
+use tokio::{net::UdpSocket, task::JoinHandle, time::sleep};
 
 /// The longest question that is read, in bytes.
 const LONGEST: usize = 1500;
@@ -49,7 +49,7 @@ impl Reply {
 pub(crate) struct DnsServer {
     pub(crate) address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
-    task: AbortHandle,
+    task: JoinHandle<Result<()>>,
 }
 
 /// All names; others do not exist.
@@ -67,15 +67,26 @@ struct Entry {
 impl DnsServer {
     /// Starts a server without names on a free port of `ip`.
     pub(crate) async fn start(ip: IpAddr) -> Result<Self> {
-        let socket = UdpSocket::bind((ip, 0)).await?;
+        Self::on(UdpSocket::bind((ip, 0)).await?)
+    }
+
+    /// Starts a server without names on a socket.
+    pub(crate) fn on(socket: UdpSocket) -> Result<Self> {
         let address = socket.local_addr()?;
         let zone = Arc::<Mutex<Zone>>::default();
-        let task = tokio::spawn(serve(socket, Arc::clone(&zone))).abort_handle();
+        let task = tokio::spawn(serve(socket, Arc::clone(&zone)));
         Ok(Self {
             address,
             zone,
             task,
         })
+    }
+
+    /// Ends it. Its address is free afterwards.
+    pub(crate) async fn stop(mut self) {
+        self.task.abort();
+        // It was told to end, and says so.
+        let _ = (&mut self.task).await;
     }
 
     /// From now on says `replies` about `name`, one after the other to questions of the same type; the last one stays.

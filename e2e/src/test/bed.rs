@@ -84,6 +84,9 @@ impl Bed {
         // A namespace that goes with pods in it looks for their end only after half of the time that they may take.
         self.run(&["delete", "gateways,deployments", "--all"])
             .await?;
+        // Those that nothing makes again.
+        let bare = "--selector=!pod-template-hash,!controller-revision-hash";
+        self.run(&["delete", "pods", bare]).await?;
         self.until("no pod is left", async || {
             let pods = self.run(&["get", "pods", "--output=name"]).await?;
             ensure!(pods.is_empty(), "there is {pods}");

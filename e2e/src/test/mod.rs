@@ -5,6 +5,7 @@ mod api;
 mod bed;
 mod chaos;
 mod controllers;
+mod egress;
 mod flows;
 mod late_crds;
 mod latency;
@@ -90,6 +91,7 @@ impl Scenario {
 /// All scenarios; those that stand alone run in this order, after the others.
 fn all() -> Vec<Scenario> {
     let mut scenarios = flows::all();
+    scenarios.extend(egress::all());
     scenarios.extend([
         latency::scenario(),
         scale::scenario(),
