@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use k8s_openapi::{
-    api::core::v1::{self, ContainerStatus},
+    api::core::v1::{self, Container, ContainerStatus},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
@@ -20,16 +20,12 @@ const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 #[serde(from = "v1::Pod")]
 #[resource(inherit = v1::Pod)]
 pub struct Pod {
-    /// Namespace, name, UID, labels, and when it was to be deleted; nothing else.
+    /// Namespace, name, UID and labels; nothing else.
     pub metadata: ObjectMeta,
     /// Name of its service account.
     pub service_account: String,
     /// Whether it has the addresses of its node, and shares them with whatever else is there.
     pub host_network: bool,
-    /// The node that it is on; empty while it is on none.
-    pub node: String,
-    /// `Pending`, `Running`, `Succeeded`, `Failed` or `Unknown`; empty if nothing is known of it yet.
-    pub phase: String,
     /// Its addresses, in the order in which Kubernetes has them.
     pub addresses: Vec<IpAddr>,
     /// Whether every container of it has ended, so that its addresses may be another pod's by now.
@@ -42,8 +38,17 @@ impl From<v1::Pod> for Pod {
         let status = pod.status.unwrap_or_default();
         let phase = status.phase.unwrap_or_default();
         let containers = status.container_statuses.unwrap_or_default();
+        let initial = status.init_container_statuses.unwrap_or_default();
+        let sidecars = spec.init_containers.unwrap_or_default();
+        let mut sidecars = sidecars.iter().filter(|container| is_sidecar(container));
+        let is_over = |sidecar: &Container| {
+            let mut of_it = initial.iter().filter(|status| status.name == sidecar.name);
+            of_it.next().is_some_and(is_terminated)
+        };
         let has_ended = ["Succeeded", "Failed"].contains(&phase.as_str())
-            || (!containers.is_empty() && containers.iter().all(is_terminated));
+            || (!containers.is_empty()
+                && containers.iter().all(is_terminated)
+                && sidecars.all(is_over));
         let several = status.pod_ips.unwrap_or_default();
         let mut addresses: Vec<_> = several.iter().filter_map(|it| it.ip.parse().ok()).collect();
         if addresses.is_empty() {
@@ -60,12 +65,15 @@ impl From<v1::Pod> for Pod {
                 .filter(|name| !name.is_empty())
                 .unwrap_or_else(|| DEFAULT_SERVICE_ACCOUNT.to_owned()),
             host_network: spec.host_network.unwrap_or_default(),
-            node: spec.node_name.unwrap_or_default(),
-            phase,
             addresses,
             has_ended,
         }
     }
+}
+
+/// Whether it runs beside the containers, and beyond their end: an init container that is always begun anew.
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 fn is_terminated(container: &ContainerStatus) -> bool {
@@ -78,7 +86,7 @@ fn is_terminated(container: &ContainerStatus) -> bool {
 #[serde(from = "v1::Node")]
 #[resource(inherit = v1::Node)]
 pub struct Node {
-    /// Name, UID and labels; nothing else.
+    /// Name and UID; nothing else.
     pub metadata: ObjectMeta,
     /// Ranges that the addresses of its pods are of, as they stand there.
     pub pod_cidrs: Vec<String>,
@@ -97,7 +105,10 @@ impl From<v1::Node> for Node {
         let addresses = status.addresses.unwrap_or_default();
         let addresses = addresses.iter().filter_map(|it| it.address.parse().ok());
         Self {
-            metadata: trimmed(node.metadata),
+            metadata: ObjectMeta {
+                labels: None,
+                ..trimmed(node.metadata)
+            },
             pod_cidrs,
             addresses: addresses.collect(),
         }
@@ -110,7 +121,6 @@ fn trimmed(metadata: ObjectMeta) -> ObjectMeta {
         name: metadata.name,
         uid: metadata.uid,
         labels: metadata.labels,
-        deletion_timestamp: metadata.deletion_timestamp,
         ..ObjectMeta::default()
     }
 }
@@ -147,8 +157,7 @@ mod tests {
         let addresses: Vec<_> = read.addresses.iter().map(ToString::to_string).collect();
         assert_eq!(addresses, ["10.1.0.7", "2001:db8::7"]);
         assert_eq!(read.service_account, "default");
-        assert_eq!((read.node.as_str(), read.host_network), ("one", false));
-        assert!(!read.has_ended);
+        assert!(!read.host_network && !read.has_ended);
         assert_eq!(read.metadata.annotations, None);
 
         let named = json!({"spec": {"serviceAccountName": "shop", "hostNetwork": true},
@@ -164,9 +173,12 @@ mod tests {
     #[test]
     fn what_egress_need_not_know_is_no_change() {
         let changes = json!({
-            "metadata": {"annotations": {"large": "other"}, "resourceVersion": "8"},
-            "spec": {"containers": [{"name": "web", "image": "other"}]},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}], "startTime": "2026-01-01T00:00:00Z"},
+            "metadata": {
+                "annotations": {"large": "other"}, "resourceVersion": "8",
+                "deletionTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"containers": [{"name": "web", "image": "other"}], "nodeName": "two"},
+            "status": {"phase": "Pending", "conditions": [{"type": "Ready", "status": "True"}], "startTime": "2026-01-01T00:00:00Z"},
         });
         assert_eq!(pod(&json!({})), pod(&changes));
         assert_ne!(
@@ -184,6 +196,18 @@ mod tests {
         assert!(of(json!([over, over])).has_ended);
         assert!(!of(json!([over, runs])).has_ended);
         assert!(!of(json!([])).has_ended);
+        let beside = |state: Value| {
+            pod(&json!({
+                "spec": {"initContainers": [
+                    {"name": "before", "image": ""}, {"name": "beside", "image": "", "restartPolicy": "Always"},
+                ]},
+                "status": {"containerStatuses": [over], "initContainerStatuses": [
+                    {"name": "beside", "image": "", "imageID": "", "ready": true, "restartCount": 0, "state": state},
+                ]},
+            }))
+        };
+        assert!(!beside(json!({"running": {}})).has_ended);
+        assert!(beside(json!({"terminated": {"exitCode": 0}})).has_ended);
         for phase in ["Succeeded", "Failed"] {
             assert!(pod(&json!({"status": {"phase": phase}})).has_ended);
         }

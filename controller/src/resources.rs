@@ -17,9 +17,10 @@ use gateway_api::apis::{
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use kube::ResourceExt;
-use portcullis_crds::{EgressPolicy, GatewayParameters, ServiceEntry};
+use portcullis_crds::{CredentialInjection, EgressPolicy, GatewayParameters, ServiceEntry};
 use regex::Regex;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -68,10 +69,14 @@ pub struct Resources {
     pub service_entries: Objects<ServiceEntry>,
     /// EgressPolicies.
     pub egress_policies: Objects<EgressPolicy>,
+    /// CredentialInjections.
+    pub credential_injections: Objects<CredentialInjection>,
     /// Pods, for who calls an egress Gateway; none of a cluster without one.
     pub pods: Objects<Pod>,
     /// Nodes, for the addresses that no egress Gateway lets anybody reach; none of a cluster without one.
     pub nodes: Objects<Node>,
+    /// `ServiceCIDR`s, for the same reason; none of a cluster before Kubernetes 1.33.
+    pub service_cidrs: Objects<ServiceCIDR>,
 }
 
 /// Every collection of [`Resources`], with the kind of its objects.
@@ -91,8 +96,10 @@ macro_rules! for_each_kind {
         $do!("GatewayParameters", gateway_parameters);
         $do!("ServiceEntry", service_entries);
         $do!("EgressPolicy", egress_policies);
+        $do!("CredentialInjection", credential_injections);
         $do!("Pod", pods);
         $do!("Node", nodes);
+        $do!("ServiceCIDR", service_cidrs);
     };
 }
 

@@ -30,7 +30,7 @@ use crate::{
     writer::StatusWriter,
 };
 
-pub use crate::writer::LET_STAND;
+pub use crate::{watch::LINGER, writer::LET_STAND};
 
 /// Changes that arrive within this time of the first one are translated together.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -52,6 +52,8 @@ pub struct ControllerOptions {
     /// After a replica began to lead: how long `Programmed` stays True for a Gateway that it has heard nothing of yet.
     /// [`LET_STAND`] unless a test is in a hurry.
     pub let_stand: Duration,
+    /// How long pods and nodes stay known after the last egress Gateway. [`LINGER`] unless a test is in a hurry.
+    pub linger: Duration,
 }
 
 /// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
@@ -75,7 +77,8 @@ impl Controller {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let store = watches::watch(client, &options.controller_name, metrics, &mut tasks);
+        let (name, linger) = (&options.controller_name, options.linger);
+        let store = watches::watch(client, name, linger, metrics, &mut tasks);
         let elector = Elector::new(client.clone(), options.lease);
         let (leads, leader) = (elector.leads(), elector.leader());
         let (stop_election, stop) = oneshot::channel::<()>();
@@ -150,7 +153,8 @@ impl Controller {
         }
     }
 
-    /// The routing tables, as they change. `None` until everything in the cluster is known.
+    /// The routing tables, as they change. `None` until everything in the cluster is known but for what egress Gateways alone go by;
+    /// these have none until that is known too.
     pub fn tables(&self) -> watch::Receiver<Option<Tables>> {
         self.tables.clone()
     }
@@ -208,7 +212,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Whether everything in the cluster has been known and translated at least once.
+    /// Whether everything in the cluster, but for what egress Gateways alone go by, has been known and translated at least once.
     pub fn translated(&self) -> bool {
         self.tables.borrow().is_some()
     }

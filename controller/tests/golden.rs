@@ -18,6 +18,9 @@
 //! - `obstructed`: something is in the way of every Gateway's infrastructure;
 //! - `tokens`: who issues tokens of service accounts is known;
 //! - `no tokens`: it is not;
+//! - `unread EgressPolicy`: the controller may not read objects of that kind, and knows none;
+//! - `stale EgressPolicy`: it cannot read them any more, and goes by those that it has read;
+//! - `pending Pod`: it has not read them yet;
 //! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
 
 use std::{
@@ -36,7 +39,7 @@ use portcullis_controller::{
         programmed::{Heard, obstruct},
         reason,
     },
-    translate::{InstalledApi, ParametersInForce, TokenIssuer, translate},
+    translate::{InstalledApi, ParametersInForce, TokenIssuer, Unread, translate},
     watch::References,
 };
 use portcullis_routing::{EntryKey, GatewayKey, RoutingTable};
@@ -284,6 +287,22 @@ fn observed(
             }
             ("no", "tokens") => {
                 options.token_issuer = Some(Err("/openid/v1/jwks: Forbidden".into()));
+            }
+            ("pending", "Pod") => {
+                let installed = options.installed.get_or_insert_default();
+                installed.pending.insert("Pod");
+            }
+            (how @ ("unread" | "stale"), kind) => {
+                let kinds = ["EgressPolicy", "Node", "Pod", "ServiceEntry"];
+                let kind = kinds.into_iter().find(|known| *known == kind).unwrap();
+                let unread = Unread {
+                    is_refused: how == "unread",
+                    is_known: how == "stale",
+                    why: format!("{how} {kind}"),
+                };
+                let installed = options.installed.get_or_insert_default();
+                installed.release = Some("v1.7.0".into());
+                installed.unread.insert(kind, unread);
             }
             ("installed", release) => {
                 options.installed = Some(InstalledApi {

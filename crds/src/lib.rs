@@ -1,5 +1,6 @@
 //! The Kubernetes kinds that Portcullis brings along: its own, group `portcullis.dev`, and Istio's `ServiceEntry`.
 
+pub mod credential_injection;
 pub mod egress_policy;
 mod foreign;
 mod format;
@@ -14,6 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use kube::CustomResourceExt;
 
 pub use self::{
+    credential_injection::{CredentialInjection, CredentialInjectionSpec},
     egress_policy::{EgressPolicy, EgressPolicySpec},
     gateway_parameters::{GatewayParameters, GatewayParametersSpec},
     service_entry::{ServiceEntry, ServiceEntrySpec},
@@ -35,17 +37,19 @@ pub const COPIES: [(&str, &str); 1] = [(
 )];
 
 /// The definitions of all kinds.
-pub fn definitions() -> [CustomResourceDefinition; 3] {
+pub fn definitions() -> [CustomResourceDefinition; 4] {
     let mut crds = [
         GatewayParameters::crd(),
         EgressPolicy::crd(),
+        CredentialInjection::crd(),
         ServiceEntry::crd(),
     ];
     for crd in &mut crds {
         each_schema(crd, format::replace_unknown);
     }
-    let [_, egress_policy, service_entry] = &mut crds;
+    let [_, egress_policy, credential_injection, service_entry] = &mut crds;
     each_schema(egress_policy, format::refuse_null);
+    each_schema(credential_injection, format::refuse_null);
     each_schema(service_entry, format::refuse_null);
     serve_all(service_entry, &service_entry::VERSIONS);
     crds

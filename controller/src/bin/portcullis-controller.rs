@@ -25,7 +25,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Limits, Publisher, PublisherTls},
-    run::{Controller, ControllerOptions, LET_STAND},
+    run::{Controller, ControllerOptions, LET_STAND, LINGER},
 };
 use tokio::{
     net::TcpListener,
@@ -188,6 +188,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             tls: Arc::clone(&tls),
         },
         let_stand: LET_STAND,
+        linger: LINGER,
         lease: LeaseOptions {
             namespace: arguments.namespace,
             name: arguments.lease_name,

@@ -58,6 +58,7 @@ const KINDS: &[Kind] = kinds! {
     GATEWAY_API, "ReferenceGrant", ["v1", "v1beta1"], true, reference_grants, identity;
     OWN, "GatewayParameters", ["v1alpha1"], true, gateway_parameters, identity;
     OWN, "EgressPolicy", ["v1alpha1"], true, egress_policies, identity;
+    OWN, "CredentialInjection", ["v1alpha1"], true, credential_injections, identity;
     ISTIO, "ServiceEntry", service_entry::VERSIONS, true, service_entries, identity;
     "", "Namespace", ["v1"], false, namespaces, identity;
     "", "Service", ["v1"], true, services, identity;
@@ -65,6 +66,7 @@ const KINDS: &[Kind] = kinds! {
     "", "ConfigMap", ["v1"], true, config_maps, identity;
     "", "Pod", ["v1"], true, pods, identity;
     "", "Node", ["v1"], false, nodes, identity;
+    "networking.k8s.io", "ServiceCIDR", ["v1"], false, service_cidrs, identity;
     "discovery.k8s.io", "EndpointSlice", ["v1"], true, endpoint_slices, identity;
 };
 

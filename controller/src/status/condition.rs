@@ -26,6 +26,8 @@ pub mod kind {
     pub const SERVICE_ENTRY_ACCEPTED: &str = "portcullis.dev/Accepted";
     /// [`PROGRAMMED`] of a ServiceEntry.
     pub const SERVICE_ENTRY_PROGRAMMED: &str = "portcullis.dev/Programmed";
+    /// Everything that an egress Gateway goes by can be read. False, or not there.
+    pub const SOURCES_READABLE: &str = "portcullis.dev/SourcesReadable";
     /// The installed CRDs are of a supported version.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";
 }
@@ -119,6 +121,12 @@ impl ConditionSet {
     /// Sets a condition with the finding's code as reason and its text as message.
     pub fn set_finding(&mut self, kind: &'static str, status: ConditionStatus, finding: &Finding) {
         self.set(kind, status, finding.code, finding.text());
+    }
+
+    /// Whether the condition of this type says that it is not known.
+    pub fn is_unknown(&self, kind: &str) -> bool {
+        let condition = self.get(kind);
+        condition.is_some_and(|it| it.status == ConditionStatus::Unknown)
     }
 
     /// The condition of this type.

@@ -41,6 +41,9 @@ pub struct Statuses {
     /// EgressPolicies: `Accepted`, `Programmed`. One that is not here is left as it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub egress_policies: BTreeMap<ObjectKey, ConditionSet>,
+    /// CredentialInjections: `Accepted`, `ResolvedRefs`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub credential_injections: BTreeMap<ObjectKey, ConditionSet>,
 }
 
 /// Status of a GatewayClass.

@@ -150,6 +150,15 @@ pub fn observe(
                 let observation = gateways.get(key).unwrap_or(&nothing);
                 status.addresses = distinct(&observation.addresses);
             }
+            let own = status.listeners.iter_mut().map(|it| &mut it.conditions);
+            own.chain([&mut status.conditions]).for_each(let_stand);
+            for set in sets.remove(key).unwrap_or_default() {
+                if let Some(status) = statuses.listener_sets.get_mut(&set) {
+                    let listeners = status.listeners.iter_mut().map(|it| &mut it.conditions);
+                    let all = listeners.chain([&mut status.conditions]);
+                    all.for_each(let_stand);
+                }
+            }
             continue;
         };
         let table = table.borrow();
@@ -186,6 +195,13 @@ pub fn observe(
                 view.observe_set(&set, status);
             }
         }
+    }
+}
+
+/// What is held back without being refused is as it was, as far as is known.
+fn let_stand(conditions: &mut ConditionSet) {
+    if conditions.is_unknown(kind::PROGRAMMED) {
+        conditions.make_provisional(kind::PROGRAMMED);
     }
 }
 

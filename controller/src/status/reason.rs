@@ -23,6 +23,8 @@ reasons! {
     /// `Accepted` False: another policy has the same target and comes first. Of a ServiceEntry: older ones open the same hosts and
     /// ports, and say otherwise.
     CONFLICTED = "Conflicted";
+    /// `ResolvedRefs` False: a filter refers to an object that does not exist.
+    FILTER_NOT_FOUND = "FilterNotFound";
     /// Another listener has the same port and hostname.
     HOSTNAME_CONFLICT = "HostnameConflict";
     /// `Accepted` False: filters of a rule exclude each other.
@@ -37,6 +39,8 @@ reasons! {
     INVALID_CERTIFICATE_REF = "InvalidCertificateRef";
     /// `ResolvedRefs` False: the client certificate towards backends cannot be used.
     INVALID_CLIENT_CERTIFICATE_REF = "InvalidClientCertificateRef";
+    /// `ResolvedRefs` False: a CredentialInjection is not valid, or its Secret holds no value for a header.
+    INVALID_CREDENTIAL = "InvalidCredential";
     /// `ResolvedRefs` False: a `backendRef`, or a policy's reference, of an unknown kind.
     INVALID_KIND = "InvalidKind";
     /// `Accepted` False: `parametersRef` leads nowhere or to something broken.
@@ -59,6 +63,8 @@ reasons! {
     NO_VALID_CA_CERTIFICATE = "NoValidCACertificate";
     /// `Accepted` False: the Gateway takes no ListenerSets from this namespace.
     NOT_ALLOWED = "NotAllowed";
+    /// `portcullis.dev/SourcesReadable` False.
+    NOT_READABLE = "NotReadable";
     /// `Accepted` False: allowedRoutes of the listeners shuts the route out.
     NOT_ALLOWED_BY_LISTENERS = "NotAllowedByListeners";
     /// `OverlappingTLSConfig` True: the hostnames of two HTTPS listeners overlap.

@@ -69,8 +69,8 @@ pub(crate) fn attach_http_route<'a>(
     let own = parents
         .iter()
         .filter_map(|parent| gateways.get(&parent.gateway));
-    let reach = Reach::of(own.map(|gateway| gateway.direction));
-    let converted = route::convert(ctx, route, reach, backends);
+    let reach = Reach::of(own.map(|it| (it.direction, it.object.key.namespace.as_str())));
+    let converted = route::convert(ctx, route, &reach, backends);
     let mut status = RouteStatus::default();
     let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
     for parent in parents {

@@ -81,8 +81,28 @@ pub struct InstalledApi {
     pub release: Option<String>,
     /// Kinds that we serve and that are not installed.
     pub missing: BTreeSet<&'static str>,
-    /// Kinds that egress needs and that the controller has no right to read.
-    pub refused: BTreeSet<&'static str>,
+    /// Kinds that egress needs and that cannot be read.
+    pub unread: BTreeMap<&'static str, Unread>,
+    /// What only egress needs and has not been read yet, though nothing says that it cannot be.
+    pub pending: BTreeSet<&'static str>,
+}
+
+/// Why a kind that egress needs cannot be read, and what is known of it all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The API server says that the controller may not. Else it fails for long.
+    pub is_refused: bool,
+    /// Whether its objects are known as they were before.
+    pub is_known: bool,
+    /// What the API server says.
+    pub why: String,
+}
+
+impl Unread {
+    /// Whether another one says the same, if in other words.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        (self.is_refused, self.is_known) == (other.is_refused, other.is_known)
+    }
 }
 
 /// What follows for the Gateways of a class whose parameters are broken.
@@ -216,11 +236,6 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
         message.push_str(". Not installed, so not served: ");
         message.push_str(&missing.join(", "));
     }
-    if !installed.refused.is_empty() {
-        let refused: Vec<_> = installed.refused.iter().copied().collect();
-        message.push_str(". May not be read, so callers of egress Gateways are not known (grant get, list and watch): ");
-        message.push_str(&refused.join(", "));
-    }
     (status, reason, message)
 }
 
@@ -256,7 +271,7 @@ mod tests {
             let installed = InstalledApi {
                 release: release.map(Into::into),
                 missing: missing.iter().copied().collect(),
-                refused: BTreeSet::new(),
+                ..InstalledApi::default()
             };
             let (status, reason, message) = supported_version(Some(&installed));
             (status == ConditionStatus::True, reason, message)

@@ -66,9 +66,11 @@ impl ClientCertificate {
         }
     }
 
-    /// Gives the certificate to every backend of a table, and every port of an entry, that is talked to in TLS.
+    /// Gives the certificate to every backend of a table that is talked to in TLS, and to every such port of an entry of the
+    /// Gateway's namespace: whoever may write another is not one for whose hosts the Gateway answers.
     pub(crate) fn fill(&self, table: &mut RoutingTable) {
         let mut is_used = false;
+        let namespace = table.gateway.namespace();
         for cluster in table.clusters.values_mut() {
             if cluster.tls.is_none() {
                 continue;
@@ -79,7 +81,8 @@ impl ClientCertificate {
             }
         }
         for entry in table.entries.values_mut() {
-            if entry.ports.iter().all(|port| port.tls.is_none()) {
+            let is_own = entry.order.namespace == namespace;
+            if !is_own || entry.ports.iter().all(|port| port.tls.is_none()) {
                 continue;
             }
             let ports = Arc::make_mut(entry).ports.iter_mut();

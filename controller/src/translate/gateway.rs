@@ -14,7 +14,7 @@ use super::{
     certificate::Certificates,
     class::{ClassParameters, Classes, direction},
     client_certificate::ClientCertificate,
-    egress::Egress,
+    egress::{self, Egress},
     frontend::Frontend,
     listener::{Entry, ListenerState, find_conflicts},
     listener_set::{self, ListenerSetState, ListenerSets},
@@ -255,15 +255,19 @@ impl<'a> GatewayState<'a> {
     }
 
     /// Its table: only its own listeners and those of its ListenerSets, its routes, clusters, endpoints, certificates and
-    /// settings, and what egress needs if it is one of that. `None` if the Gateway is not served.
+    /// settings, and what egress needs if it is one of that. `None` if the Gateway is not served, or nothing new of it may be yet.
     pub(crate) fn table(
         &mut self,
+        ctx: &Context<'_>,
         backends: &Backends<'_>,
         egress: &Egress,
     ) -> Option<RoutingTable> {
         let routes = std::mem::take(&mut self.routes);
         let parameters = self.parameters.as_ref();
         let parameters = parameters.filter(|_| !self.stands_still() && self.has_listener())?;
+        if self.is_egress() && egress::hold_back(ctx) {
+            return None;
+        }
         let mut table = RoutingTable::new(self.key.clone());
         table.settings = Arc::clone(&parameters.settings);
         table.routes = routes;
@@ -308,7 +312,10 @@ impl<'a> GatewayState<'a> {
     }
 
     /// Its status and those of its ListenerSets. `Programmed` stays Unknown where that is for the data plane to say.
-    pub(crate) fn statuses(&self) -> (GatewayStatus, BTreeMap<ObjectKey, ListenerSetStatus>) {
+    pub(crate) fn statuses(
+        &self,
+        ctx: &Context<'_>,
+    ) -> (GatewayStatus, BTreeMap<ObjectKey, ListenerSetStatus>) {
         let sets = self.sets.iter();
         let sets: BTreeMap<_, _> = sets
             .map(|(key, set)| {
@@ -319,7 +326,11 @@ impl<'a> GatewayState<'a> {
         let accepted = sets.values();
         let accepted = accepted.filter(|status| status.conditions.is_true(kind::ACCEPTED));
         let attached = i32::try_from(accepted.count()).unwrap_or(i32::MAX);
-        (self.status(attached), sets)
+        let mut status = self.status(attached);
+        if self.is_egress() {
+            egress::state_sources(ctx, &mut status.conditions);
+        }
+        (status, sets)
     }
 
     fn status(&self, attached_listener_sets: i32) -> GatewayStatus {

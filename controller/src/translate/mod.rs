@@ -8,6 +8,7 @@ mod ca;
 mod certificate;
 mod class;
 mod client_certificate;
+mod credential;
 mod egress;
 mod field;
 mod frontend;
@@ -34,7 +35,7 @@ pub(crate) use self::{
     grant::{GrantSubject, GrantTarget, Grants},
 };
 pub use self::{
-    class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, SUPPORTED_FEATURES},
+    class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, SUPPORTED_FEATURES, Unread},
     egress::TokenIssuer,
     listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},
@@ -168,7 +169,8 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         }
     }
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
-    egress.state(&mut statuses);
+    egress.state(&ctx, &mut statuses);
+    statuses.credential_injections = credential::conditions(&ctx);
     let (mut tables, mut ports) = (BTreeMap::new(), Ports::new());
     let mut parameters = parameters::remembered(&ctx);
     for (key, mut gateway) in gateways {
@@ -176,10 +178,10 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         if let Some(in_force) = gateway.parameters() {
             parameters.insert(key.clone(), Arc::clone(in_force));
         }
-        let (status, sets) = gateway.statuses();
+        let (status, sets) = gateway.statuses(&ctx);
         statuses.gateways.insert(key, status);
         statuses.listener_sets.extend(sets);
-        if let Some(table) = gateway.table(&backends, &egress) {
+        if let Some(table) = gateway.table(&ctx, &backends, &egress) {
             ports.insert(table.gateway.clone(), gateway.ports());
             tables.insert(table.gateway.clone(), table);
         }

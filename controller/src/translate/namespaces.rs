@@ -69,7 +69,7 @@ impl Namespaces {
 }
 
 /// The labels of a namespace. The API server puts the name on every one, so it counts for one that no file mentions.
-fn labels(ctx: &Context<'_>, namespace: &str) -> BTreeMap<String, String> {
+pub(crate) fn labels(ctx: &Context<'_>, namespace: &str) -> BTreeMap<String, String> {
     let object = ctx.resources.namespaces.get(&ObjectKey::cluster(namespace));
     let mut labels = object
         .and_then(|object| object.metadata.labels.clone())

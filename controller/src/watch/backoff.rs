@@ -18,8 +18,16 @@ const FORGIVEN: Duration = Duration::from_mins(2);
 #[derive(Debug)]
 pub(crate) struct Backoff {
     waits: ExponentialBackoff,
-    /// The first failure in a row, and the last one.
-    failed: Option<(Instant, Instant)>,
+    failed: Option<Row>,
+}
+
+/// Failures in a row.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    first: Instant,
+    last: Instant,
+    /// When it was tried again after the last one.
+    tried: Instant,
 }
 
 impl Default for Backoff {
@@ -34,22 +42,30 @@ impl Default for Backoff {
 impl Backoff {
     /// How long to wait after a failure now.
     pub(crate) fn wait(&mut self) -> Duration {
-        if self
-            .failed
-            .is_some_and(|(_, last)| last.elapsed() > FORGIVEN)
-        {
+        if self.failed.is_some_and(|it| it.last.elapsed() > FORGIVEN) {
             self.reset();
         }
+        let wait = self.waits.next().unwrap_or(LONGEST);
         let now = Instant::now();
-        let first = self.failed.map_or(now, |(first, _)| first);
-        self.failed = Some((first, now));
-        self.waits.next().unwrap_or(LONGEST)
+        self.failed = Some(Row {
+            first: self.failed.map_or(now, |it| it.first),
+            last: now,
+            tried: now + wait,
+        });
+        wait
     }
 
-    /// Whether it has failed for longer than it does at a start or a rollout.
+    /// Whether it has failed for longer than it does at a start or a rollout, if it fails now.
     pub(crate) fn is_lasting(&self) -> bool {
-        self.failed
-            .is_some_and(|(first, last)| last - first > USUAL)
+        let failed = self.failed;
+        failed.is_some_and(|it| it.first.elapsed() > USUAL && it.last.elapsed() <= FORGIVEN)
+    }
+
+    /// What was tried last had begun, and has ended now: after long enough its end is no failure in a row with those before.
+    pub(crate) fn ended(&mut self) {
+        if self.failed.is_some_and(|it| it.tried.elapsed() > USUAL) {
+            self.reset();
+        }
     }
 
     /// It works again.
@@ -85,6 +101,23 @@ mod tests {
         }
         tokio::time::advance(FORGIVEN + Duration::from_secs(1)).await;
         assert!(backoff.wait() < 3 * FIRST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_for_a_while_between_failures_does_not_last_in_failing() {
+        let mut backoff = Backoff::default();
+        for _ in 0..5 {
+            backoff.ended();
+            assert!(!backoff.is_lasting());
+            let stood = USUAL + Duration::from_secs(1);
+            tokio::time::advance(backoff.wait() + stood).await;
+        }
+        let step = Duration::from_secs(6);
+        for is_lasting in [false, false, true] {
+            backoff.ended();
+            assert_eq!(backoff.is_lasting(), is_lasting);
+            tokio::time::advance(backoff.wait() + step).await;
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,8 +20,24 @@ pub(crate) trait Sink<T> {
     fn apply(&self, key: ObjectKey, object: T);
     /// Something gone.
     fn delete(&self, key: &ObjectKey);
-    /// The API server does not let us list or watch this.
-    fn refused(&self) {}
+    /// Whether an API server may well have no such resource, which is no failure then.
+    fn may_be_missing(&self) -> bool {
+        false
+    }
+    /// This cannot be read, and that will not pass in a moment. Returns whether everything is to be listed anew once it can be:
+    /// a watch that goes on where it was would not tell.
+    fn unreadable(&self, _: &Unreadable) -> bool {
+        false
+    }
+}
+
+/// Why a kind cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unreadable {
+    /// The API server says that we may not. Else it has failed for longer than it does at a rollout.
+    pub(crate) is_refused: bool,
+    /// What it says.
+    pub(crate) why: String,
 }
 
 /// Why a watch has ended.
@@ -31,6 +47,8 @@ pub(crate) enum Ended {
     NotFound,
     /// What was heard last is too long ago: everything has to be listed again.
     Expired,
+    /// It cannot be read, as the sink has been told.
+    Unreadable,
 }
 
 /// Watches everything of one kind that is selected. Failures are told and tried again after a while; until then the sink keeps what it has.
@@ -64,7 +82,13 @@ where
             }
             Some(Ok(Event::Delete(object))) => sink.delete(&ObjectKey::of(&object)),
             Some(Err(error)) => {
+                if status_code(&error) == Some(404) && sink.may_be_missing() {
+                    return Ended::NotFound;
+                }
                 metrics.watch_failed(kind);
+                if let watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) = &error {
+                    backoff.ended();
+                }
                 match (status_code(&error), &error) {
                     (Some(404), _) => return Ended::NotFound,
                     // The watcher lists again by itself.
@@ -77,11 +101,22 @@ where
                         Some(410),
                         watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_),
                     ) => return Ended::Expired,
-                    (Some(403), _) => sink.refused(),
                     _ => {}
                 }
-                let wait = backoff.wait();
+                let is_refused = status_code(&error) == Some(403);
                 let error = why_watch_failed(kind, &error);
+                // Rights too come a moment after an API server: it knows them once it has read the roles.
+                if backoff.is_lasting() {
+                    let why = Unreadable {
+                        is_refused,
+                        why: error.clone(),
+                    };
+                    if sink.unreadable(&why) {
+                        tracing::debug!(kind, error, "cannot be read; trying again");
+                        return Ended::Unreadable;
+                    }
+                }
+                let wait = backoff.wait();
                 tracing::warn!(
                     kind,
                     error,

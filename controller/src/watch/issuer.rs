@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ResourceStore, backoff::Backoff, is};
+use super::{ResourceStore, backoff::Backoff, is, is_over};
 use crate::{metrics::Metrics, translate::TokenIssuer};
 
 /// What it is called beside the kinds that are watched.
@@ -38,12 +38,17 @@ struct KeySet {
 }
 
 /// Keeps the store told for ever.
-pub(super) async fn follow(client: Client, store: Arc<ResourceStore>, metrics: Arc<Metrics>) {
-    let mut egress = store.egress();
+pub(super) async fn follow(
+    client: Client,
+    store: Arc<ResourceStore>,
+    linger: Duration,
+    metrics: Arc<Metrics>,
+) {
+    let (mut egress, mut over) = (store.egress(), store.egress());
     while is(&mut egress, true).await {
         tokio::select! {
             () = keep(&client, &store, &metrics) => {}
-            _ = is(&mut egress, false) => store.forget_issuer(),
+            () = is_over(&mut over, linger) => store.forget_issuer(),
         }
     }
 }
@@ -69,7 +74,7 @@ async fn keep(client: &Client, store: &ResourceStore, metrics: &Metrics) {
                     ?wait,
                     "cannot ask who issues tokens of service accounts; what is known stays in force"
                 );
-                // Tables wait for an API server that is about to answer, and not for rights that somebody has to give.
+                // Tables of egress wait for an API server that is about to answer, or about to know our rights, but not for ever.
                 if failure.is_final || backoff.is_lasting() {
                     store.no_issuer(failure.why);
                 }
@@ -119,7 +124,7 @@ async fn get<T: for<'a> Deserialize<'a>>(client: &Client, path: &str) -> Result<
         Ok(Err(error)) => Err(Failure {
             is_final: matches!(
                 &error,
-                kube::Error::Api(status) if [401, 403, 404].contains(&status.code)
+                kube::Error::Api(status) if status.code == 404
             ) || matches!(error, kube::Error::SerdeError(_)),
             why: format!("{path}: {error}"),
         }),
@@ -223,7 +228,7 @@ mod tests {
                 403,
                 none.clone(),
                 none.clone(),
-                true,
+                false,
                 "/.well-known/openid-configuration: ",
             ),
             (
@@ -306,8 +311,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tables_wait_for_a_server_that_is_about_to_answer_but_not_for_ever() {
+        for code in [503, 403] {
+            waits_for_a_while(code).await;
+        }
+    }
+
+    /// An API server says 403 also while it has not read its roles yet.
+    async fn waits_for_a_while(code: u16) {
         let (api, metrics) = (Api::new(), Metrics::new().unwrap());
-        api.say(503, json!(null), json!(null));
+        api.say(code, json!(null), json!(null));
         let store = Arc::new(ResourceStore::for_issuer());
         let task = tokio::spawn({
             let (client, store) = (api.client(), Arc::clone(&store));

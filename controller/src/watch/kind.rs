@@ -12,9 +12,12 @@ use gateway_api::apis::{
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::ServiceCIDR,
 };
 use kube::{Resource, core::NamespaceResourceScope};
-use portcullis_crds::{EgressPolicy, GatewayParameters, ServiceEntry, service_entry};
+use portcullis_crds::{
+    CredentialInjection, EgressPolicy, GatewayParameters, ServiceEntry, service_entry,
+};
 use serde::de::DeserializeOwned;
 
 use super::{Watches, delegate_resource, object::StatusUse};
@@ -37,6 +40,12 @@ pub(super) trait Kind:
 {
     /// Its name.
     const NAME: &'static str;
+    /// Whether only egress needs it, so that without it all else goes on.
+    const OF_EGRESS: bool;
+    /// Whether its objects say who calls: what may not be read any more must not speak for anybody.
+    const IDENTIFIES: bool;
+    /// Whether it is built into some releases of Kubernetes only.
+    const MAY_BE_MISSING: bool;
     /// Versions that are alike, of which a cluster may serve any; empty if there is only that of the type.
     const VERSIONS: &'static [&'static str];
 
@@ -63,7 +72,16 @@ macro_rules! watch {
     ($watches:ident, $type:ty, service_entry) => {
         $watches.custom::<$type>()
     };
+    ($watches:ident, $type:ty, egress_policy) => {
+        $watches.custom::<$type>()
+    };
     ($watches:ident, $type:ty, for_egress) => {
+        $watches.for_egress::<$type>()
+    };
+    ($watches:ident, $type:ty, for_egress_if_known) => {
+        $watches.for_egress::<$type>()
+    };
+    ($watches:ident, $type:ty, who_calls) => {
         $watches.for_egress::<$type>()
     };
     ($watches:ident, $type:ty, by_reference) => {
@@ -76,6 +94,9 @@ macro_rules! is_written {
         true
     };
     (service_entry) => {
+        true
+    };
+    (egress_policy) => {
         true
     };
     ($how:ident) => {
@@ -92,8 +113,45 @@ macro_rules! versions {
     };
 }
 
+/// Whether it is watched only while there is an egress Gateway.
 macro_rules! is_for_egress {
     (for_egress) => {
+        true
+    };
+    (for_egress_if_known) => {
+        true
+    };
+    (who_calls) => {
+        true
+    };
+    ($how:ident) => {
+        false
+    };
+}
+
+macro_rules! may_be_missing {
+    (for_egress_if_known) => {
+        true
+    };
+    ($how:ident) => {
+        false
+    };
+}
+
+macro_rules! is_of_egress {
+    (service_entry) => {
+        true
+    };
+    (egress_policy) => {
+        true
+    };
+    ($how:ident) => {
+        is_for_egress!($how)
+    };
+}
+
+macro_rules! identifies {
+    (who_calls) => {
         true
     };
     ($how:ident) => {
@@ -118,6 +176,9 @@ macro_rules! kinds {
 
             impl Kind for $type {
                 const NAME: &'static str = $name;
+                const OF_EGRESS: bool = is_of_egress!($how);
+                const IDENTIFIES: bool = identifies!($how);
+                const MAY_BE_MISSING: bool = may_be_missing!($how);
                 const VERSIONS: &'static [&'static str] = versions!($how);
 
                 fn objects(resources: &mut Resources) -> &mut Objects<Self> {
@@ -138,6 +199,14 @@ macro_rules! kinds {
             wanted.map(|(name, _)| name).collect()
         }
 
+        /// Whether nothing but egress goes by the kind of this name.
+        pub(super) fn is_of_egress(name: &str) -> bool {
+            match name {
+                $($name => is_of_egress!($how),)*
+                _ => false,
+            }
+        }
+
         /// Watches all kinds.
         pub(super) fn watch_all(watches: &mut Watches) {
             $(watch!(watches, $type, $how);)*
@@ -154,12 +223,15 @@ kinds! {
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;
     "GatewayParameters": GatewayParameters => gateway_parameters, custom;
     "ServiceEntry": ServiceEntry => service_entries, service_entry;
-    "EgressPolicy": EgressPolicy => egress_policies, custom_with_status;
+    "EgressPolicy": EgressPolicy => egress_policies, egress_policy;
+    "CredentialInjection": CredentialInjection => credential_injections, custom_with_status;
     "Namespace": Namespace => namespaces, built_in;
     "Service": Service => services, built_in reads "loadBalancer";
     "EndpointSlice": EndpointSlice => endpoint_slices, built_in;
     "Secret": Redacted<Secret> => secrets, by_reference;
     "ConfigMap": ConfigMap => config_maps, by_reference;
-    "Pod": Pod => pods, for_egress reads "phase" "podIP" "podIPs" "containerStatuses";
+    "Pod": Pod => pods, who_calls reads "phase" "podIP" "podIPs" "containerStatuses"
+        "initContainerStatuses";
     "Node": Node => nodes, for_egress reads "addresses";
+    "ServiceCIDR": ServiceCIDR => service_cidrs, for_egress_if_known;
 }

@@ -14,15 +14,15 @@ mod reader;
 mod referenced;
 mod store;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kube::{Api, Client, core::PartialObjectMeta, runtime::watcher::Config};
-use tokio::{sync::watch::Receiver, task::JoinSet};
+use tokio::{sync::watch::Receiver, task::JoinSet, time::sleep};
 
 pub(crate) use self::{
     backoff::Backoff,
     delegate::delegate_resource,
-    follow::{Sink, follow, why, why_watch_failed},
+    follow::{Sink, Unreadable, follow, why, why_watch_failed},
     object::{AtVersion, Version, Watched},
     store::{SeenStatus, StatusTarget},
 };
@@ -37,10 +37,16 @@ pub use self::{
 };
 use crate::{metrics::Metrics, resources::ObjectKey};
 
-/// Watches everything that a translation for `controller_name` reads, in tasks of their own.
+/// How long what only egress needs stays known after the last egress Gateway, unless a test is in a hurry. Who makes such a
+/// Gateway and deletes it again and again must not have all pods of a cluster listed each time.
+pub const LINGER: Duration = Duration::from_mins(5);
+
+/// Watches everything that a translation for `controller_name` reads, in tasks of their own. What only egress needs stays known
+/// for `linger` after the last egress Gateway.
 pub(crate) fn watch(
     client: &Client,
     controller_name: &str,
+    linger: Duration,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
 ) -> Arc<ResourceStore> {
@@ -57,6 +63,7 @@ pub(crate) fn watch(
     tasks.spawn(issuer::follow(
         client.clone(),
         Arc::clone(&store),
+        linger,
         Arc::clone(metrics),
     ));
     let mut watches = Watches {
@@ -64,6 +71,7 @@ pub(crate) fn watch(
         store: Arc::clone(&store),
         metrics: Arc::clone(metrics),
         crds: crds.clone(),
+        linger,
         custom: Vec::new(),
         tasks,
     };
@@ -79,6 +87,7 @@ struct Watches<'a> {
     store: Arc<ResourceStore>,
     metrics: Arc<Metrics>,
     crds: Crds,
+    linger: Duration,
     /// Kinds that need a CRD, and its name.
     custom: Vec<(&'static str, String)>,
     tasks: &'a mut JoinSet<()>,
@@ -107,26 +116,33 @@ impl Watches<'_> {
         });
     }
 
-    /// Watches a kind that every cluster has, while there is an egress Gateway.
+    /// Watches a kind that every cluster has, while there is an egress Gateway and a while longer.
     fn for_egress<K: Kind>(&mut self) {
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
-        let store = Arc::clone(&self.store);
+        let (store, linger) = (Arc::clone(&self.store), self.linger);
         self.tasks.spawn(async move {
-            let objects = WhereAllowed(Whole(Arc::clone(&store)));
-            let mut egress = store.egress();
+            let objects = Whole(Arc::clone(&store));
+            let (mut egress, mut over) = (store.egress(), store.egress());
             let mut backoff = Backoff::default();
             while is(&mut egress, true).await {
-                let api = Api::<Watched<K>>::all(client.clone());
-                let config = Config::default();
-                tokio::select! {
-                    ended = follow(api, K::NAME, config, &objects, &metrics, &mut backoff) => {
+                let watched = async {
+                    loop {
+                        let api = Api::<Watched<K>>::all(client.clone());
+                        let config = Config::default();
+                        let ended =
+                            follow(api, K::NAME, config, &objects, &metrics, &mut backoff).await;
+                        if ended == Ended::NotFound {
+                            not_found::<K>(&objects, &backoff);
+                        }
                         pause(K::NAME, ended, &mut backoff).await;
                     }
-                    _ = is(&mut egress, false) => {
-                        store.forget::<K>();
-                        backoff.reset();
-                    }
+                };
+                tokio::select! {
+                    () = watched => {}
+                    () = is_over(&mut over, linger) => {}
                 }
+                store.forget::<K>();
+                backoff.reset();
             }
         });
     }
@@ -162,6 +178,13 @@ impl Watches<'_> {
                 )
                 .await;
                 if ended == Ended::NotFound {
+                    if backoff.is_lasting() {
+                        let why = Unreadable {
+                            is_refused: false,
+                            why: "its CRD is there, but no version of it that is known".to_owned(),
+                        };
+                        Sink::<Watched<K>>::unreadable(&objects, &why);
+                    }
                     version = (version + 1) % K::VERSIONS.len().max(1);
                 }
                 tokio::select! {
@@ -205,11 +228,35 @@ async fn is(it: &mut Receiver<bool>, so: bool) -> bool {
     it.wait_for(|it| *it == so).await.is_ok()
 }
 
+/// Waits until there has been no egress Gateway for so long.
+async fn is_over(egress: &mut Receiver<bool>, linger: Duration) {
+    while is(egress, false).await {
+        tokio::select! {
+            () = sleep(linger) => return,
+            _ = is(egress, true) => {}
+        }
+    }
+}
+
 /// Before a watch begins anew.
 pub(crate) async fn pause(kind: &'static str, ended: Ended, backoff: &mut Backoff) {
     let wait = backoff.wait();
     tracing::debug!(kind, ?ended, ?wait, "a watch begins anew");
-    tokio::time::sleep(wait).await;
+    sleep(wait).await;
+}
+
+/// The API server says that it has no such kind. Of one that every release has that is as good as no answer: without Nodes egress
+/// would be more open.
+fn not_found<K: Kind>(objects: &Whole, backoff: &Backoff) {
+    if K::MAY_BE_MISSING {
+        objects.0.not_installed::<K>();
+    } else if backoff.is_lasting() {
+        let why = Unreadable {
+            is_refused: false,
+            why: "the API server says that there is no such kind".to_owned(),
+        };
+        Sink::<Watched<K>>::unreadable(objects, &why);
+    }
 }
 
 /// Keeps objects as they are.
@@ -227,27 +274,16 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
     fn delete(&self, key: &ObjectKey) {
         self.0.delete::<K>(key);
     }
-}
 
-/// As [`Whole`], of a kind that can be done without: where its objects may not be read, it has none.
-struct WhereAllowed(Whole);
-
-impl<K: Kind> Sink<Watched<K>> for WhereAllowed {
-    fn replace(&self, all: BTreeMap<ObjectKey, Watched<K>>) {
-        self.0.replace(all);
-        self.0.0.set_refused::<K>(false);
+    fn may_be_missing(&self) -> bool {
+        K::MAY_BE_MISSING
     }
 
-    fn apply(&self, key: ObjectKey, object: Watched<K>) {
-        self.0.apply(key, object);
-    }
-
-    fn delete(&self, key: &ObjectKey) {
-        Sink::<Watched<K>>::delete(&self.0, key);
-    }
-
-    fn refused(&self) {
-        self.0.0.set_refused::<K>(true);
+    fn unreadable(&self, why: &Unreadable) -> bool {
+        if K::OF_EGRESS {
+            self.0.set_unreadable::<K>(why);
+        }
+        K::OF_EGRESS
     }
 }
 
@@ -269,5 +305,70 @@ impl<K: Referenced> Sink<PartialObjectMeta<K>> for Versions {
 
     fn delete(&self, key: &ObjectKey) {
         self.0.delete_version::<K>(key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use gateway_api::apis::experimental::httproutes::HttpRoute;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use portcullis_crds::EgressPolicy;
+    use tokio::{sync::watch::channel, time::timeout};
+    use tower::service_fn;
+
+    use super::*;
+
+    /// An API server that fails for ever.
+    fn broken() -> Client {
+        let fail = |_: Request<Body>| async {
+            let mut response = Response::new(Body::from(b"broken".to_vec()));
+            *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+            Ok::<_, Infallible>(response)
+        };
+        Client::new(service_fn(fail), "default")
+    }
+
+    /// Watches one kind for an hour, and gives what is known of it then.
+    async fn watched<K: Kind>() -> (bool, Option<Snapshot>) {
+        let store = ResourceStore::new(String::new(), [K::NAME].into_iter(), Vec::new());
+        let store = Arc::new(store);
+        let (objects, metrics) = (Whole(Arc::clone(&store)), Metrics::new().unwrap());
+        let mut backoff = Backoff::default();
+        let api = Api::<Watched<K>>::all(broken());
+        let config = Config::default();
+        let watch = follow(api, K::NAME, config, &objects, &metrics, &mut backoff);
+        let ended = timeout(Duration::from_hours(1), watch).await;
+        (ended == Ok(Ended::Unreadable), store.snapshot())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_fails_for_one_kind_of_egress_holds_nothing_else_up() {
+        let (has_ended, snapshot) = watched::<EgressPolicy>().await;
+        let unread = snapshot.unwrap().installed.unread;
+        let unread = &unread["EgressPolicy"];
+        assert!(
+            has_ended && !unread.is_refused && !unread.is_known,
+            "{unread:?}"
+        );
+        let (has_ended, snapshot) = watched::<HttpRoute>().await;
+        assert!(!has_ended && snapshot.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_over_once_there_was_no_egress_gateway_for_long() {
+        let linger = Duration::from_mins(5);
+        let (egress, mut changes) = channel(true);
+        let over = tokio::spawn(async move { is_over(&mut changes, linger).await });
+        for there_is_one in [false, true, false, true] {
+            egress.send_replace(there_is_one);
+            sleep(linger / 2).await;
+            assert!(!over.is_finished());
+        }
+        egress.send_replace(false);
+        sleep(linger * 2).await;
+        assert!(over.is_finished());
     }
 }

@@ -17,7 +17,8 @@ use crate::{
 /// The objects that a translation may look into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
-    /// Secrets, by the references to certificates of our Gateways, of their ListenerSets and of BackendTLSPolicies.
+    /// Secrets, by the references to certificates of our Gateways, of their ListenerSets and of BackendTLSPolicies, and by
+    /// CredentialInjections.
     pub secrets: BTreeSet<ObjectKey>,
     /// ConfigMaps, by the caCertificateRefs of our Gateways and of BackendTLSPolicies.
     pub config_maps: BTreeSet<ObjectKey>,
@@ -47,6 +48,11 @@ impl References {
             if gateway.is_some_and(|gateway| is_ours(gateway)) {
                 references.secrets.extend(of_set(key, set));
             }
+        }
+        for (key, injection) in &resources.credential_injections {
+            let name = &injection.spec.secret_ref.name;
+            let secret = ObjectKey::new(&key.namespace, name);
+            references.secrets.insert(secret);
         }
         // No object has another name, and to ask for one would be another request, or none: it becomes part of a URL.
         for keys in [&mut references.secrets, &mut references.config_maps] {

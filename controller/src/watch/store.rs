@@ -10,14 +10,15 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use tokio::sync::{Notify, watch};
 
 use super::{
+    follow::Unreadable,
     issuer,
-    kind::{Kind, Referenced},
+    kind::{self, Kind, Referenced},
     object::{AtVersion, Version, Watched},
     referenced::{Contents, References},
 };
 use crate::{
     resources::{ObjectKey, Redacted, Resources},
-    translate::{InstalledApi, TokenIssuer, has_egress_gateway},
+    translate::{InstalledApi, TokenIssuer, Unread, has_egress_gateway},
 };
 
 /// An object with a status of the Gateway API.
@@ -70,8 +71,8 @@ pub struct ResourceStore {
 struct State {
     resources: Resources,
     installed: InstalledApi,
-    /// Kinds that the API server does not let us read.
-    refused: BTreeSet<&'static str>,
+    /// Kinds of egress that cannot be read.
+    unread: BTreeMap<&'static str, Unread>,
     token_issuer: Option<Result<TokenIssuer, String>>,
     /// Kinds, and whether they are known by now.
     kinds: BTreeMap<&'static str, bool>,
@@ -111,16 +112,19 @@ impl ResourceStore {
     }
 
     /// A consistent snapshot; `None` while a kind has not been listed yet, or a Secret that is referred to has not been
-    /// read yet.
+    /// read yet. It says which kinds are missing that only egress Gateways go by.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut state = self.lock();
-        if !self.unknown(&state, false).is_empty() {
+        let unknown = self.unknown(&state, true);
+        if !unknown.iter().all(|kind| self.is_of_egress(kind)) {
             return None;
         }
         let egress = has_egress_gateway(&state.resources, &self.controller_name);
         self.egress
             .send_if_modified(|before| mem::replace(before, egress) != egress);
-        if !self.unknown(&state, egress).is_empty() {
+        // Only tables of egress wait for what nothing else goes by; routes may name entries.
+        let pending: BTreeSet<_> = unknown.into_iter().filter(|_| egress).collect();
+        if !pending.iter().all(|kind| self.for_egress.contains(kind)) {
             return None;
         }
         let references = References::of(&state.resources, &self.controller_name);
@@ -133,7 +137,8 @@ impl ResourceStore {
         Some(Snapshot {
             resources: state.resources.clone(),
             installed: InstalledApi {
-                refused: state.refused.clone(),
+                unread: state.unread.clone(),
+                pending,
                 ..state.installed.clone()
             },
             token_issuer: state.token_issuer.clone(),
@@ -151,6 +156,11 @@ impl ResourceStore {
             .map(|(kind, _)| *kind)
             .filter(|kind| egress || !self.for_egress.contains(kind))
             .collect()
+    }
+
+    /// Whether nothing but egress goes by a kind.
+    fn is_of_egress(&self, kind: &str) -> bool {
+        kind::is_of_egress(kind) || self.for_egress.contains(&kind)
     }
 
     /// Whether there is an egress Gateway, as it changes.
@@ -242,22 +252,39 @@ impl ResourceStore {
         let mut state = self.lock();
         K::objects(&mut state.resources).clear();
         state.kinds.insert(K::NAME, false);
-        state.refused.remove(K::NAME);
+        state.unread.remove(K::NAME);
         self.changed.notify_one();
     }
 
-    /// Whether the API server refuses to tell of a kind. What was known before stays; one that was not known has no objects.
-    pub(super) fn set_refused<K: Kind>(&self, is_refused: bool) {
+    /// A kind of egress cannot be read, so that nothing need wait for it any more. What was known of it before stays in force,
+    /// unless it says who calls and may not be read.
+    pub(super) fn set_unreadable<K: Kind>(&self, Unreadable { is_refused, why }: &Unreadable) {
         let mut state = self.lock();
-        let changes = if is_refused {
-            self.known(&mut state, K::NAME);
-            state.refused.insert(K::NAME)
-        } else {
-            state.refused.remove(K::NAME)
+        let before = state.unread.get(K::NAME);
+        let was_known = match before {
+            Some(before) => before.is_known,
+            None => state.kinds.get(K::NAME).copied().unwrap_or_default(),
         };
-        if changes {
-            self.changed.notify_one();
+        let unread = Unread {
+            is_refused: *is_refused,
+            is_known: was_known && !(K::IDENTIFIES && *is_refused),
+            why: why.clone(),
+        };
+        // Each try may be told of in other words.
+        if before.is_some_and(|before| before.is_alike(&unread)) {
+            return;
         }
+        tracing::warn!(
+            kind = K::NAME,
+            why,
+            "cannot be read; egress goes by what is known"
+        );
+        if !unread.is_known {
+            K::objects(&mut state.resources).clear();
+        }
+        state.unread.insert(K::NAME, unread);
+        state.kinds.insert(K::NAME, true);
+        self.changed.notify_one();
     }
 
     /// A kind whose CRD is not installed: it has no objects, and that is known.
@@ -279,6 +306,9 @@ impl ResourceStore {
         }
         for (key, object) in objects {
             self.put(&mut state, key, object);
+        }
+        if state.unread.remove(K::NAME).is_some() {
+            self.changed.notify_one();
         }
         self.known(&mut state, K::NAME);
     }
@@ -367,7 +397,7 @@ impl ResourceStore {
             Ok(object) => {
                 if objects.get(&key) != Some(&object) {
                     objects.insert(key, object);
-                    self.changed.notify_one();
+                    self.tell_of::<K>();
                 }
             }
             // What it was before stays in force.
@@ -384,6 +414,13 @@ impl ResourceStore {
         };
         state.statuses.remove(&target);
         if K::objects(&mut state.resources).remove(key).is_some() {
+            self.tell_of::<K>();
+        }
+    }
+
+    /// An object of this kind has changed. Without an egress Gateway nobody goes by what only such Gateways need.
+    fn tell_of<K: Kind>(&self) {
+        if *self.egress.borrow() || !self.for_egress.contains(&K::NAME) {
             self.changed.notify_one();
         }
     }

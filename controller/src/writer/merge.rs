@@ -42,6 +42,7 @@ const OURS: &[&str] = &[
     kind::PARTIALLY_INVALID,
     kind::PROGRAMMED,
     kind::RESOLVED_REFS,
+    kind::SOURCES_READABLE,
     kind::SUPPORTED_VERSION,
 ];
 
@@ -64,8 +65,8 @@ pub(super) enum Desired<'a> {
     Policy(Option<&'a PolicyStatus>),
     /// Of a ServiceEntry, which Istio may write to as well.
     ServiceEntry(&'a ConditionSet),
-    /// Of an EgressPolicy.
-    EgressPolicy(&'a ConditionSet),
+    /// Of a kind of ours, which nobody else writes to.
+    Own(&'a ConditionSet),
 }
 
 /// Who writes, what, and when.
@@ -128,7 +129,7 @@ impl Merge<'_> {
                 let conditions = self.merged(current, desired, OURS_OF_SERVICE_ENTRIES);
                 fields.insert("conditions".into(), conditions);
             }
-            Desired::EgressPolicy(desired) => {
+            Desired::Own(desired) => {
                 let conditions = self.conditions(current, desired);
                 fields.insert("conditions".into(), conditions);
             }

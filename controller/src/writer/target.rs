@@ -10,7 +10,7 @@ use gateway_api::apis::{
     standard::backendtlspolicies::BackendTlsPolicy,
 };
 use kube::Resource;
-use portcullis_crds::{EgressPolicy, ServiceEntry};
+use portcullis_crds::{CredentialInjection, EgressPolicy, ServiceEntry};
 
 use super::merge::Desired;
 use crate::{
@@ -26,9 +26,10 @@ const HTTP_ROUTE: &str = "HTTPRoute";
 const BACKEND_TLS_POLICY: &str = "BackendTLSPolicy";
 const SERVICE_ENTRY: &str = "ServiceEntry";
 const EGRESS_POLICY: &str = "EgressPolicy";
+const CREDENTIAL_INJECTION: &str = "CredentialInjection";
 
 /// All of them.
-pub(crate) const KINDS: [&str; 7] = [
+pub(crate) const KINDS: [&str; 8] = [
     GATEWAY_CLASS,
     GATEWAY,
     LISTENER_SET,
@@ -36,6 +37,7 @@ pub(crate) const KINDS: [&str; 7] = [
     BACKEND_TLS_POLICY,
     SERVICE_ENTRY,
     EGRESS_POLICY,
+    CREDENTIAL_INJECTION,
 ];
 
 /// What the status of an object should say; `None` if it is not ours to write.
@@ -49,7 +51,8 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
         HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
         BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
         SERVICE_ENTRY => statuses.service_entries.get(key).map(Desired::ServiceEntry),
-        EGRESS_POLICY => statuses.egress_policies.get(key).map(Desired::EgressPolicy),
+        EGRESS_POLICY => statuses.egress_policies.get(key).map(Desired::Own),
+        CREDENTIAL_INJECTION => statuses.credential_injections.get(key).map(Desired::Own),
         _ => None,
     }
 }
@@ -94,6 +97,12 @@ pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget
         &before.egress_policies,
         &now.egress_policies,
     );
+    differ(
+        &mut targets,
+        CREDENTIAL_INJECTION,
+        &before.credential_injections,
+        &now.credential_injections,
+    );
     targets
 }
 
@@ -121,6 +130,7 @@ pub(super) fn path(target: &StatusTarget, version: AtVersion) -> String {
         BACKEND_TLS_POLICY => BackendTlsPolicy::url_path(&(), namespace),
         SERVICE_ENTRY => Watched::<ServiceEntry>::url_path(&version, namespace),
         EGRESS_POLICY => EgressPolicy::url_path(&(), namespace),
+        CREDENTIAL_INJECTION => CredentialInjection::url_path(&(), namespace),
         _ => HttpRoute::url_path(&(), namespace),
     }
 }

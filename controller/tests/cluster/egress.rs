@@ -1,13 +1,15 @@
 //! What egress needs to know of a cluster, and when it is asked for.
 
+use std::collections::BTreeMap;
+
 use portcullis_controller::{ObjectKey, Resources};
 use portcullis_crds::service_entry::Resolution;
-use portcullis_routing::GatewayKey;
+use portcullis_routing::{GatewayKey, RoutingTable};
 use serde_json::json;
 
 use crate::{
     fake_api::FakeApi,
-    support::{Replica, SHOP, Tables, routes},
+    support::{Replica, SHOP, Tables, WEB, condition, routes},
 };
 
 /// A GatewayClass and a Gateway of egress.
@@ -83,7 +85,7 @@ async fn without_an_egress_gateway_nobody_asks_for_pods_and_nodes() {
 }
 
 #[tokio::test]
-async fn nothing_is_published_before_it_is_known_who_calls() {
+async fn only_egress_waits_until_it_is_known_who_calls() {
     let api = FakeApi::start().await;
     for manifests in [SHOP, EGRESS, CALLER] {
         api.apply(manifests);
@@ -93,18 +95,19 @@ async fn nothing_is_published_before_it_is_known_who_calls() {
     }
     let mut replica = Replica::start(&api, "one");
     let store = replica.controller.store();
-    api.until("only these are missing", |_| {
-        store.unknown_kinds() == ["Node", "Pod"]
-    })
-    .await;
-    assert!(replica.tables.borrow_and_update().is_none());
-    api.release("Node");
-    api.until("only pods are missing", |_| {
-        store.unknown_kinds() == ["Pod"]
-    })
-    .await;
-    assert!(store.snapshot().is_none());
-    api.release("Pod");
+    for missing in [&["Node", "Pod"][..], &["Pod"]] {
+        api.until("only these are missing", |_| {
+            store.unknown_kinds() == missing
+        })
+        .await;
+        let pending = store.snapshot().unwrap().installed.pending;
+        assert!(pending.iter().eq(missing));
+        let tables = replica
+            .tables("the route", |tables| routes(tables) == 1)
+            .await;
+        assert!(table_out(&tables).is_none());
+        api.release(missing[0]);
+    }
     replica
         .tables("both Gateways", |tables| tables.len() == 2)
         .await;
@@ -126,15 +129,264 @@ async fn without_the_right_to_read_pods_everything_else_goes_on() {
     replica
         .tables("both Gateways", |tables| tables.len() == 2)
         .await;
-    let refused = || {
-        let snapshot = replica.controller.store().snapshot();
-        snapshot.map(|it| it.installed.refused)
-    };
-    assert_eq!(refused(), Some(["Pod"].into()));
+    assert_eq!(unread(&replica), Some([("Pod", false)].into()));
     api.refuse("Pod", 0, 403);
-    api.until("the right is there", |_| refused() == Some([].into()))
-        .await;
+    api.until("the right is there", |_| {
+        unread(&replica) == Some([].into())
+    })
+    .await;
     assert!(known(&replica, |it| it.pods.len() == 1));
+}
+
+/// Kinds that cannot be read, and whether they are known all the same.
+fn unread(replica: &Replica) -> Option<BTreeMap<&'static str, bool>> {
+    let snapshot = replica.controller.store().snapshot()?;
+    let unread = snapshot.installed.unread.into_iter();
+    Some(unread.map(|(kind, it)| (kind, it.is_known)).collect())
+}
+
+fn table_out(tables: &Tables) -> Option<&RoutingTable> {
+    let table = tables.get(&GatewayKey::of("shop", "out"));
+    table.map(|table| &**table)
+}
+
+/// An address that was a pod's may be anybody's by now.
+#[tokio::test]
+async fn addresses_say_nothing_once_pods_may_not_be_read_any_more() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER] {
+        api.apply(manifests);
+    }
+    let mut replica = Replica::start(&api, "one");
+    let callers = |tables: &Tables| table_out(tables).map(|table| table.workloads.len());
+    let is_protected = |tables: &Tables| {
+        let table = table_out(tables).unwrap();
+        let settings = table.settings.egress.as_ref().unwrap();
+        settings
+            .protected
+            .contains(&"192.0.2.1/32".parse().unwrap())
+    };
+    let first = replica
+        .tables("the caller", |it| callers(it) == Some(1))
+        .await;
+    assert!(is_protected(&first));
+    for kind in ["Pod", "Node"] {
+        api.refuse(kind, u32::MAX, 403);
+    }
+    api.cut_watches();
+    let without = replica
+        .tables("no caller", |it| callers(it) == Some(0))
+        .await;
+    api.until("both are refused", |_| {
+        unread(&replica) == Some([("Pod", false), ("Node", true)].into())
+    })
+    .await;
+    assert!(is_protected(&without), "what refuses stays");
+    for kind in ["Pod", "Node"] {
+        api.refuse(kind, 0, 403);
+    }
+    replica
+        .tables("the caller", |it| callers(it) == Some(1))
+        .await;
+    api.until("both can be read", |_| unread(&replica) == Some([].into()))
+        .await;
+}
+
+const ENTRY: &str = r"
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api, namespace: shop}
+spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}]}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: deny, namespace: shop}
+spec: {action: Deny, to: [{hosts: [api.example]}]}";
+
+/// What is open, and what is against it.
+fn rules(tables: &Tables) -> Option<(usize, usize)> {
+    table_out(tables).map(|table| (table.entries.len(), table.policies.len()))
+}
+
+/// An API server knows nobody's rights until it has read the roles. What proxies have is not to be replaced for that.
+#[tokio::test]
+async fn a_403_at_the_start_takes_nothing_from_anybody() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER, ENTRY] {
+        api.apply(manifests);
+    }
+    for kind in ["ServiceEntry", "EgressPolicy", "Node", "Pod"] {
+        api.refuse(kind, 3, 403);
+    }
+    let mut replica = Replica::start(&api, "one");
+    let tables = replica
+        .tables("the egress Gateway", |it| table_out(it).is_some())
+        .await;
+    assert_eq!(rules(&tables), Some((1, 1)));
+    assert_eq!(table_out(&tables).unwrap().workloads.len(), 1);
+    assert_eq!(unread(&replica), Some([].into()));
+}
+
+/// Without Nodes egress would be more open, and without `ServiceCIDRs` it is not.
+#[tokio::test]
+async fn what_every_release_has_is_not_taken_for_missing() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER] {
+        api.apply(manifests);
+    }
+    for kind in ["Node", "ServiceCIDR"] {
+        api.refuse(kind, u32::MAX, 404);
+    }
+    let replica = Replica::start(&api, "one");
+    api.until("that there are no Nodes is not believed", |_| {
+        unread(&replica) == Some([("Node", false)].into())
+    })
+    .await;
+    let tables = replica.tables.borrow().clone().unwrap();
+    assert!(routes(&tables) == 1 && table_out(&tables).is_none());
+    let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
+    let is_counted = |kind: &str| {
+        let mut lines = metrics.lines();
+        lines.any(|it| it.contains("watch") && it.contains(&format!("kind=\"{kind}\"")))
+    };
+    assert_eq!(
+        (is_counted("Node"), is_counted("ServiceCIDR")),
+        (true, false),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn without_the_right_to_read_policies_only_egress_stands_still() {
+    for kind in ["EgressPolicy", "ServiceEntry"] {
+        let api = FakeApi::start().await;
+        for manifests in [SHOP, EGRESS, CALLER, ENTRY] {
+            api.apply(manifests);
+        }
+        api.refuse(kind, u32::MAX, 403);
+        let mut replica = Replica::start(&api, "one");
+        let tables = replica
+            .tables("the route", |tables| routes(tables) == 1)
+            .await;
+        assert!(table_out(&tables).is_none(), "{kind}");
+        api.until("the Gateway says so", |api| {
+            let gateway = api.get(("Gateway", "shop/out"));
+            let conditions = &gateway["status"]["conditions"];
+            let said = condition(conditions, "portcullis.dev/SourcesReadable");
+            let message = said["message"].as_str().unwrap_or_default();
+            message.contains(kind) && message.contains("go on as they are")
+        })
+        .await;
+        api.refuse(kind, 0, 403);
+        replica
+            .tables("the rules", |tables| rules(tables) == Some((1, 1)))
+            .await;
+        api.until("it is said no more", |api| {
+            let gateway = api.get(("Gateway", "shop/out"));
+            let conditions = &gateway["status"]["conditions"];
+            condition(conditions, "portcullis.dev/SourcesReadable").is_null()
+        })
+        .await;
+        // What is known stays, be it said that it is old.
+        api.refuse(kind, u32::MAX, 403);
+        api.cut_watches();
+        api.until("it is refused", |_| {
+            unread(&replica) == Some([(kind, true)].into())
+        })
+        .await;
+        let tables = replica.tables.borrow().clone().unwrap();
+        assert_eq!(rules(&tables), Some((1, 1)), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn an_egress_gateway_made_again_and_again_has_pods_listed_once() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(CALLER);
+    let (class, gateway) = EGRESS.split_once("\n---\n").unwrap();
+    api.apply(class);
+    let mut replica = Replica::start(&api, "one");
+    let lists = |kind: &str| api.count(|it| it.kind == kind && it.from.is_none());
+    for round in 1..=3 {
+        api.apply(gateway);
+        replica
+            .tables("the egress Gateway", |it| table_out(it).is_some())
+            .await;
+        api.delete(("Gateway", "shop/out"));
+        replica
+            .tables("it is gone", |it| table_out(it).is_none())
+            .await;
+        assert_eq!((lists("Pod"), lists("Node")), (1, 1), "round {round}");
+    }
+    // Without such a Gateway it is nobody's business that pods come and go.
+    let before = translations(&replica);
+    api.create(&json!({ "kind": "Pod", "metadata": { "name": "web-2", "namespace": "shop" } }));
+    api.until("it is heard of", |_| {
+        known(&replica, |it| it.pods.len() == 2)
+    })
+    .await;
+    add_route(&api, &mut replica, "after").await;
+    assert_eq!(translations(&replica), before + 1);
+}
+
+/// A pod changes all the time, and hardly ever in what egress goes by.
+#[tokio::test]
+async fn what_of_a_pod_nobody_goes_by_costs_no_translation() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER] {
+        api.apply(manifests);
+    }
+    let mut replica = Replica::start(&api, "one");
+    let callers = |tables: &Tables| table_out(tables).map(|table| table.workloads.len());
+    replica
+        .tables("the caller", |it| callers(it) == Some(1))
+        .await;
+    add_route(&api, &mut replica, "before").await;
+    let before = translations(&replica);
+    let pod = ("Pod", "shop/web-1");
+    for heartbeat in 0..5 {
+        api.patch(
+            pod,
+            &json!({ "metadata": { "annotations": { "beat": heartbeat.to_string() } } }),
+        );
+        api.patch(
+            pod,
+            &json!({ "status": {
+            "phase": if heartbeat % 2 == 0 { "Pending" } else { "Running" },
+            "conditions": [{ "type": "Ready", "status": "True", "lastProbeTime": null }],
+        } }),
+        );
+    }
+    // What is heard of after them is the next that is translated.
+    api.patch(pod, &json!({ "status": { "podIP": "10.1.0.8" } }));
+    replica
+        .tables("the new address", |tables| {
+            let table = table_out(tables).unwrap();
+            table.workloads.keys().any(|key| key.as_str() == "10.1.0.8")
+        })
+        .await;
+    assert_eq!(translations(&replica), before + 1);
+}
+
+/// Adds a route, and waits until it is translated.
+async fn add_route(api: &FakeApi, replica: &mut Replica, name: &str) {
+    let before = replica.tables.borrow().as_ref().map_or(0, routes);
+    let mut route = api.get(WEB);
+    route["metadata"] = json!({ "name": name, "namespace": "shop" });
+    api.create(&route);
+    replica
+        .tables("the route", |tables| routes(tables) > before)
+        .await;
+}
+
+/// Translations so far.
+fn translations(replica: &Replica) -> u64 {
+    let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
+    let mut lines = metrics.lines();
+    let count = lines
+        .find_map(|line| line.strip_prefix("portcullis_controller_translation_seconds_count "));
+    count.unwrap().parse().unwrap()
 }
 
 #[tokio::test]
@@ -142,7 +394,7 @@ async fn pods_and_nodes_are_watched_from_the_first_egress_gateway_to_the_last() 
     let api = FakeApi::start().await;
     api.apply(SHOP);
     api.apply(CALLER);
-    let mut replica = Replica::start(&api, "one");
+    let mut replica = Replica::forgetful(&api, "one");
     replica
         .tables("the route", |tables| routes(tables) == 1)
         .await;
@@ -186,6 +438,10 @@ async fn service_entries_are_read_at_the_first_version_that_is_served() {
         replica
             .tables("the route", |tables| routes(tables) == 1)
             .await;
+        api.until("they are known", |_| {
+            known(&replica, |it| it.service_entries.len() == 2)
+        })
+        .await;
         let resources = replica.controller.store().snapshot().unwrap().resources;
         let found = resources.service_entries.values();
         let found: Vec<_> = found.map(|it| it.spec.resolution.clone()).collect();
@@ -215,7 +471,7 @@ async fn the_keys_of_tokens_are_asked_for_while_there_is_an_egress_gateway() {
     api.serve(CONFIGURATION, json!({ "issuer": "https://issuer.example" }));
     api.serve(KEYS, json!({ "keys": [{ "kid": "first" }] }));
     api.apply(SHOP);
-    let mut replica = Replica::start(&api, "one");
+    let mut replica = Replica::forgetful(&api, "one");
     replica
         .tables("the route", |tables| routes(tables) == 1)
         .await;

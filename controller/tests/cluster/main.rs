@@ -2,6 +2,7 @@
 
 mod backend_tls;
 mod certificates;
+mod credentials;
 mod egress;
 mod fake_api;
 mod leader;

@@ -9,7 +9,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Acknowledgement, DataPlane, DataPlanes, Fleet, PublisherTls, Word},
-    run::{Controller, ControllerOptions, LET_STAND},
+    run::{Controller, ControllerOptions, LET_STAND, LINGER},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -114,6 +114,11 @@ impl Replica {
         Self::with(api, name, |options| options.let_stand = let_stand)
     }
 
+    /// Starts a controller that forgets pods and nodes with the last egress Gateway.
+    pub(crate) fn forgetful(api: &FakeApi, name: &str) -> Self {
+        Self::with(api, name, |options| options.linger = Duration::ZERO)
+    }
+
     /// Starts a controller that makes the infrastructure of Gateways.
     pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
         Self::with(api, name, |options| options.provision = Some(provision()))
@@ -138,6 +143,7 @@ impl Replica {
                 tls: Arc::clone(&tls),
             },
             let_stand: LET_STAND,
+            linger: LINGER,
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),

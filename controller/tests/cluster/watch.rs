@@ -20,6 +20,7 @@ async fn nothing_is_published_before_everything_is_known() {
         "GatewayParameters",
         "ServiceEntry",
         "EgressPolicy",
+        "CredentialInjection",
         "Namespace",
         "Service",
         "EndpointSlice",
@@ -88,7 +89,7 @@ async fn what_is_installed_has_to_be_known_first() {
     let mut replica = Replica::start(&api, "one");
     let store = replica.controller.store();
     api.until("it asks in vain", |api| {
-        store.unknown_kinds().len() == 9
+        store.unknown_kinds().len() == 10
             && api.count(|it| it.kind == "CustomResourceDefinition" && it.code == 403) >= 3
     })
     .await;
@@ -403,7 +404,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
     };
     api.until("the GatewayClass tells", |api| {
         message(api)
-            .contains("not served: BackendTLSPolicy, EgressPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant, ServiceEntry")
+            .contains("not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant, ServiceEntry")
     })
     .await;
 
@@ -414,7 +415,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         .await;
     api.until("the GatewayClass tells", |api| {
         message(api).contains(
-            "not served: BackendTLSPolicy, EgressPolicy, GatewayParameters, ListenerSet, ReferenceGrant, ServiceEntry",
+            "not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, ListenerSet, ReferenceGrant, ServiceEntry",
         )
     })
     .await;

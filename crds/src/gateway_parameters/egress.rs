@@ -15,10 +15,11 @@ const SOCKET: &str =
 #[serde(rename_all = "camelCase")]
 pub struct EgressParameters {
     /// Whether hosts that no ServiceEntry opens are refused, or told and let through. Private and special addresses are
-    /// refused in both. Default Enforce.
+    /// refused in both. Default Enforce. If the parameters of a class say Enforce, no Gateway of it can say Report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<EgressMode>,
-    /// DNS servers to ask, such as `10.96.0.10:53`. Default: those of the pod's resolv.conf.
+    /// DNS servers to ask, such as `10.96.0.10:53`. Default: those of the pod's resolv.conf. Those of a class go before those of a
+    /// Gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), inner(length(max = 64), regex(pattern = SOCKET)))]
     pub dns_servers: Option<Vec<String>>,
@@ -26,11 +27,15 @@ pub struct EgressParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub token_audience: Option<String>,
+    /// Trust domain of the SPIFFE IDs in client certificates, as the mesh that issues them has it. Default `cluster.local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9._-]+$"))]
+    pub trust_domain: Option<String>,
     /// Time without a byte either way after which a tunnel ends, such as `1h`. Default 15m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub tunnel_idle_timeout: Option<String>,
-    /// Time after which a tunnel ends in any case. Default: no limit.
+    /// Time after which a tunnel ends in any case. Default: no limit. Of a class's and a Gateway's the shorter counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub tunnel_max_duration: Option<String>,
@@ -38,7 +43,7 @@ pub struct EgressParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_log: Option<DecisionLogMode>,
     /// Ranges of addresses, such as `198.51.100.0/24`, that are refused whatever name leads there, besides the ranges of the
-    /// cluster that the controller finds out.
+    /// cluster that the controller finds out. Those of a class and of a Gateway count together.
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",

@@ -130,6 +130,14 @@ fn switches() -> Vec<Case> {
             ("ClusterRole /portcullis-controller-egress", "", Value::Null),
         ),
         (
+            &["egress.enabled=false"],
+            (
+                "ClusterRole /portcullis-controller",
+                "/rules/2/resources",
+                json!(["gatewayparameters", "credentialinjections"]),
+            ),
+        ),
+        (
             &["egress.enabled=false", "egress.serviceEntryCRD=true"],
             (SERVICE_ENTRY, "", Value::Null),
         ),

@@ -1,4 +1,5 @@
-//! `Programmed` of ServiceEntries and EgressPolicies: whether the data planes of every egress Gateway have them.
+//! `Programmed` of ServiceEntries and EgressPolicies: whether the data planes of every egress Gateway have them. A Gateway that
+//! has no data plane yet takes nothing from those that serve them already.
 
 use std::{borrow::Borrow, collections::BTreeMap, sync::Arc};
 
@@ -99,7 +100,11 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
     }
     let views: Vec<_> = views.filter(|view| view.wanted.is_some()).collect();
     let everything_is_served = matches!(observed, Observed::Standalone { .. });
-    let waiting = |view: &&View<'_, K, V>| !everything_is_served && !view.is_acknowledged(key);
+    let somebody_speaks = views.iter().any(|view| !view.is_silent);
+    let is_new = |view: &View<'_, K, V>| somebody_speaks && view.is_silent;
+    let waiting = |view: &&View<'_, K, V>| {
+        !everything_is_served && !view.is_acknowledged(key) && !is_new(view)
+    };
     let (status, reason, message): Verdict = if !conditions.is_true(accepted) {
         (
             ConditionStatus::False,
@@ -107,7 +112,7 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
             "Not accepted".into(),
         )
     } else if views.is_empty() {
-        let message = "No egress Gateway is served";
+        let message = "No egress Gateway serves it";
         (
             ConditionStatus::False,
             reason::PARENT_NOT_PROGRAMMED,
@@ -126,12 +131,22 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
         let message = format!("Waiting for the data plane of Gateway {}", view.gateway);
         (ConditionStatus::Unknown, reason::PENDING, message)
     } else {
-        let message = "Served by the data planes of every egress Gateway that it is for";
-        (ConditionStatus::True, reason::PROGRAMMED, message.into())
+        let served = "Served by the data planes of every egress Gateway that it is for";
+        let new = views.iter().find(|view| is_new(view));
+        let message = match new.filter(|_| !everything_is_served) {
+            None => served.to_owned(),
+            Some(new) => format!("{served}; Gateway {} has none yet", new.gateway),
+        };
+        (ConditionStatus::True, reason::PROGRAMMED, message)
     };
     conditions.set(programmed, status, reason, message);
-    let is_unheard = views.iter().filter(waiting).all(|view| view.is_silent);
-    if status == ConditionStatus::Unknown && is_unheard {
+    let is_unheard = match status {
+        ConditionStatus::Unknown => views.iter().filter(waiting).all(|view| view.is_silent),
+        // A leader that has just begun hears of one Gateway after another.
+        ConditionStatus::True => !everything_is_served && views.iter().any(is_new),
+        ConditionStatus::False => false,
+    };
+    if is_unheard {
         conditions.make_provisional(programmed);
     }
 }

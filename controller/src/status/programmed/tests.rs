@@ -339,3 +339,75 @@ fn what_is_missing_and_what_is_in_the_way_are_told_together() {
     let silent: fn(&mut Observation) = |it| *it = Observation::default();
     assert_eq!(told(silent), (reason::NO_RESOURCES, quota.to_owned()));
 }
+
+/// `Programmed` of an entry at the egress Gateways `old` and `new`, the data planes of which have this said.
+fn of_entry(
+    old: impl FnOnce(&mut Observation),
+    new: impl FnOnce(&mut Observation),
+) -> (ConditionStatus, String, bool) {
+    let gateway = |name: &str| {
+        GATEWAY
+            .replace("name: edge", &format!("name: {name}"))
+            .replace(": portcullis", ": portcullis-egress")
+    };
+    let entry = "
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}]}
+";
+    let mut loaded = Loaded::default();
+    let manifests = [gateway("old"), gateway("new"), entry.to_owned()];
+    loaded.read_text("all.yaml", &manifests.join("---"));
+    let options = Options {
+        observed: Observed::default(),
+        ..Options::standalone()
+    };
+    let mut translation = translate(&loaded.resources, &options);
+    let said = |name: &str| {
+        let key = portcullis_routing::GatewayKey::of("default", name);
+        let table = &translation.tables[&key];
+        Observation {
+            acknowledged: table.listeners.clone(),
+            entries: Heard {
+                acknowledged: table.entries.clone(),
+                rejected: BTreeMap::new(),
+            },
+            ..Observation::default()
+        }
+    };
+    let (mut of_old, mut of_new) = (said("old"), said("new"));
+    old(&mut of_old);
+    new(&mut of_new);
+    let all = [("old", of_old), ("new", of_new)];
+    let all = all.map(|(name, said)| (ObjectKey::new("default", name), said));
+    observe(
+        &mut translation.statuses,
+        &loaded.resources,
+        &translation.tables,
+        &Observed::Cluster(all.into()),
+    );
+    let conditions = translation.statuses.service_entries.pop_first().unwrap().1;
+    let condition = conditions.get(kind::SERVICE_ENTRY_PROGRAMMED).unwrap();
+    let said = condition.message.clone();
+    (condition.status, said, condition.is_provisional)
+}
+
+#[test]
+fn an_entry_stays_programmed_while_a_new_gateway_has_no_data_plane() {
+    use ConditionStatus::{True, Unknown};
+    let silent = |observation: &mut Observation| *observation = Observation::default();
+    let without = |observation: &mut Observation| observation.entries = Heard::default();
+    let served = "Served by the data planes of every egress Gateway that it is for";
+    assert_eq!(of_entry(|_| {}, |_| {}), (True, served.to_owned(), false));
+    // A leader that has just begun may be about to hear of it.
+    let new = format!("{served}; Gateway default/new has none yet");
+    assert_eq!(of_entry(|_| {}, silent), (True, new, true));
+    let (status, message, is_provisional) = of_entry(|_| {}, without);
+    assert!(
+        status == Unknown && message.contains("default/new") && !is_provisional,
+        "{message}"
+    );
+    assert_eq!(of_entry(silent, silent).0, Unknown);
+    assert_eq!(of_entry(without, silent).0, Unknown);
+}

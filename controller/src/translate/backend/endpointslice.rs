@@ -9,7 +9,10 @@ use k8s_openapi::api::{
     core::v1::ServicePort,
     discovery::v1::{EndpointConditions, EndpointPort, EndpointSlice},
 };
-use portcullis_routing::{ClusterEndpoints, Endpoint, EndpointHost, EndpointState};
+use portcullis_routing::{
+    ClusterEndpoints, Endpoint, EndpointHost, EndpointState,
+    egress::host::{Host, HostError},
+};
 
 use super::service::is_tcp;
 use crate::{
@@ -121,8 +124,8 @@ fn usable_endpoints(
                     "{address:?} is not an address of type {:?}; this endpoint is left out",
                     slice.address_type
                 ),
-                "correct the address, or the slice's `addressType` if it is the other of IPv4 and IPv6; FQDN takes names, but none that \
-                 leads to a loopback address",
+                "correct the address, or the slice's `addressType` if it is the other of IPv4 and IPv6; FQDN takes names, but no address \
+                 in the guise of one",
             )),
         }
     }
@@ -155,13 +158,20 @@ fn host(address_type: &str, address: &str) -> Option<EndpointHost> {
     }
 }
 
-/// A DNS name as an endpoint's host. A name made of digits is the IP address that it looks like.
+/// A DNS name as an endpoint's host. An address in the guise of one is none: what looks names up would take it as it stands, and
+/// nobody would have looked where it leads.
 pub(super) fn name(name: &str) -> Option<EndpointHost> {
-    if let Ok(ip) = name.parse() {
-        return Some(EndpointHost::Ip(ip));
-    }
     let name = name.strip_suffix('.').unwrap_or(name);
-    hostname::precise(name).map(EndpointHost::Name)
+    let name = Some(name).filter(|name| !is_address(name));
+    name.and_then(hostname::precise).map(EndpointHost::Name)
+}
+
+/// Whether a text is an IP address to some reader, in whatever spelling.
+pub(super) fn is_address(text: &str) -> bool {
+    matches!(
+        Host::parse(text),
+        Ok(Host::Address(_)) | Err(HostError::AmbiguousAddress { .. } | HostError::BadAddress)
+    )
 }
 
 fn no_endpoints(

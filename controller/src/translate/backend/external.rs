@@ -1,5 +1,7 @@
 //! Backends beyond the cluster: ServiceEntries, and hosts that they open, on egress Gateways.
 
+use std::collections::BTreeSet;
+
 use portcullis_routing::{
     Backend, Direction, EntryKey,
     egress::{Entry, host::Host},
@@ -36,28 +38,31 @@ impl ExternalKind {
 }
 
 /// Which Gateways a route is attached to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reach {
     ingress: bool,
-    egress: bool,
+    /// The namespaces of those of egress.
+    egress: BTreeSet<String>,
 }
 
 impl Reach {
-    /// Of all Gateways whose directions these are.
-    pub(crate) fn of(directions: impl Iterator<Item = Direction>) -> Self {
+    /// Of all Gateways whose directions and namespaces these are.
+    pub(crate) fn of<'g>(gateways: impl Iterator<Item = (Direction, &'g str)>) -> Self {
         let mut reach = Self::default();
-        for direction in directions {
+        for (direction, namespace) in gateways {
             match direction {
                 Direction::Ingress => reach.ingress = true,
-                Direction::Egress => reach.egress = true,
+                Direction::Egress => {
+                    reach.egress.insert(namespace.to_owned());
+                }
             }
         }
         reach
     }
 
     /// Clients of an ingress Gateway may be anybody: they do not get out of the cluster through it.
-    pub(super) fn check(self, kind: ExternalKind, field: &Field<'_>) -> Result<(), Problem> {
-        let (what, remedy) = match (self.ingress, self.egress) {
+    pub(super) fn check(&self, kind: ExternalKind, field: &Field<'_>) -> Result<(), Problem> {
+        let (what, remedy) = match (self.ingress, !self.egress.is_empty()) {
             (false, _) => return Ok(()),
             (true, false) => (
                 "the route is attached to a Gateway of ingress",
@@ -78,6 +83,19 @@ impl Reach {
             remedy,
         ))
     }
+
+    /// On egress Gateways a host beyond the cluster needs an entry, by whatever name a Service calls it.
+    pub(super) fn check_external_name(&self, field: &Field<'_>) -> Result<(), Problem> {
+        if self.egress.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::reference(
+            reason::INVALID_KIND,
+            &field.child("name"),
+            "the Service is of type ExternalName, and the route is attached to an egress Gateway: what leaves there needs an entry of the allow-list",
+            "use a ServiceEntry with this host, and refer to it by kind ServiceEntry or Hostname",
+        ))
+    }
 }
 
 /// The backend that a reference leads to.
@@ -85,12 +103,12 @@ pub(super) fn resolve(
     ctx: &Context<'_>,
     entries: &Entries,
     (kind, reference): (ExternalKind, &BackendReference),
-    from: GrantSubject<'_>,
+    (from, reach): (GrantSubject<'_>, &Reach),
     field: &Field<'_>,
 ) -> Result<Backend, Problem> {
     match kind {
         ExternalKind::ServiceEntry => by_entry(ctx, entries, reference, from, field),
-        ExternalKind::Hostname => by_host(entries, reference, from, field),
+        ExternalKind::Hostname => by_host(entries, reference, (from, reach), field),
     }
 }
 
@@ -162,7 +180,7 @@ fn only_host(entry: &Entry) -> Option<String> {
 fn by_host(
     entries: &Entries,
     reference: &BackendReference,
-    from: GrantSubject<'_>,
+    (from, reach): (GrantSubject<'_>, &Reach),
     field: &Field<'_>,
 ) -> Result<Backend, Problem> {
     let name = &reference.name;
@@ -185,8 +203,8 @@ fn by_host(
         ));
     };
     let port = reference.port(field)?;
-    let of_host = || entries.of_host(&host, from.namespace);
-    let mut with_port = of_host().filter(|(_, entry)| has_port(entry, port));
+    let of_host = entries.of_host(&host, from.namespace, &reach.egress);
+    let mut with_port = of_host.iter().filter(|(_, entry)| has_port(entry, port));
     if let Some((key, _)) = with_port.next() {
         return Ok(Backend::External {
             entry: entry_key(key),
@@ -194,7 +212,7 @@ fn by_host(
             port,
         });
     }
-    Err(match of_host().next() {
+    Err(match of_host.first() {
         Some((key, entry)) => no_port(key, entry, port, field),
         None => not_found(
             &field_of_name,

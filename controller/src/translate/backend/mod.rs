@@ -78,19 +78,39 @@ impl<'a> Backends<'a> {
         ctx: &Context<'a>,
         reference: &BackendReference,
         from: GrantSubject<'_>,
-        reach: Reach,
+        reach: &Reach,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
         if let Some(kind) = reference.external() {
             reach.check(kind, field)?;
-            return external::resolve(ctx, self.entries, (kind, reference), from, field);
+            return external::resolve(ctx, self.entries, (kind, reference), (from, reach), field);
         }
         let key = reference.service(ctx, from, field)?;
         self.named.insert(key.clone());
         let target = reference.target(ctx, key, field)?;
         match service::external_name(target.service) {
-            Some(name) => self.external(ctx, &target, &name, field),
+            Some(name) => {
+                reach.check_external_name(field)?;
+                self.external(ctx, &target, &name, field)
+            }
             None => self.service(ctx, &target, field),
+        }
+    }
+
+    /// Whether what is sent to a backend leaves the cluster without TLS, as far as the table can tell: on a port that is listed as
+    /// HTTPS the proxy speaks TLS if the client does, and else refuses.
+    pub(crate) fn is_in_clear_beyond(&self, backend: &Backend) -> bool {
+        match backend {
+            Backend::Cluster(key) => {
+                let cluster = self.resolved.get(key).map(|resolved| &resolved.cluster);
+                key.is_external() && cluster.is_some_and(|cluster| cluster.tls.is_none())
+            }
+            Backend::External { entry, port, .. } => {
+                let entry = self.entries.of_key(entry);
+                let port = entry.and_then(|it| it.ports.iter().find(|it| it.number == *port));
+                port.is_some_and(|port| port.tls.is_none() && port.protocol.is_clear_http())
+            }
+            Backend::Invalid { .. } => false,
         }
     }
 
@@ -152,17 +172,8 @@ impl<'a> Backends<'a> {
     ) -> Result<Backend, Problem> {
         let port = service::external_port(target.service, target.port, field)?;
         let protocol = app_protocol(port, field)?;
-        let host = endpointslice::name(name).ok_or_else(|| {
-            Problem::reference(
-                reason::BACKEND_NOT_FOUND,
-                &field.child("name"),
-                format!(
-                    "the Service {:?} has the externalName {name:?}, which is not a DNS name",
-                    target.key.name
-                ),
-                "correct `spec.externalName` of the Service",
-            )
-        })?;
+        let host =
+            endpointslice::name(name).ok_or_else(|| no_external_name(target, name, field))?;
         let port_name = port.and_then(|port| port.name.as_deref());
         let (key, tls) = match self
             .policies
@@ -214,6 +225,29 @@ impl<'a> Backends<'a> {
             },
         );
     }
+}
+
+fn no_external_name(target: &Target<'_>, name: &str, field: &Field<'_>) -> Problem {
+    let (what, remedy) = if endpointslice::is_address(name) {
+        (
+            "an IP address and not a DNS name",
+            "write a name; for an address use a Service without selector, and an EndpointSlice that lists it",
+        )
+    } else {
+        (
+            "not a DNS name",
+            "correct `spec.externalName` of the Service",
+        )
+    };
+    Problem::reference(
+        reason::BACKEND_NOT_FOUND,
+        &field.child("name"),
+        format!(
+            "the Service {:?} has the externalName {name:?}, which is {what}",
+            target.key.name
+        ),
+        remedy,
+    )
 }
 
 /// A backend whose TLS policy cannot be carried out: neither clear text nor a connection that nobody verifies will do.

@@ -1,11 +1,11 @@
 //! Entries that open the same host and port to the same callers: the oldest is in force, and what the others say otherwise is
-//! told.
+//! told. That callers of a namespace get the entries of that first is no conflict.
 //!
 //! There may be thousands of them, so each entry is compared with what those before it come to, never with each of them.
 
 use std::collections::{BTreeMap, HashMap};
 
-use portcullis_routing::egress::{Entry, EntryPort, ExportedTo};
+use portcullis_routing::egress::{Entry, EntryEndpoint, EntryPort, ExportedTo, Resolution};
 
 use crate::{
     finding::{Finding, ObjectRef},
@@ -15,6 +15,9 @@ use crate::{
 
 /// Conflicts that a message names; how many more there are is a number.
 const NAMED: usize = 3;
+
+/// Most that are kept of what is in force: without two of one meaning and one of a namespace there is one left.
+const MOST_IN_FORCE: usize = 4;
 
 /// An entry among those that it may be in conflict with.
 #[derive(Clone, Copy)]
@@ -82,16 +85,20 @@ impl<T> Tally<T> {
 /// What opens a host and port, of the entries so far.
 #[derive(Default)]
 struct Claim<'a> {
+    /// For the callers of these namespaces, of the entries that stand there.
+    own: HashMap<&'a str, usize>,
     /// For everybody who is not in `namespaces`.
     everybody: Option<usize>,
-    /// For these namespaces.
+    /// For these namespaces, of the entries that stand elsewhere.
     namespaces: HashMap<&'a str, usize>,
-    /// Those in force somewhere: the first, and the first that means something else than that.
-    in_force: [Option<usize>; 2],
+    /// Some of `namespaces`, and `everybody`: of each meaning two at most. Without those of one meaning and that for one namespace,
+    /// there is one left of them if there is one of all.
+    in_force: Vec<(Option<&'a str>, usize)>,
 }
 
 /// The outcome for every candidate that is in a conflict. They come oldest first, as the proxy asks them.
 pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome> {
+    let meanings = Meaning::of_all(candidates);
     let mut scores: Vec<Score<'_>> = candidates.iter().map(|_| Score::default()).collect();
     let mut claims = HashMap::<(&str, u16), Claim<'_>>::new();
     for (index, candidate) in candidates.iter().enumerate() {
@@ -99,9 +106,9 @@ pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome>
             for port in &candidate.entry.ports {
                 let claim = claims.entry((host, port.number)).or_default();
                 let same = |one: usize, other: usize| {
-                    means(candidates, one, port.number) == means(candidates, other, port.number)
+                    meanings[one].at(port.number) == meanings[other].at(port.number)
                 };
-                let loss = claim.add(index, &candidate.entry.exported_to, same);
+                let loss = claim.add(index, candidate.entry, same);
                 let score = &mut scores[index];
                 score.claims += loss.claims;
                 score.lost += loss.lost;
@@ -122,11 +129,43 @@ pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome>
         .collect()
 }
 
-/// Everything of an entry that decides what becomes of a connection to a port of it.
-fn means<'a>(candidates: &[Candidate<'a>], index: usize, port: u16) -> impl PartialEq + use<'a> {
-    let entry = candidates[index].entry;
-    let port: Option<&EntryPort> = entry.ports.iter().find(|one| one.number == port);
-    (port, entry.resolution, &entry.endpoints)
+/// Everything of an entry that decides what becomes of a connection to it, as numbers: what is equal has the same one. So it is
+/// looked at once, however many hosts and ports it is asked about.
+struct Meaning {
+    /// Where connections go.
+    way: usize,
+    ports: HashMap<u16, usize>,
+}
+
+impl Meaning {
+    fn of_all<'a>(candidates: &[Candidate<'a>]) -> Vec<Self> {
+        let mut ways = HashMap::<(Resolution, &[EntryEndpoint]), usize>::new();
+        let mut ports = HashMap::<&EntryPort, usize>::new();
+        let meaning = |candidate: &Candidate<'a>| {
+            let Entry {
+                resolution,
+                endpoints,
+                ports: own,
+                ..
+            } = candidate.entry;
+            let next = ways.len();
+            let way = *ways.entry((*resolution, endpoints)).or_insert(next);
+            let own = own.iter().map(|port| {
+                let next = ports.len();
+                (port.number, *ports.entry(port).or_insert(next))
+            });
+            Self {
+                way,
+                ports: own.collect(),
+            }
+        };
+        candidates.iter().map(meaning).collect()
+    }
+
+    /// What a connection to this port means.
+    fn at(&self, port: u16) -> (usize, Option<usize>) {
+        (self.way, self.ports.get(&port).copied())
+    }
 }
 
 /// What an entry did not get of a host and port.
@@ -140,40 +179,31 @@ struct Loss {
 
 impl<'a> Claim<'a> {
     /// Adds an entry that comes after all others so far.
-    fn add(
-        &mut self,
-        index: usize,
-        exported_to: &'a ExportedTo,
-        same: impl Fn(usize, usize) -> bool,
-    ) -> Loss {
+    fn add(&mut self, index: usize, entry: &'a Entry, same: impl Fn(usize, usize) -> bool) -> Loss {
         let mut loss = Loss::default();
-        match exported_to {
+        let home = entry.order.namespace.as_str();
+        match &entry.exported_to {
             ExportedTo::All => {
-                loss.claims = 1;
+                self.add_at_home(index, home, &same, &mut loss);
+                loss.claims += 1;
                 if self.everybody.is_some_and(|first| !same(first, index)) {
-                    loss.lost = 1;
+                    loss.lost += 1;
                 }
-                let others = self.in_force.iter().flatten();
-                loss.winner = others.copied().find(|other| !same(*other, index));
+                let abroad = self.in_force.iter();
+                let mut abroad = abroad.filter(|(audience, _)| *audience != Some(home));
+                let other = abroad.find(|(_, other)| !same(*other, index));
+                loss.winner = loss.winner.or(other.map(|(_, other)| *other));
                 if self.everybody.is_none() {
                     self.everybody = Some(index);
-                    self.put_in_force(index, same);
+                    self.put_in_force(None, index, same);
                 }
             }
             ExportedTo::Namespaces(namespaces) => {
-                loss.claims = namespaces.len();
                 for namespace in namespaces {
-                    let first = self.namespaces.get(namespace.as_str()).copied();
-                    match first.or(self.everybody) {
-                        Some(first) if same(first, index) => {}
-                        Some(first) => {
-                            loss.lost += 1;
-                            loss.winner.get_or_insert(first);
-                        }
-                        None => {
-                            self.namespaces.insert(namespace, index);
-                            self.put_in_force(index, &same);
-                        }
+                    if namespace == home {
+                        self.add_at_home(index, home, &same, &mut loss);
+                    } else {
+                        self.add_abroad(index, namespace, &same, &mut loss);
                     }
                 }
             }
@@ -181,13 +211,55 @@ impl<'a> Claim<'a> {
         loss
     }
 
-    fn put_in_force(&mut self, index: usize, same: impl Fn(usize, usize) -> bool) {
-        match self.in_force {
-            [None, _] => self.in_force[0] = Some(index),
-            [Some(first), None] if first != index && !same(first, index) => {
-                self.in_force[1] = Some(index);
+    /// For the callers of its own namespace, who get the entries of that first.
+    fn add_at_home(
+        &mut self,
+        index: usize,
+        home: &'a str,
+        same: impl Fn(usize, usize) -> bool,
+        loss: &mut Loss,
+    ) {
+        loss.claims += 1;
+        let first = *self.own.entry(home).or_insert(index);
+        if !same(first, index) {
+            loss.lost += 1;
+            loss.winner.get_or_insert(first);
+        }
+    }
+
+    /// For the callers of another namespace.
+    fn add_abroad(
+        &mut self,
+        index: usize,
+        namespace: &'a str,
+        same: impl Fn(usize, usize) -> bool,
+        loss: &mut Loss,
+    ) {
+        loss.claims += 1;
+        let first = self.namespaces.get(namespace).copied();
+        match first.or(self.everybody) {
+            Some(first) if same(first, index) => {}
+            Some(first) => {
+                loss.lost += 1;
+                loss.winner.get_or_insert(first);
             }
-            _ => {}
+            None => {
+                self.namespaces.insert(namespace, index);
+                self.put_in_force(Some(namespace), index, same);
+            }
+        }
+    }
+
+    fn put_in_force(
+        &mut self,
+        audience: Option<&'a str>,
+        index: usize,
+        same: impl Fn(usize, usize) -> bool,
+    ) {
+        let kept = self.in_force.iter();
+        let alike = kept.filter(|(_, other)| same(*other, index)).count();
+        if alike < 2 && self.in_force.len() < MOST_IN_FORCE {
+            self.in_force.push((audience, index));
         }
     }
 }
@@ -246,9 +318,9 @@ mod tests {
     use super::*;
 
     /// Callers that can be told apart; the last one is of no namespace that any entry names.
-    const CALLERS: [&str; 3] = ["a", "b", "others"];
+    const CALLERS: [&str; 4] = ["a", "b", "elsewhere", "others"];
 
-    fn entry(exported_to: &ExportedTo, target: u16) -> Entry {
+    fn entry(home: &str, exported_to: &ExportedTo, target: u16) -> Entry {
         Entry {
             hosts: vec!["api.example".into()],
             addresses: Vec::new(),
@@ -263,7 +335,7 @@ mod tests {
             exported_to: exported_to.clone(),
             order: RouteOrder {
                 created_at: 0,
-                namespace: String::new(),
+                namespace: home.to_owned(),
                 name: String::new(),
                 rule: 0,
             },
@@ -277,12 +349,25 @@ mod tests {
         }
     }
 
-    /// Whether some caller of an entry gets another one that means something else.
+    /// Whether some caller of an entry gets another one that means something else. Callers of a namespace get the entries of that
+    /// first, and whoever else is hidden by these has not lost for that.
     fn loses(entries: &[Entry], index: usize) -> bool {
         let entry = &entries[index];
+        let stands = |entry: &Entry, caller: &str| entry.order.namespace == caller;
+        let competes = |other: &Entry, caller: &str| {
+            let other_is_own = stands(other, caller);
+            if stands(entry, caller) {
+                other_is_own
+            } else {
+                !other_is_own || other.exported_to.is_all()
+            }
+        };
         let callers = CALLERS.iter().filter(|caller| reaches(entry, caller));
         callers
-            .filter_map(|caller| entries.iter().find(|first| reaches(first, caller)))
+            .filter_map(|caller| {
+                let mut others = entries.iter();
+                others.find(|first| reaches(first, caller) && competes(first, caller))
+            })
             .any(|first| first.ports != entry.ports)
     }
 
@@ -297,10 +382,16 @@ mod tests {
             names(&["b"]),
             names(&["a", "b"]),
         ];
-        let targets = 1_u16..=3;
-        let kinds: Vec<_> = exports
+        let homes = ["a", "elsewhere"];
+        let targets = 1_u16..=2;
+        let ways = exports
             .iter()
-            .flat_map(|export| targets.clone().map(move |target| entry(export, target)))
+            .flat_map(|export| homes.map(|home| (home, export)));
+        let kinds: Vec<_> = ways
+            .flat_map(|(home, export)| {
+                let targets = targets.clone();
+                targets.map(move |target| entry(home, export, target))
+            })
             .collect();
         let keys: Vec<_> = (0..4)
             .map(|name| ObjectKey::new("ns", name.to_string()))

@@ -4,20 +4,28 @@ use portcullis_crds::service_entry::WorkloadEntry;
 use portcullis_routing::{
     EndpointHost,
     egress::{EntryEndpoint, Resolution, host::Host},
-    validate::syntax,
 };
 
 use super::{
     faults::{Fault, Faults},
+    inward::Inward,
     port::{self, NamedPort},
 };
 use crate::{status::reason, translate::field::Field};
 
+/// What of an entry decides which endpoints it may have.
+pub(super) struct Manner<'a> {
+    pub(super) resolution: Resolution,
+    pub(super) ports: &'a [NamedPort<'a>],
+    pub(super) inward: &'a Inward<'a>,
+    /// The entry's own namespace.
+    pub(super) namespace: &'a str,
+}
+
 /// The endpoints that are good.
 pub(super) fn translate(
     specs: &[WorkloadEntry],
-    resolution: Resolution,
-    ports: &[NamedPort<'_>],
+    manner: &Manner<'_>,
     field: &Field<'_>,
     faults: &mut Faults,
 ) -> Vec<EntryEndpoint> {
@@ -26,8 +34,8 @@ pub(super) fn translate(
     for (index, spec) in specs.iter().enumerate() {
         let field = field.at(index);
         let address = spec.address.as_deref().unwrap_or_default();
-        let host = faults.keep(&field.child("address"), host(address, resolution));
-        let ports = endpoint_ports(spec, ports, &field.child("ports"), faults);
+        let host = faults.keep(&field.child("address"), host(address, manner));
+        let ports = endpoint_ports(spec, manner.ports, &field.child("ports"), faults);
         if let (Some(host), Some(ports)) = (host, ports) {
             endpoints.push(EntryEndpoint {
                 host,
@@ -44,7 +52,8 @@ fn weight(spec: &WorkloadEntry) -> u32 {
     spec.weight.filter(|weight| *weight != 0).unwrap_or(1)
 }
 
-fn host(address: &str, resolution: Resolution) -> Result<EndpointHost, Fault> {
+fn host(address: &str, manner: &Manner<'_>) -> Result<EndpointHost, Fault> {
+    let resolution = manner.resolution;
     if address.starts_with("unix:") {
         return Err(Fault::unsupported(
             format!(
@@ -60,6 +69,10 @@ fn host(address: &str, resolution: Resolution) -> Result<EndpointHost, Fault> {
         ));
     }
     match Host::parse(address) {
+        Ok(Host::Address(address)) if resolution == Resolution::Static => {
+            manner.inward.check(address, manner.namespace)?;
+            Ok(EndpointHost::Ip(address))
+        }
         Ok(Host::Address(address)) => Ok(EndpointHost::Ip(address)),
         Ok(Host::Name(name)) if resolution == Resolution::Static => Err(Fault::invalid(
             format!(
@@ -68,20 +81,12 @@ fn host(address: &str, resolution: Resolution) -> Result<EndpointHost, Fault> {
             ),
             "write an IP address, or resolution DNS",
         )),
-        Ok(Host::Name(name)) => {
-            let name = String::from(name);
-            syntax::hostname(&name).map_err(|why| no_host(address, &why))?;
-            Ok(EndpointHost::Name(name))
-        }
-        Err(error) => Err(no_host(address, &error)),
+        Ok(Host::Name(name)) => Ok(EndpointHost::Name(name.into())),
+        Err(why) => Err(Fault::invalid(
+            format!("{address:?} is no host: {why}; the endpoint is left out"),
+            "write an IP address, or with resolution DNS a name",
+        )),
     }
-}
-
-fn no_host(address: &str, why: &dyn std::fmt::Display) -> Fault {
-    Fault::invalid(
-        format!("{address:?} is no host: {why}; the endpoint is left out"),
-        "write an IP address, or with resolution DNS a name",
-    )
 }
 
 /// By the number that callers name; `None` if one of them is wrong: connections must not go to another port instead.

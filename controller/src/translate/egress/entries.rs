@@ -1,6 +1,9 @@
 //! All ServiceEntries: what they become, by name and by host.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use portcullis_crds::ServiceEntry;
 use portcullis_routing::{
@@ -12,6 +15,7 @@ use super::{
     conflict::{self, Candidate},
     entry,
     faults::Faults,
+    inward::Inward,
 };
 use crate::{
     finding::ObjectRef,
@@ -38,6 +42,8 @@ pub(super) fn is_ours(ctx: &Context<'_>) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     by_name: BTreeMap<ObjectKey, EntryState>,
+    /// The namespaces of egress Gateways.
+    of_gateways: BTreeSet<String>,
     /// Those that are served, by host, oldest first.
     by_host: BTreeMap<String, Vec<ObjectKey>>,
     /// Those that are not looked at, for there is no egress Gateway.
@@ -72,13 +78,18 @@ impl Entries {
     }
 
     /// Translates all entries, and reports what is wrong with them.
-    pub(super) fn collect(ctx: &Context<'_>, tls: &BackendTlsPolicies<'_>) -> Self {
+    pub(super) fn collect(
+        ctx: &Context<'_>,
+        tls: &BackendTlsPolicies<'_>,
+        inward: &Inward<'_>,
+    ) -> Self {
         let entries = ctx.resources.service_entries.iter();
         let by_name = entries
-            .map(|(key, entry)| (key.clone(), EntryState::new(key, entry, tls)))
+            .map(|(key, entry)| (key.clone(), EntryState::new(key, entry, tls, inward)))
             .collect();
         let mut all = Self {
             by_name,
+            of_gateways: inward.namespaces(),
             ..Self::default()
         };
         all.settle();
@@ -106,7 +117,14 @@ impl Entries {
                 of_host.push(ObjectKey::clone(key));
             }
         }
-        for (key, outcome) in conflict::find(&served) {
+        // Which of the two kinds goes first is no conflict.
+        let (of_gateways, others): (Vec<_>, Vec<_>) = served
+            .into_iter()
+            .partition(|candidate| self.of_gateways.contains(&candidate.key.namespace));
+        let outcomes = conflict::find(&of_gateways);
+        let outcomes = outcomes.into_iter().chain(conflict::find(&others));
+        let outcomes: Vec<_> = outcomes.collect();
+        for (key, outcome) in outcomes {
             if let Some(state) = self.by_name.get_mut(&key) {
                 state.faults.conflict(outcome);
             }
@@ -118,13 +136,21 @@ impl Entries {
         self.by_name.get(key)?.entry.as_deref()
     }
 
-    /// The entries that open a host to a namespace, in the order in which the proxy asks them: those that name it, then those
-    /// that name a suffix of it, long ones first.
-    pub(crate) fn of_host<'s>(
-        &'s self,
-        host: &'s str,
-        namespace: &'s str,
-    ) -> impl Iterator<Item = (&'s ObjectKey, &'s Entry)> {
+    /// The entry that tables call `key`, if anything of it is served.
+    pub(crate) fn of_key(&self, key: &EntryKey) -> Option<&Entry> {
+        let (namespace, name) = key.object()?;
+        self.get(&ObjectKey::new(namespace, name))
+    }
+
+    /// The entries that open a host to a namespace, in the order in which proxies of Gateways of the namespaces `of_gateways` ask
+    /// them: those of that namespace, those of Gateways', then others; among these those that name it, then those that name a suffix
+    /// of it, long ones first. Gateways that do not serve the caller put nobody's entries first.
+    pub(crate) fn of_host(
+        &self,
+        host: &str,
+        namespace: &str,
+        of_gateways: &BTreeSet<String>,
+    ) -> Vec<(&ObjectKey, &Entry)> {
         let dots = host.match_indices('.');
         let wildcards = dots.map(|(dot, _)| format!("*{}", &host[dot..]));
         let patterns = std::iter::once(host.to_owned()).chain(wildcards);
@@ -132,7 +158,13 @@ impl Entries {
             .filter_map(|pattern| self.by_host.get(&pattern))
             .flatten();
         let entries = keys.filter_map(|key| Some((key, self.get(key)?)));
-        entries.filter(move |(_, entry)| is_exported(&entry.exported_to, namespace))
+        let entries = entries.filter(|(_, entry)| is_exported(&entry.exported_to, namespace));
+        let mut entries: Vec<_> = entries.collect();
+        entries.sort_by_key(|(key, _)| {
+            let is_own = key.namespace == namespace;
+            (!is_own, !of_gateways.contains(&key.namespace))
+        });
+        entries
     }
 
     /// What a table has of them.
@@ -159,7 +191,12 @@ impl Entries {
 }
 
 impl EntryState {
-    fn new(key: &ObjectKey, object: &ServiceEntry, tls: &BackendTlsPolicies<'_>) -> Self {
+    fn new(
+        key: &ObjectKey,
+        object: &ServiceEntry,
+        tls: &BackendTlsPolicies<'_>,
+        inward: &Inward<'_>,
+    ) -> Self {
         let mut faults = Faults::new(ObjectRef::new(KIND, key.clone()));
         let order = RouteOrder {
             created_at: created_at(&object.metadata),
@@ -168,7 +205,7 @@ impl EntryState {
             rule: 0,
         };
         let tls = |port: &str| tls.of(TargetKind::ServiceEntry, key, Some(port));
-        let entry = entry::translate(&object.spec, order, &tls, &mut faults);
+        let entry = entry::translate(&object.spec, order, &tls, inward, &mut faults);
         Self {
             generation: object.metadata.generation,
             entry: entry.map(Arc::new),

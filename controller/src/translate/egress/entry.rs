@@ -17,14 +17,16 @@ use portcullis_routing::{
 };
 
 use super::{
-    endpoint, export,
+    endpoint::{self, Manner},
+    export,
     faults::{Fault, Faults},
     host,
+    inward::Inward,
     port::{self, NamedPort},
 };
 use crate::{status::reason, translate::field::Field};
 
-/// Most hosts, ports and namespaces of one entry, multiplied.
+/// Most hosts and addresses, ports and namespaces of one entry, multiplied.
 const MAX_CLAIMS: usize = 4096;
 
 /// What a BackendTLSPolicy asks of a port by its name, or why it cannot be carried out; `None` without one.
@@ -35,6 +37,7 @@ pub(super) fn translate(
     spec: &ServiceEntrySpec,
     order: RouteOrder,
     tls: &PortTls<'_>,
+    inward: &Inward<'_>,
     faults: &mut Faults,
 ) -> Option<Entry> {
     let root = Field::root("spec");
@@ -53,8 +56,12 @@ pub(super) fn translate(
     let mut ports = port::translate(&spec.ports, &field("ports"), faults);
     let endpoints = endpoint::translate(
         &spec.endpoints,
-        resolution,
-        &ports,
+        &Manner {
+            resolution,
+            ports: &ports,
+            inward,
+            namespace: &order.namespace,
+        },
         &field("endpoints"),
         faults,
     );
@@ -70,7 +77,8 @@ pub(super) fn translate(
         ExportedTo::All => 1,
         ExportedTo::Namespaces(namespaces) => namespaces.len(),
     };
-    refuse_too_broad(hosts.len() * ports.len() * namespaces, &root, faults);
+    let destinations = hosts.len() + addresses.len();
+    refuse_too_broad(destinations * ports.len() * namespaces, &root, faults);
     if faults.is_refused() {
         return None;
     }
@@ -101,7 +109,7 @@ fn refuse_too_broad(claims: usize, root: &Field<'_>, faults: &mut Faults) {
     if claims > MAX_CLAIMS {
         let fault = Fault::invalid(
             format!(
-                "hosts, ports and namespaces multiply to {claims}, and {MAX_CLAIMS} are the most of one entry"
+                "hosts and addresses, ports and namespaces multiply to {claims}, and {MAX_CLAIMS} are the most of one entry"
             ),
             "split it into several, or export it to `*`",
         );
@@ -146,11 +154,18 @@ fn resolution(
 ) -> Option<Resolution> {
     let endpoints = spec.endpoints.len();
     let resolution = match spec.resolution.as_ref().unwrap_or(&ResolutionSpec::None) {
-        // To the name that the caller asks for, which is what the proxy does without a resolution too.
-        ResolutionSpec::None | ResolutionSpec::DynamicDns => Resolution::None,
+        ResolutionSpec::None => Resolution::None,
         ResolutionSpec::Static => Resolution::Static,
         ResolutionSpec::Dns => Resolution::Dns,
         ResolutionSpec::DnsRoundRobin => Resolution::DnsRoundRobin,
+        ResolutionSpec::DynamicDns => {
+            let fault = Fault::unsupported(
+                "resolution \"DYNAMIC_DNS\" is not supported, so nothing of the entry is served",
+                "use NONE, which looks up the name that the caller asks for",
+            );
+            faults.refuse(field, fault);
+            return None;
+        }
         ResolutionSpec::Unknown(other) => {
             let fault = Fault::unsupported(
                 format!("resolution {other:?} is not known, so nothing of the entry is served"),

@@ -58,6 +58,12 @@ impl Fault {
         }
     }
 
+    /// The same, with what follows from it.
+    pub(super) fn followed_by(mut self, consequence: &str) -> Self {
+        self.message.push_str(consequence);
+        self
+    }
+
     /// As a finding about a field of `object`.
     fn at(self, object: &ObjectRef, field: &Field<'_>) -> Finding {
         object.error(self.code, field.to_string(), self.message, self.remedy)
@@ -91,13 +97,18 @@ impl Faults {
         }
     }
 
+    /// A part of the object is left out.
+    pub(super) fn drop(&mut self, field: &Field<'_>, fault: Fault) {
+        self.dropped.push(fault.at(&self.object, field));
+    }
+
     /// The value at `field`, or nothing after noting why it is left out.
     pub(super) fn keep<T>(&mut self, field: &Field<'_>, value: Result<T, Fault>) -> Option<T> {
         let fault = match value {
             Ok(value) => return Some(value),
             Err(fault) => fault,
         };
-        self.dropped.push(fault.at(&self.object, field));
+        self.drop(field, fault);
         None
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use portcullis_routing::{egress::host::Host, validate::syntax};
+use portcullis_routing::egress::host::Host;
 
 use super::faults::Fault;
 
@@ -37,10 +37,7 @@ impl HostSpec {
         match Host::parse(name).map_err(|error| invalid(&error))? {
             Host::Address(address) if wildcard.is_empty() => Ok(Self::Address(address)),
             Host::Address(_) => Err(invalid(&"an address has no subdomains")),
-            Host::Name(name) => {
-                syntax::hostname(&name).map_err(|error| invalid(&error))?;
-                Ok(Self::Name(format!("{wildcard}{name}")))
-            }
+            Host::Name(name) => Ok(Self::Name(format!("{wildcard}{name}"))),
         }
     }
 }

@@ -9,12 +9,14 @@ mod entry;
 mod export;
 mod faults;
 mod host;
+mod inward;
 mod policies;
 mod policy;
 mod port;
 mod protected;
 mod select;
 mod settings;
+mod sources;
 mod tokens;
 mod workload;
 
@@ -27,8 +29,12 @@ use portcullis_routing::{
 };
 
 pub(crate) use self::entries::{Entries, GROUP, KIND};
-use self::policies::{EgressGateways, Policies};
+pub(crate) use self::sources::{hold_back, state as state_sources};
 pub use self::tokens::TokenIssuer;
+use self::{
+    inward::Inward,
+    policies::{EgressGateways, Policies},
+};
 use super::{BackendTlsPolicies, Context, settings::EgressOptions};
 use crate::{resources::ObjectKey, status::Statuses};
 
@@ -64,14 +70,16 @@ impl Egress {
                 token_issuer: None,
             };
         }
-        let entries = Entries::collect(ctx, tls);
+        let protected = protected::of_cluster(ctx.resources);
+        let inward = Inward::new(&gateways, &policies, &protected);
+        let entries = Entries::collect(ctx, tls, &inward);
         let workloads = workload::index(&ctx.resources.pods, &policies.label_keys());
         Self {
             in_table: entries.table(),
             entries,
             policies,
             workloads,
-            protected: protected::of_cluster(ctx.resources),
+            protected,
             token_issuer: tokens::issuer(ctx, &gateways),
         }
     }
@@ -83,15 +91,19 @@ impl Egress {
         options: &EgressOptions,
         table: &mut RoutingTable,
     ) {
+        table.workloads = self.workloads.clone();
         table.entries = self.in_table.clone();
         table.policies = self.policies.table(gateway);
-        table.workloads = self.workloads.clone();
         let settings = settings::settings(options, &self.protected, self.token_issuer.as_ref());
         Arc::make_mut(&mut table.settings).egress = Some(settings);
     }
 
-    /// States the conditions of entries and policies, but for what is for the data planes to say.
-    pub(crate) fn state(&self, statuses: &mut Statuses) {
+    /// States the conditions of entries and policies, but for what is for the data planes to say. While tables are held back they
+    /// stay as they are.
+    pub(crate) fn state(&self, ctx: &Context<'_>, statuses: &mut Statuses) {
+        if hold_back(ctx) {
+            return;
+        }
         statuses.service_entries = self.entries.conditions();
         statuses.egress_policies = self.policies.conditions();
     }

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use portcullis_routing::{
     PolicyKey,
     egress::{LabelRequirement, Policy},
@@ -14,6 +15,7 @@ use super::{
     entries::is_ours,
     faults::Faults,
     policy::{self, Translated},
+    select,
 };
 use crate::{
     finding::ObjectRef,
@@ -56,11 +58,17 @@ impl Policies {
     /// Translates all policies, and reports what is wrong with them.
     pub(super) fn collect(ctx: &Context<'_>, gateways: &EgressGateways<'_>) -> Self {
         let mut all = BTreeMap::new();
+        let places = select::Places::collect(ctx);
         let policies = ctx.resources.egress_policies.iter();
         for (key, object) in policies.filter(|_| is_ours(ctx)) {
             let mut faults = Faults::new(ObjectRef::new(KIND, key.clone()));
-            let translated =
-                policy::translate(ctx, &object.spec, &key.namespace, gateways, &mut faults);
+            let translated = policy::translate(
+                ctx,
+                &object.spec,
+                &key.namespace,
+                (gateways, &places),
+                &mut faults,
+            );
             faults.report(ctx);
             let state = PolicyState {
                 generation: object.metadata.generation,
@@ -79,6 +87,14 @@ impl Policies {
             Some((PolicyKey::of(&key.namespace, &key.name), Arc::clone(policy)))
         });
         policies.collect()
+    }
+
+    /// The ranges that any policy opens.
+    pub(super) fn opened(&self) -> Vec<IpNet> {
+        let policies = self.0.values();
+        let policies = policies.filter_map(|state| state.translated.of_gateway.as_ref());
+        let ranges = policies.flat_map(|policy| &policy.allow_private);
+        ranges.copied().collect()
     }
 
     /// The keys of the labels that any policy asks for.

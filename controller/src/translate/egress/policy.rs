@@ -36,7 +36,7 @@ pub(super) fn translate(
     ctx: &Context<'_>,
     spec: &EgressPolicySpec,
     own: &str,
-    gateways: &EgressGateways<'_>,
+    (gateways, places): (&EgressGateways<'_>, &select::Places),
     faults: &mut Faults,
 ) -> Translated {
     let root = Field::root("spec");
@@ -50,7 +50,12 @@ pub(super) fn translate(
         );
         faults.refuse(&field("targetRefs"), fault);
     }
-    let from = select::translate(ctx, &spec.from, own, &field("from"), faults);
+    let is_of_gateway = !own_gateways.is_empty();
+    let speaker = select::Speaker {
+        own,
+        of_own_only: !is_of_gateway,
+    };
+    let from = select::translate(places, &spec.from, speaker, &field("from"), faults);
     let to = destination::translate(&spec.to, &field("to"), faults);
     let action = match spec.action {
         Action::Allow => PolicyAction::Allow,
@@ -60,44 +65,54 @@ pub(super) fn translate(
         Mode::Enforce => PolicyMode::Enforce,
         Mode::Report => PolicyMode::Report,
     };
-    let is_of_gateway = !own_gateways.is_empty();
     let allow_private = allow_private(spec, is_of_gateway, &field("allowPrivate"), faults);
     if !is_of_gateway {
         select::tell_of_foreigners(&spec.from, own, &field("from"), faults);
     }
     let names_nothing = to.as_ref().is_some_and(Vec::is_empty);
     if names_nothing {
-        let (what, remedy) = match action {
-            PolicyAction::Allow => ("its callers reach nothing at all", "correct one of them"),
-            PolicyAction::Deny => (
-                "it denies nothing",
-                "correct one of them; without `to` it denies everything",
-            ),
-        };
-        let message =
-            format!("none of the destinations is named in a way that is known, so {what}");
-        faults.refuse(&field("to"), Fault::invalid(message, remedy));
+        tell_of_nothing(action, &field("to"), faults);
     }
     // A Deny of nothing is as good as none; an Allow of nothing shuts its callers in until it is mended.
     let is_idle = names_nothing && action == PolicyAction::Deny;
-    let policy = |scope, allow_private| {
+    let policy = |scope, from, allow_private| {
         Arc::new(Policy {
             scope,
-            from: from.clone(),
+            from,
             to: to.clone(),
             action,
             mode,
             allow_private,
         })
     };
-    let of_gateway =
-        (is_of_gateway && !is_idle).then(|| policy(PolicyScope::Gateway, allow_private));
-    let of_namespace = (reaches_others && !is_idle)
-        .then(|| policy(PolicyScope::Namespace(own.to_owned()), Vec::new()));
+    let of_gateway = (is_of_gateway && !is_idle)
+        .then(|| policy(PolicyScope::Gateway, from.clone(), allow_private));
+    let of_namespace = (reaches_others && !is_idle).then(|| {
+        let from = from.as_ref().map(|from| select::inside(from, own));
+        policy(PolicyScope::Namespace(own.to_owned()), from, Vec::new())
+    });
     Translated {
         own_gateways,
         of_gateway,
         of_namespace,
+    }
+}
+
+/// None of the destinations is good. The policy is accepted if that is in force.
+fn tell_of_nothing(action: PolicyAction, field: &Field<'_>, faults: &mut Faults) {
+    let why = "none of the destinations is named in a way that is known";
+    match action {
+        PolicyAction::Allow => {
+            let message = format!("{why}, so its callers reach nothing at all");
+            faults.drop(field, Fault::invalid(message, "correct one of them"));
+        }
+        PolicyAction::Deny => {
+            let remedy = "correct one of them; without `to` it denies everything";
+            faults.refuse(
+                field,
+                Fault::invalid(format!("{why}, so it denies nothing"), remedy),
+            );
+        }
     }
 }
 

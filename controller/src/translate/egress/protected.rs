@@ -10,13 +10,22 @@ use crate::resources::Resources;
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Addresses of nodes and their pods, of Services, and of the API server.
+/// Addresses of nodes and their pods, of Services, and of the API server. A Service stands there by itself only if its address is
+/// of no range that is known: there may be thousands, and each new one would change the settings of every egress Gateway.
 pub(super) fn of_cluster(resources: &Resources) -> Vec<IpNet> {
     let nodes = resources.nodes.values();
     let nodes = nodes.flat_map(|node| {
         let ranges = node.pod_cidrs.iter().filter_map(|range| range.parse().ok());
         ranges.chain(node.addresses.iter().copied().map(IpNet::from))
     });
+    let of_services: Vec<IpNet> = resources
+        .service_cidrs
+        .values()
+        .filter_map(|range| range.spec.as_ref()?.cidrs.as_ref())
+        .flatten()
+        .filter_map(|range| range.parse().ok())
+        .collect();
+    let is_known = |address: &IpAddr| of_services.iter().any(|range| range.contains(address));
     let services = resources
         .services
         .values()
@@ -24,9 +33,13 @@ pub(super) fn of_cluster(resources: &Resources) -> Vec<IpNet> {
     let services = services.flat_map(|spec| {
         let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
         // A headless Service has `None`.
-        addresses.filter_map(|address| address.parse::<IpAddr>().ok().map(IpNet::from))
+        addresses.filter_map(|address| address.parse::<IpAddr>().ok())
     });
-    let ranges: Vec<_> = nodes.chain(services).chain(api_server(resources)).collect();
+    let services = services
+        .filter(|address| !is_known(address))
+        .map(IpNet::from);
+    let ranges = nodes.chain(services).chain(api_server(resources));
+    let ranges: Vec<_> = ranges.chain(of_services.iter().copied()).collect();
     merged(ranges.iter())
 }
 

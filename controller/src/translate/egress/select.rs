@@ -1,28 +1,122 @@
 //! `from` of an EgressPolicy: the callers that it speaks of.
 
-use std::collections::BTreeSet;
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{
     LabelSelector as LabelSelectorSpec, LabelSelectorRequirement,
 };
-use kube::core::Selector;
+use kube::core::{ParseExpressionError, Selector, SelectorExt as _};
 use portcullis_crds::egress_policy::CallerSelector;
 use portcullis_routing::egress::{CallerMatch, LabelRequirement, LabelSelector};
 
 use super::faults::{Fault, Faults};
 use crate::{
     status::reason,
-    translate::{Context, field::Field, namespaces::Namespaces},
+    translate::{Context, field::Field, namespaces},
 };
 
+/// The namespaces that callers may be in, with their labels. Looked through once for each selector, however many policies have it.
+pub(super) struct Places {
+    labels: BTreeMap<String, BTreeMap<String, String>>,
+    /// What selectors have found so far, by their text.
+    found: RefCell<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Places {
+    /// All that objects, or pods of a namespace that no file defines, tell of.
+    pub(super) fn collect(ctx: &Context<'_>) -> Self {
+        let objects = ctx.resources.namespaces.keys().map(|key| &key.name);
+        let of_pods = ctx.resources.pods.keys().map(|key| &key.namespace);
+        let mut labels = BTreeMap::new();
+        for name in objects.chain(of_pods) {
+            if !labels.contains_key(name) {
+                labels.insert(name.clone(), namespaces::labels(ctx, name));
+            }
+        }
+        Self {
+            labels,
+            found: RefCell::default(),
+        }
+    }
+
+    /// The namespaces that a selector finds now; only `within` is looked at if that is given.
+    fn selected(
+        &self,
+        spec: &LabelSelectorSpec,
+        within: Option<&str>,
+    ) -> Result<BTreeSet<String>, Fault> {
+        if let Some(own) = within {
+            let selector = parsed(spec)?;
+            let labels = self.labels.get(own);
+            let is_selected = labels.is_some_and(|labels| selector.matches(labels));
+            return Ok(is_selected.then(|| own.to_owned()).into_iter().collect());
+        }
+        let text = serde_json::to_string(spec).unwrap_or_default();
+        if let Some(found) = self.found.borrow().get(&text) {
+            return Ok(found.clone());
+        }
+        let selector = parsed(spec)?;
+        let selected = self
+            .labels
+            .iter()
+            .filter(|(_, labels)| selector.matches(labels));
+        let selected: BTreeSet<_> = selected.map(|(name, _)| name.clone()).collect();
+        self.found.borrow_mut().insert(text, selected.clone());
+        Ok(selected)
+    }
+}
+
+fn parsed(spec: &LabelSelectorSpec) -> Result<Selector, Fault> {
+    let selector = spec.clone().try_into();
+    selector.map_err(|error: ParseExpressionError| {
+        Fault::invalid(format!("namespaceSelector: {error}"), SELECTOR_REMEDY)
+    })
+}
+
+const UNCLEAR: &str = "; it may mean anybody, so until it is corrected the policy holds against every caller that it can speak of: \
+     what it denies is denied to all of them, and what it allows is allowed to nobody for this item's sake";
 const SELECTOR_REMEDY: &str =
     "use the operators In and NotIn with values, Exists and DoesNotExist without";
 
-/// The callers; `None` is everybody, and an empty list is nobody. If no item is valid, the policy is refused.
+/// Whose policy it is, and of whom it speaks.
+#[derive(Clone, Copy)]
+pub(super) struct Speaker<'a> {
+    /// Its namespace.
+    pub(super) own: &'a str,
+    /// Whether it speaks of callers of its own namespace only: no egress Gateway is there.
+    pub(super) of_own_only: bool,
+}
+
+impl<'a> Speaker<'a> {
+    fn within(self) -> Option<&'a str> {
+        self.of_own_only.then_some(self.own)
+    }
+
+    /// Why an item is nobody, and what to do; `None` if [`tell_of_foreigners`] tells of it.
+    fn nobody(self, spec: &CallerSelector) -> Option<(String, &'static str)> {
+        if !self.of_own_only {
+            let why = "there is no such namespace, so this selects nobody";
+            let remedy = "nothing to do if there will be one; else correct the names or labels";
+            return Some((why.to_owned(), remedy));
+        }
+        foreigner(spec, self.own).is_none().then(|| {
+            let why = format!(
+                "this selects nobody of namespace {:?}, and the policy speaks of no other callers, as no egress Gateway is there",
+                self.own
+            );
+            (why, "move the policy into the namespace of the Gateway, or leave out the selector")
+        })
+    }
+}
+
+/// The callers; `None` is everybody, and an empty list is nobody. An item that is not valid may mean anybody.
 pub(super) fn translate(
-    ctx: &Context<'_>,
+    places: &Places,
     specs: &[CallerSelector],
-    own: &str,
+    speaker: Speaker<'_>,
     field: &Field<'_>,
     faults: &mut Faults,
 ) -> Option<Vec<CallerMatch>> {
@@ -31,43 +125,61 @@ pub(super) fn translate(
     }
     let mut callers = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
-        let field = field.at(index);
-        callers.extend(
-            faults
-                .keep(&field, caller(ctx, spec, own))
-                .map(|caller| (index, caller)),
-        );
-    }
-    if callers.is_empty() {
-        let fault = Fault::invalid(
-            "none of the callers is named in a way that is known, so the policy selects nobody",
-            "correct one of them; without `from` it speaks of everybody",
-        );
-        faults.refuse(field, fault);
-    }
-    // Who is of no namespace does not exist; a caller that is not known must not be taken for it.
-    callers.retain(|(index, caller)| {
-        let is_somebody = caller
-            .namespaces
-            .as_ref()
-            .is_none_or(|names| !names.is_empty());
-        if !is_somebody {
-            faults.warn(
-                "SelectsNobody",
-                &field.at(*index),
-                "there is no such namespace, so this selects nobody",
-                "nothing to do if there will be one; else correct the names or labels",
-            );
+        let caller = caller(places, spec, speaker).map_err(|fault| fault.followed_by(UNCLEAR));
+        let caller = faults.keep(&field.at(index), caller);
+        let caller = caller.unwrap_or_else(anybody);
+        if is_nobody(&caller) {
+            if let Some((why, remedy)) = speaker.nobody(spec) {
+                faults.warn("SelectsNobody", &field.at(index), why, remedy);
+            }
+        } else if !callers.contains(&caller) {
+            callers.push(caller);
         }
-        is_somebody
-    });
-    Some(callers.into_iter().map(|(_, caller)| caller).collect())
+    }
+    Some(callers)
 }
 
-fn caller(ctx: &Context<'_>, spec: &CallerSelector, own: &str) -> Result<CallerMatch, Fault> {
+/// Who is of no namespace does not exist; a caller that is not known must not be taken for it.
+fn is_nobody(caller: &CallerMatch) -> bool {
+    let namespaces = caller.namespaces.as_ref();
+    let accounts = caller.service_accounts.as_ref();
+    namespaces.is_some_and(Vec::is_empty) || accounts.is_some_and(Vec::is_empty)
+}
+
+/// Those of these callers that are of the namespace `own`: tables have no more of a policy that speaks of no others.
+pub(super) fn inside(callers: &[CallerMatch], own: &str) -> Vec<CallerMatch> {
+    let mut inside = Vec::with_capacity(callers.len());
+    for caller in callers {
+        let mut caller = caller.clone();
+        if let Some(namespaces) = &mut caller.namespaces {
+            namespaces.retain(|it| it == own);
+        }
+        if let Some(accounts) = &mut caller.service_accounts {
+            accounts.retain(|(namespace, _)| namespace == own);
+        }
+        if !is_nobody(&caller) && !inside.contains(&caller) {
+            inside.push(caller);
+        }
+    }
+    inside
+}
+
+/// Whoever is meant, it must not be nobody: a Deny would let everything pass.
+fn anybody() -> CallerMatch {
+    CallerMatch {
+        unclear: true,
+        ..CallerMatch::default()
+    }
+}
+
+fn caller(
+    places: &Places,
+    spec: &CallerSelector,
+    speaker: Speaker<'_>,
+) -> Result<CallerMatch, Fault> {
     let selected = spec.namespace_selector.as_ref();
     let selected = selected
-        .map(|selector| namespaces(ctx, selector))
+        .map(|selector| places.selected(selector, speaker.within()))
         .transpose()?;
     let named = spec.namespaces.as_ref();
     let named = named.map(|names| names.iter().cloned().collect::<BTreeSet<_>>());
@@ -76,35 +188,15 @@ fn caller(ctx: &Context<'_>, spec: &CallerSelector, own: &str) -> Result<CallerM
         (named, selected) => named.or(selected),
     };
     let accounts = spec.service_accounts.as_ref();
-    let accounts = accounts.map(|accounts| accounts.iter().map(|it| account(it, own)).collect());
+    let accounts =
+        accounts.map(|accounts| accounts.iter().map(|it| account(it, speaker.own)).collect());
     let labels = spec.pod_selector.as_ref().map(pod_selector).transpose()?;
     Ok(CallerMatch {
         namespaces: namespaces.map(|names| names.into_iter().collect()),
         service_accounts: accounts,
         labels,
+        unclear: false,
     })
-}
-
-/// The namespaces that a selector finds now.
-fn namespaces(ctx: &Context<'_>, selector: &LabelSelectorSpec) -> Result<BTreeSet<String>, Fault> {
-    let selector: Selector = selector
-        .clone()
-        .try_into()
-        .map_err(|error| Fault::invalid(format!("namespaceSelector: {error}"), SELECTOR_REMEDY))?;
-    let selected = Namespaces::Selected(selector);
-    // A file may have pods of a namespace that it does not define.
-    let of_pods = ctx.resources.pods.keys().map(|key| &key.namespace);
-    let known: BTreeSet<_> = ctx
-        .resources
-        .namespaces
-        .keys()
-        .map(|key| &key.name)
-        .chain(of_pods)
-        .collect();
-    let selected = known
-        .into_iter()
-        .filter(|name| selected.contain(ctx, "", name));
-    Ok(selected.cloned().collect())
 }
 
 /// `name` is of the policy's own namespace.
@@ -144,6 +236,15 @@ fn requirement(spec: &LabelSelectorRequirement) -> Result<LabelRequirement, Faul
     }
 }
 
+/// A namespace other than `own` that is named.
+fn foreigner<'a>(spec: &'a CallerSelector, own: &str) -> Option<&'a str> {
+    let namespaces = spec.namespaces.iter().flatten();
+    let accounts = spec.service_accounts.iter().flatten();
+    let of_accounts = accounts.filter_map(|it| it.split_once('/').map(|(namespace, _)| namespace));
+    let mut named = namespaces.map(String::as_str).chain(of_accounts);
+    named.find(|name| *name != own)
+}
+
 /// Tells of callers of other namespaces, where the policy speaks of those of its own only.
 pub(super) fn tell_of_foreigners(
     specs: &[CallerSelector],
@@ -152,12 +253,7 @@ pub(super) fn tell_of_foreigners(
     faults: &mut Faults,
 ) {
     for (index, spec) in specs.iter().enumerate() {
-        let namespaces = spec.namespaces.iter().flatten();
-        let accounts = spec.service_accounts.iter().flatten();
-        let of_accounts =
-            accounts.filter_map(|it| it.split_once('/').map(|(namespace, _)| namespace));
-        let mut named = namespaces.map(String::as_str).chain(of_accounts);
-        let Some(foreign) = named.find(|name| *name != own) else {
+        let Some(foreign) = foreigner(spec, own) else {
             continue;
         };
         faults.warn(

@@ -17,6 +17,7 @@ pub(super) fn settings(
         mode,
         dns_servers,
         token_audience,
+        trust_domain,
         tunnel_idle_timeout,
         tunnel_max_duration,
         decision_log,
@@ -37,6 +38,7 @@ pub(super) fn settings(
             DecisionLogMode::Refused => DecisionLog::Refused,
             DecisionLogMode::On => DecisionLog::On,
         },
+        trust_domain: trust_domain.clone(),
         ..EgressSettings::default()
     }
 }

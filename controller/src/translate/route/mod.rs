@@ -52,7 +52,7 @@ pub(crate) struct ConvertedRoute {
 pub(crate) fn convert<'a>(
     ctx: &Context<'a>,
     route: &HttpRoute,
-    reach: Reach,
+    reach: &Reach,
     backends: &mut Backends<'a>,
 ) -> ConvertedRoute {
     let key = ObjectKey::of(route);

@@ -52,12 +52,13 @@ pub(super) fn translate(
         }
         None => forward(
             spec.backend_refs.as_deref(),
+            &filters.list,
             by_prefix,
             &field.child("backendRefs"),
             scope,
         ),
     };
-    if scope.problems.reject_rule() {
+    if scope.problems.reject_rule() || filters.unresolved.is_some() {
         return Rule {
             matches,
             filters: Vec::new(),
@@ -67,7 +68,7 @@ pub(super) fn translate(
     }
     Rule {
         matches,
-        filters: filters.filters,
+        filters: filters.list,
         action,
         policy,
     }
@@ -116,6 +117,7 @@ fn refuse_backends(spec: &HttpRouteRules, field: &Field<'_>, scope: &mut Scope<'
 
 fn forward(
     specs: Option<&[HttpRouteRulesBackendRefs]>,
+    filters: &[Filter],
     by_prefix: bool,
     field: &Field<'_>,
     scope: &mut Scope<'_, '_>,
@@ -130,12 +132,13 @@ fn forward(
         ));
         return respond("invalid_backend");
     }
-    let backends = specs.iter().enumerate();
-    RouteAction::Forward(
-        backends
-            .map(|(index, spec)| weighted(spec, by_prefix, &field.at(index), scope))
-            .collect(),
-    )
+    let backends: Vec<_> = specs
+        .iter()
+        .enumerate()
+        .map(|(index, spec)| weighted(spec, by_prefix, &field.at(index), scope))
+        .collect();
+    filter::warn_if_in_clear(filters, &backends, field, scope);
+    RouteAction::Forward(backends)
 }
 
 fn weighted(
@@ -155,7 +158,12 @@ fn weighted(
         scope,
     );
     let backend = match scope.resolve(&spec.into(), field) {
-        Ok(backend) => backend,
+        Ok(backend) => match filters.unresolved {
+            Some(reason) => Backend::Invalid {
+                reason: reason.into(),
+            },
+            None => backend,
+        },
         Err(problem) => {
             let reason = problem.code.into();
             scope.problems.tell(problem);
@@ -165,7 +173,7 @@ fn weighted(
     WeightedCluster {
         weight: weight.unwrap_or_default(),
         backend,
-        filters: filters.filters,
+        filters: filters.list,
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) struct Scope<'r, 'a> {
     pub(super) ctx: &'r Context<'a>,
     pub(super) backends: &'r mut Backends<'a>,
     pub(super) from: GrantSubject<'r>,
-    pub(super) reach: Reach,
+    pub(super) reach: &'r Reach,
     pub(super) problems: Problems,
 }
 

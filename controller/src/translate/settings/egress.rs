@@ -18,6 +18,8 @@ pub struct EgressOptions {
     pub dns_servers: Vec<SocketAddr>,
     /// Audience that tokens of service accounts must be for.
     pub token_audience: String,
+    /// Trust domain of SPIFFE IDs in client certificates.
+    pub trust_domain: String,
     /// Time without a byte either way after which a tunnel ends.
     pub tunnel_idle_timeout: Millis,
     /// Time after which a tunnel ends in any case.
@@ -34,6 +36,7 @@ impl Default for EgressOptions {
             mode: EgressMode::default(),
             dns_servers: Vec::new(),
             token_audience: "portcullis-egress".into(),
+            trust_domain: "cluster.local".into(),
             tunnel_idle_timeout: Millis::from_secs(15 * 60),
             tunnel_max_duration: None,
             decision_log: DecisionLogMode::default(),
@@ -43,32 +46,46 @@ impl Default for EgressOptions {
 }
 
 impl EgressOptions {
-    /// Defaults, overlaid with each layer in turn. An error has the path below `spec.proxy.egress`.
+    /// Defaults, overlaid with each layer in turn; but what an earlier one shuts, a later one does not open: whoever may say how
+    /// a Gateway is run need not be who says so of its class. An error has the path below `spec.proxy.egress`.
     pub(super) fn merge<'a>(
         layers: impl Iterator<Item = &'a EgressParameters>,
     ) -> Result<Self, Invalid> {
         let mut options = Self::default();
+        let mut is_enforced = false;
         for layer in layers {
-            overlay(&mut options.mode, layer.mode);
+            if !is_enforced {
+                overlay(&mut options.mode, layer.mode);
+            }
+            is_enforced |= layer.mode == Some(EgressMode::Enforce);
             overlay(&mut options.decision_log, layer.decision_log);
             overlay(&mut options.token_audience, layer.token_audience.clone());
             if options.token_audience.is_empty() {
                 return Err(("tokenAudience".into(), "must not be empty".into()));
             }
+            if let Some(domain) = &layer.trust_domain {
+                options.trust_domain = trust_domain(domain)?;
+            }
             if let Some(servers) = &layer.dns_servers {
                 let what = "an address with a port, such as 192.0.2.53:53 or [2001:db8::53]:53";
-                options.dns_servers = each("dnsServers", servers, what)?;
+                let servers = each("dnsServers", servers, what)?;
+                // Whoever answers for names decides where the hosts are that are open.
+                if options.dns_servers.is_empty() {
+                    options.dns_servers = servers;
+                }
             }
             if let Some(ranges) = &layer.protected_cidrs {
                 let what = "a range of addresses, such as 198.51.100.0/24";
                 let ranges: Vec<IpNet> = each("protectedCIDRs", ranges, what)?;
-                options.protected = ranges.iter().map(IpNet::trunc).collect();
+                options.protected.extend(ranges.iter().map(IpNet::trunc));
             }
             if let Some(text) = &layer.tunnel_idle_timeout {
                 options.tunnel_idle_timeout = time("tunnelIdleTimeout", text)?;
             }
             if let Some(text) = &layer.tunnel_max_duration {
-                options.tunnel_max_duration = Some(time("tunnelMaxDuration", text)?);
+                let longest = time("tunnelMaxDuration", text)?;
+                let before = options.tunnel_max_duration.unwrap_or(longest);
+                options.tunnel_max_duration = Some(before.min(longest));
             }
         }
         Ok(options)
@@ -88,6 +105,18 @@ fn each<T: FromStr>(field: &str, entries: &[String], what: &str) -> Result<Vec<T
             })
         })
         .collect()
+}
+
+/// Reads the trust domain of SPIFFE IDs (SPIFFE-ID 2.1).
+fn trust_domain(text: &str) -> Result<String, Invalid> {
+    let is_known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
+    if (1..=255).contains(&text.len()) && text.bytes().all(is_known) {
+        return Ok(text.to_owned());
+    }
+    let why = format!(
+        "{text:?} is no trust domain: that is lower-case letters, digits, dots, dashes and underscores, such as cluster.local"
+    );
+    Err(("trustDomain".into(), why))
 }
 
 /// Reads a time after which a tunnel ends.
@@ -116,7 +145,7 @@ mod tests {
     #[test]
     fn a_later_layer_goes_before_an_earlier_one_field_by_field() {
         let class = json!({
-            "mode": "Report", "dnsServers": ["192.0.2.53:53"], "tokenAudience": "a",
+            "mode": "Report", "tokenAudience": "a", "trustDomain": "mesh.example",
             "tunnelIdleTimeout": "1h", "protectedCIDRs": ["198.51.100.7/24"],
         });
         let own = json!({
@@ -128,6 +157,7 @@ mod tests {
             mode: EgressMode::Enforce,
             dns_servers: vec!["[2001:db8::53]:5353".parse().unwrap()],
             token_audience: "a".into(),
+            trust_domain: "mesh.example".into(),
             tunnel_idle_timeout: Millis::from_secs(3600),
             tunnel_max_duration: Some(Millis::from_secs(24 * 3600)),
             decision_log: DecisionLogMode::Refused,
@@ -135,6 +165,29 @@ mod tests {
         };
         assert_eq!(options, wanted);
         assert_eq!(merge(&[]).unwrap(), EgressOptions::default());
+    }
+
+    #[test]
+    fn a_gateway_is_never_more_open_than_its_class() {
+        let class = json!({
+            "mode": "Enforce", "dnsServers": ["192.0.2.53:53"], "tunnelMaxDuration": "1h",
+            "protectedCIDRs": ["198.51.100.0/24"],
+        });
+        let own = json!({
+            "mode": "Report", "dnsServers": ["203.0.113.53:53"], "tunnelMaxDuration": "24h",
+            "protectedCIDRs": ["203.0.113.0/24"],
+        });
+        let options = merge(&[class.clone(), own.clone()]).unwrap();
+        let ranges = ["198.51.100.0/24", "203.0.113.0/24"].map(|range| range.parse().unwrap());
+        assert_eq!(options.mode, EgressMode::Enforce);
+        assert_eq!(options.protected, ranges);
+        assert_eq!(options.dns_servers, ["192.0.2.53:53".parse().unwrap()]);
+        assert_eq!(options.tunnel_max_duration, Some(Millis::from_secs(3600)));
+        for nothing in [json!({"protectedCIDRs": []}), json!({})] {
+            let alone = merge(std::slice::from_ref(&class)).unwrap();
+            assert_eq!(merge(&[class.clone(), nothing]).unwrap(), alone);
+        }
+        assert_eq!(merge(&[own]).unwrap().mode, EgressMode::Report);
     }
 
     #[test]
@@ -148,6 +201,7 @@ mod tests {
             (json!({"tunnelIdleTimeout": "0s"}), "tunnelIdleTimeout"),
             (json!({"tunnelMaxDuration": "a while"}), "tunnelMaxDuration"),
             (json!({"tokenAudience": ""}), "tokenAudience"),
+            (json!({"trustDomain": "Mesh.example/x"}), "trustDomain"),
         ] {
             let (field, message) = merge(&[layer]).unwrap_err();
             assert_eq!(field, expected, "{message}");

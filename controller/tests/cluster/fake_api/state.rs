@@ -58,6 +58,12 @@ pub(super) const KINDS: &[Kind] = &[
     ),
     kind("EgressPolicy", "portcullis.dev", "egresspolicies", true),
     kind(
+        "CredentialInjection",
+        "portcullis.dev",
+        "credentialinjections",
+        true,
+    ),
+    kind(
         "ServiceEntry",
         "networking.istio.io",
         "serviceentries",
@@ -66,6 +72,7 @@ pub(super) const KINDS: &[Kind] = &[
     kind("Namespace", "", "namespaces", false),
     kind("Pod", "", "pods", false),
     kind("Node", "", "nodes", false),
+    kind("ServiceCIDR", "networking.k8s.io", "servicecidrs", false),
     kind("Service", "", "services", false),
     kind("Secret", "", "secrets", false),
     kind("ConfigMap", "", "configmaps", false),

@@ -1,6 +1,7 @@
 //! `filters` of rules and backendRefs.
 
 mod cors;
+mod credential;
 mod headers;
 mod mirror;
 mod redirect;
@@ -15,9 +16,13 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
+pub(super) use self::credential::warn_if_in_clear;
 use self::spec::{FilterSpec, MirrorSpec};
 use super::scope::Scope;
-use crate::translate::{field::Field, problem::Problem};
+use crate::translate::{
+    field::Field,
+    problem::{Effect, Problem},
+};
 
 /// Where filters stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +36,10 @@ pub(super) enum Place {
 /// The filters of one place. A redirect is an action of its own.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
-    pub(super) filters: Vec<Filter>,
+    pub(super) list: Vec<Filter>,
     pub(super) redirect: Option<Redirect>,
+    /// The reason for `ResolvedRefs`, if a filter leads nowhere: what it was to be applied to must not be served without it.
+    pub(super) unresolved: Option<&'static str>,
 }
 
 /// Converts filters, of whichever of the bindings' types; those that are wrong are told and left out. `by_prefix` tells
@@ -63,6 +70,9 @@ pub(super) fn translate<F: Serialize>(
             scope.problems.tell(problem);
         }
         if let Err(problem) = filters.add(&spec, place, by_prefix, &field, scope) {
+            if problem.effect == Effect::BreaksReference {
+                filters.unresolved.get_or_insert(problem.code);
+            }
             scope.problems.tell(problem);
         }
         kinds.insert(spec.kind);
@@ -117,9 +127,17 @@ impl Filters {
                 let spec = required(spec.cors.as_ref(), &field)?;
                 Filter::Cors(cors::translate(spec, &field, &mut scope.problems))
             }
+            ("ExtensionRef", _) => match spec.extension_ref.as_ref() {
+                Some(spec) if credential::is_meant(spec) => {
+                    let field = field.child("extensionRef");
+                    let credential = credential::resolve(spec, &self.list, &field, scope)?;
+                    Filter::Credential(credential)
+                }
+                _ => return Err(unsupported(&spec.kind, place, field)),
+            },
             (kind, _) => return Err(unsupported(kind, place, field)),
         };
-        self.filters.push(filter);
+        self.list.push(filter);
         Ok(())
     }
 }
@@ -194,7 +212,9 @@ fn unsupported(kind: &str, place: Place, field: &Field<'_>) -> Problem {
         ("RequestRedirect", Place::Backend) => {
             "make it a filter of a rule of its own, without backendRefs"
         }
-        ("ExtensionRef", _) => "remove it; Portcullis has no filters of its own",
+        ("ExtensionRef", _) => {
+            "remove it; of extensions there is CredentialInjection of group portcullis.dev only"
+        }
         ("ExternalAuth", _) => "remove it; requests cannot be checked by an external service yet",
         _ => {
             "use RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite, RequestMirror or CORS"

@@ -17,6 +17,7 @@ pub(super) struct FilterSpec {
     pub(super) request_redirect: Option<RedirectSpec>,
     pub(super) url_rewrite: Option<RewriteSpec>,
     pub(super) cors: Option<CorsSpec>,
+    pub(super) extension_ref: Option<ExtensionSpec>,
 }
 
 /// `requestHeaderModifier`, `responseHeaderModifier`.
@@ -89,6 +90,14 @@ pub(super) struct CorsSpec {
     pub(super) expose_headers: Vec<String>,
     pub(super) allow_credentials: bool,
     pub(super) max_age: Option<i64>,
+}
+
+/// `extensionRef`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ExtensionSpec {
+    pub(super) group: String,
+    pub(super) kind: String,
+    pub(super) name: String,
 }
 
 impl FilterSpec {

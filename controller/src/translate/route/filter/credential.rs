@@ -1,0 +1,95 @@
+//! CredentialInjection, a filter by reference.
+
+use portcullis_routing::{Backend, Filter, WeightedCluster, filter::Credential};
+
+use super::{super::scope::Scope, spec::ExtensionSpec};
+use crate::{
+    resources::ObjectKey,
+    status::reason,
+    translate::{
+        credential::{self, GROUP, KIND},
+        field::Field,
+        problem::Problem,
+    },
+};
+
+/// Whether a reference is to a credential.
+pub(super) fn is_meant(spec: &ExtensionSpec) -> bool {
+    (spec.group.as_str(), spec.kind.as_str()) == (GROUP, KIND)
+}
+
+/// The credential of the route's own namespace that a reference leads to. `earlier` are the filters before it in the same list.
+pub(super) fn resolve(
+    spec: &ExtensionSpec,
+    earlier: &[Filter],
+    field: &Field<'_>,
+    scope: &Scope<'_, '_>,
+) -> Result<Credential, Problem> {
+    let field = field.child("name");
+    let key = ObjectKey::new(scope.from.namespace, &spec.name);
+    let Some(object) = scope.ctx.resources.credential_injections.get(&key) else {
+        return Err(Problem::reference(
+            reason::FILTER_NOT_FOUND,
+            &field,
+            format!("{KIND} {key} does not exist"),
+            "create it in the namespace of the route, or correct the name",
+        ));
+    };
+    let credential = credential::read(scope.ctx, &key, &object.spec).map_err(|fault| {
+        let finding = fault.finding();
+        Problem::reference(
+            reason::INVALID_CREDENTIAL,
+            &field,
+            format!("{} ({} of {KIND} {key})", finding.message, finding.field),
+            finding.remedy.as_str(),
+        )
+    })?;
+    let is_same = |filter: &Filter| matches!(filter, Filter::Credential(other) if other.header == credential.header);
+    if earlier.iter().any(is_same) {
+        return Err(Problem::incompatible(
+            &field,
+            format!(
+                "a credential for the header {} stands here already",
+                credential.header
+            ),
+            "keep one of them, or give each backendRef its own",
+        ));
+    }
+    Ok(credential)
+}
+
+/// Warns of credentials that go to a host beyond the cluster in clear text.
+pub(in super::super) fn warn_if_in_clear(
+    rule: &[Filter],
+    backends: &[WeightedCluster],
+    field: &Field<'_>,
+    scope: &mut Scope<'_, '_>,
+) {
+    for (index, weighted) in backends.iter().enumerate() {
+        let filters = rule.iter().chain(&weighted.filters);
+        let mut headers = filters.filter_map(|filter| match filter {
+            Filter::Credential(credential) => Some(&credential.header),
+            _ => None,
+        });
+        if let Some(header) = headers.next()
+            && scope.backends.is_in_clear_beyond(&weighted.backend)
+        {
+            let remedy = match weighted.backend {
+                Backend::External { .. } => {
+                    "list the host with a port that speaks TLS, and name that ServiceEntry in a BackendTLSPolicy, by which the proxy begins it"
+                }
+                _ => {
+                    "let the proxy begin TLS, by `appProtocol: https` of the Service's port or by a BackendTLSPolicy"
+                }
+            };
+            scope.problems.tell(Problem::warning(
+                "CredentialInClear",
+                &field.at(index),
+                format!(
+                    "the credential for the header {header} leaves the cluster in clear text, for whoever is on the way to read"
+                ),
+                remedy,
+            ));
+        }
+    }
+}
