@@ -87,6 +87,14 @@ fn admin(text: &str) -> Result<SocketAddr, String> {
     })
 }
 
+fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let server: Option<SocketAddr> = text.parse().ok();
+    server.filter(|server| server.port() != 0).ok_or_else(|| {
+        "write an address and a port from 1 on, such as 192.0.2.53:53 or [2001:db8::53]:53; a name would have to be looked up first"
+            .to_owned()
+    })
+}
+
 fn gateway(text: &str) -> Result<GatewayKey, String> {
     let is_name = |name: &str| {
         let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
@@ -135,6 +143,10 @@ pub struct ProxyOptions {
     /// Gateway's settings say.
     #[arg(long, value_name = "off|sampled:N|on", value_parser = access_log)]
     pub access_log: Option<AccessLog>,
+    /// DNS server that an egress Gateway asks for the hosts outside, over UDP and TCP; may be repeated. Instead of `dnsServers` of
+    /// GatewayParameters, and of those of /etc/resolv.conf, which are asked if neither names any.
+    #[arg(long, value_name = "IP:PORT", value_delimiter = ',', value_parser = dns_server)]
+    pub dns_server: Vec<SocketAddr>,
     /// Most metric series at /metrics. Listeners, routes and backends beyond are counted together.
     #[arg(long, value_name = "N", default_value_t = MetricsOptions::default().max_series)]
     pub max_series: usize,
@@ -159,6 +171,7 @@ impl ProxyOptions {
     pub fn overrides(&self) -> Overrides {
         Overrides {
             access_log: self.access_log,
+            dns_servers: self.dns_server.clone(),
         }
     }
 }
@@ -263,8 +276,16 @@ mod tests {
             "2",
             "--access-log",
             "sampled:9",
+            "--dns-server",
+            "192.0.2.53:53",
+            "--dns-server",
+            "[2001:db8::53]:5353",
         ])
         .unwrap();
+        assert_eq!(
+            options.overrides().dns_servers,
+            ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|it| it.parse().unwrap())
+        );
         assert_eq!(options.address.len(), 2);
         assert_eq!(options.map_port.bound(80), 8080);
         assert_eq!(options.workers().get(), 2);
@@ -283,6 +304,9 @@ mod tests {
             ["--workers", "0"],
             ["--admin", "9901"],
             ["--address", "localhost"],
+            ["--dns-server", "192.0.2.53"],
+            ["--dns-server", "192.0.2.53:0"],
+            ["--dns-server", "dns.example:53"],
         ] {
             assert!(parse(&arguments).is_err(), "{arguments:?}");
         }

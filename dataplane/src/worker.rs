@@ -229,9 +229,8 @@ impl Worker {
         match &*current {
             Some(current) if Arc::ptr_eq(current, published) => Some(Rc::clone(current)),
             _ => {
-                if let Some(egress) = published.compiled.egress() {
-                    let servers = &egress.settings().dns_servers;
-                    self.egress.resolver.use_servers(servers);
+                if let Some(egress) = &published.settings().egress {
+                    self.egress.resolver.use_servers(&egress.dns_servers);
                 }
                 self.upstreams.sync(
                     published.compiled.table(),
@@ -240,7 +239,7 @@ impl Worker {
                 );
                 let fresh = Rc::new(Arc::clone(published));
                 *current = Some(Rc::clone(&fresh));
-                self.egress.changed.notify_waiters();
+                self.egress.has_changed();
                 Some(fresh)
             }
         }

@@ -84,12 +84,22 @@ impl EntryKey {
     pub fn of(namespace: &str, name: &str) -> Self {
         Self::new(format!("serviceentry/{namespace}/{name}"))
     }
+
+    /// Namespace and name of the ServiceEntry.
+    pub fn object(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix("serviceentry/")?.split_once('/')
+    }
 }
 
 impl PolicyKey {
     /// The key of the EgressPolicy `namespace/name`.
     pub fn of(namespace: &str, name: &str) -> Self {
         Self::new(format!("egresspolicy/{namespace}/{name}"))
+    }
+
+    /// Namespace and name of the EgressPolicy. Neither, of a key that is not of this form.
+    pub fn object(&self) -> Option<(&str, &str)> {
+        self.0.strip_prefix("egresspolicy/")?.split_once('/')
     }
 }
 
@@ -105,6 +115,16 @@ impl GatewayKey {
     pub fn of(namespace: &str, name: &str) -> Self {
         Self::new(format!("{namespace}/{name}"))
     }
+
+    /// The namespace of the Gateway.
+    pub fn namespace(&self) -> &str {
+        namespace(&self.0)
+    }
+}
+
+/// What stands before the first `/`.
+fn namespace(key: &str) -> &str {
+    key.split('/').next().unwrap_or(key)
 }
 
 impl ListenerKey {
@@ -127,6 +147,11 @@ impl ListenerKey {
     pub fn gateway(&self) -> &str {
         let second = self.0.match_indices('/').nth(1);
         second.map_or(&*self.0, |(end, _)| self.0.get(..end).unwrap_or_default())
+    }
+
+    /// Namespace of its Gateway.
+    pub fn gateway_namespace(&self) -> &str {
+        namespace(&self.0)
     }
 
     /// Namespace and name of the ListenerSet that the listener stands in; `None` for a Gateway's own.
@@ -157,6 +182,11 @@ impl ClusterKey {
     pub fn external(host: &str, port: u16) -> Self {
         Self::new(format!("external/{host}/{port}"))
     }
+
+    /// Whether it is the key of a host outside the cluster.
+    pub fn is_external(&self) -> bool {
+        self.0.starts_with("external/")
+    }
 }
 
 impl CertificateKey {
@@ -182,6 +212,7 @@ mod tests {
         assert_eq!(of_set.listener_set(), Some(("shop", "extra")));
         for key in [own, of_set] {
             assert_eq!(key.gateway(), gateway.as_str());
+            assert_eq!(key.gateway_namespace(), gateway.namespace());
         }
     }
 }

@@ -39,10 +39,29 @@ impl<P> CompiledPort<P> {
 impl<P> CompiledListener<P> {
     /// The route of greatest [`crate::MatchRank`] among those that match.
     pub fn lookup(&self, head: &RequestHead<'_>) -> Option<Found<'_, P>> {
+        self.find(head, |_| true)
+    }
+
+    /// The same among the routes that take requests of a caller of this namespace, or of one who is not known: those of the
+    /// Gateway's namespace take everybody's, others only those of their own. On a listener of egress, where a route may add what
+    /// is not everybody's to have, and see what others send.
+    pub fn lookup_of(&self, caller: Option<&str>, head: &RequestHead<'_>) -> Option<Found<'_, P>> {
+        let gateway = self.key().gateway_namespace();
+        self.find(head, |route| {
+            let namespace = route.route().source.namespace.as_str();
+            namespace == gateway || caller == Some(namespace)
+        })
+    }
+
+    fn find(
+        &self,
+        head: &RequestHead<'_>,
+        takes: impl Fn(&CompiledRoute<P>) -> bool,
+    ) -> Option<Found<'_, P>> {
         let candidate = self
             .hosts
             .matching(head.host)
-            .find_map(|host| host.find(head))?;
+            .find_map(|host| host.find(head, &takes))?;
         Some(Found {
             route: &candidate.route,
             match_index: candidate.index,

@@ -20,8 +20,8 @@ const CREDENTIALS: [&str; 5] = [
 ];
 
 impl RoutingTable {
-    /// A copy that is safe to show to people: private keys are replaced, and so are the values that routes set, add or ask
-    /// for in `Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie` and `X-Api-Key`.
+    /// A copy that is safe to show to people: private keys and injected credentials are replaced, and so are the values that
+    /// routes set, add or ask for in `Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie` and `X-Api-Key`.
     #[must_use]
     pub fn redacted(&self) -> Self {
         let mut copy = self.clone();
@@ -43,16 +43,24 @@ fn has_credentials(route: &Route) -> bool {
         RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
     };
     let of_backends = backends.iter().flat_map(|it| &it.filters);
-    let modifiers = route.filters.iter().chain(of_backends).filter_map(modifier);
-    let mut written = modifiers.flat_map(|it| it.set.iter().chain(&it.add));
-    asked_for.any(|header| is_credential(&header.name))
-        || written.any(|field| is_credential(&field.name))
+    let mut filters = route.filters.iter().chain(of_backends);
+    asked_for.any(|header| is_credential(&header.name)) || filters.any(has_credential)
+}
+
+fn has_credential(filter: &Filter) -> bool {
+    if let Filter::Credential(_) = filter {
+        return true;
+    }
+    let mut written = modifier(filter)
+        .into_iter()
+        .flat_map(|it| it.set.iter().chain(&it.add));
+    written.any(|field| is_credential(&field.name))
 }
 
 fn modifier(filter: &Filter) -> Option<&HeaderModifier> {
     match filter {
         Filter::RequestHeaders(modifier) | Filter::ResponseHeaders(modifier) => Some(modifier),
-        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) => None,
+        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) | Filter::Credential(_) => None,
     }
 }
 
@@ -67,8 +75,12 @@ fn redact(route: &mut Route) {
         RouteAction::Redirect(_) | RouteAction::Respond { .. } => &mut [],
     };
     let of_backends = backends.iter_mut().flat_map(|it| &mut it.filters);
-    for field in route.filters.iter_mut().chain(of_backends).flat_map(fields) {
-        if is_credential(&field.name) {
+    for filter in route.filters.iter_mut().chain(of_backends) {
+        if let Filter::Credential(credential) = filter {
+            // Whatever the header's name.
+            credential.value = Secret::redacted();
+        }
+        for field in fields(filter).filter(|field| is_credential(&field.name)) {
             REDACTED.clone_into(&mut field.value);
         }
     }
@@ -78,7 +90,7 @@ fn redact(route: &mut Route) {
 fn fields(filter: &mut Filter) -> impl Iterator<Item = &mut HeaderField> {
     let modifier = match filter {
         Filter::RequestHeaders(modifier) | Filter::ResponseHeaders(modifier) => Some(modifier),
-        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) => None,
+        Filter::UrlRewrite(_) | Filter::Mirror(_) | Filter::Cors(_) | Filter::Credential(_) => None,
     };
     modifier
         .into_iter()
@@ -124,6 +136,10 @@ mod tests {
         "source": {"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}
     }"#;
 
+    /// Its header is one of those that are shown otherwise.
+    const INJECTED: &str =
+        r#"{"Credential": {"header": "x-tenant", "value": "hidden", "secret": "a/keys"}}"#;
+
     #[test]
     fn only_routes_with_credentials_are_copied() {
         let mut table = RoutingTable::new(GatewayKey::new("a/b"));
@@ -152,7 +168,8 @@ mod tests {
         let filters = ["RequestHeaders", "ResponseHeaders"]
             .iter()
             .flat_map(|kind| ["set", "add"].map(|how| (kind, how)))
-            .map(|(kind, how)| format!(r#"{{"{kind}": {{"{how}": {field}}}}}"#));
+            .map(|(kind, how)| format!(r#"{{"{kind}": {{"{how}": {field}}}}}"#))
+            .chain([INJECTED.to_owned()]);
         let asked_for = ["Exact", "Regex"]
             .map(|kind| format!(r#"{{"name": "cookie", "value": {{"{kind}": "hidden"}}}}"#));
         let mut places: Vec<[String; 3]> = Vec::new();
@@ -167,7 +184,7 @@ mod tests {
             let key = RouteKey::of("HTTPRoute", "a", "b", rule);
             table.routes.insert(key, route);
         }
-        assert_eq!(table.routes.len(), 10);
+        assert_eq!(table.routes.len(), 12);
         for route in table.redacted().routes.values() {
             let shown = serde_json::to_string(route).unwrap();
             assert!(!shown.contains("hidden"), "{shown}");

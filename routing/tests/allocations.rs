@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method};
 use portcullis_routing::{
-    CompiledTable, RequestHead, RoutingTable, compile, egress::host::Authority,
+    CompiledTable, EntryKey, RequestHead, RoutingTable, compile,
+    egress::{Caller, Destination, Question, Seen, host::Authority},
 };
 
 /// Every kind of condition, on several hosts.
@@ -126,6 +127,59 @@ fn a_lookup_allocates_nothing() {
             "{host}{path}"
         );
         assert_eq!(allocations.count_total, 0, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_decision_allocates_nothing() {
+    let entry = |namespace: &str, exported_to: serde_json::Value| {
+        serde_json::json!({
+            "hosts": ["*.example.com", "api.example.com"], "addresses": ["192.0.2.0/24"],
+            "ports": [{"number": 443, "protocol": "TLS"}], "exported_to": exported_to,
+            "order": {"namespace": namespace, "name": "e", "rule": 0},
+        })
+    };
+    let nobody = serde_json::json!({"Namespaces": []});
+    let table: RoutingTable = serde_json::from_value(serde_json::json!({
+        "schema": 1, "gateway": "gateways/egress", "settings": {"egress": {}},
+        "entries": {
+            "serviceentry/a/e": entry("a", serde_json::json!({"Namespaces": ["a"]})),
+            "serviceentry/gateways/e": entry("gateways", nobody),
+            "serviceentry/c/e": entry("c", serde_json::json!("All")),
+        },
+    }))
+    .unwrap();
+    let (compiled, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
+    assert_eq!(rejections, []);
+    let compiled: CompiledTable<()> = compiled;
+    let egress = compiled.egress().unwrap();
+    for (namespace, entry) in [
+        (Some("a"), "serviceentry/a/e"),
+        (Some("b"), "serviceentry/c/e"),
+        (None, "serviceentry/c/e"),
+    ] {
+        for destination in [
+            Destination::Name("api.example.com"),
+            Destination::Name("x.y.example.com"),
+            Destination::Address("192.0.2.7".parse().unwrap()),
+        ] {
+            let question = Question {
+                destination,
+                port: 443,
+                caller: namespace.map(|namespace| Caller {
+                    namespace,
+                    service_account: "x",
+                    labels: None,
+                }),
+                seen: Seen::Tls,
+            };
+            let mut decided = None;
+            let allocations = allocation_counter::measure(|| {
+                decided = egress.decide(&question).opened.map(|opened| opened.key);
+            });
+            assert_eq!(decided.map(EntryKey::as_str), Some(entry), "{question:?}");
+            assert_eq!(allocations.count_total, 0, "{question:?}");
+        }
     }
 }
 

@@ -1,9 +1,14 @@
 //! Who calls: taken once per connection, or per request where a token says so, so that a later table does not make somebody else
-//! of whoever is connected.
+//! of whoever is connected. It may make nobody of him, and give his pod other labels.
 //!
 //! A certificate goes before a token, and a token before the address: what was proved before what was concluded.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use portcullis_routing::egress::{self, CompiledEgress, Workload};
 use rustls_pki_types::CertificateDer;
@@ -36,6 +41,8 @@ pub(crate) struct Account {
     pub(crate) name: Box<str>,
     /// The pod that it is bound to.
     pub(crate) pod: Option<Box<str>>,
+    /// Until when that holds, in seconds of Unix time; `None` is for as long as the connection does.
+    pub(crate) until: Option<u64>,
 }
 
 impl Identity {
@@ -62,6 +69,37 @@ impl Identity {
         address: IpAddr,
     ) -> Self {
         Self::Token(Proven::new(egress, account, address))
+    }
+
+    /// The same caller, as far as the table tells now. Whoever was known by an address alone is nobody any more once that belongs
+    /// to another pod, or to none.
+    pub(crate) fn renewed(&self, egress: &CompiledEgress, address: IpAddr) -> Option<Self> {
+        let proven = |known: &Proven| Proven::new(egress, Arc::clone(&known.account), address);
+        match self {
+            Self::Pod(known) => egress
+                .workload(address)
+                .filter(|now| {
+                    now.namespace == known.namespace
+                        && now.service_account == known.service_account
+                        && now.pod == known.pod
+                })
+                .cloned()
+                .map(Self::Pod),
+            Self::Certificate(known) => Some(Self::Certificate(proven(known))),
+            Self::Token(known) => Some(Self::Token(proven(known))),
+        }
+    }
+
+    /// For how long it is still known who this is; `None` is without end.
+    pub(crate) fn remaining(&self) -> Option<Duration> {
+        let until = match self {
+            Self::Pod(_) => None,
+            Self::Certificate(proven) | Self::Token(proven) => proven.account.until,
+        };
+        until.map(|until| {
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+            Duration::from_secs(until).saturating_sub(now)
+        })
     }
 
     /// How it is known: stable, for machines.

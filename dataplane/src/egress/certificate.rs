@@ -21,6 +21,7 @@ fn named(uri: &str, trust_domain: &str) -> Option<Account> {
         namespace: namespace.into(),
         name: name.into(),
         pod: None,
+        until: None,
     })
 }
 
@@ -51,6 +52,7 @@ mod tests {
             namespace: "team".into(),
             name: "app".into(),
             pod: None,
+            until: None,
         };
         assert_eq!(account, Some(wanted));
     }

@@ -2,11 +2,12 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    ops::Not,
     time::Duration,
 };
 
 use portcullis_routing::{
-    EntryKey, PolicyKey,
+    EntryKey, PolicyKey, RouteKey,
     egress::{DecisionLog, Verdict},
 };
 use serde::Serialize;
@@ -41,8 +42,12 @@ pub(crate) struct Departure<'a> {
     pub(crate) host: &'a str,
     pub(crate) port: Option<u16>,
     pub(crate) sni: Option<&'a str>,
+    /// The greeting has an encrypted one behind it, or noise in its place.
+    pub(crate) ech: bool,
     pub(crate) address: Option<SocketAddr>,
     pub(crate) ruling: Ruling<'a>,
+    /// The route that it followed.
+    pub(crate) route: Option<&'a RouteKey>,
     /// What went wrong with what was allowed: a [`crate::reason::Reason`].
     pub(crate) error: Option<&'static str>,
     /// The particulars of a refusal, in words.
@@ -85,11 +90,13 @@ impl Departure<'_> {
             host: cut(self.host, MAX_HOST),
             port: self.port,
             sni: self.sni,
+            ech: self.ech,
             address: self.address,
             verdict,
             reason,
             entry: entry.map(EntryKey::as_str),
             policy: policy.map(PolicyKey::as_str),
+            route: self.route.map(RouteKey::as_str),
             error: self.error,
             detail: self.detail,
             bytes_in: self.bytes_in,
@@ -112,6 +119,8 @@ pub(crate) struct Line<'a> {
     port: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
+    #[serde(skip_serializing_if = "Not::not")]
+    ech: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<SocketAddr>,
     verdict: Verdict,
@@ -120,6 +129,8 @@ pub(crate) struct Line<'a> {
     entry: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

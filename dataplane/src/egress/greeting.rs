@@ -12,7 +12,7 @@ use crate::{
     reason::Reason,
     tls::alert,
     tunnel::{
-        client_hello::{Greeting, GreetingReader},
+        client_hello::{Greeting, GreetingReader, Refusal},
         end::End,
     },
 };
@@ -24,36 +24,60 @@ const READ: usize = 2048;
 #[derive(Debug)]
 pub(crate) struct NoHello {
     pub(crate) reason: Reason,
-    /// The particulars of what should have been one.
-    pub(crate) detail: Option<Box<str>>,
+    /// What is wrong with what should have been one.
+    pub(crate) refusal: Option<Refusal>,
+}
+
+impl NoHello {
+    /// Whether nobody behind can take what has come for a greeting that names a host.
+    pub(crate) fn names_nobody(&self) -> bool {
+        match self.reason {
+            Reason::NotTls => {
+                matches!(self.refusal, None | Some(Refusal::Ssl2 | Refusal::Address))
+            }
+            reason => reason == Reason::ClientGone,
+        }
+    }
+}
+
+/// How a client greets.
+#[derive(Debug)]
+pub(crate) struct Hello {
+    /// The host that it names, in lower case.
+    pub(crate) name: Option<Box<str>>,
+    /// There is an encrypted greeting behind this one, or noise in its place.
+    pub(crate) encrypted: bool,
 }
 
 impl From<Reason> for NoHello {
     fn from(reason: Reason) -> Self {
         Self {
             reason,
-            detail: None,
+            refusal: None,
         }
     }
 }
 
-/// The name that a client greets with, in lower case, if there is one. What is read is added to `read`.
+/// How a client greets. What is read is added to `read`.
 pub(crate) async fn read(
     client: &mut impl End,
     read: &mut BytesMut,
     deadline: &Deadline,
-) -> Result<Option<Box<str>>, NoHello> {
+) -> Result<Hello, NoHello> {
     let mut reader = GreetingReader::default();
     let mut fresh = 0;
     loop {
         match reader.read(read.get(fresh..).unwrap_or_default()) {
             Greeting::Incomplete => {}
-            Greeting::Hello { server_name, .. } => return Ok(server_name),
+            Greeting::Hello {
+                server_name: name,
+                encrypted,
+            } => return Ok(Hello { name, encrypted }),
             Greeting::NotTls => return Err(Reason::NotTls.into()),
             Greeting::Refused(refusal) => {
                 return Err(NoHello {
                     reason: Reason::NotTls,
-                    detail: Some(refusal.to_string().into()),
+                    refusal: Some(refusal),
                 });
             }
         }
@@ -69,8 +93,14 @@ pub(crate) async fn read(
     }
 }
 
-/// Tells a client that speaks TLS why it may not pass. `is_tls` is whether it does, where the reason leaves that open.
-pub(crate) async fn refuse(client: &mut impl End, reason: Reason, is_tls: bool) {
+/// Tells a client that speaks TLS why it may not pass. `is_tls` is whether it does, where the reason leaves that open. Whoever has
+/// not taken it when the deadline passes is not waited for.
+pub(crate) async fn refuse(
+    client: &mut impl End,
+    reason: Reason,
+    is_tls: bool,
+    deadline: &Deadline,
+) {
     let description = match reason {
         Reason::ClientGone | Reason::RequestTimeout => return,
         Reason::NotTls if !is_tls => return,
@@ -84,8 +114,11 @@ pub(crate) async fn refuse(client: &mut impl End, reason: Reason, is_tls: bool) 
         | Reason::TooManyTunnels => AlertDescription::InternalError,
         _ => AlertDescription::AccessDenied,
     };
+    let alert = alert::fatal(description);
+    let telling = async {
+        client.write_all(&alert).await?;
+        client.shutdown().await
+    };
     // If it cannot be sent there is nobody to read it.
-    if client.write_all(&alert::fatal(description)).await.is_ok() {
-        _ = client.shutdown().await;
-    }
+    _ = deadline.before_request(telling).await;
 }

@@ -3,27 +3,31 @@
 //! The name is resolved once and every answer is checked: one bad address refuses all of them, since a name that leads inside
 //! at times leads there by intent. What was checked is what is connected to; nobody looks the name up again.
 
-use std::{
-    fmt,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use portcullis_routing::{
     EndpointHost,
     egress::{
-        CompiledEgress, Destination, EntryEndpoint, Opened, Question, Resolution,
-        address::AddressClass,
+        CompiledEgress, Destination, Entry, EntryEndpoint, Inside, Opened, Question, Resolution,
+        address::{self, AddressClass},
     },
 };
 
-use super::resolver::{NoAnswer, Resolver};
+use super::resolver::{Answer, NoAnswer, Resolver};
+
+/// Addresses of each family that are used of those that a name has, once all of them were checked.
+const MAX_USED: usize = 16;
+/// Addresses that are used in all: those of endpoints that stand behind are for nobody.
+const MAX_ADDRESSES: usize = 256;
 
 /// What checks addresses, for one request or tunnel.
 #[derive(Clone, Copy)]
 pub(crate) struct Guard<'a> {
     pub(crate) egress: &'a CompiledEgress,
     pub(crate) resolver: &'a Resolver,
-    /// The proxy's own address, as the caller has it.
+    /// The proxy's own addresses, but for loopback.
+    pub(crate) own: &'a [IpAddr],
+    /// The one that the caller connected to.
     pub(crate) local: IpAddr,
 }
 
@@ -48,27 +52,6 @@ pub(crate) enum Obstacle {
     },
     #[error("the entry has no endpoint that takes connections")]
     NoEndpoint,
-}
-
-/// Where an address leads that nobody outside has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inside {
-    /// By its range.
-    Range(AddressClass),
-    /// It is the cluster's own.
-    Cluster,
-    /// It is the proxy's own.
-    Proxy,
-}
-
-impl fmt::Display for Inside {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Range(class) => write!(f, "a {class} address"),
-            Self::Cluster => f.write_str("an address of the cluster"),
-            Self::Proxy => f.write_str("an address of the proxy"),
-        }
-    }
 }
 
 impl Guard<'_> {
@@ -98,14 +81,21 @@ impl Guard<'_> {
             });
         }
         let (endpoints, drawn) = in_turn(&entry.endpoints);
+        let mut refused = None;
         for endpoint in endpoints {
+            if addresses.len() >= MAX_ADDRESSES {
+                break;
+            }
             let ports = endpoint.ports.iter();
             let own = ports.copied().find(|(named, _)| *named == question.port);
             let port = own.map_or(port.target(), |(_, port)| port);
             match &endpoint.host {
-                // Whoever wrote the entry has written the address.
+                // Unlike answers of DNS these were written one by one: the others are as good as they were.
                 EndpointHost::Ip(ip) if entry.resolution == Resolution::Static => {
-                    addresses.push(SocketAddr::new(*ip, port));
+                    match self.allow_listed(question, entry, *ip) {
+                        Ok(()) => addresses.push(SocketAddr::new(*ip, port)),
+                        Err(obstacle) => refused = Some(obstacle),
+                    }
                 }
                 EndpointHost::Ip(ip) => {
                     let class = AddressClass::of(*ip);
@@ -118,7 +108,7 @@ impl Guard<'_> {
             }
         }
         if addresses.is_empty() {
-            return Err(Obstacle::NoEndpoint);
+            return Err(refused.unwrap_or(Obstacle::NoEndpoint));
         }
         Ok(Checked {
             addresses,
@@ -133,13 +123,15 @@ impl Guard<'_> {
         opened: Option<Opened<'_>>,
         address: IpAddr,
     ) -> bool {
-        let is_listed = |opened: Opened<'_>| {
-            let mut endpoints = opened.entry.endpoints.iter();
-            opened.entry.resolution == Resolution::Static
-                && endpoints.any(|endpoint| endpoint.host == EndpointHost::Ip(address))
-        };
+        if let Some(Opened { entry, .. }) = opened
+            && entry.resolution == Resolution::Static
+        {
+            let mut endpoints = entry.endpoints.iter();
+            let is_listed = endpoints.any(|endpoint| endpoint.host == EndpointHost::Ip(address));
+            return is_listed && self.allow_listed(question, entry, address).is_ok();
+        }
         let class = AddressClass::of(address);
-        opened.is_some_and(is_listed) || self.allow(question, None, address, class).is_ok()
+        self.allow(question, None, address, class).is_ok()
     }
 
     /// The addresses of the host that was asked for.
@@ -172,14 +164,24 @@ impl Guard<'_> {
             name: name.into(),
             why,
         })?;
-        addresses.reserve_exact(answer.addresses.len());
+        addresses.reserve(answer.addresses.len().min(2 * MAX_USED));
+        let (mut v4, mut v6) = (0, 0);
         for (ip, class) in &answer.addresses {
-            self.allow(question, Some(name), *ip, *class)?;
-            addresses.push(SocketAddr::new(*ip, port));
+            match self.allow(question, Some(name), *ip, *class) {
+                Ok(()) => {}
+                Err(_) if is_translated(*ip, &answer) => continue,
+                Err(refused) => return Err(refused),
+            }
+            let used = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
+            if *used < MAX_USED {
+                *used += 1;
+                addresses.push(SocketAddr::new(*ip, port));
+            }
         }
         Ok(())
     }
 
+    /// An address that a name leads to, or that a caller names.
     fn allow(
         &self,
         question: &Question<'_>,
@@ -187,24 +189,47 @@ impl Guard<'_> {
         address: IpAddr,
         class: AddressClass,
     ) -> Result<(), Obstacle> {
-        let what = if !class.is_public() {
-            Inside::Range(class)
-        } else if address == self.local.to_canonical() {
-            Inside::Proxy
-        } else if self.egress.is_protected(address) {
-            Inside::Cluster
-        } else {
-            return Ok(());
-        };
-        if self.egress.opens_private(question, address) {
-            return Ok(());
-        }
+        let is_own = |address| self.is_own(address);
+        let inside = self.egress.refuses(question, (address, class), is_own);
+        refused(inside, name, address)
+    }
+
+    /// An address that an entry lists as an endpoint.
+    fn allow_listed(
+        &self,
+        question: &Question<'_>,
+        entry: &Entry,
+        address: IpAddr,
+    ) -> Result<(), Obstacle> {
+        let is_own = |address| self.is_own(address);
+        let egress = self.egress;
+        let inside = egress.refuses_endpoint(question, entry, address, is_own);
+        refused(inside, None, address)
+    }
+
+    fn is_own(&self, address: IpAddr) -> bool {
+        let local = self.local.to_canonical();
+        self.own.contains(&address) || (address == local && !address.is_loopback())
+    }
+}
+
+/// Whether an address is what a DNS64 server (RFC 6147) makes of a public one that the name has as well: then that is used, and
+/// this is nobody's trick.
+fn is_translated(address: IpAddr, answer: &Answer) -> bool {
+    address::nat64(address).is_some_and(|plain| {
+        let is_public = AddressClass::of(plain.into()).is_public();
+        is_public && answer.addresses.iter().any(|(ip, _)| *ip == plain)
+    })
+}
+
+fn refused(inside: Option<Inside>, name: Option<&str>, address: IpAddr) -> Result<(), Obstacle> {
+    inside.map_or(Ok(()), |what| {
         Err(Obstacle::Refused {
             name: name.map_or_else(|| address.to_string().into(), Into::into),
             address,
             what,
         })
-    }
+    })
 }
 
 impl Checked {
@@ -236,7 +261,200 @@ fn in_turn(endpoints: &[EntryEndpoint]) -> (Vec<&EntryEndpoint>, bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use portcullis_routing::{
+        CompiledTable, EntryKey, PolicyKey, RoutingTable, compile, egress::Seen,
+    };
+    use serde_json::json;
+    use tokio::task::LocalSet;
+
     use super::*;
+    use crate::{
+        telemetry::{Metrics, MetricsOptions},
+        upstream::testing::dns::FakeDns,
+    };
+
+    /// For the host of every entry here.
+    const ASKED: Question<'_> = Question {
+        destination: Destination::Name("a.example"),
+        port: 80,
+        caller: None,
+        seen: Seen::Tunnel,
+    };
+
+    /// A Gateway in `system` with an entry of `namespace` that leads to `endpoint`.
+    fn table(namespace: &str, endpoint: &str, open: &[&str]) -> CompiledTable<()> {
+        let mut table: RoutingTable = serde_json::from_value(json!({
+            "schema": 1, "gateway": "system/egress",
+            "settings": {"egress": {"protected": ["192.168.77.0/24"]}},
+        }))
+        .unwrap();
+        let entry = json!({
+            "hosts": ["a.example"], "resolution": "Static",
+            "ports": [{"number": 80, "protocol": "HTTP"}], "endpoints": [{"host": endpoint}],
+            "order": {"namespace": namespace, "name": "a", "rule": 0},
+        });
+        let policy = json!({"scope": "Gateway", "action": "Allow", "allow_private": open});
+        let key = EntryKey::of(namespace, "a");
+        let entry = serde_json::from_value(entry).unwrap();
+        table.entries.insert(key, Arc::new(entry));
+        let policy = serde_json::from_value(policy).unwrap();
+        let key = PolicyKey::of("system", "open");
+        table.policies.insert(key, Arc::new(policy));
+        let (compiled, rejections) = compile(None, Arc::new(table), |_, _| Ok(()));
+        assert_eq!(rejections, []);
+        compiled
+    }
+
+    /// Whether the guard lets a request to the entry's host through, and lets a tunnel there stay.
+    async fn passes(table: &CompiledTable<()>, endpoint: &str) -> bool {
+        let metrics = Metrics::new(MetricsOptions::default());
+        let egress = table.egress().unwrap();
+        let guard = Guard {
+            egress,
+            resolver: &Resolver::new(metrics.worker()),
+            own: &["10.9.9.9".parse().unwrap()],
+            local: "10.9.9.10".parse().unwrap(),
+        };
+        let opened = egress.decide(&ASKED).opened;
+        assert!(opened.is_some());
+        let checked = guard.check(&ASKED, opened).await.is_ok();
+        let stays = guard.may_stay(&ASKED, opened, endpoint.parse().unwrap());
+        assert_eq!(checked, stays, "{endpoint}");
+        checked
+    }
+
+    #[tokio::test]
+    async fn where_an_entry_may_lead_depends_on_who_wrote_it_and_on_what_is_opened() {
+        let everything = &["0.0.0.0/0", "::/0"][..];
+        // By an entry of a team, of the Gateway's namespace, and with everything opened.
+        for (endpoint, wanted) in [
+            ("93.184.216.34", [true, true, true]),
+            ("10.1.2.3", [true, true, true]),
+            ("100.64.0.1", [true, true, true]),
+            ("fd00::1", [true, true, true]),
+            ("64:ff9b::10.1.2.3", [true, true, true]),
+            ("169.254.169.254", [false, true, true]),
+            ("fe80::1", [false, true, true]),
+            ("192.168.77.1", [false, true, true]),
+            ("::ffff:192.168.77.1", [false, true, true]),
+            ("127.0.0.1", [false, false, true]),
+            ("::ffff:127.0.0.1", [false, false, true]),
+            ("0.0.0.0", [false, false, true]),
+            ("224.0.0.1", [false, false, true]),
+            ("255.255.255.255", [false, false, true]),
+            ("240.0.0.1", [false, false, true]),
+            ("10.9.9.9", [false, false, false]),
+            ("::ffff:10.9.9.9", [false, false, false]),
+            ("10.9.9.10", [false, false, false]),
+        ] {
+            let found = [
+                passes(&table("team", endpoint, &[]), endpoint).await,
+                passes(&table("system", endpoint, &[]), endpoint).await,
+                passes(&table("team", endpoint, everything), endpoint).await,
+            ];
+            assert_eq!(found, wanted, "{endpoint}");
+        }
+    }
+
+    /// Where a name leads that has these addresses, as text; or why nowhere.
+    async fn leads(addresses: &[&str]) -> Result<Vec<String>, String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
+        let entry = json!({
+            "hosts": ["a.example"], "ports": [{"number": 80, "protocol": "HTTP"}],
+            "order": {"namespace": "team", "name": "a", "rule": 0},
+        });
+        let mut table: RoutingTable = serde_json::from_value(json!({
+            "schema": 1, "gateway": "system/egress", "settings": {"egress": {}},
+        }))
+        .unwrap();
+        let entry = serde_json::from_value(entry).unwrap();
+        let key = EntryKey::of("team", "a");
+        table.entries.insert(key, Arc::new(entry));
+        let (table, _) = compile(None, Arc::new(table), |_, _| Ok::<(), _>(()));
+        let metrics = Metrics::new(MetricsOptions::default());
+        let resolver = Resolver::new(metrics.worker());
+        let egress = table.egress().unwrap();
+        let checking = async {
+            let dns = FakeDns::start(&addresses, 60).await;
+            resolver.use_servers(&[dns.address]);
+            let guard = Guard {
+                egress,
+                resolver: &resolver,
+                own: &[],
+                local: "10.9.9.10".parse().unwrap(),
+            };
+            let opened = egress.decide(&ASKED).opened;
+            let checked = guard.check(&ASKED, opened).await;
+            checked.map_err(|obstacle| obstacle.to_string())
+        };
+        let checked = LocalSet::new().run_until(checking).await?;
+        let addresses = checked.addresses.iter().map(|it| it.ip().to_string());
+        Ok(addresses.collect())
+    }
+
+    #[tokio::test]
+    async fn what_dns64_made_of_an_address_of_the_name_is_left_out_and_nothing_else() {
+        let public = "93.184.216.34";
+        let led = leads(&[public, "64:ff9b::93.184.216.34"]).await;
+        assert_eq!(led, Ok(vec![public.to_owned()]));
+        for bad in [
+            // Of another address, of one inside, and in another wrapping.
+            &[public, "64:ff9b::93.184.216.35"][..],
+            &["64:ff9b::93.184.216.34"],
+            &[public, "64:ff9b::10.0.0.1"],
+            &["10.0.0.1", "64:ff9b::10.0.0.1"],
+            &[public, "::ffff:93.184.216.34"],
+            &[public, "2002:5db8:d822::1"],
+        ] {
+            assert!(leads(bad).await.is_err(), "{bad:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn all_addresses_are_checked_and_some_of_them_used() {
+        let mut many: Vec<_> = (1..=40).map(|n| format!("93.184.216.{n}")).collect();
+        many.extend((1..=20).map(|n| format!("2606:4700::{n}")));
+        let led = leads_of(&many).await.unwrap();
+        let v4 = led.iter().filter(|it| it.contains('.')).count();
+        assert_eq!((v4, led.len()), (MAX_USED, 2 * MAX_USED));
+        many.push("93.184.216.41".to_owned());
+        many.push("224.0.0.1".to_owned());
+        assert!(leads_of(&many).await.is_err());
+    }
+
+    async fn leads_of(addresses: &[String]) -> Result<Vec<String>, String> {
+        let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+        leads(&addresses).await
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_refused_takes_no_other_with_it() {
+        let mut table = RoutingTable::clone(table("team", "93.184.216.34", &[]).table());
+        let entry = table.entries.values_mut().next().unwrap();
+        let bad = EntryEndpoint {
+            host: EndpointHost::Ip([127, 0, 0, 1].into()),
+            ports: Vec::new(),
+            weight: 1,
+        };
+        Arc::make_mut(entry).endpoints.insert(0, bad);
+        let (table, _) = compile(None, Arc::new(table), |_, _| Ok::<(), _>(()));
+        assert!(passes(&table, "93.184.216.34").await);
+        let egress = table.egress().unwrap();
+        let metrics = Metrics::new(MetricsOptions::default());
+        let guard = Guard {
+            egress,
+            resolver: &Resolver::new(metrics.worker()),
+            own: &[],
+            local: [10, 9, 9, 10].into(),
+        };
+        let opened = egress.decide(&ASKED).opened;
+        let checked = guard.check(&ASKED, opened).await.unwrap();
+        assert_eq!(checked.addresses, [([93, 184, 216, 34], 80).into()]);
+        // What is listed no longer is left, public or not.
+        assert!(!guard.may_stay(&ASKED, opened, [93, 184, 216, 35].into()));
+    }
 
     #[test]
     fn weights_are_shares_and_whoever_is_drawn_comes_first() {

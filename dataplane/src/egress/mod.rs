@@ -9,19 +9,20 @@ pub(crate) mod certificate;
 pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
+mod own;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
 pub mod token;
 pub(crate) mod tunnel;
 
-use std::{cell::Cell, rc::Rc, sync::Arc};
+use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use portcullis_routing::{
     EntryKey, PathMatch, PolicyKey,
     egress::{Decision, DecisionReason, Verdict},
 };
 
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 
 pub use self::caller::Identity;
 use self::{resolver::Resolver, token::Tokens};
@@ -29,6 +30,9 @@ use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
     tunnel::relay::Relay, worker::Worker,
 };
+
+/// Tunnels that look at a new table in one millisecond.
+const BATCH: u32 = 64;
 
 /// What one worker needs for egress.
 pub(crate) struct Egress {
@@ -40,10 +44,14 @@ pub(crate) struct Egress {
     pub(crate) route: PreparedRoute,
     /// The match by which it does: every path.
     pub(crate) path: PathMatch,
+    /// The proxy's own addresses.
+    pub(crate) own: Box<[IpAddr]>,
     /// What passes the bytes of tunnels on.
     pub(crate) relay: Relay,
     /// Told when there is a new table.
     pub(crate) changed: Notify,
+    /// Who has looked at the table since.
+    turns: Cell<u32>,
     /// Tunnels that are open.
     tunnels: Cell<u32>,
 }
@@ -56,9 +64,27 @@ impl Egress {
             tokens: Tokens::default(),
             route: PreparedRoute::outward(),
             path: PathMatch::Prefix("/".to_owned()),
+            own: own::addresses(),
             relay: Relay::new(deadlines),
             changed: Notify::new(),
+            turns: Cell::new(0),
             tunnels: Cell::new(0),
+        }
+    }
+
+    /// There is a new table: tells everybody who may have to end.
+    pub(crate) fn has_changed(&self) {
+        self.turns.set(0);
+        self.changed.notify_waiters();
+    }
+
+    /// Comes before a look at a new table. Those many who do so at once go in batches, so that others get their turn between them.
+    pub(crate) async fn turn(&self) {
+        let before = self.turns.get();
+        self.turns.set(before.saturating_add(1));
+        let pause = before / BATCH;
+        if pause > 0 {
+            sleep(Duration::from_millis(pause.into())).await;
         }
     }
 }

@@ -1,7 +1,11 @@
 //! What a caller is told that may not: what was refused and why, and what would allow it. Never what others have.
 
+use std::{fmt, net::IpAddr};
+
 use bytes::Bytes;
-use portcullis_routing::egress::{Decision, DecisionReason, Destination, Question, Seen};
+use portcullis_routing::egress::{
+    Decision, DecisionReason, Destination, Inside, Question, Seen, address::AddressClass,
+};
 
 use super::{Identity, guard::Obstacle, token::Fault};
 use crate::{downstream::Pin, reason::Reason};
@@ -31,7 +35,7 @@ impl Refusal {
     ) -> Self {
         let place = place(question);
         let who = who(caller);
-        let rule = decision.policy.map_or("a policy", |policy| policy.as_str());
+        let rule = Rule::of(decision, caller);
         match decision.reason {
             // That others have an entry for it is none of the caller's business.
             DecisionReason::HostNotListed
@@ -54,13 +58,19 @@ impl Refusal {
             ),
             DecisionReason::DeniedByPolicy => Self::new(
                 Reason::DeniedByPolicy,
-                &format!("{place} is denied to {who} by {rule}."),
-                "To allow it, change that EgressPolicy.",
+                &format!("{place} is denied to {who} by {rule}.{}", unclear(question)),
+                &format!("To allow it, change that EgressPolicy{}.", rule.command()),
             ),
             DecisionReason::NotAllowedByPolicy => Self::new(
                 Reason::NotAllowedByPolicy,
-                &format!("{place} is not among what {rule} allows to {who}."),
-                "To allow it, add it to that EgressPolicy, or to another one that selects the caller.",
+                &format!(
+                    "{place} is not among what {rule} allows to {who}.{}",
+                    unclear(question)
+                ),
+                &format!(
+                    "To allow it, add it to that EgressPolicy{}, or to another one there that selects the caller.",
+                    rule.command()
+                ),
             ),
         }
     }
@@ -73,6 +83,20 @@ impl Refusal {
                 Reason::DnsFailed,
                 &format!("{place} cannot be reached: {obstacle}."),
                 "Check the name, and the DNS servers of the egress Gateway.",
+            ),
+            Obstacle::Refused {
+                what: Inside::Proxy,
+                ..
+            } => Self::new(
+                Reason::AddressRefused,
+                &format!("{place} may not be reached: {obstacle}."),
+                "Nothing allows it. What is meant for the proxy is sent to its listeners.",
+            ),
+            // What stands there gives out credentials, or takes whoever calls for a friend.
+            Obstacle::Refused { address, .. } if is_never_wise(*address) => Self::new(
+                Reason::AddressRefused,
+                &format!("{place} may not be reached: {obstacle}."),
+                "To allow that is never wise. If the name is meant to lead elsewhere, mend its DNS.",
             ),
             Obstacle::Refused { address, .. } => Self::new(
                 Reason::AddressRefused,
@@ -141,6 +165,69 @@ impl Refusal {
             "Name the host as DNS has it, with its port if it is not the usual one.",
         )
     }
+}
+
+/// The policy that decided, as its callers may know it: those of others are theirs.
+#[derive(Clone, Copy)]
+enum Rule<'a> {
+    /// One of the caller's own namespace.
+    Own { namespace: &'a str, name: &'a str },
+    /// One of the Gateway's, of which the log has the name.
+    Gateway,
+}
+
+impl<'a> Rule<'a> {
+    fn of(decision: &Decision<'a>, caller: Option<&Identity>) -> Self {
+        let object = decision.policy.and_then(|policy| policy.object());
+        let own = caller.map(Identity::namespace);
+        match object.filter(|(namespace, _)| own == Some(*namespace)) {
+            Some((namespace, name)) => Self::Own { namespace, name },
+            None => Self::Gateway,
+        }
+    }
+
+    /// What shows it.
+    fn command(self) -> String {
+        match self {
+            Self::Own { namespace, name } => {
+                format!(" (kubectl -n {namespace} get egresspolicy {name})")
+            }
+            Self::Gateway => String::new(),
+        }
+    }
+}
+
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own { namespace, name } => write!(f, "EgressPolicy {namespace}/{name}"),
+            Self::Gateway => f.write_str("a policy of the Gateway's namespace"),
+        }
+    }
+}
+
+/// What to say of a path that policies cannot be held against.
+fn unclear(question: &Question<'_>) -> &'static str {
+    if question.seen.is_ambiguous() {
+        " Its path can be read in several ways, so no path of a policy allows it, and each that denies one denies it."
+    } else {
+        ""
+    }
+}
+
+/// Whether nobody should be led to an address for whatever reason.
+fn is_never_wise(address: IpAddr) -> bool {
+    let class = match AddressClass::of(address) {
+        AddressClass::Embedded { inner } => AddressClass::of(inner.into()),
+        class => class,
+    };
+    matches!(
+        class,
+        AddressClass::Metadata
+            | AddressClass::LinkLocal
+            | AddressClass::Loopback
+            | AddressClass::Unspecified
+    )
 }
 
 /// How a pod comes by a token.

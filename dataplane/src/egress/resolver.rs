@@ -18,11 +18,11 @@ use hickory_resolver::{
     TokioResolver,
     config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
     net::{DnsError, NetError},
-    proto::op::ResponseCode,
+    proto::{op::ResponseCode, rr::Name as DnsName},
 };
 use portcullis_routing::egress::address::AddressClass;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::spawn_local,
     time::{Instant, timeout},
 };
@@ -48,6 +48,12 @@ const MAX_STALE: Duration = Duration::from_hours(1);
 const PAUSE: Duration = Duration::from_secs(2);
 /// Time for one question, all servers and attempts together.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Questions that are under way at once.
+const MAX_QUESTIONS: usize = 256;
+/// How long a question waits for its turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Addresses that a name may have. All of them are checked with every request.
+const MAX_ADDRESSES: usize = 128;
 
 /// What a name stands for.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,6 +70,8 @@ pub(crate) struct Resolver {
     metrics: Arc<WorkerMetrics>,
     servers: RefCell<Rc<Servers>>,
     names: RefCell<Names>,
+    /// Leave for questions.
+    questions: Arc<Semaphore>,
 }
 
 /// Who is asked: made when the first name is.
@@ -121,6 +129,7 @@ impl Resolver {
             metrics,
             servers: RefCell::default(),
             names: RefCell::default(),
+            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
         }
     }
 
@@ -138,7 +147,7 @@ impl Resolver {
     /// The addresses of `name`, which is in normal form.
     pub(crate) async fn resolve(&self, name: &str) -> Result<Rc<Answer>, NoAnswer> {
         let entry = self.names.borrow_mut().entry(name);
-        let mut has_waited = false;
+        let (mut has_waited, mut leave) = (false, None);
         loop {
             let over = entry.over.notified();
             match entry.step(Instant::now(), has_waited) {
@@ -150,18 +159,41 @@ impl Resolver {
                 }
                 Step::Refresh(answer) => {
                     self.metrics.egress_dns(DnsResult::Stale);
-                    self.ask(&entry, name);
+                    // Without leave whoever wants it next asks.
+                    if let Ok(leave) = Arc::clone(&self.questions).try_acquire_owned() {
+                        self.ask(&entry, name, leave);
+                    }
                     return Ok(answer);
                 }
-                Step::Ask => self.ask(&entry, name),
+                Step::Ask if entry.is_asked.get() => drop(leave.take()),
+                Step::Ask => {
+                    let Some(granted) = leave.take() else {
+                        tokio::select! {
+                            () = over => has_waited = true,
+                            granted = self.leave() => leave = Some(granted?),
+                        }
+                        continue;
+                    };
+                    self.ask(&entry, name, granted);
+                }
             }
             over.await;
             has_waited = true;
         }
     }
 
+    /// Leave for a question, once there are not too many.
+    async fn leave(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
+        let leave = Arc::clone(&self.questions).acquire_owned();
+        if let Ok(Ok(leave)) = timeout(TURN_TIMEOUT, leave).await {
+            return Ok(leave);
+        }
+        self.metrics.egress_dns(DnsResult::Failed);
+        Err("too many names are being looked up".into())
+    }
+
     /// Asks, unless somebody has already. In a task of its own: whoever gives up does not spoil it for the others.
-    fn ask(&self, entry: &Rc<Name>, name: &str) {
+    fn ask(&self, entry: &Rc<Name>, name: &str, leave: OwnedSemaphorePermit) {
         if entry.is_asked.replace(true) {
             return;
         }
@@ -175,6 +207,7 @@ impl Resolver {
             entry.learn(found, Instant::now());
             entry.is_asked.set(false);
             entry.over.notify_waiters();
+            drop(leave);
         });
     }
 }
@@ -260,6 +293,24 @@ enum Found {
 }
 
 impl Found {
+    fn addresses(found: impl Iterator<Item = IpAddr>, ttl: Duration) -> Self {
+        let mut addresses: Vec<_> = found.take(MAX_ADDRESSES + 1).collect();
+        if addresses.len() > MAX_ADDRESSES {
+            let why = format!("it has more than {MAX_ADDRESSES} addresses");
+            return Self::Nothing(why, DEFAULT_NEGATIVE_TTL);
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        if addresses.is_empty() {
+            return Self::Nothing("it has no address".to_owned(), DEFAULT_NEGATIVE_TTL);
+        }
+        let classed = addresses.into_iter().map(|it| (it, AddressClass::of(it)));
+        let answer = Answer {
+            addresses: classed.collect(),
+        };
+        Self::Answer(answer, ttl.clamp(MIN_TTL, MAX_TTL))
+    }
+
     fn result(&self) -> DnsResult {
         match self {
             Self::Answer(..) => DnsResult::Answered,
@@ -276,23 +327,18 @@ impl Servers {
             Ok(client) => client,
             Err(why) => return Found::Failed(why.clone()),
         };
+        // As it is: names have underscores, which the usual reading of a text refuses.
+        let name = match DnsName::from_ascii(name) {
+            Ok(name) => name,
+            Err(error) => return Found::Nothing(error.to_string(), DEFAULT_NEGATIVE_TTL),
+        };
         match timeout(QUESTION_TIMEOUT, client.lookup_ip(name)).await {
             Err(_) => Found::Failed("no DNS server answered in time".to_owned()),
             Ok(Err(error)) => none(&error),
             Ok(Ok(found)) => {
                 let now = std::time::Instant::now();
                 let ttl = found.valid_until().saturating_duration_since(now);
-                let mut addresses: Vec<_> = found.iter().collect();
-                addresses.sort_unstable();
-                addresses.dedup();
-                if addresses.is_empty() {
-                    return Found::Nothing("it has no address".to_owned(), DEFAULT_NEGATIVE_TTL);
-                }
-                let classed = addresses.into_iter().map(|it| (it, AddressClass::of(it)));
-                let answer = Answer {
-                    addresses: classed.collect(),
-                };
-                Found::Answer(answer, ttl.clamp(MIN_TTL, MAX_TTL))
+                Found::addresses(found.iter(), ttl)
             }
         }
     }

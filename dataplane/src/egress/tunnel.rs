@@ -1,9 +1,11 @@
 //! A tunnel that was granted: from the moment that it may begin until it ends.
 //!
 //! Where TLS is to be spoken behind a CONNECT, the first bytes have to be a greeting that names the host that was granted, and
-//! nothing is passed on before that is known. When a new table does not grant the tunnel any more, it ends.
+//! nothing is passed on before that is known. Where anything may be spoken, a greeting names no other host. When a new table does
+//! not grant the tunnel any more, it ends.
 
 use std::{
+    io::ErrorKind,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
@@ -13,9 +15,9 @@ use std::{
 use bytes::BytesMut;
 use portcullis_routing::{
     EntryKey, Millis, PolicyKey, ProxySettings,
-    egress::{Destination, Question, Seen, Verdict},
+    egress::{Destination, EntryProtocol, Opened, Question, Seen, Verdict},
 };
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
     Identity, OpenTunnel, Ruling,
@@ -24,6 +26,7 @@ use super::{
     guard::Guard,
 };
 use crate::{
+    deadline::Deadline,
     reason::Reason,
     state::Snapshot,
     telemetry::Labels,
@@ -36,6 +39,9 @@ use crate::{
 
 /// Time for the connection to a host, all its addresses together: that of a cluster.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The first byte of TLS that greets (RFC 8446 5.1).
+const HANDSHAKE: u8 = 22;
 
 /// What a tunnel was granted for. It owns all that it needs: the exchange that made it is over long before it ends.
 pub(crate) struct Grant {
@@ -57,9 +63,21 @@ pub(crate) struct Grant {
     pub(crate) reason: &'static str,
     pub(crate) entry: Option<EntryKey>,
     pub(crate) policy: Option<PolicyKey>,
-    /// A greeting has to come that names the host. One that was what named it has been read.
-    pub(crate) must_greet: bool,
+    pub(crate) greets: Greets,
+    /// The greeting has an encrypted one behind it, as far as one has been read.
+    pub(crate) ech: bool,
     pub(crate) since: Instant,
+}
+
+/// What the first bytes of a tunnel have to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Greets {
+    /// They are read already: they named the host.
+    Read,
+    /// A greeting of TLS that names the host.
+    Must,
+    /// Anything, but no greeting that names another host.
+    May,
 }
 
 /// A tunnel, both ends of it open.
@@ -115,15 +133,29 @@ impl Passage {
         let settings = Arc::clone(&snapshot.settings);
         // It may outlive many tables.
         drop(snapshot);
-        if self.grant.must_greet
-            && let Err(reason) = self.greeting(&mut client, &mut read, &settings).await
-        {
-            self.end = Some(reason);
-            return greeting::refuse(&mut client, reason, self.detail.is_some()).await;
-        }
-        let Some(limits) = limits(&settings) else {
+        let Some(limits) = self.limits(&settings) else {
             return;
         };
+        if self.grant.greets != Greets::Read {
+            let deadline = self.worker.deadlines.register(Some(self.grant.listener));
+            let patience = settings.limits.header_timeout.duration();
+            let begun = self.begins(&mut client, &upstream, &mut read, &deadline, limits);
+            let greeted = match begun.await {
+                Ok(true) => {
+                    deadline.set(patience);
+                    self.greeting(&mut client, &mut read, &deadline).await
+                }
+                begun => begun.map(drop),
+            };
+            if let Err(reason) = greeted {
+                self.end = Some(reason);
+                // The host is not made to wait for a client that it never hears of.
+                drop(upstream);
+                deadline.set(patience);
+                let is_tls = self.detail.is_some();
+                return greeting::refuse(&mut client, reason, is_tls, &deadline).await;
+            }
+        }
         let tunnel = Tunnel {
             client,
             upstream,
@@ -140,27 +172,83 @@ impl Passage {
         self.end = reason_of(&ended);
     }
 
+    /// Whether the client begins, so that it may greet. Where anything is spoken the host may do so as well, and then speaks no TLS.
+    async fn begins(
+        &self,
+        client: &mut impl End,
+        upstream: &TcpStream,
+        read: &mut BytesMut,
+        deadline: &Deadline,
+        limits: Limits,
+    ) -> Result<bool, Reason> {
+        if self.grant.greets == Greets::Must || !read.is_empty() {
+            return Ok(true);
+        }
+        let idle = limits.idle;
+        deadline.set(limits.total.map_or(idle, |total| total.min(idle)));
+        let mut first = [0];
+        tokio::select! {
+            biased;
+            () = self.revoked() => Err(Reason::Revoked),
+            begun = deadline.before_request(client.read_buf(read)) => match begun {
+                Err(error) if error.kind() == ErrorKind::TimedOut => Err(Reason::TunnelIdle),
+                // That it has ended is told by the tunnel.
+                begun => Ok(begun.is_ok_and(|read| read > 0)),
+            },
+            _ = upstream.peek(&mut first) => Ok(false),
+        }
+    }
+
     /// Reads what the client greets with, and tells whether it may pass.
     async fn greeting(
         &mut self,
         client: &mut impl End,
         read: &mut BytesMut,
-        settings: &ProxySettings,
+        deadline: &Deadline,
     ) -> Result<(), Reason> {
-        let deadline = self.worker.deadlines.register(Some(self.grant.listener));
-        deadline.set(settings.limits.header_timeout.duration());
-        match greeting::read(client, read, &deadline).await {
-            Ok(name) => self.sni = name,
-            Err(NoHello { reason, detail }) => {
-                self.detail = detail;
+        let must = self.grant.greets == Greets::Must;
+        match greeting::read(client, read, deadline).await {
+            Ok(hello) => {
+                self.sni = hello.name;
+                self.grant.ech = hello.encrypted;
+            }
+            Err(no) if !must && no.names_nobody() => return Ok(()),
+            // A word of another protocol that only looks as if more had to come.
+            Err(NoHello {
+                reason: Reason::RequestTimeout,
+                ..
+            }) if !must && read.first() != Some(&HANDSHAKE) => return Ok(()),
+            Err(NoHello { reason, refusal }) => {
+                self.detail = refusal.map(|refusal| refusal.to_string().into());
                 return Err(reason);
             }
         }
         match self.sni.as_deref() {
-            Some(name) if *name == *self.grant.host => Ok(()),
+            Some(name) if *name == *self.grant.host || self.is_of_address(name) => Ok(()),
             Some(_) => Err(Reason::SniMismatch),
+            // Who wants an address has no name to greet (RFC 6066 3).
+            None if !must || self.grant.address.is_some() => Ok(()),
             None => Err(Reason::SniMissing),
         }
+    }
+
+    /// Whether a tunnel to an address may greet a host by this name: one that the entry has which opens the address.
+    fn is_of_address(&self, name: &str) -> bool {
+        let entry = self.grant.entry.as_ref();
+        let entry = entry.filter(|_| self.grant.address.is_some());
+        let snapshot = self.worker.snapshot();
+        entry.zip(snapshot).is_some_and(|(entry, snapshot)| {
+            let egress = snapshot.compiled.egress();
+            egress.is_some_and(|egress| egress.lists(entry, Destination::Name(name)))
+        })
+    }
+
+    /// How long the tunnel may last: no longer than it is known who has it.
+    fn limits(&self, settings: &ProxySettings) -> Option<Limits> {
+        let known = self.grant.caller.as_ref().and_then(Identity::remaining);
+        let limits = limits(settings)?;
+        let total = limits.total.into_iter().chain(known).min();
+        Some(Limits { total, ..limits })
     }
 
     /// Resolves once the table does not grant the tunnel any more.
@@ -175,6 +263,7 @@ impl Passage {
                 return;
             }
             changed.await;
+            self.worker.egress.turn().await;
         }
     }
 
@@ -184,12 +273,14 @@ impl Passage {
             return false;
         };
         let grant = &self.grant;
+        let caller = grant.caller.as_ref();
+        let caller = caller.and_then(|caller| caller.renewed(egress, grant.client));
         let question = Question {
             destination: grant
                 .address
                 .map_or(Destination::Name(&grant.host), Destination::Address),
             port: grant.port,
-            caller: grant.caller.as_ref().map(Identity::caller),
+            caller: caller.as_ref().map(Identity::caller),
             seen: match grant.form {
                 Form::Sni => Seen::Tls,
                 Form::Absolute | Form::Connect | Form::Host => Seen::Tunnel,
@@ -199,10 +290,23 @@ impl Passage {
         let guard = Guard {
             egress,
             resolver: &self.worker.egress.resolver,
+            own: &self.worker.egress.own,
             local: grant.local,
         };
         decision.verdict != Verdict::Refuse
+            && self.suits(decision.opened)
             && guard.may_stay(&question, decision.opened, self.to.ip())
+    }
+
+    /// Whether a tunnel that nobody reads may go on by what its port is listed for now. What has not greeted may be anything.
+    fn suits(&self, opened: Option<Opened<'_>>) -> bool {
+        match opened.map(|opened| opened.port.protocol) {
+            Some(EntryProtocol::Http | EntryProtocol::Http2 | EntryProtocol::Grpc) => false,
+            Some(EntryProtocol::Https | EntryProtocol::Tls) => {
+                self.grant.greets != Greets::May || self.sni.is_some()
+            }
+            Some(EntryProtocol::Tcp) | None => true,
+        }
     }
 
     fn tell(&self, settings: &ProxySettings, labels: &Labels, gateway: &str) {
@@ -240,8 +344,10 @@ impl Passage {
             host: &grant.host,
             port: Some(grant.port),
             sni: self.sni.as_deref(),
+            ech: grant.ech,
             address: Some(self.to),
             ruling,
+            route: None,
             error: self.end.filter(|_| !is_refused).map(Reason::code),
             detail: self.detail.as_deref(),
             bytes_in: self.moved.to_upstream(),

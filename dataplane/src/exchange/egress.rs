@@ -3,23 +3,25 @@
 //! Destination in normal form -> HTTPRoute of the listener, if one takes the request -> its filters -> decision -> addresses,
 //! all of them checked -> a connection to one of these.
 
-use std::{borrow::Cow, net::IpAddr, pin::pin, rc::Rc};
+use std::{cell::Cell, net::IpAddr, pin::pin, rc::Rc};
 
-use http::{HeaderValue, Method, header, request, uri::Scheme};
+use http::{Method, header, request, uri::Scheme};
 use portcullis_routing::{
     CompiledListener, CompiledPort, ListenerProtocol, PathMatch, RequestHead,
     egress::{
         CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, EntryTls, Question,
         Seen, Verdict,
-        host::{Authority, Host},
     },
 };
 
 use super::{
-    Exchange, filter_request,
-    forward::{self, Towards, reason_of},
+    Exchange,
+    destination::{Requested, authority, normal},
+    filter_request,
+    forward::{self, Outside, Towards, reason_of},
     head::{self, Target},
     timeouts::Timeouts,
+    watch::Watch,
 };
 use crate::{
     downstream::Downstream,
@@ -42,6 +44,9 @@ static USUAL_TLS: EntryTls = EntryTls {
     client_certificate: None,
 };
 
+/// Told of a path that policies cannot be held against.
+const AMBIGUOUS: &str = "the path can be read in several ways";
+
 /// What is to be told of a request that wants to leave.
 pub(super) struct Outgoing<'s> {
     egress: &'s CompiledEgress,
@@ -55,13 +60,6 @@ pub(super) struct Outgoing<'s> {
     detail: Option<Box<str>>,
 }
 
-/// The host that the client names. Its name, if it has one, is the request's target's.
-#[derive(Clone, Copy)]
-struct Requested {
-    address: Option<IpAddr>,
-    port: Option<u16>,
-}
-
 /// A question that was answered with yes.
 pub(super) struct Granted<'s> {
     pub(super) decision: Decision<'s>,
@@ -69,24 +67,27 @@ pub(super) struct Granted<'s> {
 }
 
 impl<'s> Exchange<'s> {
-    /// What the client wants to reach, in normal form. That target and `Host` agree was checked with the framing.
-    pub(super) fn destination(
+    /// Begins what is to be told of a request that wants to leave.
+    pub(super) fn begin_outgoing(
         &mut self,
         downstream: &Downstream,
         head: &request::Parts,
-        raw: Target,
-    ) -> Result<Rc<Target>, Reason> {
+    ) -> Result<(), Reason> {
         let egress = self.snapshot.compiled.egress().ok_or(Reason::NoRoute)?;
         let address = self.connection.client.ip();
         let pinned = self.connection.pinned.get();
         let known = pinned.map_or(&self.connection.caller, |pin| &pin.caller);
-        let known = known.clone();
-        let is_connect = head.method == Method::CONNECT && downstream.extended_connect().is_none();
+        let caller = match known {
+            // What a token said in a CONNECT holds for as long as the token.
+            Some(known) if known.remaining().is_some_and(|left| left.is_zero()) => None,
+            Some(known) => known.renewed(egress, address),
+            None => Identity::of_address(egress, address),
+        };
         let is_absolute = !self.connection.http2 && head.uri.authority().is_some();
-        let mut outgoing = Outgoing {
+        self.outgoing = Some(Box::new(Outgoing {
             egress,
-            caller: known.or_else(|| Identity::of_address(egress, address)),
-            form: match (is_connect, is_absolute) {
+            caller,
+            form: match (is_connect(downstream, head), is_absolute) {
                 (true, _) => Form::Connect,
                 (false, true) => Form::Absolute,
                 (false, false) => Form::Host,
@@ -98,30 +99,55 @@ impl<'s> Exchange<'s> {
             routed: None,
             ruling: None,
             detail: None,
-        };
-        let usual_port = (!is_connect).then(|| self.usual_port(head));
-        let normal = normal(&raw, usual_port);
-        let target = Rc::new(match normal {
-            Ok(normal) => {
-                outgoing.requested = normal.requested;
-                raw.of_destination(normal.respelled, normal.authority)
-            }
+        }));
+        Ok(())
+    }
+
+    /// What the client wants to reach, in normal form. That target and `Host` agree was checked with the framing.
+    pub(super) fn destination(
+        &mut self,
+        downstream: &Downstream,
+        head: &request::Parts,
+        raw: Target,
+    ) -> Result<Rc<Target>, Reason> {
+        let usual_port = (!is_connect(downstream, head)).then(|| self.usual_port(head));
+        let normal = match normal(&raw, usual_port) {
+            Ok(normal) => normal,
             Err(why) => {
-                self.refusal = Some(Box::new(Refusal::no_destination(&why)));
-                outgoing.ruling = Some(Ruling::refused(Reason::BadDestination));
-                outgoing.detail = Some(why.into());
-                raw
+                self.record.target(&Rc::new(raw));
+                let (ruling, words) = (Ruling::refused(Reason::BadDestination), &why);
+                self.refuse(
+                    ruling,
+                    Reason::BadDestination,
+                    Refusal::no_destination(words),
+                );
+                if let Some(outgoing) = &mut self.outgoing {
+                    outgoing.detail = Some(why.into());
+                }
+                return Err(Reason::BadDestination);
             }
-        });
-        self.record.target(&target);
-        let is_bad = outgoing.ruling.is_some();
-        self.outgoing = Some(Box::new(outgoing));
-        if is_bad {
-            return Err(Reason::BadDestination);
+        };
+        if let Some(outgoing) = &mut self.outgoing {
+            outgoing.requested = normal.requested;
         }
+        let target = Rc::new(raw.of_destination(normal.respelled, normal.authority));
+        self.record.target(&target);
         self.believe(head)?;
         self.check_pin(&target)?;
         Ok(target)
+    }
+
+    /// A request that is refused before anything was asked about it: that is told as well. Who is gone, or has left off, was refused
+    /// nothing.
+    pub(super) fn never_decided(&mut self, reason: Reason) {
+        let is_refusal = !matches!(reason, Reason::ClientGone | Reason::RequestTimeout);
+        if let Some(outgoing) = &mut self.outgoing
+            && is_refusal
+        {
+            outgoing
+                .ruling
+                .get_or_insert_with(|| Ruling::refused(reason));
+        }
     }
 
     /// Believes the token that came with the request, if it has to be known: a certificate says as much, and what is said in a
@@ -152,8 +178,9 @@ impl<'s> Exchange<'s> {
 
     /// The port of a destination that names none: the one of the scheme that the client names, else of what it speaks.
     fn usual_port(&self, head: &request::Parts) -> u16 {
-        let is_tls = match head.uri.scheme() {
-            Some(scheme) => *scheme == Scheme::HTTPS,
+        // In any case of letters, which `Scheme` tells apart.
+        let is_tls = match head.uri.scheme_str() {
+            Some(scheme) => scheme.eq_ignore_ascii_case(Scheme::HTTPS.as_str()),
             None => self.is_encrypted(),
         };
         if is_tls { 443 } else { 80 }
@@ -192,7 +219,7 @@ impl<'s> Exchange<'s> {
         }
     }
 
-    /// What the request follows: a route of the listener, else straight to the host that it names.
+    /// What the request follows: a route of the listener that takes the caller's requests, else straight to the host that it names.
     pub(super) fn outward(
         &mut self,
         port: &'s CompiledPort<PreparedRoute>,
@@ -207,7 +234,9 @@ impl<'s> Exchange<'s> {
             method: &head.method,
             headers: &head.headers,
         };
-        if let Some(found) = listener.lookup(&request) {
+        let outgoing = self.outgoing.as_ref();
+        let caller = outgoing.and_then(|outgoing| outgoing.caller.as_ref());
+        if let Some(found) = listener.lookup_of(caller.map(Identity::namespace), &request) {
             return self.found(&found);
         }
         let egress = &self.worker.egress;
@@ -285,9 +314,40 @@ impl<'s> Exchange<'s> {
         };
         head.headers.insert(header::HOST, authority);
         self.record.external = Some(outside.key().clone());
-        let towards = Towards::Outside(outside, granted.checked);
-        self.forward(downstream, head, &request, &towards, &mut timeouts)
-            .await
+        let towards = Towards::Outside(Outside {
+            external: outside,
+            checked: granted.checked,
+            used: Cell::new(None),
+        });
+        let watch = Watch {
+            worker: self.worker,
+            granted_by: self.snapshot,
+            caller: self.outgoing.as_ref().and_then(|it| it.caller.clone()),
+            client: self.connection.client.ip(),
+            local: self.connection.local.ip(),
+            host,
+            method: head.method.clone(),
+            target: head.uri.clone(),
+            encrypted: self.is_encrypted(),
+            entry: external.map(|external| &external.entry),
+            towards: &towards,
+        };
+        let ended = {
+            let done = pin!(self.forward(downstream, head, &request, &towards, &mut timeouts));
+            tokio::select! {
+                biased;
+                done = done => done,
+                reason = watch.ends() => Err(reason),
+            }
+        };
+        if let (Err(Reason::Revoked), Some(outgoing)) = (ended, &mut self.outgoing) {
+            outgoing.ruling = Some(Ruling {
+                verdict: Verdict::Refuse,
+                reason: Reason::Revoked.code(),
+                ..Ruling::of(&granted.decision)
+            });
+        }
+        ended
     }
 
     /// The host that is to be reached.
@@ -332,51 +392,39 @@ impl<'s> Exchange<'s> {
         external: Option<&PreparedExternal>,
         timeouts: &mut Timeouts,
     ) -> Result<Granted<'s>, Reason> {
+        let audience = self.audience();
         let outgoing = self.outgoing.as_deref_mut();
         let outgoing = outgoing.ok_or(Reason::InvalidBackend)?;
         let egress = outgoing.egress;
-        let question = Question {
-            destination: host
-                .address
-                .map_or(Destination::Name(host.name), Destination::Address),
-            port: host.port,
-            caller: outgoing.caller.as_ref().map(Identity::caller),
-            seen,
+        let question = host.question(outgoing.caller.as_ref(), seen);
+        // A route leads through its own entry only: what it adds to a request is meant for where that one leads.
+        let decision = match external {
+            Some(external) => egress.decide_through(&external.entry, &question),
+            None => Some(egress.decide(&question)),
         };
-        let decision = egress.decide(&question);
+        let Some(decision) = decision else {
+            outgoing.ruling = Some(Ruling::refused(Reason::InvalidBackend));
+            return Err(Reason::InvalidBackend);
+        };
         outgoing.ruling = Some(Ruling::of(&decision));
+        if decision.verdict != Verdict::Allow && seen.is_ambiguous() {
+            outgoing.detail = Some(AMBIGUOUS.into());
+        }
         if decision.verdict == Verdict::Refuse {
-            // Some clients send credentials only when they are asked for them (RFC 9110 11.7.1). In a tunnel the host would be
-            // taken to ask.
-            let keys = self.snapshot.token_keys.as_ref().filter(|_| {
-                decision.reason == DecisionReason::UnknownCaller
-                    && self.connection.pinned.get().is_none()
-            });
-            let (refusal, reason) = match keys {
-                Some(keys) => (
-                    Refusal::no_token(&question, keys.audience()),
-                    Reason::TokenNeeded,
-                ),
-                None => (
-                    Refusal::decided(&question, &decision, outgoing.caller.as_ref()),
-                    decision.reason.into(),
-                ),
-            };
+            let caller = outgoing.caller.as_ref();
+            let (refusal, reason) = refused(&question, &decision, caller, audience);
             self.refusal = Some(Box::new(refusal));
             return Err(reason);
         }
-        // A route leads through its own entry only: what it adds to a request is meant for where that one leads.
-        let strays = |external: &PreparedExternal| {
-            decision
-                .opened
-                .is_none_or(|opened| *opened.key != external.entry)
-        };
-        if external.is_some_and(strays) {
+        // What is let through although no entry opens it to this caller is not what the route is for.
+        if external.is_some() && decision.opened.is_none() {
+            outgoing.ruling = Some(Ruling::refused(Reason::InvalidBackend));
             return Err(Reason::InvalidBackend);
         }
         let guard = Guard {
             egress,
             resolver: &self.worker.egress.resolver,
+            own: &self.worker.egress.own,
             local: self.connection.local.ip(),
         };
         let checking = pin!(guard.check(&question, decision.opened));
@@ -398,6 +446,41 @@ impl<'s> Exchange<'s> {
             }
         })?;
         Ok(Granted { decision, checked })
+    }
+
+    /// Asks policies about a request that a route leads to a backend of the cluster: about what the client names, whatever
+    /// filters will make of it. Its copies go where the same route leads, so this is for them too.
+    pub(super) fn ask_policies(
+        &mut self,
+        head: &request::Parts,
+        target: &Target,
+    ) -> Result<(), Reason> {
+        let host = self.wanted_host(target, None)?;
+        let seen = Seen::Request {
+            method: head.method.as_str(),
+            path: &target.path,
+            encrypted: self.is_encrypted(),
+        };
+        let audience = self.audience();
+        let outgoing = self.outgoing.as_deref_mut();
+        let outgoing = outgoing.ok_or(Reason::InvalidBackend)?;
+        let question = host.question(outgoing.caller.as_ref(), seen);
+        let decision = outgoing.egress.decide_inside(&question);
+        outgoing.ruling = Some(Ruling::of(&decision));
+        if decision.verdict != Verdict::Refuse {
+            return Ok(());
+        }
+        let caller = outgoing.caller.as_ref();
+        let (refusal, reason) = refused(&question, &decision, caller, audience);
+        self.refusal = Some(Box::new(refusal));
+        Err(reason)
+    }
+
+    /// The audience of the tokens that a caller who is not known can be asked for. In a tunnel the host would be taken to ask.
+    fn audience(&self) -> Option<&'s str> {
+        let keys = self.snapshot.token_keys.as_ref();
+        let keys = keys.filter(|_| self.connection.pinned.get().is_none());
+        keys.map(|keys| keys.audience())
     }
 
     /// TLS that the proxy begins.
@@ -430,12 +513,18 @@ impl<'s> Exchange<'s> {
                 .or(outgoing.requested.port),
             sni: self.connection.sni.as_deref(),
             detail: outgoing.detail.as_deref(),
+            // Who connects, whatever the client says of others.
+            client: self.connection.client.ip(),
             ..requested
         };
         if departure.is_wanted(outgoing.egress.settings().decision_log) {
             self.worker.access_log.write(&departure.line());
         }
     }
+}
+
+fn is_connect(downstream: &Downstream, head: &request::Parts) -> bool {
+    head.method == Method::CONNECT && downstream.extended_connect().is_none()
 }
 
 /// A host that is to be reached.
@@ -446,49 +535,34 @@ pub(super) struct Wanted<'t> {
     pub(super) port: u16,
 }
 
-/// A destination in normal form.
-struct Normal {
-    requested: Requested,
-    /// The host, if it was written in another way.
-    respelled: Option<Box<str>>,
-    authority: HeaderValue,
-}
-
-/// The destination of a target; an Err says in words why it is none. Without a usual port it has to name one.
-fn normal(raw: &Target, usual_port: Option<u16>) -> Result<Normal, String> {
-    let text = raw.authority.to_str().map_err(|error| error.to_string())?;
-    let named = Authority::normalize(text).map_err(|error| error.to_string())?;
-    let port = named.port.or(usual_port);
-    let port = port.ok_or_else(|| "CONNECT names no port".to_owned())?;
-    let (address, host) = match named.host {
-        Host::Name(name) => (None, name),
-        Host::Address(address @ IpAddr::V6(_)) => {
-            (Some(address), Cow::Owned(format!("[{address}]")))
+impl Wanted<'_> {
+    pub(super) fn question<'q>(
+        &'q self,
+        caller: Option<&'q Identity>,
+        seen: Seen<'q>,
+    ) -> Question<'q> {
+        let name = Destination::Name(self.name);
+        Question {
+            destination: self.address.map_or(name, Destination::Address),
+            port: self.port,
+            caller: caller.map(Identity::caller),
+            seen,
         }
-        Host::Address(address) => (Some(address), Cow::Owned(address.to_string())),
-    };
-    let authority = if *text == *host && Some(port) == usual_port {
-        raw.authority.clone()
-    } else {
-        authority(&host, port, usual_port.unwrap_or_default())
-            .map_err(|reason| reason.text().to_owned())?
-    };
-    Ok(Normal {
-        requested: Requested {
-            address,
-            port: Some(port),
-        },
-        respelled: (*host != *raw.host).then(|| host.into()),
-        authority,
-    })
+    }
 }
 
-/// As it stands in `Host`: the port only if it is not the usual one.
-fn authority(host: &str, port: u16, usual_port: u16) -> Result<HeaderValue, Reason> {
-    let value = if port == usual_port {
-        HeaderValue::from_str(host)
-    } else {
-        HeaderValue::try_from(format!("{host}:{port}"))
-    };
-    value.map_err(|_| Reason::BadDestination)
+/// What a caller is told that is refused. Some clients send credentials only when they are asked for them (RFC 9110 11.7.1).
+fn refused(
+    question: &Question<'_>,
+    decision: &Decision<'_>,
+    caller: Option<&Identity>,
+    audience: Option<&str>,
+) -> (Refusal, Reason) {
+    match audience.filter(|_| decision.reason == DecisionReason::UnknownCaller) {
+        Some(audience) => (Refusal::no_token(question, audience), Reason::TokenNeeded),
+        None => (
+            Refusal::decided(question, decision, caller),
+            decision.reason.into(),
+        ),
+    }
 }

@@ -1,13 +1,18 @@
 //! Forwarding: attempts at a backend until one answers, within the deadlines of the route.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{
+    cell::Cell,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    time::Duration,
+};
 
-use http::{request, response};
+use http::{HeaderMap, HeaderName, header, request, response};
 use portcullis_routing::ClusterKey;
 
 use super::{
     Exchange,
-    head::Upgrade,
+    head::{self, Upgrade},
     hop,
     pump::Pump,
     retry::{Again, Attempts, Counted, Repeat, Replay},
@@ -41,11 +46,25 @@ pub(super) struct Request<'a> {
 pub(super) enum Towards<'a> {
     /// To a cluster of the table.
     Cluster(&'a ClusterKey),
-    /// To a host outside, at one of the addresses that were found good for this request.
-    Outside(External, Checked),
+    /// To a host outside.
+    Outside(Outside),
+}
+
+/// A host outside, for one request.
+pub(super) struct Outside {
+    pub(super) external: External,
+    /// Addresses that were found good for this request.
+    pub(super) checked: Checked,
+    /// The one of them that has it.
+    pub(super) used: Cell<Option<IpAddr>>,
 }
 
 impl Towards<'_> {
+    /// Whether the connection must not serve others after a head that has `field`, on its way to or from a host outside.
+    pub(super) fn binds(&self, headers: &HeaderMap, field: &HeaderName) -> bool {
+        matches!(self, Self::Outside(_)) && authenticates_connection(headers, field)
+    }
+
     async fn open(
         &self,
         upstreams: &Upstreams,
@@ -53,12 +72,15 @@ impl Towards<'_> {
     ) -> Result<Upstream, UpstreamError> {
         match self {
             Self::Cluster(cluster) => upstreams.open(cluster, request).await,
-            Self::Outside(external, checked) => {
+            Self::Outside(outside) => {
                 let within = Some(Within {
-                    addresses: &checked.addresses,
-                    in_order: checked.in_order,
+                    addresses: &outside.checked.addresses,
+                    in_order: outside.checked.in_order,
                 });
-                external.open(OpenRequest { within, ..request }).await
+                let request = OpenRequest { within, ..request };
+                let upstream = outside.external.open(request).await?;
+                outside.used.set(Some(upstream.endpoint().ip()));
+                Ok(upstream)
             }
         }
     }
@@ -131,6 +153,17 @@ impl Failure {
     }
 }
 
+/// Whether a field speaks of a scheme by which a connection, and not a request, is authenticated: NTLM, and Negotiate (RFC 4559 6)
+/// as many servers do it.
+fn authenticates_connection(headers: &HeaderMap, field: &HeaderName) -> bool {
+    let schemes: [&[u8]; 3] = [b"ntlm", b"negotiate", b"kerberos"];
+    head::tokens(headers, field).any(|token| {
+        let scheme = token.split(|byte| *byte == b' ').next();
+        let scheme = scheme.unwrap_or_default();
+        schemes.iter().any(|it| it.eq_ignore_ascii_case(scheme))
+    })
+}
+
 pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
     match kind {
         UpstreamErrorKind::NoCluster => Reason::InvalidBackend,
@@ -168,6 +201,7 @@ impl<'s> Exchange<'s> {
             // A tunnel cannot be copied, so its request is not either.
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
+        inject(head, request);
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
         let mut leave = None;
@@ -252,6 +286,9 @@ impl<'s> Exchange<'s> {
             Failure::upstream(&error, false)
         })?;
         self.tried(upstream.endpoint(), upstream.reused());
+        if attempt.towards.binds(&head.headers, &header::AUTHORIZATION) {
+            upstream.bind();
+        }
         if upstream.is_http2() {
             // A stream may be refused unprocessed: any method may then be sent again (RFC 9113 8.7).
             replay.keep();
@@ -315,6 +352,15 @@ impl<'s> Exchange<'s> {
         }
         .run()
         .await
+    }
+}
+
+/// Gives the request the credentials of the rule, then those of the backend. Whatever else has a copy of the head was made before.
+fn inject(head: &mut request::Parts, request: &Request<'_>) {
+    for filters in [&request.plan.request, &request.backend.request] {
+        for credential in &filters.credentials {
+            credential.apply(&mut head.headers);
+        }
     }
 }
 

@@ -71,9 +71,10 @@ impl Target {
         };
         let host =
             host_of(authority.to_str().map_err(|_| Reason::BadRequest)?).to_ascii_lowercase();
-        // `OPTIONS *` asks about the server; absolute-form without a path means the root. Both are matched, and so
-        // forwarded, as the root.
-        let is_root = matches!(head.uri.path(), "*" | "");
+        // `OPTIONS *` asks about the server; absolute-form without a path, be there a query or not, means the root. Both are
+        // matched, and so forwarded, as the root.
+        let target = head.uri.path_and_query().map_or("", PathAndQuery::as_str);
+        let is_root = !target.starts_with('/');
         let raw = if is_root { "/" } else { head.uri.path() };
         let path = path::normalize(raw.as_bytes()).map_err(|BadPath| Reason::BadPath)?;
         let path_changed = is_root || matches!(path, Cow::Owned(_));
@@ -398,6 +399,8 @@ mod tests {
         assert_eq!(sent.uri, "/b?q=%2e");
         let asterisk = forward(head("*", &[("host", "a")]), 0).unwrap();
         assert_eq!(asterisk.uri, "/");
+        let query = forward(head("http://a?q=1", &[("host", "a")]), 0).unwrap();
+        assert_eq!(query.uri.path_and_query().unwrap().as_str(), "/?q=1");
     }
 
     #[test]

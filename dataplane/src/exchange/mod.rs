@@ -1,8 +1,9 @@
 //! The exchange: one request through the proxy, in one fixed order.
 //!
 //! Target and listener -> route (one lookup) -> CORS -> action: redirect, answer, or request filters -> backend ->
-//! mirrors -> attempts -> response filters -> log. Request-phase filters run once and are not repeated on a retry.
+//! mirrors -> credentials -> attempts -> response filters -> log. Request-phase filters run once and are not repeated on a retry.
 
+mod destination;
 mod egress;
 mod forward;
 pub mod head;
@@ -15,6 +16,7 @@ pub mod retry;
 mod timeouts;
 mod tunnel;
 mod upgrade;
+mod watch;
 
 use std::{rc::Rc, sync::Arc};
 
@@ -106,10 +108,10 @@ impl<'s> Exchange<'s> {
         downstream: &mut Downstream,
         head: &mut request::Parts,
     ) -> Result<(), Reason> {
-        let target = Target::of(head)?;
         let port = self.snapshot.compiled.port(self.connection.port);
         if let Some(port) = port.filter(|port| port.direction() == Direction::Egress) {
-            let target = self.destination(downstream, head, target)?;
+            self.begin_outgoing(downstream, head)?;
+            let target = self.destination(downstream, head, Target::of(head)?)?;
             if head.method == Method::CONNECT && downstream.extended_connect().is_none() {
                 // Boxed: requests should not hold the room that a tunnel needs.
                 return Box::pin(self.tunnel(port, downstream, &target)).await;
@@ -118,7 +120,7 @@ impl<'s> Exchange<'s> {
             let plan = self.outward(port, head, &target)?;
             return self.follow(downstream, head, &target, upgrade, plan).await;
         }
-        let target = Rc::new(target);
+        let target = Rc::new(Target::of(head)?);
         self.record.target(&target);
         let upgrade = self.upgrade(downstream, head)?;
         let found = self.route(port.ok_or(Reason::NoRoute)?, head, &target)?;
@@ -199,6 +201,9 @@ impl<'s> Exchange<'s> {
                 };
                 let external = match &backend.destination {
                     PreparedDestination::Cluster(cluster) => {
+                        if self.outgoing.is_some() {
+                            self.ask_policies(head, target)?;
+                        }
                         self.limit_body(head)?;
                         self.forwarded_head(head, target, matched, &request)?;
                         self.record.cluster = Some(cluster);
@@ -347,6 +352,7 @@ impl<'s> Exchange<'s> {
     /// Ends an exchange that went wrong: with an answer if none has begun, else by breaking off.
     async fn fail(&mut self, downstream: &mut Downstream, reason: Reason) {
         self.record.reason(reason);
+        self.never_decided(reason);
         if self.record.answered() || reason == Reason::ClientGone {
             return downstream.reset();
         }

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll};
 
 use bytes::Bytes;
-use http::{StatusCode, response};
+use http::{StatusCode, header, response};
 
 use super::{
     Exchange,
@@ -184,6 +184,13 @@ impl Pump<'_, '_> {
         self.replay.release();
         self.exchange.record.upstream_answered();
         let request = self.attempt.request;
+        if self
+            .attempt
+            .towards
+            .binds(&head.headers, &header::WWW_AUTHENTICATE)
+        {
+            self.upstream.bind();
+        }
         let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
         if switched && request.upgrade == Upgrade::None {
             // Nobody asked for another protocol.

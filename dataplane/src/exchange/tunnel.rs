@@ -15,7 +15,7 @@ use crate::{
         OpenTunnel, Ruling,
         event::Form,
         refusal::Refusal,
-        tunnel::{CONNECT_TIMEOUT, Grant, Passage},
+        tunnel::{CONNECT_TIMEOUT, Grant, Greets, Passage},
     },
     plan::PreparedRoute,
     reason::Reason,
@@ -88,7 +88,12 @@ impl<'s> Exchange<'s> {
             reason: ruling.reason,
             entry: ruling.entry.cloned(),
             policy: ruling.policy.cloned(),
-            must_greet: spoken == Inside::Tls,
+            greets: if spoken == Inside::Tls {
+                Greets::Must
+            } else {
+                Greets::May
+            },
+            ech: false,
             since: self.record.started(),
         };
         let passage = Passage::new(self.worker, open, grant, dialled.stream, dialled.address);

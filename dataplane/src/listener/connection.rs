@@ -12,7 +12,10 @@ use super::passthrough::{self, Admitted};
 use crate::{
     deadline::Deadline,
     downstream::{Connection, Downstream, h1, h2, refusal::refuse},
-    egress::Identity,
+    egress::{
+        Identity, Ruling,
+        event::{Departure, Form},
+    },
     exchange,
     proxy_protocol::{self, BEGIN_V1},
     reason::Reason,
@@ -129,6 +132,38 @@ fn record_refusal(worker: &Worker, connection: &Connection, reason: Reason) {
     worker
         .access_log
         .log(snapshot.settings().access_log, &record);
+    if connection.egress && reason != Reason::RequestTimeout {
+        tell_refusal(worker, connection, &snapshot, reason);
+    }
+}
+
+/// The same of one that wanted to leave: nobody knows where to.
+fn tell_refusal(worker: &Worker, connection: &Connection, snapshot: &Snapshot, reason: Reason) {
+    let ruling = Ruling::refused(reason);
+    worker.metrics.egress_decision(&snapshot.labels, &ruling);
+    let departure = Departure {
+        gateway: snapshot.compiled.table().gateway.as_str(),
+        caller: connection.caller.as_ref(),
+        client: connection.client.ip(),
+        form: Form::Host,
+        host: "",
+        port: None,
+        sni: connection.sni.as_deref(),
+        ech: false,
+        address: None,
+        ruling,
+        route: None,
+        error: None,
+        detail: None,
+        bytes_in: 0,
+        bytes_out: reason.body().len() as u64,
+        duration: Duration::ZERO,
+    };
+    let log = snapshot.settings().egress.as_ref();
+    let log = log.map(|egress| egress.decision_log).unwrap_or_default();
+    if departure.is_wanted(log) {
+        worker.access_log.write(&departure.line());
+    }
 }
 
 /// Whether TLS passes through a port.
@@ -146,7 +181,7 @@ async fn admit(
     peer: SocketAddr,
     deadline: &Deadline,
 ) -> Option<Box<Admitted>> {
-    let client = client_address(snapshot, &mut tcp, peer, deadline).await;
+    let client = client_address(snapshot, port, &mut tcp, peer, deadline).await;
     let client = client
         .inspect_err(|error| tracing::debug!(port, %peer, %error, "no tunnel came of a connection"))
         .ok()?;
@@ -155,9 +190,11 @@ async fn admit(
     admitted.map(Box::new)
 }
 
-/// Who connects: as the PROXY protocol says, if it is used.
+/// Who connects: as the PROXY protocol says, if it is used. On ports of egress that is read and not believed: the address says who
+/// calls there, and every pod could claim that of another one.
 async fn client_address(
     snapshot: &Snapshot,
+    port: u16,
     tcp: &mut TcpStream,
     peer: SocketAddr,
     deadline: &Deadline,
@@ -166,7 +203,14 @@ async fn client_address(
         return Ok(peer);
     }
     let told = proxy_protocol::read(tcp, deadline).await?;
+    let told = told.filter(|_| !is_egress(snapshot, port));
     Ok(told.unwrap_or(peer))
+}
+
+/// Whether a port is one of egress.
+fn is_egress(snapshot: &Snapshot, port: u16) -> bool {
+    let port = snapshot.compiled.port(port);
+    port.is_some_and(|port| port.direction() == Direction::Egress)
 }
 
 /// What a handshake tells: the host that the client named, its listener, and who the client is.
@@ -180,11 +224,11 @@ async fn establish(
     peer: SocketAddr,
     deadline: &Deadline,
 ) -> io::Result<(BufferedStream, Connection)> {
-    let client = client_address(snapshot, &mut tcp, peer, deadline).await?;
+    let client = client_address(snapshot, port, &mut tcp, peer, deadline).await?;
     let local = tcp.local_addr()?;
     let client_text = HeaderValue::try_from(client.ip().to_string()).map_err(io::Error::other)?;
     let found = snapshot.compiled.port(port);
-    let egress = found.is_some_and(|port| port.direction() == Direction::Egress);
+    let egress = is_egress(snapshot, port);
     let connection = |tls: Option<Named>, http2| {
         let is_tls = tls.is_some();
         let (sni, sni_listener, identity) = tls

@@ -19,7 +19,7 @@ use crate::{
         event::{Departure, Form},
         greeting::{self, NoHello},
         guard::{Guard, Obstacle},
-        tunnel::{CONNECT_TIMEOUT, Grant, Passage},
+        tunnel::{CONNECT_TIMEOUT, Grant, Greets, Passage},
     },
     plan::PreparedRoute,
     reason::Reason,
@@ -41,6 +41,8 @@ struct Passing<'s> {
     caller: Option<Identity>,
     /// The name in the greeting.
     name: Option<Box<str>>,
+    /// It has an encrypted one behind it.
+    ech: bool,
     ruling: Option<Ruling<'s>>,
     /// The particulars of a refusal.
     detail: Option<Box<str>>,
@@ -62,8 +64,7 @@ impl Admitted {
     }
 }
 
-/// A tunnel for a connection to a port of TLS that passes through; `None` if it may not pass, which it has been told. `client`
-/// is who the PROXY protocol says.
+/// A tunnel for a connection to a port of TLS that passes through; `None` if it may not pass, which it has been told.
 pub(super) async fn admit(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
@@ -84,6 +85,7 @@ pub(super) async fn admit(
         local,
         caller: Identity::of_address(egress, client.ip()),
         name: None,
+        ech: false,
         ruling: None,
         detail: None,
         address: None,
@@ -94,7 +96,8 @@ pub(super) async fn admit(
         Err(reason) => {
             passing.tell(reason);
             let is_tls = passing.detail.is_some();
-            greeting::refuse(&mut tcp, reason, is_tls).await;
+            deadline.set(snapshot.settings().limits.header_timeout.duration());
+            greeting::refuse(&mut tcp, reason, is_tls, deadline).await;
             None
         }
     }
@@ -128,6 +131,7 @@ impl Passing<'_> {
         let guard = Guard {
             egress: self.egress,
             resolver: &self.worker.egress.resolver,
+            own: &self.worker.egress.own,
             local: self.local.ip(),
         };
         let checked = guard.check(&question, decision.opened).await;
@@ -153,7 +157,8 @@ impl Passing<'_> {
             reason: ruling.reason,
             entry: ruling.entry.cloned(),
             policy: ruling.policy.cloned(),
-            must_greet: false,
+            greets: Greets::Read,
+            ech: self.ech,
             since: self.since,
         };
         let (stream, address) = (dialled.stream, dialled.address);
@@ -168,9 +173,12 @@ impl Passing<'_> {
         deadline: &Deadline,
     ) -> Result<Box<str>, Reason> {
         self.name = match greeting::read(tcp, read, deadline).await {
-            Ok(name) => name,
-            Err(NoHello { reason, detail }) => {
-                self.detail = detail;
+            Ok(hello) => {
+                self.ech = hello.encrypted;
+                hello.name
+            }
+            Err(NoHello { reason, refusal }) => {
+                self.detail = refusal.map(|refusal| refusal.to_string().into());
                 return Err(reason);
             }
         };
@@ -229,8 +237,10 @@ impl Passing<'_> {
             host: self.name.as_deref().unwrap_or_default(),
             port: Some(self.port.port()),
             sni: self.name.as_deref(),
+            ech: self.ech,
             address: self.address,
             ruling,
+            route: None,
             error: failed.then(|| reason.code()),
             detail: self.detail.as_deref(),
             bytes_in: 0,

@@ -10,7 +10,10 @@ use portcullis_routing::{
 };
 
 use crate::{
-    filter::{cors::PreparedCors, headers::PreparedModifier, rewrite::PreparedRewrite},
+    filter::{
+        cors::PreparedCors, credential::PreparedCredential, headers::PreparedModifier,
+        rewrite::PreparedRewrite,
+    },
     reason::Reason,
 };
 
@@ -43,6 +46,8 @@ pub struct RequestFilters {
     pub headers: Box<[PreparedModifier]>,
     /// Host and path; applied before the headers, so that a header filter has the last word on `Host`.
     pub rewrite: Option<Box<PreparedRewrite>>,
+    /// Secrets; applied when the copies for mirrors are made, which are not to have them.
+    pub credentials: Box<[PreparedCredential]>,
 }
 
 /// What a route does.
@@ -258,7 +263,7 @@ struct Filters {
 impl Filters {
     fn prepare(filters: &[Filter]) -> Result<Self, String> {
         let mut prepared = Self::default();
-        let mut request_headers = Vec::new();
+        let (mut request_headers, mut credentials) = (Vec::new(), Vec::new());
         for filter in filters {
             match filter {
                 Filter::RequestHeaders(modifier) => {
@@ -272,9 +277,13 @@ impl Filters {
                 }
                 Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
                 Filter::Cors(cors) => prepared.cors = Some(Box::new(PreparedCors::prepare(cors)?)),
+                Filter::Credential(credential) => {
+                    credentials.push(PreparedCredential::prepare(credential)?);
+                }
             }
         }
         prepared.request.headers = request_headers.into();
+        prepared.request.credentials = credentials.into();
         Ok(prepared)
     }
 }

@@ -14,6 +14,7 @@ pub(crate) mod fixtures;
 mod tests;
 
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -70,10 +71,12 @@ pub enum TableError {
 }
 
 /// What the command line says against the table.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Access log mode.
     pub access_log: Option<AccessLog>,
+    /// DNS servers of egress; empty leaves it to the table.
+    pub dns_servers: Vec<SocketAddr>,
 }
 
 /// The table being served, and how it came to be. One per process.
@@ -247,14 +250,18 @@ impl TableState {
 }
 
 impl Overrides {
-    fn settings(self, settings: &Arc<ProxySettings>) -> Arc<ProxySettings> {
-        match self.access_log {
-            Some(access_log) if access_log != settings.access_log => Arc::new(ProxySettings {
-                access_log,
-                ..settings.as_ref().clone()
-            }),
-            _ => Arc::clone(settings),
+    fn settings(&self, settings: &Arc<ProxySettings>) -> Arc<ProxySettings> {
+        let mut settings = Arc::clone(settings);
+        if let Some(access_log) = self.access_log {
+            Arc::make_mut(&mut settings).access_log = access_log;
         }
+        if !self.dns_servers.is_empty() && settings.egress.is_some() {
+            let egress = &mut Arc::make_mut(&mut settings).egress;
+            if let Some(egress) = egress {
+                egress.dns_servers.clone_from(&self.dns_servers);
+            }
+        }
+        settings
     }
 }
 

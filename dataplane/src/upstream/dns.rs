@@ -13,6 +13,7 @@ use hickory_resolver::{
     Resolver, TokioResolver,
     config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
     net::runtime::TokioRuntimeProvider,
+    proto::rr::Name,
 };
 use portcullis_routing::egress::address::AddressClass;
 
@@ -30,6 +31,23 @@ pub(super) struct Answer {
     pub(super) ttl: Duration,
 }
 
+/// Why a name stands for nothing, in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// Nobody said what it stands for.
+    Unresolved(String),
+    /// It stands for addresses that are never connected to, and for no others.
+    Refused(String),
+}
+
+impl NoAnswer {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::Unresolved(text) | Self::Refused(text) => text,
+        }
+    }
+}
+
 /// A resolver of one worker, made when the first name is asked for.
 #[derive(Default)]
 pub(super) struct Dns {
@@ -45,19 +63,19 @@ impl Dns {
         }
     }
 
-    /// The IPv4 and IPv6 addresses of an absolute `name`. An Err says in words why there are none.
-    pub(super) async fn resolve(&self, name: &str) -> Result<Answer, String> {
-        let resolver = self
-            .resolver
-            .get_or_init(from_system)
-            .as_ref()
-            .map_err(Clone::clone)?;
+    /// The IPv4 and IPv6 addresses of an absolute `name` that may be connected to.
+    pub(super) async fn resolve(&self, name: &str) -> Result<Answer, NoAnswer> {
+        let resolver = self.resolver.get_or_init(from_system).as_ref();
+        let resolver = resolver.map_err(|why| NoAnswer::Unresolved(why.clone()))?;
         // Absolute, or the search list of the proxy's own pod would be tried first.
         let absolute = format!("{}.", name.trim_end_matches('.'));
+        // As it is: names have underscores, which the usual reading of a text refuses.
+        let absolute = Name::from_ascii(absolute)
+            .map_err(|error| NoAnswer::Unresolved(format!("{name}: {error}")))?;
         let found = resolver
             .lookup_ip(absolute)
             .await
-            .map_err(|error| format!("{name}: {error}"))?;
+            .map_err(|error| NoAnswer::Unresolved(format!("{name}: {error}")))?;
         let ttl = found
             .valid_until()
             .saturating_duration_since(Instant::now())
@@ -65,9 +83,9 @@ impl Dns {
         let (mut addresses, refused): (Vec<_>, Vec<_>) =
             found.iter().partition(|&address| may_connect(address));
         if addresses.is_empty() {
-            return Err(format!(
+            return Err(NoAnswer::Refused(format!(
                 "{name}: no address that may be connected to (refused: {refused:?})"
-            ));
+            )));
         }
         addresses.sort_unstable();
         addresses.dedup();
@@ -215,6 +233,9 @@ mod tests {
             .resolve("rebind.example.com")
             .await
             .expect_err("refused");
+        let NoAnswer::Refused(error) = error else {
+            panic!("{error:?}");
+        };
         assert!(
             error.contains("127.0.0.1") && error.contains("rebind.example.com"),
             "{error}"

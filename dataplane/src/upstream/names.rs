@@ -1,5 +1,6 @@
 //! The DNS names of one cluster: followed in the background while the cluster is in use, so that only its very first
-//! request waits for an answer. An answer holds until a better one comes: a resolver that fails changes nothing.
+//! request waits for an answer. An answer holds until a better one comes: a resolver that fails changes nothing. Addresses that
+//! are never connected to are an answer as well: that there is no endpoint.
 
 use std::{
     cell::{Cell, RefCell},
@@ -11,7 +12,7 @@ use std::{
 
 use tokio::{sync::Notify, task::AbortHandle};
 
-use super::dns::Answer;
+use super::dns::{Answer, NoAnswer};
 
 /// Pause after the first failure; it doubles with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -20,8 +21,8 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// What is known of one name.
 struct Name {
     addresses: Vec<IpAddr>,
-    /// Why the last question was not answered.
-    error: Option<String>,
+    /// Why the last question had no good answer.
+    error: Option<NoAnswer>,
     failures: u32,
     follower: AbortHandle,
 }
@@ -87,7 +88,7 @@ impl Names {
     }
 
     /// Takes an answer in; tells when to ask again.
-    pub(super) fn answered(&self, name: &str, answer: Result<Answer, String>) -> Duration {
+    pub(super) fn answered(&self, name: &str, answer: Result<Answer, NoAnswer>) -> Duration {
         let mut names = self.known.borrow_mut();
         let Some(entry) = names.get_mut(name) else {
             return LAST_RETRY;
@@ -100,7 +101,13 @@ impl Names {
                 answer.ttl
             }
             Err(error) => {
-                tracing::warn!(name, error, kept = ?entry.addresses, "a backend's name could not be resolved");
+                if matches!(error, NoAnswer::Refused(_)) {
+                    entry.addresses.clear();
+                }
+                // Once, however often it is asked again.
+                if entry.error.as_ref() != Some(&error) {
+                    tracing::warn!(name, error = error.text(), kept = ?entry.addresses, "a backend's name leads nowhere");
+                }
                 entry.error = Some(error);
                 entry.retry()
             }
@@ -120,7 +127,7 @@ impl Names {
     }
 
     /// Why there are no addresses, where a name is the reason.
-    pub(super) fn error(&self) -> Option<String> {
+    pub(super) fn error(&self) -> Option<NoAnswer> {
         self.known
             .borrow()
             .values()

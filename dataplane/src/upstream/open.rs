@@ -11,6 +11,7 @@ use tokio::{
 use super::{
     OpenRequest,
     cluster::{ClusterState, Lease},
+    dns::NoAnswer,
     error::{UpstreamError, UpstreamErrorKind},
     limit::Slot,
     peer::Peer,
@@ -112,7 +113,8 @@ async fn wait_for_address(cluster: &ClusterState, deadline: Instant) -> Result<(
             .map_err(too_late);
     }
     Err(match cluster.names.error() {
-        Some(error) => UpstreamError::new(UpstreamErrorKind::Dns, error),
+        Some(NoAnswer::Unresolved(why)) => UpstreamError::new(UpstreamErrorKind::Dns, why),
+        Some(NoAnswer::Refused(why)) => UpstreamError::new(UpstreamErrorKind::NoEndpoint, why),
         None => UpstreamError::new(
             UpstreamErrorKind::NoEndpoint,
             format_args!("{} has no endpoint", cluster.key),

@@ -3,6 +3,7 @@
 mod accounts;
 mod backend_tls;
 mod client_certificates;
+mod credentials;
 mod departures;
 mod egress;
 mod filters;

@@ -59,9 +59,13 @@ impl<P> HostTable<P> {
         }
     }
 
-    /// The best candidate that holds.
-    pub(crate) fn find(&self, head: &RequestHead<'_>) -> Option<&Candidate<P>> {
-        let holds = |candidate: &&Candidate<P>| candidate.accepts(head);
+    /// The best candidate that holds, among the routes that take the request.
+    pub(crate) fn find(
+        &self,
+        head: &RequestHead<'_>,
+        takes: impl Fn(&CompiledRoute<P>) -> bool,
+    ) -> Option<&Candidate<P>> {
+        let holds = |candidate: &&Candidate<P>| takes(&candidate.route) && candidate.accepts(head);
         let exact = if self.exact.is_empty() {
             None
         } else {

@@ -52,6 +52,17 @@ pub enum AddressClass {
     },
 }
 
+/// Whose word it takes to lead connections to an address that an entry lists as an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndpointRule {
+    /// That of whoever wrote the entry.
+    Anybody,
+    /// That of the Gateway's namespace: the entry stands there, or a policy of it opens the range.
+    Gateway,
+    /// No entry's. A policy of the Gateway's namespace has to open the range.
+    Nobody,
+}
+
 /// The first that holds the address counts; an address in none of them is public.
 const V4: &[(Ipv4Net, AddressClass)] = &[
     // Microsoft Azure: a public address by itself.
@@ -156,6 +167,18 @@ impl AddressClass {
         }
     }
 
+    /// Whose word it takes to lead connections there. An address in an address counts as the one inside.
+    pub fn endpoint_rule(self) -> EndpointRule {
+        match self {
+            Global | Documentation | Benchmarking | Cgnat | Private | UniqueLocal => {
+                EndpointRule::Anybody
+            }
+            LinkLocal | Metadata => EndpointRule::Gateway,
+            Reserved | Multicast | Broadcast | Unspecified | Loopback => EndpointRule::Nobody,
+            Embedded { inner } => Self::of_v4(inner).endpoint_rule(),
+        }
+    }
+
     /// Whether it is an address of the public internet, in its plain form.
     pub fn is_public(self) -> bool {
         self == Global
@@ -183,6 +206,17 @@ impl fmt::Display for AddressClass {
                 return write!(f, "wrapped ({inner}, {})", Self::of_v4(*inner));
             }
         })
+    }
+}
+
+/// The IPv4 address behind the well-known prefix of translators, `64:ff9b::/96` (RFC 6052 2.1).
+pub fn nat64(address: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(address) = address else {
+        return None;
+    };
+    match address.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(joined(high, low)),
+        _ => None,
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) fn compile(
         .filter(|(.., compiled)| compiled.settings.protected == settings.protected)
         .map(|(.., compiled)| Arc::clone(&compiled.protected));
     Some(CompiledEgress {
+        namespace: settings.namespace_of(&table.gateway).into(),
         protected: protected.unwrap_or_else(|| Arc::new(Ranges::new(&settings.protected))),
         settings,
         entries: entries.unwrap_or_else(|| {

@@ -1,8 +1,8 @@
 //! The decision: may this caller reach that destination?
 //!
-//! Exact hosts go before wildcards, long suffixes before short ones, the oldest entry first; entries that do not have the port, or
-//! are not exported to the caller, are passed over. Then policies: those of the Gateway's namespace, then those of the
-//! caller's. Nothing is allocated.
+//! Entries of the caller's own namespace go first, then those of the Gateway's, then others; among these exact hosts before
+//! wildcards, long suffixes before short ones, then the oldest. Those that do not have the port, or are not exported to the caller, are
+//! passed over. Then policies: those of the Gateway's namespace, then those of the caller's. Nothing is allocated.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     entry::{Entry, EntryPort, EntryProtocol, ExportedTo},
-    index::{CompiledEntry, EntryIndex},
+    index::{EntryIndex, Wanted},
+    path,
     policies::{Opinion, PolicyIndex},
     policy::PolicyMode,
     ranges::Ranges,
@@ -23,6 +24,8 @@ use crate::key::{EntryKey, PolicyKey};
 /// The entries, policies and workloads of a table, ready to be asked.
 #[derive(Debug)]
 pub struct CompiledEgress {
+    /// The Gateway's namespace.
+    pub(super) namespace: Box<str>,
     pub(super) settings: EgressSettings,
     pub(super) protected: Arc<Ranges>,
     pub(super) entries: Arc<EntryIndex>,
@@ -79,6 +82,17 @@ pub enum Seen<'a> {
     Tunnel,
     /// TLS that passes through.
     Tls,
+}
+
+impl Seen<'_> {
+    /// Whether servers may read the path of a request as another one. Paths of policies are then held against it: such a request
+    /// is denied by every Deny with paths, and allowed by no Allow with paths.
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Request { path, .. } => path::is_ambiguous(path),
+            Self::Tunnel | Self::Tls => false,
+        }
+    }
 }
 
 /// Yes or no.
@@ -138,7 +152,8 @@ pub struct Decision<'t> {
     pub verdict: Verdict,
     /// Why. With [`Verdict::Report`]: why not.
     pub reason: DecisionReason,
-    /// The entry that opens host and port. `None` with [`Verdict::Report`] is a host that no entry lists.
+    /// The entry that opens host and port. `None` with [`Verdict::Report`] is a host that no entry lists, and with
+    /// [`Verdict::Allow`] a backend of the cluster.
     pub opened: Option<Opened<'t>>,
     /// The policy that decided.
     pub policy: Option<&'t PolicyKey>,
@@ -168,7 +183,13 @@ impl CompiledEgress {
 
     /// An entry that is served.
     pub fn entry(&self, key: &EntryKey) -> Option<&Arc<Entry>> {
-        self.entries.entry(key)
+        self.entries.entry(key).map(|compiled| &compiled.entry)
+    }
+
+    /// Whether an entry lists a destination, at whatever port.
+    pub fn lists(&self, key: &EntryKey, destination: Destination<'_>) -> bool {
+        let entry = self.entries.entry(key);
+        entry.is_some_and(|entry| entry.lists(destination))
     }
 
     /// Whether somebody may reach something. Does not look at the addresses behind a name.
@@ -177,6 +198,26 @@ impl CompiledEgress {
             Ok(opened) => opened,
             Err(reason) => return self.unlisted(question, reason),
         };
+        self.judge(question, opened)
+    }
+
+    /// Whether somebody may reach something through the entry that a route names, whatever other entries open the same. `None` if
+    /// the entry does not list it.
+    pub fn decide_through(&self, key: &EntryKey, question: &Question<'_>) -> Option<Decision<'_>> {
+        let compiled = self.entries.entry(key)?;
+        let listed = compiled.lists(question.destination);
+        let opened = compiled.opened(question.port).filter(|_| listed)?;
+        if is_exported(&opened.entry.exported_to, question.caller) {
+            return Some(self.judge(question, opened));
+        }
+        let reason = match question.caller {
+            Some(_) => DecisionReason::NotExported,
+            None => DecisionReason::UnknownCaller,
+        };
+        Some(self.unlisted(question, reason))
+    }
+
+    fn judge<'t>(&'t self, question: &Question<'_>, opened: Opened<'t>) -> Decision<'t> {
         if !fits(opened.port, &question.seen) {
             return Decision {
                 verdict: Verdict::Refuse,
@@ -189,25 +230,28 @@ impl CompiledEgress {
         let opinion = self
             .policies
             .opinion(question, &opened.entry.hosts, inspected);
-        let (verdict, reason, policy) = match opinion {
-            Opinion::Fine => (Verdict::Allow, DecisionReason::Allowed, None),
-            Opinion::Against {
-                mode,
-                reason,
-                policy,
-            } => (refusal(mode), reason, policy),
-        };
         Decision {
-            verdict,
-            reason,
             opened: Some(opened),
-            policy,
+            ..by_policies(opinion)
         }
+    }
+
+    /// Whether somebody may have a route lead a request to a backend of the cluster. No entry opens that, so only policies are
+    /// asked, with what the request names.
+    pub fn decide_inside(&self, question: &Question<'_>) -> Decision<'_> {
+        by_policies(self.policies.opinion(question, &[], false))
     }
 
     /// Whether a policy lets the caller reach this address of the destination, although its range is refused by default.
     pub fn opens_private(&self, question: &Question<'_>, address: IpAddr) -> bool {
-        self.policies.opens_private(question, address)
+        let opened = self.opened(question);
+        let inspected = opened.is_ok_and(|opened| is_inspected(opened.port, &question.seen));
+        self.policies.opens_private(question, address, inspected)
+    }
+
+    /// Whether an entry stands in the Gateway's namespace.
+    pub fn is_of_gateway(&self, entry: &Entry) -> bool {
+        *entry.order.namespace == *self.namespace
     }
 
     /// Whether an address is the cluster's own.
@@ -216,34 +260,16 @@ impl CompiledEgress {
     }
 
     fn opened(&self, question: &Question<'_>) -> Result<Opened<'_>, DecisionReason> {
-        let mut reason = DecisionReason::HostNotListed;
-        let mut look = |compiled: &'_ Arc<CompiledEntry>| -> bool {
-            if compiled.port(question.port).is_none() {
-                reason = reason.max(DecisionReason::PortNotListed);
-                return false;
-            }
-            let exported = is_exported(&compiled.entry.exported_to, question.caller);
-            if !exported {
-                let why = match question.caller {
-                    Some(_) => DecisionReason::NotExported,
-                    None => DecisionReason::UnknownCaller,
-                };
-                reason = reason.max(why);
-            }
-            exported
-        };
-        let found = match question.destination {
-            Destination::Name(name) => self.entries.by_name(name).find(|it| look(it)),
-            Destination::Address(address) => self.entries.by_address(address).find(|it| look(it)),
-        };
-        let opened = found.and_then(|compiled| {
-            Some(Opened {
-                key: &compiled.key,
-                entry: &compiled.entry,
-                port: compiled.port(question.port)?,
-            })
+        let found = self.entries.find(&Wanted {
+            destination: question.destination,
+            port: question.port,
+            caller: question.caller.map(|caller| caller.namespace),
+            gateway: &self.namespace,
         });
-        opened.ok_or(reason)
+        let compiled = found?;
+        compiled
+            .opened(question.port)
+            .ok_or(DecisionReason::PortNotListed)
     }
 
     /// Nothing opens it. Where that is only told, policies are asked all the same: what they refuse does not pass.
@@ -267,6 +293,24 @@ impl CompiledEgress {
             },
             Opinion::Against { .. } | Opinion::Fine => unlisted,
         }
+    }
+}
+
+/// What policies say, and nobody else.
+fn by_policies(opinion: Opinion<'_>) -> Decision<'_> {
+    let (verdict, reason, policy) = match opinion {
+        Opinion::Fine => (Verdict::Allow, DecisionReason::Allowed, None),
+        Opinion::Against {
+            mode,
+            reason,
+            policy,
+        } => (refusal(mode), reason, policy),
+    };
+    Decision {
+        verdict,
+        reason,
+        opened: None,
+        policy,
     }
 }
 

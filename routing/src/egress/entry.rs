@@ -37,12 +37,13 @@ pub struct Entry {
     /// Whose workloads may use it.
     #[serde(default, skip_serializing_if = "ExportedTo::is_all")]
     pub exported_to: ExportedTo,
-    /// Decides between entries that open the same host and port: the oldest wins, then `namespace/name`. `rule` is 0.
+    /// Decides between entries that open the same host and port: the caller's own namespace goes before the Gateway's, and that
+    /// before others; then the oldest wins, then `namespace/name`. `rule` is 0.
     pub order: RouteOrder,
 }
 
 /// One port of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EntryPort {
     /// The port that callers name.
     pub number: u16,
@@ -128,7 +129,7 @@ pub enum Resolution {
 }
 
 /// An endpoint of an entry.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct EntryEndpoint {
     /// IP address or DNS name.
     pub host: EndpointHost,

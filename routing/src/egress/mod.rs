@@ -10,9 +10,11 @@ pub mod decide;
 pub mod entry;
 pub mod host;
 mod index;
+mod path;
 mod policies;
 pub mod policy;
 mod ranges;
+mod reach;
 pub mod settings;
 pub mod workload;
 mod workloads;
@@ -27,6 +29,7 @@ pub use self::{
         CallerMatch, DestinationMatch, LabelRequirement, LabelSelector, Policy, PolicyAction,
         PolicyMode, PolicyScope,
     },
+    reach::Inside,
     settings::{DecisionLog, EgressSettings, TokenSettings},
     workload::Workload,
 };

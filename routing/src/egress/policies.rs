@@ -2,12 +2,14 @@
 //!
 //! Policies of the Gateway's namespace and those of the caller's narrow each by itself: a caller gets what both leave. A
 //! caller that is not known may be anybody, so whatever might be meant for it holds against it, and nothing that might be
-//! in its favour.
+//! in its favour. That goes for the policies of every namespace: if those of other namespaces than the Gateway's were passed over,
+//! whoever is shut in by one would only have to hide who it is to get out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
     decide::{Caller, DecisionReason, Destination, Question, Seen},
+    path::is_ambiguous,
     policy::{CallerMatch, DestinationMatch, Policy, PolicyAction, PolicyMode, PolicyScope},
 };
 use crate::{hostname::HostPattern, key::PolicyKey, matcher::has_prefix, matches::PathMatch};
@@ -42,6 +44,8 @@ enum Selects {
     No,
     /// Who calls is not known.
     Perhaps,
+    /// Whom the policy means cannot be told, however well the caller is known.
+    Unclear,
     Yes,
 }
 
@@ -91,7 +95,12 @@ impl PolicyIndex {
     }
 
     /// See [`super::CompiledEgress::opens_private`].
-    pub(super) fn opens_private(&self, question: &Question<'_>, address: IpAddr) -> bool {
+    pub(super) fn opens_private(
+        &self,
+        question: &Question<'_>,
+        address: IpAddr,
+        inspected: bool,
+    ) -> bool {
         let opens = |policy: &Policy| {
             policy.action == PolicyAction::Allow
                 && policy.mode == PolicyMode::Enforce
@@ -105,7 +114,7 @@ impl PolicyIndex {
                     &Asked {
                         question,
                         hosts: &[],
-                        inspected: true,
+                        inspected,
                     },
                 )
         };
@@ -185,7 +194,7 @@ fn objection<'t>(
 }
 
 fn reason(sure: DecisionReason, selected: Selects) -> DecisionReason {
-    if selected == Selects::Yes {
+    if selected >= Selects::Unclear {
         sure
     } else {
         DecisionReason::UnknownCaller
@@ -217,7 +226,11 @@ fn is_from(from: &CallerMatch, caller: Option<Caller<'_>>) -> Selects {
         namespaces,
         service_accounts,
         labels,
+        unclear,
     } = from;
+    if *unclear {
+        return Selects::Unclear;
+    }
     let Some(caller) = caller else {
         let anybody = namespaces.is_none() && service_accounts.is_none() && labels.is_none();
         return if anybody {
@@ -242,30 +255,46 @@ fn is_from(from: &CallerMatch, caller: Option<Caller<'_>>) -> Selects {
     sure(namespace && account).min(labelled)
 }
 
-/// Whether a policy is about a destination. Of what cannot be seen in a tunnel the worse is assumed.
+/// Whether a policy is about a destination. Of what cannot be seen in a tunnel, or be read in one way only, the worse is assumed.
 fn names(policy: &Policy, asked: &Asked<'_>) -> bool {
-    let (unseen, hosts) = match policy.action {
-        PolicyAction::Allow => (asked.inspected, &[][..]),
+    let hosts = match policy.action {
+        PolicyAction::Allow => &[][..],
         // An address is as good as the hosts that its entry has.
-        PolicyAction::Deny => (!asked.inspected, asked.hosts),
+        PolicyAction::Deny => asked.hosts,
     };
     let mut to = policy.to.iter().flatten();
-    policy.to.is_none() || to.any(|to| is_to(to, asked.question, hosts, unseen))
+    policy.to.is_none() || to.any(|to| is_to(to, policy.action, hosts, asked))
 }
 
-/// `unseen` is what a condition on requests counts as where requests are not seen.
-fn is_to(to: &DestinationMatch, question: &Question<'_>, hosts: &[String], unseen: bool) -> bool {
+fn is_to(to: &DestinationMatch, action: PolicyAction, hosts: &[String], asked: &Asked<'_>) -> bool {
+    let question = asked.question;
     let host = to.hosts.is_empty() || to.hosts.iter().any(|host| is_host(host, question, hosts));
     let port = to.ports.is_empty() || to.ports.contains(&question.port);
+    let worse = action == PolicyAction::Deny;
     host && port
         && match question.seen {
             Seen::Request { method, path, .. } => {
-                let method = to.methods.is_empty() || to.methods.iter().any(|it| it == method);
-                let path = to.paths.is_empty() || to.paths.iter().any(|it| is_path(it, path));
-                method && path
+                let is_method = to.methods.is_empty() || to.methods.iter().any(|it| it == method);
+                is_method && is_among(&to.paths, path, action)
             }
-            Seen::Tunnel | Seen::Tls => !to.is_of_requests() || unseen,
+            // What is asked about later counts in the caller's favour now.
+            Seen::Tunnel | Seen::Tls => !to.is_of_requests() || worse != asked.inspected,
         }
+}
+
+/// Whether the path of a request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
+/// be led past a Deny by another case.
+fn is_among(paths: &[PathMatch], path: &str, action: PolicyAction) -> bool {
+    if paths.is_empty() {
+        return true;
+    }
+    if is_ambiguous(path) {
+        return action == PolicyAction::Deny;
+    }
+    match action {
+        PolicyAction::Allow => paths.iter().any(|it| is_path(it, path)),
+        PolicyAction::Deny => paths.iter().any(|it| is_path_in_any_case(it, path)),
+    }
 }
 
 fn is_host(host: &str, question: &Question<'_>, hosts: &[String]) -> bool {
@@ -284,6 +313,21 @@ fn is_path(wanted: &PathMatch, path: &str) -> bool {
         PathMatch::Exact(exact) => path == exact,
         PathMatch::Prefix(prefix) => has_prefix(path, prefix),
         // Not accepted in a policy.
+        PathMatch::Regex(_) => false,
+    }
+}
+
+fn is_path_in_any_case(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(exact) => path.eq_ignore_ascii_case(exact),
+        PathMatch::Prefix(prefix) => {
+            let prefix = prefix.trim_end_matches('/');
+            path.split_at_checked(prefix.len())
+                .is_some_and(|(begin, rest)| {
+                    let ends = rest.is_empty() || rest.starts_with('/');
+                    ends && begin.eq_ignore_ascii_case(prefix)
+                })
+        }
         PathMatch::Regex(_) => false,
     }
 }

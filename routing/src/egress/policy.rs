@@ -75,6 +75,9 @@ pub struct CallerMatch {
     /// What the labels of the caller's pod have to be; `None` is anything, known or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelSelector>,
+    /// Whom it means cannot be told, so it may be anybody: it holds against everybody and is in nobody's favour.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unclear: bool,
 }
 
 /// A label selector (`metav1.LabelSelector`). All requirements must hold; there may be none.

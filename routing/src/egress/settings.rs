@@ -6,12 +6,15 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::PolicyMode;
-use crate::time::Millis;
+use crate::{key::GatewayKey, time::Millis};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EgressSettings {
+    /// The Gateway's namespace, where the table's key does not tell it because several Gateways share the table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Whether hosts that no entry lists are refused, or told and let through. The ranges that are refused by default are in
     /// both.
     pub mode: PolicyMode,
@@ -38,6 +41,7 @@ pub struct EgressSettings {
 impl Default for EgressSettings {
     fn default() -> Self {
         Self {
+            namespace: None,
             mode: PolicyMode::default(),
             protected: Vec::new(),
             dns_servers: Vec::new(),
@@ -47,6 +51,14 @@ impl Default for EgressSettings {
             trust_domain: "cluster.local".to_owned(),
             decision_log: DecisionLog::default(),
         }
+    }
+}
+
+impl EgressSettings {
+    /// The namespace of the Gateway that the settings are of. `table` is the Gateway of their table.
+    pub(super) fn namespace_of<'s>(&'s self, table: &'s GatewayKey) -> &'s str {
+        let own = self.namespace.as_deref();
+        own.unwrap_or_else(|| table.namespace())
     }
 }
 

@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{EntryKey, GatewayKey, PolicyKey, RoutingTable, WorkloadKey, compile};
 
+mod entries;
+mod paths;
+mod private;
+
 /// A table of entries and policies, each by the name of its object in namespace `a`.
 fn table(entries: Value, policies: Value) -> RoutingTable {
     let mut table = RoutingTable::new(GatewayKey::of("gateways", "egress"));
@@ -389,49 +393,6 @@ fn labels_select_pods_and_a_caller_without_a_pod_may_have_any() {
 }
 
 #[test]
-fn private_ranges_are_opened_to_those_that_a_policy_selects() {
-    let policies = json!({
-        "private": {
-            "scope": "Gateway", "action": "Allow", "from": [{"namespaces": ["a"]}],
-            "to": [{"hosts": ["h"]}], "allow_private": ["10.1.0.0/16"]
-        },
-    });
-    let mut table = with_policies(policies);
-    let workload = Workload {
-        namespace: "b".into(),
-        service_account: "x".into(),
-        pod: "x-1".into(),
-        labels: BTreeMap::new(),
-    };
-    let address = "203.0.113.9".parse().unwrap();
-    table
-        .workloads
-        .insert(WorkloadKey::of(address), Arc::new(workload));
-    let compiled = compiled(table);
-    let egress = compiled.egress().unwrap();
-    let opens = |namespace, host, address: &str| {
-        let question = Question {
-            destination: Destination::Name(host),
-            port: 80,
-            caller: Some(Caller {
-                namespace,
-                service_account: "x",
-                labels: None,
-            }),
-            seen: Seen::Tunnel,
-        };
-        egress.opens_private(&question, address.parse().unwrap())
-    };
-    assert!(opens("a", "h", "10.1.2.3"));
-    assert!(!opens("a", "h", "10.2.2.3"));
-    assert!(!opens("a", "g", "10.1.2.3"));
-    assert!(!opens("b", "h", "10.1.2.3"));
-    assert!(egress.is_protected(address));
-    assert!(egress.is_protected("::ffff:203.0.113.9".parse().unwrap()));
-    assert!(!egress.is_protected("203.0.113.10".parse().unwrap()));
-}
-
-#[test]
 fn what_did_not_change_is_not_compiled_again() {
     let first = Arc::new(with_policies(json!({})));
     let (compiled, _) = compile::<()>(None, Arc::clone(&first), |_, _| Ok(()));
@@ -452,19 +413,61 @@ fn what_did_not_change_is_not_compiled_again() {
     assert!(after.workload("10.0.0.1".parse().unwrap()).is_some());
 }
 
+#[test]
+fn whom_nobody_can_tell_holds_against_everybody() {
+    let policy = |action: &str, host: &str| {
+        json!({
+            "scope": {"Namespace": "a"}, "action": action, "to": [{"hosts": [host]}],
+            "from": [{"service_accounts": [["a", "x"]]}, {"unclear": true}],
+        })
+    };
+    let table = with_policies(json!({"p/ns/allow": policy("Allow", "h")}));
+    check(
+        table,
+        &[
+            ("a/x h 80 GET /", "allow allowed through e"),
+            (
+                "a/y h 80 GET /",
+                "refuse not_allowed_by_policy through e by p/ns/allow",
+            ),
+            ("b/x h 80 GET /", "allow allowed through e"),
+            (
+                "? h 80 GET /",
+                "refuse unknown_caller through e by p/ns/allow",
+            ),
+        ],
+    );
+    let table = with_policies(json!({"p/ns/deny": policy("Deny", "g")}));
+    check(
+        table,
+        &[
+            (
+                "a/y g 80 GET /",
+                "refuse denied_by_policy through e by p/ns/deny",
+            ),
+            ("a/y h 80 GET /", "allow allowed through e"),
+            ("b/y g 80 GET /", "allow allowed through e"),
+        ],
+    );
+}
+
 fn caller_match() -> impl Strategy<Value = CallerMatch> {
     let namespaces = option::of(select(&["a", "b"][..]));
     let account = option::of((select(&["a", "b"][..]), select(&["x", "y"][..])));
     let label = option::of(select(&["x", "y"][..]));
-    (namespaces, account, label).prop_map(|(namespace, account, label)| CallerMatch {
-        namespaces: namespace.map(|it| vec![it.to_owned()]),
-        service_accounts: account.map(|(a, b)| vec![(a.to_owned(), b.to_owned())]),
-        labels: label.map(|it| {
-            LabelSelector(vec![LabelRequirement::NotIn(
-                "app".to_owned(),
-                vec![it.to_owned()],
-            )])
-        }),
+    let unclear = select(&[false, false, false, true][..]);
+    (namespaces, account, label, unclear).prop_map(|(namespace, account, label, unclear)| {
+        CallerMatch {
+            unclear,
+            namespaces: namespace.map(|it| vec![it.to_owned()]),
+            service_accounts: account.map(|(a, b)| vec![(a.to_owned(), b.to_owned())]),
+            labels: label.map(|it| {
+                LabelSelector(vec![LabelRequirement::NotIn(
+                    "app".to_owned(),
+                    vec![it.to_owned()],
+                )])
+            }),
+        }
     })
 }
 

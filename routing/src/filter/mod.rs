@@ -1,6 +1,7 @@
 //! Filters of a rule or of a backendRef.
 
 pub mod cors;
+pub mod credential;
 pub mod headers;
 pub mod mirror;
 pub mod redirect;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     cors::Cors,
+    credential::Credential,
     headers::{HeaderField, HeaderModifier},
     mirror::Mirror,
     redirect::Redirect,
@@ -29,4 +31,6 @@ pub enum Filter {
     Mirror(Mirror),
     /// Cross-origin resource sharing (Fetch standard). On rules only.
     Cors(Cors),
+    /// Sets a header to a secret.
+    Credential(Credential),
 }

@@ -37,7 +37,7 @@ pub(crate) fn missing_certificates(table: &RoutingTable) -> impl Iterator<Item =
 
 fn check_tls(tls: &ClusterTls) -> Check {
     if tls.server_name.parse::<IpAddr>().is_err() {
-        syntax::hostname(&tls.server_name)?;
+        syntax::outside_host(&tls.server_name)?;
     }
     for name in &tls.subject_alt_names {
         match name {

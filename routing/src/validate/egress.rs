@@ -19,7 +19,7 @@ pub(crate) fn entry(entry: &Entry) -> Check {
     entry
         .hosts
         .iter()
-        .try_for_each(|host| syntax::hostname_or_wildcard(host))?;
+        .try_for_each(|host| syntax::outside_host_or_wildcard(host))?;
     ensure(!entry.ports.is_empty(), || "it lists no port".to_owned())?;
     let mut numbers = HashSet::new();
     for port in &entry.ports {
@@ -47,7 +47,7 @@ fn entry_port(port: &EntryPort) -> Check {
 
 fn tls(tls: &EntryTls) -> Check {
     if let Some(name) = &tls.server_name {
-        syntax::hostname(name)?;
+        syntax::outside_host(name)?;
     }
     for name in &tls.subject_alt_names {
         match name {
@@ -84,7 +84,7 @@ fn endpoints(entry: &Entry) -> Check {
             EndpointHost::Name(name) if is_static => {
                 return Err(format!("the endpoint {name:?} is no address"));
             }
-            EndpointHost::Name(name) => syntax::hostname(name)?,
+            EndpointHost::Name(name) => syntax::outside_host(name)?,
         }
         ensure(endpoint.ports.iter().all(|(_, to)| *to != 0), || {
             "a port of an endpoint is 0".to_owned()
@@ -105,7 +105,7 @@ pub(crate) fn policy(policy: &Policy) -> Check {
 fn destination(to: &DestinationMatch) -> Check {
     for host in &to.hosts {
         if host.parse::<IpAddr>().is_err() {
-            syntax::hostname_or_wildcard(host)?;
+            syntax::outside_host_or_wildcard(host)?;
         }
     }
     to.methods.iter().try_for_each(|it| syntax::method(it))?;

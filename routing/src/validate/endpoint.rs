@@ -14,7 +14,7 @@ pub(crate) fn check(table: &RoutingTable, key: &ClusterKey, endpoints: &ClusterE
     for endpoint in &endpoints.endpoints {
         ensure(endpoint.port != 0, || "an endpoint has port 0".to_owned())?;
         if let EndpointHost::Name(name) = &endpoint.host {
-            syntax::hostname(name.strip_suffix('.').unwrap_or(name))?;
+            syntax::outside_host(name.strip_suffix('.').unwrap_or(name))?;
         }
     }
     let sorted = endpoints.endpoints.is_sorted_by(|a, b| a < b);

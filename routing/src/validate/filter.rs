@@ -1,7 +1,10 @@
 //! Filters of rules and backends.
 
 use super::{Check, ensure, syntax};
-use crate::filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite};
+use crate::filter::{
+    Cors, Credential, Filter, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite,
+    credential::{MAX_CREDENTIAL_BYTES, can_carry},
+};
 
 /// `by_prefix`: whether every match of the rule is a prefix, which the replacement of a prefix needs.
 pub(crate) fn check(filter: &Filter, by_prefix: bool) -> Check {
@@ -12,6 +15,7 @@ pub(crate) fn check(filter: &Filter, by_prefix: bool) -> Check {
         Filter::UrlRewrite(rewrite) => check_rewrite(rewrite, by_prefix),
         Filter::Mirror(mirror) => check_mirror(mirror),
         Filter::Cors(cors) => check_cors(cors),
+        Filter::Credential(credential) => check_credential(credential),
     }
 }
 
@@ -87,6 +91,26 @@ fn check_mirror(mirror: &Mirror) -> Check {
     } = mirror;
     ensure(*denominator > 0 && numerator <= denominator, || {
         format!("{numerator}/{denominator} is not a share between 0 and 1")
+    })
+}
+
+/// No message holds the value.
+fn check_credential(credential: &Credential) -> Check {
+    let Credential { header, value, .. } = credential;
+    syntax::lower_header_name(header)?;
+    ensure(can_carry(header), || {
+        format!("header {header:?} cannot carry a credential")
+    })?;
+    let value = value.expose();
+    ensure(syntax::header_value(value).is_ok(), || {
+        format!("the credential for header {header:?} is not a header value")
+    })?;
+    let within = !value.is_empty() && value.len() <= MAX_CREDENTIAL_BYTES;
+    ensure(within, || {
+        format!(
+            "the credential for header {header:?} has {} bytes, not 1 to {MAX_CREDENTIAL_BYTES}",
+            value.len()
+        )
     })
 }
 

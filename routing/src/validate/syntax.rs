@@ -9,10 +9,25 @@ pub const MAX_PATH_BYTES: usize = 4 * 1024;
 
 /// A DNS name in lower case (RFC 1123), without wildcard.
 pub fn hostname(name: &str) -> Check {
+    dns_name(name, |b| b == b'-')
+}
+
+/// The name of a host outside, in normal form: as [`hostname`], and labels may have underscores, for such hosts exist
+/// ([`crate::egress::host::Host`] has the same rule).
+pub fn outside_host(name: &str) -> Check {
+    dns_name(name, |b| matches!(b, b'-' | b'_'))
+}
+
+/// Such a name, the first label of which may be `*`.
+pub fn outside_host_or_wildcard(name: &str) -> Check {
+    outside_host(name.strip_prefix("*.").unwrap_or(name))
+}
+
+fn dns_name(name: &str, is_other: impl Fn(u8) -> bool) -> Check {
     let label = |label: &str| {
         let inner = label
             .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || is_other(b));
         inner && (1..=63).contains(&label.len()) && !label.starts_with('-') && !label.ends_with('-')
     };
     ensure(name.len() <= 253 && name.split('.').all(label), || {
@@ -88,6 +103,7 @@ pub fn path(path: &str) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::host::Host;
 
     #[test]
     fn hostnames() {
@@ -104,6 +120,36 @@ mod tests {
         }
         assert!(hostname(&["abc"; 64].join(".")).is_err());
         assert!(hostname("*.a").is_err());
+    }
+
+    /// What a manifest may open is what a caller may name.
+    #[test]
+    fn hosts_outside_are_those_that_callers_can_name() {
+        let names = [
+            "a",
+            "a_b.example",
+            "_a.b",
+            "a-_b",
+            "-a",
+            "a-",
+            "a..b",
+            "a.*.b",
+            "a b",
+            "A.b",
+            "a%b",
+            "a.7",
+        ];
+        for name in names {
+            let is_named = matches!(Host::parse(name), Ok(Host::Name(it)) if *it == *name);
+            let is_host = outside_host(name).is_ok() && !name.ends_with(".7");
+            assert_eq!(is_host, is_named, "{name}");
+            let wildcard = format!("*.{name}");
+            assert_eq!(
+                outside_host_or_wildcard(&wildcard).is_ok(),
+                outside_host(name).is_ok()
+            );
+        }
+        assert!(hostname("a_b.example").is_err());
     }
 
     #[test]

@@ -159,7 +159,8 @@ fn listener_key(index: usize) -> ListenerKey {
 
 fn route() -> impl Strategy<Value = (RouteKey, Route)> {
     let name = (
-        select(&["n", "n", "n", "n-m"][..]),
+        // The last one is that of the Gateway.
+        select(&["n", "n", "n", "n-m", "ns"][..]),
         select(&["r", "r", "r", "s"][..]),
         0..2_usize,
     );

@@ -37,6 +37,28 @@ proptest! {
         }
     }
 
+    /// What a route of another namespace than the caller's and the Gateway's would take goes on as if that route were not there.
+    #[test]
+    fn routes_that_do_not_take_a_callers_requests_are_as_good_as_none(table in table(), requests in vec(request(), 16)) {
+        let (compiled, _) = compile(None, Arc::new(table.clone()), |key, _| Ok(key.clone()));
+        let gateway = table.gateway.namespace();
+        for caller in [None, Some(gateway), Some("n"), Some("n-m"), Some("nowhere")] {
+            let mut left = table.clone();
+            left.routes.retain(|_, route| {
+                let namespace = route.source.namespace.as_str();
+                namespace == gateway || caller == Some(namespace)
+            });
+            let (left, _) = compile(None, Arc::new(left), |key, _| Ok(key.clone()));
+            for (port, request) in PORTS.iter().flat_map(|port| requests.iter().map(move |request| (*port, request))) {
+                let head = request.head();
+                let listener = compiled.port(port).and_then(|port| port.listener_for(head.host));
+                let found = listener.and_then(|listener| listener.lookup_of(caller, &head));
+                let found = found.map(|found| (found.route.key().clone(), found.match_index));
+                prop_assert_eq!(found, answer(&left, port, &head), "{:?} {} {:?}", caller, port, request);
+            }
+        }
+    }
+
     #[test]
     fn the_explanation_agrees_with_the_lookup(table in table(), requests in vec(request(), 8)) {
         let (compiled, _) = compile(None, Arc::new(table), |key, _| Ok(key.clone()));

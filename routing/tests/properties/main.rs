@@ -4,6 +4,7 @@ mod arbitrary;
 mod compile;
 mod delta;
 mod egress;
+mod entries;
 mod frame;
 mod fuzz;
 mod lookup;

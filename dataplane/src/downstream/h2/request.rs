@@ -39,6 +39,15 @@ pub(super) fn check(
         check_length(request, true).ok_or(Reason::BadRequest)?;
         return check_authority(request).ok_or(Reason::BadRequest);
     }
+    // As in the absolute form of HTTP/1. Ingress goes by the listener, whatever the client calls it.
+    let is_http = |scheme: &str| {
+        ["http", "https"]
+            .iter()
+            .any(|it| scheme.eq_ignore_ascii_case(it))
+    };
+    if connect && !request.uri().scheme_str().is_none_or(is_http) {
+        return Err(Reason::BadRequest);
+    }
     let is_asterisk = target == "*" && request.method() == Method::OPTIONS;
     let is_target = target
         .bytes()
@@ -67,9 +76,24 @@ fn check_authority(request: &Request<RecvStream>) -> Option<()> {
         .map(|authority| authority.as_str().as_bytes());
     let both = host.zip(authority);
     let is_single = hosts.next().is_none()
-        && both.is_none_or(|(host, authority)| host.eq_ignore_ascii_case(authority));
+        && both.is_none_or(|(host, authority)| {
+            host.eq_ignore_ascii_case(authority)
+                || is_same_but_port(request.uri().scheme_str(), host, authority)
+        });
     let is_valid = guard::is_authority(authority.or(host)?);
     (is_single && is_valid).then_some(())
+}
+
+/// Whether one of two authorities is the other without the usual port of the scheme (RFC 9110 4.2.3), of which clients leave out
+/// one.
+fn is_same_but_port(scheme: Option<&str>, host: &[u8], authority: &[u8]) -> bool {
+    let port: &[u8] = match scheme {
+        Some("http") => b":80",
+        Some("https") => b":443",
+        _ => return false,
+    };
+    let bare = |text| <[u8]>::strip_suffix(text, port).unwrap_or(text);
+    bare(host).eq_ignore_ascii_case(bare(authority))
 }
 
 /// Answers a request that cannot be served.
@@ -85,5 +109,28 @@ pub(super) fn refuse(mut respond: SendResponse<Bytes>, reason: Reason) {
     // A stream that is gone needs no answer.
     if let Ok(mut stream) = respond.send_response(response, false) {
         _ = stream.send_data(reason.body(), true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_same_but_port;
+
+    #[test]
+    fn the_usual_port_may_be_left_out_in_one_place() {
+        for (scheme, host, authority, wanted) in [
+            ("http", "a.example", "A.example:80", true),
+            ("http", "a.example:80", "a.example", true),
+            ("https", "a.example:443", "a.example", true),
+            ("https", "[::1]", "[::1]:443", true),
+            ("http", "a.example:443", "a.example", false),
+            ("https", "a.example:80", "a.example", false),
+            ("http", "a.example:8080", "a.example", false),
+            ("http", "b.example:80", "a.example", false),
+            ("ws", "a.example:80", "a.example", false),
+        ] {
+            let same = is_same_but_port(Some(scheme), host.as_bytes(), authority.as_bytes());
+            assert_eq!(same, wanted, "{scheme} {host} {authority}");
+        }
     }
 }

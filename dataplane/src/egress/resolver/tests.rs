@@ -88,6 +88,7 @@ async fn all_who_wait_share_one_question_and_what_there_is_not_is_known_too() {
             server.alias("up.example.net.", &addresses[..1]);
             let alias = resolver.resolve("www.example.com").await.unwrap();
             assert_eq!(alias.addresses[0].0, addresses[0]);
+            resolver.resolve("my_bucket.example.com").await.unwrap();
             let asked = server.questions();
             // Even with a TTL of 0.
             resolver.resolve("www.example.com").await.unwrap();
@@ -110,6 +111,43 @@ async fn all_who_wait_share_one_question_and_what_there_is_not_is_known_too() {
             let other = FakeDns::start(&addresses, 60).await;
             resolver.use_servers(&[other.address]);
             resolver.resolve("none.example.com").await.unwrap();
+        })
+        .await;
+}
+
+#[test]
+fn a_name_with_very_many_addresses_has_none() {
+    let address = |number| IpAddr::from(u32::try_from(number).unwrap().to_be_bytes());
+    let found = |count| Found::addresses((0..count).map(address), SECOND);
+    assert!(
+        matches!(found(MAX_ADDRESSES), Found::Answer(answer, _) if answer.addresses.len() == MAX_ADDRESSES)
+    );
+    let Found::Nothing(why, _) = found(MAX_ADDRESSES + 1) else {
+        panic!("an answer of any length");
+    };
+    assert_eq!(why, "it has more than 128 addresses");
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_wait_for_their_turn_and_not_for_long() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let resolver = Resolver::new(metrics.worker());
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            // Nobody answers there.
+            let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            resolver.use_servers(&[silent.local_addr().unwrap()]);
+            let names: Vec<_> = (0..=MAX_QUESTIONS)
+                .map(|n| format!("{n}.example.com"))
+                .collect();
+            let all = join_all(names.iter().map(|name| resolver.resolve(name))).await;
+            let busy = "too many names are being looked up";
+            let is_busy =
+                |found: &&Result<_, NoAnswer>| found.as_ref().is_err_and(|it| &**it == busy);
+            assert_eq!(all.iter().filter(is_busy).count(), 1);
+            assert!(all.iter().all(Result::is_err));
+            assert_eq!(resolver.questions.available_permits(), MAX_QUESTIONS);
         })
         .await;
 }

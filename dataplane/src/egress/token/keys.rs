@@ -196,6 +196,7 @@ impl TokenKeys {
             namespace: kubernetes.namespace.into(),
             name: kubernetes.serviceaccount.name.into(),
             pod: kubernetes.pod.map(|pod| pod.name.into()),
+            until: Some(until),
         };
         let named = claims.sub.strip_prefix("system:serviceaccount:");
         let named = named.and_then(|named| named.split_once(':'));

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method};
 use portcullis_routing::{
     Cluster, ClusterTls, CompiledPort, Listener, ListenerProtocol, ListenerTls, Millis, PathMatch,
     RequestHead, ResourceKind, RouteAction, RoutingTable, Secret, TableVersion,
-    listener::TlsVersion, policy::Retry, settings::AccessLog,
+    egress::EgressSettings, listener::TlsVersion, policy::Retry, settings::AccessLog,
 };
 
 use super::{
@@ -148,10 +148,24 @@ fn the_command_line_overrules_the_table() {
         metrics,
         Overrides {
             access_log: Some(AccessLog::Off),
+            dns_servers: vec!["192.0.2.53:53".parse().unwrap()],
         },
     );
     state.apply(Arc::new(table(1, 1))).unwrap();
     assert_eq!(snapshot(&state).settings().access_log, AccessLog::Off);
+    assert!(snapshot(&state).settings().egress.is_none());
+
+    let of_egress = changed(&table(1, 1), |table| {
+        let settings = Arc::make_mut(&mut table.settings);
+        settings.egress = Some(EgressSettings {
+            dns_servers: vec!["[2001:db8::53]:53".parse().unwrap()],
+            ..EgressSettings::default()
+        });
+    });
+    state.apply(of_egress).unwrap();
+    let snapshot = snapshot(&state);
+    let servers = snapshot.settings().egress.as_ref().unwrap();
+    assert_eq!(servers.dns_servers, ["192.0.2.53:53".parse().unwrap()]);
 }
 
 /// Every snapshot that a reader sees belongs to one table as a whole, and never goes back.

@@ -69,13 +69,13 @@ pub(super) fn check(
     }
     check_host(host, http_1_1)?;
     if method == "CONNECT" {
-        check_authority_form(target, host)?;
+        let is_alike = check_authority_form(target, host)?;
         // It has no content: who could tell it from what is in the tunnel?
         return match framing.framing(http_1_1)? {
             None | Some(Framing::Length(0)) if !upgrade => Ok(RequestHead {
                 framing: Framing::Length(0),
                 upgrade: false,
-                respelled: None,
+                respelled: (!is_alike).then(|| (method.len() + 1, host.unwrap_or_default().into())),
             }),
             _ => Err(Violation::ConnectContent),
         };
@@ -143,21 +143,21 @@ fn check_target(
     }
 }
 
-/// The target of a CONNECT, which `Host` repeats (RFC 9112 3.2). Some clients leave the usual port of their scheme out there.
-fn check_authority_form(target: &str, host: Option<&[u8]>) -> Result<(), Violation> {
+/// The target of a CONNECT, which `Host` repeats (RFC 9112 3.2). Some clients leave the usual port of their scheme out there. Tells
+/// whether both are written in the same case.
+fn check_authority_form(target: &str, host: Option<&[u8]>) -> Result<bool, Violation> {
     if !authority::is_valid(target.as_bytes()) {
         return Err(Violation::Target);
     }
-    let Some(host) = host else { return Ok(()) };
+    let Some(host) = host else { return Ok(true) };
     let is_same = |name: &str| host.eq_ignore_ascii_case(name.as_bytes());
     let without_port = [":443", ":80"]
         .iter()
         .filter_map(|port| target.strip_suffix(port));
-    if is_same(target) || without_port.into_iter().any(is_same) {
-        Ok(())
-    } else {
-        Err(Violation::HostMismatch)
+    if !is_same(target) && !without_port.into_iter().any(is_same) {
+        return Err(Violation::HostMismatch);
     }
+    Ok(target.as_bytes().starts_with(host))
 }
 
 /// The authority of an absolute-form target of the http schemes, and where it begins.

@@ -56,6 +56,8 @@ pub struct Upstream {
     session: Session,
     lease: Lease,
     reused: bool,
+    /// The connection serves no other request.
+    is_bound: bool,
 }
 
 impl Upstream {
@@ -64,7 +66,14 @@ impl Upstream {
             session,
             lease,
             reused,
+            is_bound: false,
         }
+    }
+
+    /// The connection closes after this exchange: the endpoint may take whoever uses it for the client of now. HTTP/1 only:
+    /// HTTP/2 has no authentication of connections.
+    pub(crate) fn bind(&mut self) {
+        self.is_bound = true;
     }
 
     /// The address connected to.
@@ -158,7 +167,8 @@ impl Upstream {
 
     /// The exchange is complete: the connection goes back to the pool if it may be used again.
     pub fn finish(self) {
-        if let Session::Http1(session) = self.session
+        if !self.is_bound
+            && let Session::Http1(session) = self.session
             && let Some(idle) = session.into_idle()
         {
             self.lease.peer().pool().put(idle);

@@ -7,7 +7,7 @@ use portcullis_routing::{Cluster, Endpoint, EndpointHost, EndpointState};
 
 use crate::upstream::{
     Outcome, UpstreamErrorKind,
-    dns::Dns,
+    dns::{Dns, NoAnswer},
     testing::{
         backend::{Backend, OK, Reply},
         dns::FakeDns,
@@ -144,8 +144,23 @@ async fn a_name_that_leads_back_to_the_proxy_is_refused() {
     let world = World::with_dns(Cluster::default(), Dns::with_config(server.config()));
     world.set_endpoints(named("rebind.example.com"));
     let error = world.open().await.err().expect("refused");
-    assert_eq!(error.kind, UpstreamErrorKind::Dns);
+    assert_eq!(error.kind, UpstreamErrorKind::NoEndpoint);
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_name_that_turns_back_to_the_proxy_has_no_endpoint_any_more() {
+    let server = FakeDns::start(&["203.0.113.7".parse().expect("address")], 0).await;
+    let world = World::with_dns(Cluster::default(), Dns::with_config(server.config()));
+    world.set_endpoints(named("turns.example.com"));
+    assert_eq!(resolved(&world).await.len(), 1);
+    server.change(&["169.254.169.254".parse().expect("address")]);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(5)).await;
+    tokio::time::resume();
+    let state = world.upstreams.cluster(&world.key).expect("a cluster");
+    state.names.changed().await;
+    assert_eq!(resolved(&world).await, []);
 }
 
 /// The endpoints once every name has had an answer.
@@ -189,9 +204,10 @@ async fn a_resolver_that_fails_changes_nothing() {
     world.set_endpoints(named("up.example.com"));
     let before = resolved(&world).await;
     let state = world.upstreams.cluster(&world.key).expect("a cluster");
-    state
-        .names
-        .answered("up.example.com", Err("SERVFAIL".to_owned()));
+    state.names.answered(
+        "up.example.com",
+        Err(NoAnswer::Unresolved("SERVFAIL".to_owned())),
+    );
     world.set_endpoints(named("up.example.com"));
     assert_eq!(
         resolved(&world).await,

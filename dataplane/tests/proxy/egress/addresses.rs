@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use hickory_resolver::proto::op::ResponseCode;
+use portcullis_routing::egress::EgressSettings;
 use serde_json::json;
 
 use crate::support::{
@@ -44,6 +45,7 @@ async fn one_bad_address_refuses_all_and_nobody_is_connected_to() {
     ] {
         dns.change(&addresses);
         let (proxy, log) = Outside::new(&dns)
+            .guarded()
             .settings(|egress| egress.protected = vec!["8.8.8.0/24".parse().unwrap()])
             .entry("api", by_dns("api.example.com", backend.address))
             .policy(
@@ -59,6 +61,9 @@ async fn one_bad_address_refuses_all_and_nobody_is_connected_to() {
         );
         let detail = format!("api.example.com leads to {what}");
         assert!(answer.contains(&detail), "{answer}");
+        let is_grave = what.contains("metadata") || what.contains("loopback");
+        assert_eq!(answer.contains("never wise"), is_grave, "{answer}");
+        assert_eq!(answer.contains("allowPrivate"), !is_grave, "{answer}");
         let line = log.departures(1).await.pop().unwrap();
         assert_eq!(line["detail"], detail);
         assert_eq!(
@@ -147,7 +152,7 @@ async fn a_pooled_connection_opens_nothing_to_others() {
     );
     assert!(
         proxy
-            .fetch(B, "http://fixed.example.com/")
+            .fetch(A, "http://fixed.example.com/")
             .await
             .ends_with("up")
     );
@@ -280,4 +285,47 @@ async fn of_several_addresses_one_that_does_not_answer_is_passed_over() {
     // The first one answers, so no other one was tried for it, nor is anybody tried without a request.
     let refused = proxy.metric(r#"portcullis_upstream_connects_total{result="refused"}"#);
     assert!(refused <= 5.0, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_leads_nobody_to_the_proxy_its_node_or_the_cluster() {
+    let dns = FakeDns::start(&[], 60).await;
+    let at = |address: &str| {
+        fixed(
+            "api.example.com",
+            SocketAddr::new(address.parse().unwrap(), 9),
+        )
+    };
+    let protect =
+        |egress: &mut EgressSettings| egress.protected = vec!["192.168.77.0/24".parse().unwrap()];
+    for (address, what) in [
+        ("127.0.0.1", "a loopback address"),
+        ("::1", "a loopback address"),
+        (
+            "::ffff:127.0.0.1",
+            "a wrapped (127.0.0.1, loopback) address",
+        ),
+        ("0.0.0.0", "a this-network address"),
+        ("224.0.0.1", "a multicast address"),
+        ("240.0.0.1", "a reserved address"),
+        ("169.254.169.254", "a cloud metadata address"),
+        ("fe80::1", "a link-local address"),
+        ("192.168.77.1", "an address of the cluster"),
+    ] {
+        let mut entry = at(address);
+        entry["order"] = json!({"namespace": "a", "name": "api", "rule": 0});
+        let outside = Outside::new(&dns).guarded().settings(protect);
+        let (proxy, log) = outside.entry("api", entry).start();
+        let answer = proxy.fetch(A, URL).await;
+        assert_eq!(
+            outcome(&answer),
+            ("403", Some("address_refused")),
+            "{address}: {answer}"
+        );
+        let line = log.departures(1).await.pop().unwrap();
+        let detail = format!("leads to {address}, {what}");
+        let told = line["detail"].as_str().unwrap();
+        assert!(told.ends_with(&detail), "{told}");
+        assert_eq!(line["entry"], "serviceentry/test/api");
+    }
 }

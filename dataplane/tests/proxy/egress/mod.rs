@@ -2,8 +2,12 @@
 
 mod addresses;
 mod callers;
+mod corpus;
+mod forgery;
+mod greetings;
 mod passthrough;
 mod protocols;
 mod requests;
+mod revoked;
 mod routes;
 mod tunnels;

@@ -71,8 +71,8 @@ async fn tls_host(name: &str) -> (SocketAddr, String) {
     (address, made.cert.pem())
 }
 
-/// Adds an HTTPS listener on port 443, and tells what a client needs to trust it.
-fn with_https(mut outside: Outside) -> (Outside, Arc<ClientConfig>) {
+/// Adds an HTTPS listener on `port`, and tells what a client needs to trust it.
+pub(super) fn with_https(mut outside: Outside, port: u16) -> (Outside, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed([PROXY.to_owned()]).unwrap();
     let certificate = Certificate {
         chain_pem: made.cert.pem(),
@@ -80,7 +80,7 @@ fn with_https(mut outside: Outside) -> (Outside, Arc<ClientConfig>) {
     };
     let key = CertificateKey::new("proxy");
     let listener = Listener {
-        port: 443,
+        port,
         protocol: ListenerProtocol::Https,
         hostname: None,
         tls: Some(ListenerTls {
@@ -104,7 +104,7 @@ fn with_https(mut outside: Outside) -> (Outside, Arc<ClientConfig>) {
     (outside, Arc::new(config))
 }
 
-async fn secure(stream: TcpStream, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
+pub(super) async fn secure(stream: TcpStream, config: &Arc<ClientConfig>) -> TlsStream<TcpStream> {
     let name = ServerName::try_from(PROXY).unwrap();
     let connector = TlsConnector::from(Arc::clone(config));
     connector.connect(name, stream).await.unwrap()
@@ -127,7 +127,7 @@ async fn the_proxy_itself_may_be_spoken_to_over_tls() {
     let outside = Outside::new(&dns)
         .entry("api", fixed("api.example.com", backend.address))
         .entry("raw", raw);
-    let (outside, config) = with_https(outside);
+    let (outside, config) = with_https(outside, 443);
     let (proxy, log) = outside.start();
     let get = "GET / HTTP/1.1\r\nHost: api.example.com\r\nConnection: close\r\n\r\n";
     let connect_to =
@@ -182,7 +182,7 @@ async fn tls_is_begun_for_the_host_that_was_named_and_verified() {
         .entry("name", entry(host, "name.example.com"))
         .entry("ca", entry(other, "ca.example.com"))
         .entry("usual", usual);
-    let (outside, config) = with_https(outside);
+    let (outside, config) = with_https(outside, 443);
     let (proxy, log) = outside.start();
     let answer = proxy.fetch(A, "http://api.example.com/x").await;
     assert!(

@@ -121,8 +121,8 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
             A,
             "http://api.example.com/x/../admin/users",
             "denied_by_policy",
-            "denied_by_policy: api.example.com:80 is denied to a/x by egresspolicy/test/admin.\nTo allow it, change that \
-             EgressPolicy.\n".into(),
+            "denied_by_policy: api.example.com:80 is denied to a/x by a policy of the Gateway's namespace.\nTo allow it, \
+             change that EgressPolicy.\n".into(),
         ),
     ];
     for (number, (from, url, reason, words)) in cases.into_iter().enumerate() {
@@ -257,6 +257,7 @@ async fn a_pod_that_the_table_learns_of_later_is_known_from_then_on() {
         let request = request
             .body(http_body_util::Full::new(Bytes::new()))
             .unwrap();
+        sender.ready().await.unwrap();
         sender
             .send_request(request)
             .await

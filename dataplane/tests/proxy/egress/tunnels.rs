@@ -79,7 +79,7 @@ pub(super) fn hello(name: &str) -> Vec<u8> {
 }
 
 /// A tunnel to `authority`, with `first` sent in one piece with the CONNECT.
-async fn open(to: SocketAddr, authority: &str, first: &[u8]) -> TcpStream {
+pub(super) async fn open(to: SocketAddr, authority: &str, first: &[u8]) -> TcpStream {
     let mut stream = connect(A, to).await;
     let mut request =
         format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n").into_bytes();
@@ -283,10 +283,8 @@ async fn requests_in_a_tunnel_are_read_and_stay_with_its_host() {
         let mut stream = open(proxy.address(80), "api.example.com:80", request.as_bytes()).await;
         let answer = String::from_utf8(rest(&mut stream).await).unwrap();
         assert_eq!(outcome(&answer), (status, reason), "{answer}");
-        if reason != Some("method_not_allowed") {
-            let told = log.departures(number + 1).await.pop().unwrap();
-            assert_eq!(told["reason"], reason.unwrap_or("allowed"));
-        }
+        let told = log.departures(number + 1).await.pop().unwrap();
+        assert_eq!(told["reason"], reason.unwrap_or("allowed"));
     }
     assert_eq!(backend.seen().len(), 2);
     assert_eq!(backend.seen()[1].headers["host"], "api.example.com");
@@ -419,6 +417,38 @@ async fn a_stream_of_http2_may_be_a_tunnel_and_there_are_only_so_many() {
         (&json!(whole), &json!(whole))
     );
     assert_eq!(line.get("error"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_stream_that_gives_no_room_holds_neither_the_host_nor_its_tunnel() {
+    let dns = FakeDns::start(&[], 60).await;
+    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut entry = fixed("api.example.com", host.local_addr().unwrap());
+    let target = host.local_addr().unwrap().port();
+    entry["ports"] = json!([{"number": 443, "protocol": "TLS", "target_port": target}]);
+    let mut outside = Outside::new(&dns).entry("api", entry);
+    let limits = &mut Arc::make_mut(&mut outside.0.settings).limits;
+    limits.header_timeout = Millis::from_secs(1);
+    let (proxy, log) = outside.start();
+    let stream = connect(A, proxy.address(80)).await;
+    let mut builder = h2::client::Builder::new();
+    let handshake = builder.initial_window_size(0).handshake::<_, Bytes>(stream);
+    let (mut client, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::connect("api.example.com:443").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(request, false).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let (mut reached, _) = host.accept().await.unwrap();
+    stream
+        .send_data(hello("other.example.com").into(), false)
+        .unwrap();
+    assert_eq!(rest(&mut reached).await, b"");
+    let line = log.departures(1).await.pop().unwrap();
+    assert_eq!(line["reason"], "sni_mismatch");
+    let mut body = answer.into_body();
+    let end = body.data().await;
+    assert!(end.is_some_and(|data| data.is_err()), "the stream is reset");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,7 +30,7 @@ pub(crate) struct Seen {
 
 /// A running backend; it stops when dropped.
 ///
-/// `/status/N` answers N. `/flaky/K/N` answers N to the first K requests, then 200. `/hang` never answers. `/echo`
+/// `/status/N` answers N. `/offers/SCHEMES` answers 401, and asks for credentials of one of them. `/flaky/K/N` answers N to the first K requests, then 200. `/hang` never answers. `/echo`
 /// streams the body back while it arrives. Everything else answers 200 with the backend's name, after the whole body.
 pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
@@ -169,6 +169,7 @@ async fn answer(
     };
     let status = match segments[0].as_str() {
         "status" => number(1).unwrap_or(400),
+        "offers" => 401,
         "flaky" => {
             let before = shared.seen.lock().unwrap().len();
             if before <= usize::from(number(1).unwrap_or(0)) {
@@ -188,6 +189,10 @@ async fn answer(
         .boxed();
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    if status == 401 {
+        let schemes = segments[1].replace("%20", " ").parse().unwrap();
+        response.headers_mut().insert("www-authenticate", schemes);
+    }
     response
         .headers_mut()
         .insert("x-backend", shared.name.parse().unwrap());

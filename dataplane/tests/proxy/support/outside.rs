@@ -27,12 +27,20 @@ pub(crate) const B: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// Nobody that the table knows.
 pub(crate) const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
 
+/// The policy that opens the loopback to everybody.
+const LOOPBACK: &str = "loopback";
+
 /// A table of egress under construction: an HTTP listener on port 80, and the callers above.
 pub(crate) struct Outside(pub(crate) RoutingTable);
 
 impl Outside {
     /// That nothing may leave, with `dns` to ask.
     pub(crate) fn new(dns: &FakeDns) -> Self {
+        Self::asking(dns.address)
+    }
+
+    /// The same, with the DNS server that listens at `dns`.
+    pub(crate) fn asking(dns: SocketAddr) -> Self {
         let gateway = GatewayKey::of("test", "gateway");
         let mut table = RoutingTable::new(gateway.clone());
         let listener = Listener {
@@ -45,7 +53,7 @@ impl Outside {
         let key = ListenerKey::of(&gateway, "http");
         table.listeners.insert(key, Arc::new(listener));
         Arc::make_mut(&mut table.settings).egress = Some(EgressSettings {
-            dns_servers: vec![dns.address],
+            dns_servers: vec![dns],
             ..EgressSettings::default()
         });
         for (address, namespace) in [(A, "a"), (B, "b")] {
@@ -58,7 +66,16 @@ impl Outside {
             let key = WorkloadKey::of(address.into());
             table.workloads.insert(key, Arc::new(workload));
         }
-        Self(table)
+        // The servers of the tests are there, and entries by themselves do not lead there.
+        let loopback =
+            json!({"scope": "Gateway", "action": "Allow", "allow_private": ["127.0.0.0/8"]});
+        Self(table).policy(LOOPBACK, loopback)
+    }
+
+    /// Without what opens the loopback to everybody.
+    pub(crate) fn guarded(mut self) -> Self {
+        self.0.policies.remove(&PolicyKey::of("test", LOOPBACK));
+        self
     }
 
     /// With TLS that passes through port 443.
@@ -82,9 +99,14 @@ impl Outside {
         self
     }
 
-    /// Adds the entry `test/NAME`.
+    /// Adds the entry `test/NAME`, which stands in the Gateway's namespace unless it says otherwise.
     pub(crate) fn entry(mut self, name: &str, mut entry: Value) -> Self {
-        entry["order"] = json!({"created_at": 0, "namespace": "test", "name": name, "rule": 0});
+        let order = json!({"created_at": 0, "namespace": "test", "name": name, "rule": 0});
+        entry
+            .as_object_mut()
+            .unwrap()
+            .entry("order")
+            .or_insert(order);
         let entry = serde_json::from_value(entry).unwrap();
         let key = EntryKey::of("test", name);
         self.0.entries.insert(key, Arc::new(entry));
@@ -99,13 +121,13 @@ impl Outside {
         self
     }
 
-    /// Lets namespace `a` reach the loopback at every destination.
+    /// Lets namespace `a` reach the loopback at every destination, and nobody else.
     pub(crate) fn private_for_a(self) -> Self {
         let from = json!([{"namespaces": ["a"]}]);
         let policy = json!({
             "scope": "Gateway", "action": "Allow", "from": from, "allow_private": ["127.0.0.0/8"],
         });
-        self.policy("private", policy)
+        self.guarded().policy("private", policy)
     }
 
     /// A running proxy, and its log.

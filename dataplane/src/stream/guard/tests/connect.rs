@@ -15,18 +15,33 @@ fn proxied(bytes: &str) -> Seen {
 fn a_head_that_names_one_destination_passes() {
     for head in [
         "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n",
-        "CONNECT A.example:443 HTTP/1.1\r\nHost: a.EXAMPLE:443\r\nContent-Length: 0\r\n\r\n",
         "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n",
         // As some clients write the usual port.
         "CONNECT a.example:443 HTTP/1.1\r\nHost: a.example\r\n\r\n",
-        "CONNECT a.example:80 HTTP/1.1\r\nHost: A.example\r\n\r\n",
         "CONNECT a.example:443 HTTP/1.0\r\n\r\n",
     ] {
-        let seen = proxied(head);
-        assert_eq!((seen.violation, seen.complete), (None, 1), "{head}");
-        assert_eq!(seen.heads, [head.as_bytes()]);
-        assert_eq!(request(head.as_bytes()).violation, Some(Violation::Method));
+        passes_as(head, head);
     }
+}
+
+/// The parser behind the guard takes two spellings for two hosts.
+#[test]
+fn a_target_in_another_case_passes_as_host_has_it() {
+    passes_as(
+        "CONNECT A.example:443 HTTP/1.1\r\nHost: a.EXAMPLE:443\r\nContent-Length: 0\r\n\r\n",
+        "CONNECT a.EXAMPLE:443 HTTP/1.1\r\nHost: a.EXAMPLE:443\r\nContent-Length: 0\r\n\r\n",
+    );
+    passes_as(
+        "CONNECT a.example:80 HTTP/1.1\r\nHost: A.example\r\n\r\n",
+        "CONNECT A.example:80 HTTP/1.1\r\nHost: A.example\r\n\r\n",
+    );
+}
+
+fn passes_as(head: &str, passed: &str) {
+    let seen = proxied(head);
+    assert_eq!((seen.violation, seen.complete), (None, 1), "{head}");
+    assert_eq!(seen.heads, [passed.as_bytes()], "{head}");
+    assert_eq!(request(head.as_bytes()).violation, Some(Violation::Method));
 }
 
 #[test]

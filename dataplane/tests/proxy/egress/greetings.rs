@@ -1,0 +1,131 @@
+//! The first bytes of tunnels in which anything may be spoken, and of those to addresses; and refusals before any of it.
+
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+use super::tunnels::{Echo, hello, open, read, rest};
+use crate::support::{
+    Backend,
+    fake_dns::FakeDns,
+    outside::{A, Outside, fixed, outcome},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
+    let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
+    let mut entry = echo.entry("api.example.com", 9000, "TCP");
+    entry["addresses"] = json!(["192.0.2.7/32"]);
+    let (proxy, log) = Outside::new(&dns).entry("api", entry).start();
+    let mut count = 0;
+    for (authority, first) in [
+        ("api.example.com:9000", hello("api.example.com")),
+        // No name at all.
+        ("api.example.com:9000", hello("192.0.2.1")),
+        ("api.example.com:9000", b"SSH-2.0-x\r\n".to_vec()),
+        ("api.example.com:9000", vec![0x80]),
+        ("192.0.2.7:9000", hello("192.0.2.7")),
+        ("192.0.2.7:9000", hello("api.example.com")),
+    ] {
+        let mut tunnel = open(proxy.address(80), authority, &first).await;
+        tunnel.shutdown().await.unwrap();
+        assert_eq!(rest(&mut tunnel).await, first, "{authority}");
+        count += 1;
+        let line = log.departures(count).await.pop().unwrap();
+        assert_eq!(line["verdict"], "allow", "{line}");
+        assert_eq!(line["ech"], json!(null));
+    }
+    let before = echo.received.load(std::sync::atomic::Ordering::SeqCst);
+    for authority in ["api.example.com:9000", "192.0.2.7:9000"] {
+        let mut tunnel = open(proxy.address(80), authority, &hello("other.example.com")).await;
+        // Alert: fatal, unrecognized_name.
+        assert_eq!(rest(&mut tunnel).await, [21, 3, 3, 0, 2, 2, 112]);
+        count += 1;
+        let line = log.departures(count).await.pop().unwrap();
+        assert_eq!(line["reason"], "sni_mismatch", "{line}");
+        assert_eq!(line["sni"], "other.example.com");
+    }
+    let after = echo.received.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_may_speak_first_where_anything_is_spoken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dns = FakeDns::start(&[], 60).await;
+    let mut entry = fixed("mail.example.com", address);
+    entry["ports"] = json!([{"number": 25, "protocol": "TCP", "target_port": address.port()}]);
+    let (proxy, _) = Outside::new(&dns).entry("mail", entry).start();
+    let greet = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"220 mail\r\n").await.unwrap();
+        assert_eq!(read(&mut stream, 4).await, b"EHLO");
+    };
+    let client = async {
+        let mut tunnel = open(proxy.address(80), "mail.example.com:25", b"").await;
+        assert_eq!(read(&mut tunnel, 10).await, b"220 mail\r\n");
+        tunnel.write_all(b"EHLO").await.unwrap();
+        tunnel
+    };
+    tokio::join!(greet, client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_with_an_address_names_no_host() {
+    let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
+    let mut entry = echo.entry("api.example.com", 443, "TLS");
+    entry["addresses"] = json!(["192.0.2.7/32"]);
+    let (proxy, log) = Outside::new(&dns).entry("api", entry).start();
+    for (first, reason) in [
+        (hello("192.0.2.7"), "allowed"),
+        (hello("api.example.com"), "allowed"),
+        (hello("other.example.com"), "sni_mismatch"),
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not_tls"),
+    ] {
+        let before = log.of_kind("egress").count();
+        let mut tunnel = open(proxy.address(80), "192.0.2.7:443", &first).await;
+        tunnel.shutdown().await.unwrap();
+        let heard = rest(&mut tunnel).await;
+        assert_eq!(heard == first, reason == "allowed", "{reason}");
+        let line = log.departures(before + 1).await.pop().unwrap();
+        assert_eq!(line["reason"], reason);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_before_anything_was_asked_leaves_one_line_too() {
+    let (backend, dns) = (Backend::start("up").await, FakeDns::start(&[], 60).await);
+    let entry = fixed("api.example.com", backend.address);
+    let (proxy, log) = Outside::new(&dns).entry("api", entry).start();
+    let host = "Host: api.example.com\r\n";
+    for (number, (request, reason)) in [
+        (
+            format!("GET / HTTP/1.1\r\n{host}Content-Length: x\r\n\r\n"),
+            "bad_request",
+        ),
+        (format!("GET / HTTP/1.1\r\n{host}{host}\r\n"), "bad_request"),
+        (
+            format!("TRACE / HTTP/1.1\r\n{host}\r\n"),
+            "method_not_allowed",
+        ),
+        (format!("GET /%zz HTTP/1.1\r\n{host}\r\n"), "bad_path"),
+        (
+            "GET http://a.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n".to_owned(),
+            "bad_request",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = proxy.tell(A, &request).await;
+        assert_eq!(outcome(&answer).1, Some(reason), "{answer}");
+        let told = log.departures(number + 1).await;
+        assert_eq!(told.len(), number + 1, "{told:?}");
+        let line = &told[number];
+        assert_eq!(
+            (&line["verdict"], &line["reason"]),
+            (&json!("refuse"), &json!(reason))
+        );
+        assert_eq!(line["caller"]["namespace"], "a");
+    }
+}

@@ -1,0 +1,190 @@
+//! What was allowed, and is not any more: whatever is under way ends, and nothing else does.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use portcullis_routing::{Millis, RoutingTable, WorkloadKey, egress::Workload};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::tunnels::{Echo, hello, open, read, rest};
+use crate::support::{
+    Backend,
+    fake_dns::FakeDns,
+    outside::{A, Outside, connect, fixed},
+};
+
+fn sealed(outside: Outside) -> RoutingTable {
+    let mut table = outside.0;
+    table.seal();
+    table
+}
+
+/// Switches to whatever it is asked for, and sends back what it gets then.
+async fn switching() -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer =
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        let (mut from, mut to) = stream.split();
+        // It is cut: that is what the test is about.
+        _ = tokio::io::copy(&mut from, &mut to).await;
+    });
+    address
+}
+
+/// What comes before an empty line.
+async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn web_sockets_and_streams_end_when_they_are_not_allowed_any_more() {
+    let (backend, dns) = (Backend::start("up").await, FakeDns::start(&[], 60).await);
+    let socket = "GET / HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let stream =
+        "POST /echo HTTP/1.1\r\nHost: api.example.com\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (address, request, sent) in [
+        (switching().await, socket, "hello"),
+        (backend.address, stream, "5\r\nhello\r\n"),
+    ] {
+        let with = || Outside::new(&dns).entry("api", fixed("api.example.com", address));
+        let (proxy, log) = with().start();
+        let mut client = connect(A, proxy.address(80)).await;
+        client.write_all(request.as_bytes()).await.unwrap();
+        head(&mut client).await;
+        client.write_all(sent.as_bytes()).await.unwrap();
+        assert_eq!(read(&mut client, sent.len()).await, sent.as_bytes());
+        // A table that allows it still.
+        proxy.apply(sealed(
+            with().entry("more", fixed("more.example.com", address)),
+        ));
+        client.write_all(sent.as_bytes()).await.unwrap();
+        assert_eq!(read(&mut client, sent.len()).await, sent.as_bytes());
+        assert_eq!(log.of_kind("egress").count(), 0);
+        let deny =
+            json!({"scope": "Gateway", "action": "Deny", "to": [{"paths": [{"Prefix": "/"}]}]});
+        proxy.apply(sealed(with().policy("deny", deny)));
+        assert_eq!(rest(&mut client).await, b"");
+        let line = log.departures(1).await.pop().unwrap();
+        assert_eq!(
+            (&line["verdict"], &line["reason"]),
+            (&json!("refuse"), &json!("revoked"))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_socket_lasts_no_longer_than_a_tunnel_may() {
+    let (address, dns) = (switching().await, FakeDns::start(&[], 60).await);
+    let (proxy, log) = Outside::new(&dns)
+        .settings(|egress| egress.tunnel_max_duration = Some(Millis(1)))
+        .entry("api", fixed("api.example.com", address))
+        .start();
+    let mut client = connect(A, proxy.address(80)).await;
+    let request = "GET / HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    rest(&mut client).await;
+    let line = log.departures(1).await.pop().unwrap();
+    assert_eq!(
+        (&line["verdict"], &line["error"]),
+        (&json!("allow"), &json!("tunnel_too_long"))
+    );
+}
+
+/// The table, with another pod of namespace `a` at the address of [`A`], or none.
+fn with_pod(outside: Outside, pod: Option<(&str, &str)>) -> Outside {
+    let mut outside = outside;
+    let key = WorkloadKey::of(A.into());
+    outside.0.workloads.remove(&key);
+    if let Some((pod, app)) = pod {
+        let workload = Workload {
+            namespace: "a".into(),
+            service_account: "x".into(),
+            pod: pod.into(),
+            labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+        };
+        outside.0.workloads.insert(key, Arc::new(workload));
+    }
+    outside
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_ends_with_the_pod_that_has_it_or_with_its_labels() {
+    let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
+    let table = |pod| {
+        let mut entry = echo.entry("api.example.com", 22, "TCP");
+        entry["exported_to"] = json!({"Namespaces": ["a"]});
+        let deny: Value = json!({
+            "scope": "Gateway", "action": "Deny", "from": [{"labels": [{"In": ["app", ["bad"]]}]}],
+        });
+        with_pod(Outside::new(&dns), pod)
+            .entry("api", entry)
+            .policy("bad", deny)
+    };
+    let (proxy, log) = table(Some(("a-1", "good"))).start();
+    for (number, pod) in [None, Some(("a-2", "good")), Some(("a-1", "bad"))]
+        .into_iter()
+        .enumerate()
+    {
+        proxy.apply(sealed(table(Some(("a-1", "good")))));
+        let mut tunnel = open(proxy.address(80), "api.example.com:22", b"x").await;
+        assert_eq!(read(&mut tunnel, 1).await, b"x");
+        proxy.apply(sealed(table(Some(("a-1", "better")))));
+        tunnel.write_all(b"y").await.unwrap();
+        assert_eq!(read(&mut tunnel, 1).await, b"y");
+        proxy.apply(sealed(table(pod)));
+        assert_eq!(rest(&mut tunnel).await, b"", "{pod:?}");
+        let line = log.departures(number + 1).await.pop().unwrap();
+        assert_eq!(line["reason"], "revoked", "{pod:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_nobody_reads_ends_when_its_port_becomes_one_of_requests() {
+    let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
+    let table = |protocol| {
+        let deny = json!({"scope": "Gateway", "action": "Deny", "to": [{"methods": ["DELETE"]}]});
+        let outside =
+            Outside::new(&dns).entry("api", echo.entry("api.example.com", 8080, protocol));
+        if protocol == "HTTP" {
+            outside.policy("deny", deny)
+        } else {
+            outside
+        }
+    };
+    let (proxy, log) = table("TCP").start();
+    for (number, (protocol, first)) in [("HTTP", b"x".to_vec()), ("TLS", b"x".to_vec())]
+        .into_iter()
+        .enumerate()
+    {
+        proxy.apply(sealed(table("TCP")));
+        let mut tunnel = open(proxy.address(80), "api.example.com:8080", &first).await;
+        assert_eq!(read(&mut tunnel, first.len()).await, first);
+        proxy.apply(sealed(table(protocol)));
+        assert_eq!(rest(&mut tunnel).await, b"", "{protocol}");
+        let line = log.departures(number + 1).await.pop().unwrap();
+        assert_eq!(line["reason"], "revoked", "{protocol}");
+    }
+    // One that has greeted its host is what the port is for.
+    proxy.apply(sealed(table("TCP")));
+    let greeting = hello("api.example.com");
+    let mut tunnel = open(proxy.address(80), "api.example.com:8080", &greeting).await;
+    assert_eq!(read(&mut tunnel, greeting.len()).await, greeting);
+    proxy.apply(sealed(table("TLS")));
+    tunnel.write_all(b"y").await.unwrap();
+    assert_eq!(read(&mut tunnel, 1).await, b"y");
+}

@@ -1,0 +1,99 @@
+//! Which of several entries is in force.
+
+use serde_json::{Value, json};
+
+use super::{check, compiled, table};
+use crate::{
+    EntryKey,
+    egress::{Caller, Destination, Question, Seen},
+};
+
+#[test]
+fn own_entries_go_first_then_those_of_the_gateway() {
+    let entry = |created_at: i64, namespace: &str, host: &str, exported_to: Value| {
+        json!({
+            "hosts": [host], "addresses": ["192.0.2.0/24"], "ports": [{"number": 80, "protocol": "HTTP"}],
+            "exported_to": exported_to,
+            "order": {"created_at": created_at, "namespace": namespace, "name": "e", "rule": 0},
+        })
+    };
+    let all = || json!("All");
+    let entries = json!({
+        // The oldest, the narrowest, and nobody asked for it.
+        "captor": entry(0, "captor", "api.example.com", all()),
+        "gateway": entry(1, "gateways", "*.example.com", all()),
+        "own": entry(2, "b", "*.com", json!({"Namespaces": ["b"]})),
+        "away": entry(0, "c", "api.example.com", json!({"Namespaces": ["d"]})),
+    });
+    check(
+        table(entries, json!({})),
+        &[
+            (
+                "a/x api.example.com 80 GET /",
+                "allow allowed through gateway",
+            ),
+            ("b/x api.example.com 80 GET /", "allow allowed through own"),
+            (
+                "c/x api.example.com 80 GET /",
+                "allow allowed through gateway",
+            ),
+            (
+                "d/x api.example.com 80 GET /",
+                "allow allowed through gateway",
+            ),
+            (
+                "captor/x api.example.com 80 GET /",
+                "allow allowed through captor",
+            ),
+            (
+                "? api.example.com 80 GET /",
+                "allow allowed through gateway",
+            ),
+            ("b/x other.com 80 GET /", "allow allowed through own"),
+            ("a/x other.com 80 GET /", "refuse not_exported"),
+            ("b/x 192.0.2.1 80 GET /", "allow allowed through own"),
+            ("a/x 192.0.2.1 80 GET /", "allow allowed through gateway"),
+            (
+                "captor/x 192.0.2.1 80 GET /",
+                "allow allowed through captor",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn through_a_certain_entry_goes_what_that_opens_to_the_caller() {
+    let entry = |namespace: &str, exported_to: Value| {
+        json!({
+            "hosts": ["h"], "ports": [{"number": 80, "protocol": "HTTP"}], "exported_to": exported_to,
+            "order": {"created_at": 0, "namespace": namespace, "name": "e", "rule": 0},
+        })
+    };
+    let entries = json!({
+        "named": entry("gateways", json!({"Namespaces": ["a", "b"]})), "own": entry("a", json!("All")),
+    });
+    let compiled = compiled(table(entries, json!({})));
+    let through = |namespace: Option<&str>, host: &str, port| {
+        let question = Question {
+            destination: Destination::Name(host),
+            port,
+            caller: namespace.map(|namespace| Caller {
+                namespace,
+                service_account: "x",
+                labels: None,
+            }),
+            seen: Seen::Tunnel,
+        };
+        let egress = compiled.egress().unwrap();
+        let decision = egress.decide_through(&EntryKey::of("a", "named"), &question)?;
+        let opened = decision.opened.map(|opened| opened.key.as_str());
+        Some((decision.reason.code(), opened))
+    };
+    let open = Some(("allowed", Some("serviceentry/a/named")));
+    assert_eq!(through(Some("a"), "h", 80), open);
+    assert_eq!(through(Some("b"), "h", 80), open);
+    assert_eq!(through(Some("c"), "h", 80), Some(("not_exported", None)));
+    assert_eq!(through(None, "h", 80), Some(("unknown_caller", None)));
+    assert_eq!(through(Some("a"), "g", 80), None);
+    assert_eq!(through(Some("a"), "h", 81), None);
+}
