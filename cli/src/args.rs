@@ -11,7 +11,7 @@ use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
 pub(crate) use self::egress::{
-    CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs,
+    CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs, Resolved,
 };
 
 /// Gateway API manifests in, traffic out.
@@ -37,7 +37,7 @@ pub(crate) struct Cli {
 /// The subcommands.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Try it: two echo servers, a Gateway and a handful of routes on this machine
+    /// Try it: two echo servers, a Gateway with a handful of routes and a proxy for the way out, on this machine
     #[command(after_long_help = DEMO_EXAMPLES)]
     Demo(DemoArgs),
     /// Serve the manifests in files and directories, and follow their changes
@@ -135,6 +135,9 @@ pub(crate) struct DemoArgs {
     /// Port for HTTPS. Default 8443.
     #[arg(long, value_name = "PORT")]
     pub(crate) https_port: Option<u16>,
+    /// Port of the explicit proxy. Default 3128.
+    #[arg(long, value_name = "PORT")]
+    pub(crate) proxy_port: Option<u16>,
     /// Address to listen on.
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     pub(crate) address: IpAddr,
@@ -382,13 +385,17 @@ const DEMO_EXAMPLES: &str = "\
 Examples:
   portcullis demo                                     serve on localhost
   portcullis demo --http-port 9080 --https-port 9443  the same, when ports are taken
-  portcullis demo --self-test                         call every use case and report";
+  portcullis demo --self-test                         call every use case and report
+
+The proxy on port 3128 reaches allowed.example and no other host. A DNS server of the demo's own answers for its names.";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
   portcullis run --config gateway.yaml --config routes/
   portcullis run --config manifests/ --map-port 80=8080,443=8443
   portcullis run --config manifests/ --check          in CI: validate and exit
+  portcullis run --config egress.yaml --dns-server 192.0.2.53:53
+  curl -x http://127.0.0.1:3128 http://api.example/   what egress.yaml lists
   curl http://127.0.0.1:9901/readyz                   is it serving?
 
 Files are followed: save one, and the change is live without a request lost. A document that is broken is reported \
@@ -396,6 +403,10 @@ while the others serve on; what it described before stays in force until it is m
 no object at all, or cannot read a path, is refused aloud and the last good state serves on.
 
 Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.
+
+A Gateway of the class portcullis-egress is the way out: a proxy that reaches only what ServiceEntries list. Which servers it asks \
+for the names of these, --dns-server says; whatever they answer, addresses of this machine and of private networks are refused, \
+unless allowPrivate of an EgressPolicy names them.
 
 Ctrl-C and SIGTERM stop it: requests under way may end first, for at most 25 s unless GatewayParameters say otherwise.";
 
@@ -407,8 +418,9 @@ Examples:
 
 All that it looks at in a cluster; what is left out counts as missing:
   kinds=gatewayclasses,gateways.gateway.networking.k8s.io,listenersets,httproutes,backendtlspolicies,referencegrants
-  kinds=$kinds,gatewayparameters.portcullis.dev,namespaces,services,endpointslices,secrets,configmaps
+  kinds=$kinds,gatewayparameters.portcullis.dev,credentialinjections.portcullis.dev,namespaces,services,endpointslices,secrets,configmaps
   kinds=$kinds,egresspolicies.portcullis.dev,serviceentries.networking.istio.io,pods,nodes   # with an egress Gateway
+  kinds=$kinds,servicecidrs   # the same, from Kubernetes 1.33 on
   kubectl get $kinds -A -o yaml | portcullis analyze -";
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -436,7 +448,7 @@ requests at least, or clients refuse the certificate or the preflight, or the pr
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:
   portcullis translate manifests/                     a summary
-  portcullis translate manifests/ -o yaml             everything, without private keys
+  portcullis translate manifests/ -o yaml             everything, without private keys and credentials
   portcullis translate manifests/ --table shop/edge > table.json
   portcullis-proxy --table table.json";
 

@@ -31,9 +31,10 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
+pub(crate) use self::live::Live;
 use self::{
     certificate::Shown,
-    connection::{misdirected, no_port, no_session, refused, unauthenticated},
+    connection::{misdirected, no_port, no_session, of_egress, refused, unauthenticated},
     routes::Routes,
 };
 use crate::{
@@ -230,6 +231,9 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         };
     };
     let (compiled, table) = (&snapshot.compiled, snapshot.compiled.table());
+    if let Some(outcome) = of_egress(request.port, table) {
+        return unanswered(asked, &outcome, None);
+    }
     if let Some(outcome) = no_session(request, bound, &snapshot.tls) {
         return unanswered(asked, &outcome, None);
     }

@@ -3,6 +3,8 @@
 //! In a cluster every Gateway has an address of its own. Here they share one, so two listeners of different Gateways
 //! can get into each other's way, which inside one Gateway with its ListenerSets the translation would have found.
 
+mod egress;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,9 +15,8 @@ use portcullis_controller::{
     resources::ObjectKey,
 };
 use portcullis_routing::{
-    ClusterKey, GatewayKey, Listener, ListenerKey, PolicyKey, ProxySettings, Route, RouteKey,
-    RoutingTable,
-    egress::{Policy, PolicyScope},
+    ClusterKey, GatewayKey, Listener, ListenerKey, ProxySettings, Route, RouteKey, RoutingTable,
+    egress::EgressSettings,
 };
 
 /// Stands for all Gateways of the files. No Gateway can be called so.
@@ -34,12 +35,13 @@ pub(crate) fn merge(tables: &BTreeMap<GatewayKey, RoutingTable>) -> (RoutingTabl
         findings.extend(client_certificates_differ(table, &merged));
         add(&mut merged, table, &refused);
     }
-    merged.policies = policies(tables, &mut findings);
+    merged.policies = egress::policies(tables, &mut findings);
     merged.seal();
     (merged, findings)
 }
 
-/// The settings of the first Gateway, and those of egress of the first one of that.
+/// The settings of the first Gateway, and those of egress of the first one of that, whose namespace then counts as the Gateway's,
+/// but for what others shut.
 fn settings(
     tables: &BTreeMap<GatewayKey, RoutingTable>,
     findings: &mut Vec<Finding>,
@@ -55,10 +57,20 @@ fn settings(
         )
     });
     let general = first(general, findings).unwrap_or_default();
-    let egress = tables.iter();
-    let egress = egress.filter_map(|(key, table)| Some((key, table.settings.egress.clone()?)));
+    let of_egress = || {
+        let tables = tables.iter();
+        tables.filter_map(|(key, table)| Some((key, table.settings.egress.clone()?)))
+    };
+    let namespace = of_egress()
+        .map(|(key, _)| key.namespace().to_owned())
+        .next();
+    let strictest = first(of_egress(), findings).map(|first| {
+        let first = EgressSettings { namespace, ..first };
+        let others = of_egress().map(|(_, settings)| settings);
+        others.fold(first, egress::stricter)
+    });
     ProxySettings {
-        egress: first(egress, findings),
+        egress: strictest,
         ..general
     }
 }
@@ -72,48 +84,6 @@ fn first<'t, T: PartialEq>(
     let losers = all.filter(|(_, other)| *other != settings);
     findings.extend(losers.map(|(loser, _)| settings_differ(loser, winner)));
     Some(settings)
-}
-
-/// The policies of all egress Gateways. Which Gateway a caller came by is not known here, so one that is for some of them is in
-/// force for all; where it is in two forms, in the one that speaks of every caller.
-fn policies(
-    tables: &BTreeMap<GatewayKey, RoutingTable>,
-    findings: &mut Vec<Finding>,
-) -> BTreeMap<PolicyKey, Arc<Policy>> {
-    let egress = || {
-        tables
-            .values()
-            .filter(|table| table.settings.egress.is_some())
-    };
-    let mut merged = BTreeMap::<_, Arc<Policy>>::new();
-    for (key, policy) in egress().flat_map(|table| &table.policies) {
-        let known = merged
-            .entry(key.clone())
-            .or_insert_with(|| Arc::clone(policy));
-        if policy.scope == PolicyScope::Gateway {
-            *known = Arc::clone(policy);
-        }
-    }
-    for (key, policy) in &merged {
-        if egress().any(|table| table.policies.get(key) != Some(policy)) {
-            findings.push(policy_shared(key));
-        }
-    }
-    merged
-}
-
-fn policy_shared(key: &PolicyKey) -> Finding {
-    let mut names = key.as_str().split('/').skip(1);
-    let (namespace, name) = (
-        names.next().unwrap_or_default(),
-        names.next().unwrap_or_default(),
-    );
-    ObjectRef::new("EgressPolicy", ObjectKey::new(namespace, name)).warning(
-        "PolicyShared",
-        "spec.targetRefs",
-        "it is meant for some egress Gateways, or for some of their callers, and is in force for all of them",
-        "here all Gateways share one proxy: have the egress Gateways in one namespace, or run each in a process of its own",
-    )
 }
 
 /// The listeners that others exclude. One whose certificates are all broken at present has the last pick: it may be of no use to
@@ -189,7 +159,7 @@ fn settings_differ(loser: &GatewayKey, winner: &GatewayKey) -> Finding {
     gateway(loser).error(
         "SettingsConflict",
         "spec.infrastructure.parametersRef",
-        format!("its proxy settings differ from those of Gateway {winner}, which are the ones in force"),
+        format!("its proxy settings differ from those of Gateway {winner}, which are the ones in force, but for what these refuse besides"),
         "here all Gateways share one proxy: give them the same GatewayParameters, or run each in a process of its own",
     )
 }
@@ -521,7 +491,8 @@ spec: {}
     fn what_egress_needs_is_there_beside_an_ingress_gateway() {
         let (table, findings) = merged_with_egress(&egress_gateway("default", 3128));
         assert_eq!(findings, []);
-        assert!(table.settings.egress.is_some());
+        let egress = table.settings.egress.as_ref().unwrap();
+        assert_eq!(egress.namespace.as_deref(), Some("default"));
         let numbers = [
             table.entries.len(),
             table.policies.len(),
@@ -539,16 +510,6 @@ spec: {}
         assert_eq!(served, ["default/edge/http"]);
         let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["ProtocolConflict"]);
-    }
-
-    #[test]
-    fn a_policy_of_one_egress_gateway_is_in_force_for_both() {
-        let both = egress_gateway("default", 3128) + &egress_gateway("aside", 3129);
-        let (table, findings) = merged_with_egress(&both);
-        let scopes: Vec<_> = table.policies.values().map(|it| &it.scope).collect();
-        assert_eq!(scopes, [&PolicyScope::Gateway]);
-        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
-        assert_eq!(codes, ["PolicyShared"]);
     }
 
     #[test]

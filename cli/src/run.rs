@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use portcullis_controller::translate::EGRESS_CLASS;
 use portcullis_dataplane::{
     config::Config,
     options::ProxyOptions,
@@ -59,6 +60,7 @@ fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
     tell(&unused_ports(&configuration, &args.proxy.map_port));
+    tell(&unused_servers(&table, &args.proxy));
     tell(&broken(&configuration));
     show(&format!(
         "{}: {}\n",
@@ -155,6 +157,18 @@ fn unused_ports(configuration: &Configuration, map: &PortMap) -> String {
     text
 }
 
+/// `--dns-server` where nobody asks for names.
+fn unused_servers(table: &RoutingTable, options: &ProxyOptions) -> String {
+    if options.dns_server.is_empty() || table.settings.egress.is_some() {
+        return String::new();
+    }
+    format!(
+        "{} --dns-server has no effect now: it is for hosts that a Gateway of the class {EGRESS_CLASS} reaches, and none is \
+         served\n",
+        styled(ODD, "warning:")
+    )
+}
+
 fn summary(table: &RoutingTable) -> String {
     let gateways: BTreeSet<_> = table.listeners.keys().map(ListenerKey::gateway).collect();
     format!(
@@ -174,6 +188,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (table, issues) = tables(&configuration);
     tell(&report::text(&issues));
     tell(&unused_ports(&configuration, &args.proxy.map_port));
+    tell(&unused_servers(&table, &args.proxy));
     ports_are_free(&table, &args.proxy)?;
 
     let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;

@@ -115,5 +115,8 @@ fn conditions(statuses: &Statuses) -> Columns {
     for (key, conditions) in &statuses.egress_policies {
         rows(format!("EgressPolicy {key}"), conditions);
     }
+    for (key, conditions) in &statuses.credential_injections {
+        rows(format!("CredentialInjection {key}"), conditions);
+    }
     columns
 }

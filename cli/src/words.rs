@@ -6,7 +6,7 @@ use portcullis_routing::{
     Backend, ClusterEndpoints, ClusterKey, EndpointHost, EndpointState, Filter, Listener,
     ListenerProtocol, PathMatch, Route, RouteAction, RouteMatch, RoutePolicy, RoutingTable,
     SubjectAltName, ValueMatch, WeightedCluster,
-    filter::{HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
+    filter::{Credential, HeaderField, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite},
     listener::{ClientValidation, ClientValidationMode},
 };
 use x509_parser::pem::Pem;
@@ -226,7 +226,18 @@ pub(crate) fn filter(filter: &Filter) -> String {
         Filter::UrlRewrite(to) => rewrite(to),
         Filter::Mirror(mirror) => mirrored(mirror),
         Filter::Cors(cors) => format!("CORS: allow origins {}", cors.allow_origins.join(", ")),
+        Filter::Credential(credential) => injected(credential),
     }
+}
+
+fn injected(credential: &Credential) -> String {
+    let Credential { header, secret, .. } = credential;
+    let unless = if credential.overwrite {
+        ""
+    } else {
+        ", unless the request has one"
+    };
+    format!("adds {header} from Secret {secret}{unless}")
 }
 
 fn headers(modifier: &HeaderModifier) -> String {

@@ -181,7 +181,7 @@ fn translate_prints_the_same_as_json_and_yaml_and_no_key() {
 
 #[test]
 fn what_an_egress_gateway_lets_out_is_listed() {
-    let egress = sample("egress.yaml");
+    let egress = sample("egress/allow-list.yaml");
     let table = stdout(&run(&["translate", &egress]));
     for words in [
         "egress/weather  api.openweathermap.org  80 HTTP, 443 HTTPS",
@@ -194,7 +194,8 @@ fn what_an_egress_gateway_lets_out_is_listed() {
     let address = "http://api.openweathermap.org:3128/";
     let explained = stdout(&run(&["explain", "--config", &egress, "GET", address]));
     assert!(
-        explained.contains("what ServiceEntries open"),
+        explained
+            .contains("which ServiceEntry and EgressPolicy decide, `portcullis egress check` says"),
         "{explained}"
     );
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// What somebody is told of a destination, by the sample of egress.
 fn checked(arguments: &[&str]) -> (Option<i32>, String) {
-    let sample = config().join("samples/egress.yaml");
+    let sample = config().join("samples/egress/allow-list.yaml");
     let sample = sample.to_str().expect("UTF-8");
     let output = run(&[&["egress", "check", "-f", sample], arguments].concat());
     (output.status.code(), stdout(&output) + &stderr(&output))
@@ -23,6 +23,11 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
             &["https://api.openweathermap.org"][..],
             0,
             "serviceentry/egress/weather",
+        ),
+        (
+            &["http://api.openweathermap.org", "--resolve", "127.0.0.1"],
+            1,
+            "Address  127.0.0.1: refused, a loopback address",
         ),
         (
             &["http://api.openweathermap.org/data", "--from", "apps"],
@@ -56,6 +61,17 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
             "hosts:\n           - new.example",
         ),
         (&["192.0.2.1:443", "--from", "shop"], 1, "addresses"),
+        (
+            &["https://_a.my_bucket.example", "--from", "shop/web"],
+            1,
+            "name: a.my-bucket.example\n",
+        ),
+        (
+            &["https://api.openweathermap.org:8443"],
+            1,
+            "note: TLS that passes through does not come by Gateway egress/egress: it has no listener of protocol TLS with port 8443",
+        ),
+        (&["http://a.example", "--method", "GE T"], 2, "--method"),
         (&["new.example"], 2, "has no port"),
         (
             &["new.example:1", "--pod", "shop/none"],
@@ -82,7 +98,8 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
 /// What is said to allow it does.
 #[test]
 fn the_remedy_of_a_check_allows_it() {
-    let sample = fs::read_to_string(config().join("samples/egress.yaml")).expect("a sample");
+    let sample =
+        fs::read_to_string(config().join("samples/egress/allow-list.yaml")).expect("a sample");
     let ask = |manifests: &str| -> Value {
         let file = tempfile::Builder::new()
             .suffix(".yaml")
@@ -220,6 +237,10 @@ fn mistakes_of_the_command_line_say_what_to_write() {
         (&["denied", "--from", "a/b/c"], "shop or shop/web"),
         (&["denied", "--since", "0s"], "30m, 24h or 1h30m"),
         (&["denied", "--since", "long"], "30m, 24h or 1h30m"),
+        (
+            &["denied", "--log", "Cargo.toml"],
+            "no line of what --log names is one that a proxy writes",
+        ),
         (
             &["denied", "--log", "/no/such/file"],
             "cannot read /no/such/file",

@@ -438,3 +438,105 @@ fn explain_says_how_a_request_is_written() {
     ));
     assert!(error.contains("write a header as 'name: value'"), "{error}");
 }
+
+#[test]
+fn explain_says_nothing_of_what_leaves_the_cluster() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("egress.yaml");
+    let manifest = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: out}
+spec:
+  gatewayClassName: portcullis-egress
+  listeners: [{name: proxy, port: 3128, protocol: HTTP}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example], ports: [{number: 80, name: http, protocol: HTTP}]}
+";
+    fs::write(&path, manifest).expect("a file");
+    let path = path.to_str().expect("UTF-8");
+    let output = run(&[
+        "explain",
+        "--config",
+        path,
+        "GET",
+        "http://api.example:3128/",
+    ]);
+    let said = stdout(&output);
+    assert!(!output.status.success());
+    assert!(
+        said.contains("portcullis egress check") && !said.contains("404"),
+        "{said}"
+    );
+}
+
+/// Whose credential it is, for whom, and never what it is.
+#[test]
+fn a_credential_is_named_by_its_secret() {
+    const MANIFESTS: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: shop}
+spec: {gatewayClassName: portcullis, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: api, namespace: shop}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: keys, namespace: shop}
+stringData: {credential: "hunter2\n"}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: CredentialInjection
+metadata: {name: key, namespace: shop}
+spec: {header: X-Api-Key, secretRef: {name: keys}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: api, namespace: shop}
+spec:
+  parentRefs: [{name: edge}]
+  rules:
+  - filters:
+    - type: ExtensionRef
+      extensionRef: {group: portcullis.dev, kind: CredentialInjection, name: key}
+    backendRefs: [{name: api, port: 80}]
+"#;
+    let folder = tempfile::tempdir().expect("a directory");
+    let file = folder.path().join("all.yaml");
+    let path = file.to_str().expect("UTF-8");
+    fs::write(&file, MANIFESTS).expect("written");
+    let explain = ["explain", "--config", path, "GET", "http://shop.example/"];
+    let mut told = String::new();
+    for command in [
+        &explain[..],
+        &["translate", path],
+        &["translate", path, "-o", "yaml"],
+        &["analyze", path],
+    ] {
+        let output = run(command);
+        told += &(stdout(&output) + &stderr(&output));
+    }
+    let deed = "adds x-api-key from Secret shop/keys";
+    assert_eq!(told.matches(deed).count(), 2, "{told}");
+    assert!(
+        told.contains("[redacted]") && !told.contains("hunter2"),
+        "{told}"
+    );
+
+    let without = MANIFESTS.replace("{credential: ", "{other: ");
+    fs::write(&file, without).expect("written");
+    let output = run(&explain);
+    assert_eq!(output.status.code(), Some(1));
+    let told = stdout(&output);
+    assert!(
+        told.contains("500") && told.contains("Secret shop/keys has no key"),
+        "{told}"
+    );
+}

@@ -1,9 +1,11 @@
 //! The command line of `portcullis egress`.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::SignedDuration;
+use portcullis_controller::CONTROLLER_NAME;
+use portcullis_routing::egress::host::Host;
 
 use super::{ClusterArgs, OutputArgs};
 
@@ -24,7 +26,11 @@ pub(crate) struct EgressArgs {
 #[derive(Subcommand, Debug)]
 pub(crate) enum EgressCommand {
     /// Say whether a caller may reach a destination, and what would allow it
-    #[command(after_long_help = CHECK_EXAMPLES)]
+    #[command(
+        after_long_help = CHECK_EXAMPLES,
+        mut_arg("context", |arg| arg.conflicts_with("config")),
+        mut_arg("kubeconfig", |arg| arg.conflicts_with("config"))
+    )]
     Check(CheckDestinationArgs),
     /// Who was refused what, and how often
     #[command(
@@ -48,13 +54,13 @@ pub(crate) struct CheckDestinationArgs {
     /// `http://HOST/PATH` is a request, `https://HOST` a tunnel and TLS that passes through, `HOST:PORT` a tunnel.
     #[arg(value_name = "DESTINATION")]
     pub(crate) destination: String,
-    /// File or directory with manifests, or `-` for standard input; may be repeated.
-    #[arg(short = 'f', long, required = true, value_name = "PATH")]
+    /// File or directory with manifests, or `-` for standard input; may be repeated. Default: the objects of the cluster.
+    #[arg(short = 'f', long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// Who calls: a namespace, and a service account of it; without that `default`. Default: somebody who is not known.
     #[arg(long, value_name = "NAMESPACE[/ACCOUNT]", value_parser = callers)]
     pub(crate) from: Option<(String, Option<String>)>,
-    /// Who calls: a pod of the manifests, with its labels.
+    /// Who calls: a pod of the manifests or the cluster, with its labels.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "from")]
     pub(crate) pod: Option<(String, String)>,
     /// The egress Gateway, if there are several.
@@ -62,10 +68,29 @@ pub(crate) struct CheckDestinationArgs {
     pub(crate) gateway: Option<(String, String)>,
     /// Method of a request.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
-    pub(crate) method: String,
+    pub(crate) method: http::Method,
+    /// An address that the host has, so that it is judged too; may be repeated. Or as for curl, HOST:PORT:ADDRESS, where the rest
+    /// counts for that host and port only. This command looks no name up.
+    #[arg(long, value_name = "[HOST:PORT:]ADDRESS,...", value_parser = resolved)]
+    pub(crate) resolve: Vec<Resolved>,
+    /// Which cluster.
+    #[command(flatten)]
+    pub(crate) cluster: ClusterArgs,
+    /// The controller that serves the Gateway.
+    #[arg(long, value_name = "NAME", default_value = CONTROLLER_NAME, conflicts_with = "config")]
+    pub(crate) controller_name: String,
     /// How to print.
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// Addresses of `--resolve`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// The host and port that they are for; `None` for whatever is asked.
+    pub(crate) place: Option<(Host, u16)>,
+    /// At least one.
+    pub(crate) addresses: Vec<IpAddr>,
 }
 
 /// Where decisions are read from.
@@ -136,6 +161,34 @@ fn callers(text: &str) -> Result<(String, Option<String>), String> {
     Ok((namespace.to_owned(), name.map(ToOwned::to_owned)))
 }
 
+/// `ADDRESS,...`, or `HOST:PORT:ADDRESS,...`.
+fn resolved(text: &str) -> Result<Resolved, String> {
+    if let Some(addresses) = addresses(text) {
+        return Ok(Resolved {
+            place: None,
+            addresses,
+        });
+    }
+    let mut parts = text.splitn(3, ':');
+    let mut next = || parts.next().unwrap_or_default();
+    let (host, port, rest) = (Host::parse(next()), next().parse(), addresses(next()));
+    match (host, port, rest) {
+        (Ok(host @ Host::Name(_)), Ok(port @ 1..), Some(addresses)) => Ok(Resolved {
+            place: Some((host, port)),
+            addresses,
+        }),
+        _ => Err("write an address, such as 203.0.113.7, or HOST:PORT:ADDRESS, such as api.example:443:[2001:db8::7]; several addresses have commas between them".to_owned()),
+    }
+}
+
+fn addresses(text: &str) -> Option<Vec<IpAddr>> {
+    let address = |text: &str| {
+        let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        bare.unwrap_or(text).parse().ok()
+    };
+    text.split(',').map(address).collect()
+}
+
 fn since(text: &str) -> Result<SignedDuration, String> {
     let time: Option<SignedDuration> = text.parse().ok();
     let time = time.filter(|time| time.as_secs() > 0);
@@ -154,18 +207,24 @@ Exit codes: 0 all is well, 1 there are findings, 2 the command could not be carr
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
-  portcullis egress check -f manifests/ --from shop/web https://api.payments.example
-  portcullis egress check -f manifests/ --pod shop/web-7c9d --method POST http://api.payments.example/v1
+  portcullis egress check --from shop/web https://api.payments.example
+  portcullis egress check --gateway egress-system/egress --pod shop/web-7c9d --method POST http://api.payments.example/v1
+  portcullis egress check --from shop/web --resolve 203.0.113.7 https://api.payments.example
+  portcullis egress check --resolve api.payments.example:443:203.0.113.7,[2001:db8::7] https://api.payments.example
   portcullis egress check -f manifests/ --from shop db.partner.example:5432
 
-And in a cluster:
-  kinds=gatewayclasses,gateways.gateway.networking.k8s.io,gatewayparameters.portcullis.dev,namespaces,nodes,pods
-  kinds=$kinds,services,egresspolicies.portcullis.dev,serviceentries.networking.istio.io
-  kubectl get $kinds -A -o yaml | portcullis egress check -f - --from shop/web https://api.payments.example
-
 It says which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
-allow it. The addresses behind a name are not looked at: proxies check them when they resolve it. A caller that is named by its account \
-has no labels that are known, so a policy that asks for them may count against it; --pod knows them.
+allow it. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it; \
+--pod knows them.
+
+Proxies look a name up when it is asked for, and refuse it if any of its addresses is private, special, the cluster's own or the \
+proxy's. This command looks nothing up: it judges the addresses of --resolve, all but whether one is the proxy's own, and without \
+that says that addresses were not judged.
+
+Without -f the objects of the cluster are read once, with your rights, and translated as the controller does it: `get` and `list` of \
+gateways, gatewayclasses, routes, backendtlspolicies, referencegrants, serviceentries, egresspolicies, gatewayparameters, namespaces, \
+services, endpointslices, pods and nodes. Without serviceentries and egresspolicies there is no answer, nor without \
+namespaces where a policy selects callers by their labels, or nodes with --resolve; what else you may not read counts as missing, and is said, and so is whether the proxies have acknowledged their table.
 
 Exit codes: 0 allowed (or only reported), 1 refused, in one of the forms at least, 2 the question cannot be answered.";
 
@@ -182,7 +241,7 @@ were enforced. Lines that are no JSON are skipped and counted.
 
 It reads with your own rights: `list` of gateways and pods, and `get` of pods/log in the namespaces of the Gateways.
 
-Exit codes: 0 nothing was refused, 1 something was, or would be, 2 the logs cannot be read.";
+Exit codes: 0 nothing was refused, 1 something was, or would be, 2 the logs cannot be read, or what --log names is none.";
 
 const LEARN_EXAMPLES: &str = "\
 Examples:
@@ -196,3 +255,43 @@ would refuse. Comments say what was seen how often, by whom, and what is not all
 inside, addresses, and destinations that were refused for their name or for where it leads are never allowed by this.
 
 It needs the rights of `egress denied`. Exit codes: 0 done, 2 the logs cannot be read.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_given_alone_or_as_for_curl() {
+        let seven: IpAddr = "2001:db8::7".parse().unwrap();
+        let four: IpAddr = [192, 0, 2, 4].into();
+        for (text, addresses) in [
+            ("192.0.2.4", vec![four]),
+            ("2001:db8::7", vec![seven]),
+            ("[2001:db8::7],192.0.2.4", vec![seven, four]),
+        ] {
+            let place = None;
+            assert_eq!(resolved(text), Ok(Resolved { place, addresses }), "{text}");
+        }
+        let place = Some((Host::Name("a.example".into()), 443));
+        for text in ["a.example:443:2001:db8::7", "A.example.:443:[2001:db8::7]"] {
+            let expected = Resolved {
+                place: place.clone(),
+                addresses: vec![seven],
+            };
+            assert_eq!(resolved(text), Ok(expected), "{text}");
+        }
+        for text in [
+            "",
+            "a.example",
+            "a.example:443",
+            "a.example:443:",
+            "a.example:0:192.0.2.4",
+            "a.example:443:b.example",
+            "192.0.2.1:443:192.0.2.4",
+            "192.0.2.4,",
+        ] {
+            let error = resolved(text).unwrap_err();
+            assert!(error.contains("HOST:PORT:ADDRESS"), "{text}");
+        }
+    }
+}

@@ -26,6 +26,16 @@ const fn gateway_api(name: &'static str, plural: &'static str, namespaced: bool)
     }
 }
 
+const fn service_entry(version: &'static str) -> Kind {
+    Kind {
+        name: "ServiceEntry",
+        group: "networking.istio.io",
+        version,
+        plural: "serviceentries",
+        namespaced: true,
+    }
+}
+
 impl Kind {
     /// GatewayClass.
     pub(crate) const GATEWAY_CLASS: Self = gateway_api("GatewayClass", "gatewayclasses", false);
@@ -91,6 +101,36 @@ impl Kind {
         version: "v1alpha1",
         plural: "gatewayparameters",
         namespaced: true,
+    };
+    /// `EgressPolicy`.
+    pub(crate) const EGRESS_POLICY: Self = Self {
+        name: "EgressPolicy",
+        group: "portcullis.dev",
+        version: "v1alpha1",
+        plural: "egresspolicies",
+        namespaced: true,
+    };
+    /// `CredentialInjection`.
+    pub(crate) const CREDENTIAL_INJECTION: Self = Self {
+        name: "CredentialInjection",
+        group: "portcullis.dev",
+        version: "v1alpha1",
+        plural: "credentialinjections",
+        namespaced: true,
+    };
+    /// `ServiceEntry`, in each version that a cluster may serve.
+    pub(crate) const SERVICE_ENTRIES: [Self; 3] = [
+        service_entry("v1"),
+        service_entry("v1beta1"),
+        service_entry("v1alpha3"),
+    ];
+    /// Node.
+    pub(crate) const NODE: Self = Self {
+        name: "Node",
+        group: "",
+        version: "v1",
+        plural: "nodes",
+        namespaced: false,
     };
     /// Namespace.
     pub(crate) const NAMESPACE: Self = Self {

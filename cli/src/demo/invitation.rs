@@ -1,7 +1,8 @@
 //! What the demo says: where it is, and what to try.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, net::SocketAddr};
 
+use super::dns::{ALLOWED, INSIDE, REFUSED};
 use crate::output::{Columns, HEAD, styled};
 
 /// Where things are.
@@ -10,6 +11,8 @@ pub(crate) struct Places {
     pub(crate) host: String,
     pub(crate) http: u16,
     pub(crate) https: u16,
+    /// The explicit proxy.
+    pub(crate) proxy: SocketAddr,
     pub(crate) admin: String,
 }
 
@@ -19,20 +22,39 @@ pub(crate) fn text(places: &Places) -> String {
         host,
         http,
         https,
+        proxy,
         admin,
     } = places;
     let clear = format!("http://{host}:{http}");
     let secure = format!("https://{host}:{https}");
+    let proxy = format!("http://{proxy}");
     let mut text = format!(
         "{}\n\n",
-        styled(HEAD, "Two versions of an application behind one Gateway")
+        styled(
+            HEAD,
+            "Two versions of an application behind one Gateway, and another one for the way out"
+        )
     );
-    writeln!(text, "  {clear}    {secure}    admin {admin}\n").ok();
+    writeln!(
+        text,
+        "  {clear}    {secure}    proxy {proxy}    admin {admin}\n"
+    )
+    .ok();
     writeln!(
         text,
         "{}\n\n{}",
         styled(HEAD, "Try, in another terminal"),
         tries(&clear, &secure)
+    )
+    .ok();
+    writeln!(
+        text,
+        "{}\n\n{}",
+        styled(
+            HEAD,
+            "And the way out, where only what is listed is reached"
+        ),
+        tries_out(&proxy)
     )
     .ok();
     let command = std::env::args()
@@ -45,7 +67,7 @@ pub(crate) fn text(places: &Places) -> String {
         styled(HEAD, "Ask why, in the directory of the sources")
     )
     .ok();
-    text + "config/quickstart of the sources holds these manifests, with the ports 8080 and 8443. Each request is logged \
+    text + "config/quickstart of the sources holds these manifests, with the ports 8080, 8443 and 3128. Each request is logged \
             below.\nStop with Ctrl-C.\n\n"
 }
 
@@ -74,5 +96,31 @@ fn tries(clear: &str, secure: &str) -> String {
     );
     row("to HTTPS", format!("curl -i {clear}/secure/page"));
     row("HTTPS", format!("curl -k {secure}/secure/page"));
+    columns.to_string()
+}
+
+fn tries_out(proxy: &str) -> String {
+    let mut columns = Columns::new(["  WHAT", "CALL"]);
+    let mut row = |what: &str, call: String| columns.row([format!("  {what}"), call]);
+    row(
+        "a host that is listed",
+        format!("curl -x {proxy} http://{ALLOWED}/"),
+    );
+    row(
+        "the same by a tunnel (CONNECT)",
+        format!("curl -p -x {proxy} http://{ALLOWED}/"),
+    );
+    row(
+        "403, and what would allow it",
+        format!("curl -x {proxy} http://{REFUSED}/"),
+    );
+    row(
+        "the same for a tunnel, whose head says why",
+        format!("curl -i -p -x {proxy} http://{REFUSED}/"),
+    );
+    row(
+        "listed, but it leads inside",
+        format!("curl -x {proxy} http://{INSIDE}/"),
+    );
     columns.to_string()
 }

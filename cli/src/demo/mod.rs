@@ -1,10 +1,12 @@
-//! `portcullis demo`: two echo servers, a Gateway and a handful of routes on this machine.
+//! `portcullis demo`: two echo servers, a Gateway with a handful of routes and one for the way out, on this machine.
 
 mod client;
+mod dns;
 mod echo;
 mod invitation;
 mod quickstart;
 mod self_test;
+mod way_out;
 
 use std::{
     io,
@@ -22,7 +24,7 @@ use portcullis_dataplane::{
     state::Overrides,
     telemetry::MetricsOptions,
 };
-use portcullis_routing::{RoutingTable, settings::AccessLog};
+use portcullis_routing::{RoutingTable, egress::DecisionLog, settings::AccessLog};
 use tokio::{net::TcpListener, runtime, task};
 
 use self::{invitation::Places, self_test::Target};
@@ -48,42 +50,53 @@ pub(crate) fn demo(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     task::LocalSet::new().block_on(&runtime, play(args))
 }
 
+/// Ports that the demo listens on.
+#[derive(Clone, Copy)]
+struct Ports {
+    http: u16,
+    https: u16,
+    proxy: u16,
+}
+
 async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    let [http, https] = ports(args)?;
-    binding::check(&[args.address], &[http, https]).map_err(|refused| {
+    let ports = Ports::of(args)?;
+    let Ports { http, https, proxy } = ports;
+    binding::check(&[args.address], &[http, https, proxy]).map_err(|refused| {
         anyhow!(
-            "{}, or choose other ports with --http-port and --https-port",
+            "{}, or choose other ports with --http-port, --https-port and --proxy-port",
             refused.text()
         )
     })?;
     let echo = echo::bind(ECHO_NAMES.len()).await?;
+    let names = dns::bind().await?;
+    let dns = names.local_addr()?;
     let certificate = quickstart::certificate()?;
-    let table = table(http, https, &echo, certificate.secret)?;
+    let mut table = table(ports, &echo, certificate.secret)?;
+    if args.self_test {
+        silence(&mut table);
+    }
     for (name, listener) in ECHO_NAMES.into_iter().zip(echo) {
         task::spawn_local(echo::serve(name, listener));
     }
+    task::spawn_local(dns::serve(names));
 
     let table = Arc::new(table);
-    let dataplane = start(args, &table)?;
+    let dataplane = start(args, dns, &table)?;
     let passed = if args.self_test {
         let target = Target {
             address: args.address,
             http,
             https,
+            proxy,
             certificate: certificate.der,
         };
         test(&target, swap(&dataplane, &table)).await
     } else {
-        show(&invitation::text(&places(
-            args.address,
-            http,
-            https,
-            &dataplane,
-        )));
+        show(&invitation::text(&places(args.address, ports, &dataplane)));
         StopSignal::new()?.given().await;
         true
     };
-    // The echo servers go on meanwhile, so that requests under way get their answer.
+    // The servers go on meanwhile, so that requests under way get their answer.
     task::spawn_blocking(|| dataplane.shutdown()).await?;
     Ok(if passed {
         ExitCode::SUCCESS
@@ -92,26 +105,28 @@ async fn play(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn ports(args: &DemoArgs) -> io::Result<[u16; 2]> {
-    let defaults = if args.self_test {
-        binding::free_ports(args.address)?
-    } else {
-        [quickstart::HTTP, quickstart::HTTPS]
-    };
-    Ok([
-        args.http_port.unwrap_or(defaults[0]),
-        args.https_port.unwrap_or(defaults[1]),
-    ])
+impl Ports {
+    fn of(args: &DemoArgs) -> io::Result<Self> {
+        let [http, https, proxy] = if args.self_test {
+            binding::free_ports(args.address)?
+        } else {
+            [quickstart::HTTP, quickstart::HTTPS, quickstart::PROXY]
+        };
+        Ok(Self {
+            http: args.http_port.unwrap_or(http),
+            https: args.https_port.unwrap_or(https),
+            proxy: args.proxy_port.unwrap_or(proxy),
+        })
+    }
 }
 
 /// The quickstart with the ports and the certificate of today, as the proxy takes it.
-fn table(
-    http: u16,
-    https: u16,
-    echo: &[TcpListener],
-    secret: String,
-) -> anyhow::Result<RoutingTable> {
-    let mut ports = vec![(quickstart::HTTP, http), (quickstart::HTTPS, https)];
+fn table(bound: Ports, echo: &[TcpListener], secret: String) -> anyhow::Result<RoutingTable> {
+    let mut ports = vec![
+        (quickstart::HTTP, bound.http),
+        (quickstart::HTTPS, bound.https),
+        (quickstart::PROXY, bound.proxy),
+    ];
     for (known, listener) in quickstart::ECHO.into_iter().zip(echo) {
         ports.push((known, listener.local_addr()?.port()));
     }
@@ -132,7 +147,19 @@ fn table(
     Ok(table)
 }
 
-fn start(args: &DemoArgs, table: &Arc<RoutingTable>) -> anyhow::Result<DataplaneHandle> {
+/// Without a line for each decision, which nobody reads between the results.
+fn silence(table: &mut RoutingTable) {
+    if let Some(egress) = &mut Arc::make_mut(&mut table.settings).egress {
+        egress.decision_log = DecisionLog::Off;
+    }
+    table.seal();
+}
+
+fn start(
+    args: &DemoArgs,
+    dns: SocketAddr,
+    table: &Arc<RoutingTable>,
+) -> anyhow::Result<DataplaneHandle> {
     let dataplane = Dataplane::start(Config {
         addresses: vec![args.address],
         ports: PortMap::default(),
@@ -140,6 +167,7 @@ fn start(args: &DemoArgs, table: &Arc<RoutingTable>) -> anyhow::Result<Dataplane
         admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
         overrides: Overrides {
             access_log: args.self_test.then_some(AccessLog::Off),
+            dns_servers: vec![dns],
         },
         metrics: MetricsOptions::default(),
         source: None,
@@ -184,7 +212,7 @@ async fn test(target: &Target, swap: impl FnMut() -> anyhow::Result<()>) -> bool
     failed == 0
 }
 
-fn places(address: IpAddr, http: u16, https: u16, dataplane: &DataplaneHandle) -> Places {
+fn places(address: IpAddr, ports: Ports, dataplane: &DataplaneHandle) -> Places {
     let host = match address {
         _ if address.is_loopback() => "localhost".to_owned(),
         IpAddr::V4(ip) => ip.to_string(),
@@ -196,8 +224,9 @@ fn places(address: IpAddr, http: u16, https: u16, dataplane: &DataplaneHandle) -
         .unwrap_or_default();
     Places {
         host,
-        http,
-        https,
+        http: ports.http,
+        https: ports.https,
+        proxy: SocketAddr::new(address, ports.proxy),
         admin,
     }
 }

@@ -5,7 +5,7 @@ use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
 /// The manifests as they stand in the repository.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     (
         "gateway.yaml",
         include_str!("../../../config/quickstart/gateway.yaml"),
@@ -18,11 +18,16 @@ const FILES: [(&str, &str); 3] = [
         "backends.yaml",
         include_str!("../../../config/quickstart/backends.yaml"),
     ),
+    (
+        "egress.yaml",
+        include_str!("../../../config/quickstart/egress.yaml"),
+    ),
 ];
 
 /// Ports of the manifests.
 pub(crate) const HTTP: u16 = 8080;
 pub(crate) const HTTPS: u16 = 8443;
+pub(crate) const PROXY: u16 = 3128;
 /// Ports of `echo-v1` and `echo-v2` in the manifests.
 pub(crate) const ECHO: [u16; 2] = [3001, 3002];
 
@@ -83,7 +88,7 @@ mod tests {
     #[test]
     fn every_port_to_replace_is_in_the_manifests() {
         let all: String = manifests(&[]).into_iter().map(|(_, text)| text).collect();
-        for port in [HTTP, HTTPS, ECHO[0], ECHO[1]] {
+        for port in [HTTP, HTTPS, PROXY, ECHO[0], ECHO[1]] {
             assert!(all.contains(&format!("ort: {port}\n")), "{port}");
         }
     }

@@ -12,7 +12,7 @@ use http::{Response, StatusCode, header};
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 
-use super::client::Client;
+use super::{client::Client, way_out};
 use crate::output::{BAD, Columns, GOOD, styled};
 
 /// Requests of which a tenth should go to version 2.
@@ -30,6 +30,8 @@ pub(crate) struct Target {
     pub(crate) address: IpAddr,
     pub(crate) http: u16,
     pub(crate) https: u16,
+    /// The explicit proxy.
+    pub(crate) proxy: u16,
     pub(crate) certificate: CertificateDer<'static>,
 }
 
@@ -49,7 +51,7 @@ impl Outcome {
 
 /// Makes every call of the demo. `swap` gives the proxy another table each time.
 pub(crate) async fn run(target: &Target, swap: impl FnMut() -> anyhow::Result<()>) -> Vec<Outcome> {
-    vec![
+    let mut outcomes = vec![
         outcome("default route", "GET /", default_route(target).await),
         outcome(
             "dark launch",
@@ -75,7 +77,9 @@ pub(crate) async fn run(target: &Target, swap: impl FnMut() -> anyhow::Result<()
             reload(target, swap).await,
         ),
         outcome("HTTPS", "GET /secure/page over TLS", https(target).await),
-    ]
+    ];
+    outcomes.extend(way_out::run(target).await);
+    outcomes
 }
 
 /// The outcomes in columns.
@@ -96,7 +100,11 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
     columns.to_string()
 }
 
-fn outcome(use_case: &'static str, call: &'static str, result: anyhow::Result<String>) -> Outcome {
+pub(super) fn outcome(
+    use_case: &'static str,
+    call: &'static str,
+    result: anyhow::Result<String>,
+) -> Outcome {
     Outcome {
         use_case,
         call,
@@ -243,14 +251,15 @@ impl Target {
     }
 }
 
-fn served_by(answer: &Response<Bytes>, service: &str) -> anyhow::Result<Value> {
+/// What an echo server was asked, if it is that one.
+pub(super) fn served_by(answer: &Response<Bytes>, service: &str) -> anyhow::Result<Value> {
     status(answer, StatusCode::OK)?;
     let echo: Value = serde_json::from_slice(answer.body()).context("the answer is no echo")?;
     expect(&echo["service"], service)?;
     Ok(echo)
 }
 
-fn status(answer: &Response<Bytes>, expected: StatusCode) -> anyhow::Result<()> {
+pub(super) fn status(answer: &Response<Bytes>, expected: StatusCode) -> anyhow::Result<()> {
     let status = answer.status();
     ensure!(
         status == expected,
@@ -292,6 +301,7 @@ mod tests {
                     address: Ipv4Addr::LOCALHOST.into(),
                     http,
                     https: http,
+                    proxy: http,
                     certificate,
                 };
 

@@ -14,16 +14,16 @@ use jiff::{SignedDuration, Timestamp};
 use portcullis_controller::{
     ObjectKey,
     provision::{CONTAINER, GATEWAY_NAME, label_value},
-    translate::EGRESS_CLASS,
 };
 
 use super::{
+    gateways::gateways,
     lines::Lines,
     record::{Line, Record},
 };
 use crate::{
     args::DecisionArgs,
-    cluster::{Cluster, Kind, Refusal, Scope},
+    cluster::{Cluster, Kind, Scope},
 };
 
 /// Logs that are read at once.
@@ -45,13 +45,17 @@ pub(super) struct Read {
 /// Hands on lines and counts them.
 struct Sink<F> {
     oldest: Option<Timestamp>,
+    /// Whether any line was one that a proxy writes.
+    is_log: bool,
     read: Read,
     each: F,
 }
 
 impl<F: FnMut(Record)> Sink<F> {
     fn line(&mut self, text: Option<&str>) {
-        match text.map_or(Line::Unread, Line::read) {
+        let line = text.map_or(Line::Unread, Line::read);
+        self.is_log |= line != Line::Unread;
+        match line {
             Line::Other => {}
             Line::Unread => self.read.unread += 1,
             Line::Decision(record) if self.oldest.is_some_and(|oldest| record.time < oldest) => {}
@@ -73,6 +77,7 @@ pub(super) fn read(args: &DecisionArgs, each: impl FnMut(Record)) -> anyhow::Res
     let oldest = since.map(|since| now.checked_sub(since));
     let mut sink = Sink {
         oldest: oldest.transpose().context("--since is too long")?,
+        is_log: false,
         read: Read::default(),
         each,
     };
@@ -85,6 +90,13 @@ pub(super) fn read(args: &DecisionArgs, each: impl FnMut(Record)) -> anyhow::Res
     }
     for path in &args.log {
         read_file(path, &mut sink).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    // That nothing was refused would be no answer to what is another file.
+    if !sink.is_log && sink.read.unread > 0 {
+        bail!(
+            "no line of what --log names is one that a proxy writes: name a file with the standard output of a proxy, as `kubectl logs` \
+             prints it without --prefix and --timestamps"
+        );
     }
     Ok(sink.read)
 }
@@ -170,29 +182,6 @@ async fn pods(cluster: &Cluster, args: &DecisionArgs) -> anyhow::Result<Vec<Pod>
         );
     }
     Ok(pods)
-}
-
-/// The egress Gateways of the cluster.
-async fn gateways(cluster: &Cluster) -> anyhow::Result<Vec<ObjectKey>> {
-    let listed = cluster.list(&Kind::GATEWAY, &Scope::All).await;
-    let listed = match listed {
-        Err(Refusal::Forbidden(message)) => {
-            bail!(
-                "which egress Gateways there are is not known: {message}. Name one with --gateway"
-            )
-        }
-        listed => listed.map_err(|refusal| refusal.fatal(&Kind::GATEWAY))?,
-    };
-    let is_egress = |class: &serde_json::Value| class == EGRESS_CLASS;
-    let found = listed.iter();
-    let found = found.filter(|it| is_egress(&it.data["spec"]["gatewayClassName"]));
-    let found: Vec<_> = found.map(ObjectKey::of).collect();
-    if found.is_empty() {
-        bail!(
-            "the cluster has no Gateway of the class {EGRESS_CLASS}: name another one with --gateway"
-        );
-    }
-    Ok(found)
 }
 
 async fn read_pod(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 /// Hosts, ports and destinations that one object may have, by its CRD.
 pub(super) const MAX_HOSTS: usize = 256;
+pub(super) const MAX_ENTRY_PORTS: usize = 256;
 pub(super) const MAX_PORTS: usize = 64;
 pub(super) const MAX_DESTINATIONS: usize = 64;
 /// Room for a number behind a name (253 bytes at most).
@@ -40,6 +41,14 @@ impl fmt::Display for Spoken {
 /// Name of a port: `tls-443`.
 pub(super) fn port_name(port: u16, spoken: Spoken) -> String {
     format!("{}-{port}", spoken.to_string().to_lowercase())
+}
+
+/// A name for an object about this host. No label of it begins or ends with a `-`, which an underscore would become.
+pub(super) fn name_of(host: &str) -> String {
+    let labels = host.split('.').map(|label| label.replace('_', "-"));
+    let labels = labels.map(|label| label.trim_matches('-').to_owned());
+    let labels: Vec<_> = labels.filter(|label| !label.is_empty()).collect();
+    labels.join(".")
 }
 
 /// A ServiceEntry for callers of these namespaces.
@@ -142,6 +151,33 @@ mod tests {
         let long = format!("{}.{}", "a".repeat(MAX_NAME - 1), "b".repeat(20));
         assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1));
         assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1) + "-2");
+    }
+
+    #[test]
+    fn hosts_with_underscores_have_valid_names() {
+        for (host, name) in [
+            ("a.example", "a.example"),
+            ("my_bucket.example", "my-bucket.example"),
+            ("_dmarc.a_.example", "dmarc.a.example"),
+            ("_.example", "example"),
+        ] {
+            assert_eq!(name_of(host), name, "{host}");
+        }
+    }
+
+    /// Readers of YAML 1.1 take more for numbers, truth and nothing than those of 1.2; kubectl is one.
+    #[test]
+    fn names_that_look_like_something_else_are_quoted() {
+        for name in [
+            "true", "null", "on", "y", "no", "123", "0123", "1e3", "0x1f", "0o17", "1.5", "1.e5",
+        ] {
+            let entry = service_entry((name, name), [name], [(443, Spoken::Tls)], ".");
+            let text = yaml(&entry).unwrap();
+            let bare = text.lines().any(|line| line.ends_with(&format!(" {name}")));
+            assert!(!bare, "{text}");
+            let read: Value = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(read, entry);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod check;
 mod denied;
+mod gateways;
 mod learn;
 mod lines;
 mod logs;

@@ -1,5 +1,5 @@
 //! One decision of a proxy, as its log has it. Clients choose much of what is in it, and files may hold anything: nothing of
-//! it is printed that is not printable ASCII.
+//! it is printed that is not visible ASCII: what a terminal would obey, and what would look like the next column.
 
 use std::{borrow::Cow, fmt, net::IpAddr};
 
@@ -224,19 +224,18 @@ fn is_name(text: &str, longest: usize) -> bool {
     text.len() <= longest && text.split('.').all(is_label)
 }
 
-/// The text as printable ASCII, of bounded length. Whatever else is in it is escaped.
+/// The text as visible ASCII, of bounded length. Whatever else is in it is escaped, spaces too: nothing that is read has any.
 fn plain(text: &str) -> Box<str> {
-    let is_plain = |one: char| one.is_ascii_graphic() || one == ' ';
     let mut plain = String::new();
     for one in text.chars() {
         if plain.len() >= MAX_TEXT {
             plain.push_str("...");
             break;
         }
-        if is_plain(one) {
+        if one.is_ascii_graphic() {
             plain.push(one);
         } else {
-            plain.extend(one.escape_default());
+            plain.extend(one.escape_unicode());
         }
     }
     plain.into()
@@ -324,7 +323,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_that_a_terminal_would_obey() {
-        let hostile = "a\u{1b}[31m\n\u{202e}\u{9b}2J\u{7f}é";
+        let hostile = "a\u{1b}[31m\n\u{202e}\u{9b}2J\u{7f}é  b";
         for field in ["/host", "/reason", "/form"] {
             let record = record(with(field, json!(hostile)));
             let texts = [&record.host, &record.reason, &record.form];

@@ -1,9 +1,11 @@
 //! What comes before a route is asked: port, handshake, and whether the connection is for the host of the request.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use portcullis_dataplane::{reason::Reason, tls::TlsListeners};
-use portcullis_routing::{ListenerProtocol, RoutingTable, compile::CompiledPort};
+use portcullis_routing::{
+    Direction, Listener, ListenerProtocol, RoutingTable, compile::CompiledPort,
+};
 
 use crate::{request::Request, words};
 
@@ -97,4 +99,16 @@ pub(super) fn no_port(table: &RoutingTable, port: u16) -> String {
         "no connection: no listener that can be served has port {port}, only {}",
         ports.join(", ")
     )
+}
+
+/// What leaves the cluster is not for routes alone to say.
+pub(super) fn of_egress(port: u16, table: &RoutingTable) -> Option<String> {
+    let mut listeners = table.listeners.values();
+    let is_of_egress =
+        |listener: &Arc<Listener>| listener.port == port && listener.direction == Direction::Egress;
+    listeners.any(is_of_egress).then(|| {
+        format!(
+            "port {port} is an egress Gateway's: which ServiceEntry and EgressPolicy decide, `portcullis egress check` says"
+        )
+    })
 }

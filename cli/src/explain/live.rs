@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Options, Resources, Severity, Translation,
     manifests::{LoadProblem, Loaded},
-    status::Observed,
+    status::{Observed, condition::kind},
     translate,
 };
 use portcullis_routing::{Explanation, GatewayKey, RoutingTable};
@@ -24,6 +24,7 @@ use crate::{
     output::count,
     report::Issue,
     request::Request,
+    status::condition_of,
     words,
 };
 
@@ -31,7 +32,7 @@ use crate::{
 const NOTES_SHOWN: usize = 10;
 
 /// The objects of a Gateway, and what they become.
-pub(super) struct Live {
+pub(crate) struct Live {
     pub(super) resources: Resources,
     pub(super) translation: Translation,
     pub(super) gateway: ObjectKey,
@@ -113,11 +114,7 @@ impl Origin {
 impl Live {
     /// What comes of a request, with what stands around that.
     pub(super) fn answer(self, request: &Request, headers: &HeaderMap) -> Answer {
-        let ObjectKey { namespace, name } = &self.gateway;
-        let table = self
-            .translation
-            .tables
-            .get(&GatewayKey::of(namespace, name));
+        let table = self.table();
         let around = Around {
             live: &self,
             request,
@@ -222,58 +219,147 @@ fn named_elsewhere(routes: &Routes<'_>) -> Vec<String> {
 
 /// Reads all that a translation reads.
 pub(super) fn read(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(ask(args, gateway))
-}
-
-async fn ask(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
     let (namespace, name) = gateway
         .split_once('/')
         .context("write --gateway as NAMESPACE/NAME, such as shop/edge")?;
-    let mut reader = Reader {
-        cluster: Cluster::new(&args.cluster).await?,
-        loaded: Loaded::accepted(),
-        unread: Unread::default(),
-        outdated_routes: BTreeSet::new(),
-        listener_sets: BTreeMap::new(),
-        taken: None,
-    };
-    let found = reader.cluster.get_in(&Kind::GATEWAY, namespace, name).await;
-    let found = found.map_err(|refusal| match refusal {
+    let gateway = ObjectKey::new(namespace, name);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let cluster = Cluster::new(&args.cluster).await?;
+        Live::read(cluster, gateway, &args.controller_name).await
+    })
+}
+
+impl Live {
+    /// Reads all that this Gateway of the controller of this name is translated from.
+    pub(crate) async fn read(
+        cluster: Cluster,
+        gateway: ObjectKey,
+        controller_name: &str,
+    ) -> anyhow::Result<Self> {
+        let mut reader = Reader {
+            cluster,
+            loaded: Loaded::accepted(),
+            unread: Unread::default(),
+            outdated_routes: BTreeSet::new(),
+            listener_sets: BTreeMap::new(),
+            taken: None,
+        };
+        let found = reader
+            .cluster
+            .get_in(&Kind::GATEWAY, &gateway.namespace, &gateway.name)
+            .await;
+        let found = found.map_err(|refusal| match refusal {
         Refusal::Forbidden(message) => anyhow!(
-            "you may not read Gateway {gateway}: {message}. Ask for a role with `get` of gateways in namespace {namespace}"
+            "you may not read Gateway {gateway}: {message}. Ask for a role with `get` of gateways in namespace {}", gateway.namespace
         ),
         refusal => refusal.fatal(&Kind::GATEWAY),
     })?;
-    let found = found.with_context(|| format!("there is no Gateway {gateway} in the cluster"))?;
-    let key = ObjectKey::new(namespace, name);
-    reader.read_all(&found, &args.controller_name).await?;
-    reader.unread.look_at(&key, &reader.loaded.resources);
-    let options = Options {
-        controller_name: args.controller_name.clone(),
-        observed: Observed::Standalone {
-            addresses: Vec::new(),
-        },
-        ..Options::default()
-    };
-    let live = Live {
-        unreadable: unreadable(&reader.loaded.problems)
-            .into_iter()
-            .chain(reader.taken)
-            .collect(),
-        translation: translate(&reader.loaded.resources, &options),
-        resources: reader.loaded.resources,
-        gateway: key,
-        found,
-        outdated_routes: reader.outdated_routes,
-        listener_sets: reader.listener_sets,
-        controller: Controller::find(&reader.cluster, &args.controller_name).await?,
-        unread: reader.unread,
-    };
-    live.ensure_ours()?;
-    Ok(live)
+        let found =
+            found.with_context(|| format!("there is no Gateway {gateway} in the cluster"))?;
+        reader.read_all(&found, controller_name).await?;
+        reader.unread.look_at(&gateway, &reader.loaded.resources);
+        let options = Options {
+            controller_name: controller_name.to_owned(),
+            observed: Observed::Standalone {
+                addresses: Vec::new(),
+            },
+            ..Options::default()
+        };
+        let live = Live {
+            unreadable: unreadable(&reader.loaded.problems)
+                .into_iter()
+                .chain(reader.taken)
+                .collect(),
+            translation: translate(&reader.loaded.resources, &options),
+            resources: reader.loaded.resources,
+            gateway,
+            found,
+            outdated_routes: reader.outdated_routes,
+            listener_sets: reader.listener_sets,
+            controller: Controller::find(&reader.cluster, controller_name).await?,
+            unread: reader.unread,
+        };
+        live.ensure_ours()?;
+        Ok(live)
+    }
+
+    /// What its proxies are sent; `None` if the Gateway is not accepted as it is.
+    pub(crate) fn table(&self) -> Option<&RoutingTable> {
+        let ObjectKey { namespace, name } = &self.gateway;
+        let tables = &self.translation.tables;
+        tables.get(&GatewayKey::of(namespace, name))
+    }
+
+    /// Why what is computed here may not be what the proxies do.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let gateway = &self.gateway;
+        let conditions = &self.found.data["status"]["conditions"];
+        let programmed = condition_of(conditions, kind::PROGRAMMED);
+        let status = programmed.map_or("Unknown", |it| it["status"].as_str().unwrap_or_default());
+        let unconfirmed = (status != "True").then(|| {
+            format!(
+                "the proxies of Gateway {gateway} may do something else: Programmed is {status}, see `portcullis status`"
+            )
+        });
+        let sources = condition_of(conditions, kind::SOURCES_READABLE);
+        let blind = sources.filter(|it| it["status"] == "False").map(|it| {
+            let message = it["message"].as_str().unwrap_or_default();
+            format!("the controller cannot read all that you may: {message}")
+        });
+        let gone = match &self.controller {
+            Controller::Gone(why) => Some(format!(
+                "no controller runs, so that changes do not reach the proxies: {why}"
+            )),
+            _ => None,
+        };
+        let doubts = [unconfirmed, blind, gone].into_iter().flatten();
+        doubts.chain(self.notes()).collect()
+    }
+
+    /// Why there is no table, as far as is known.
+    pub(crate) fn without_table(&self) -> String {
+        if self.unread.is_empty() {
+            return "the Gateway is not accepted as it is, so that its proxies go on as they were: `portcullis status gateways -A` says why"
+                .to_owned();
+        }
+        let notes: Vec<_> = self.notes().collect();
+        format!(
+            "what proxies of the Gateway go by cannot be told from what you may read: {}",
+            notes.join("; ")
+        )
+    }
+
+    /// Everything that was read.
+    pub(crate) const fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
+    /// Fails if the controller gives the proxies nothing new, as it cannot read what decides.
+    pub(crate) fn ensure_in_force(&self) -> anyhow::Result<()> {
+        let conditions = &self.found.data["status"]["conditions"];
+        let status_of = |kind| condition_of(conditions, kind).map(|it| &it["status"]);
+        let is_blind = status_of(kind::SOURCES_READABLE).is_some_and(|it| it == "False");
+        if !is_blind || status_of(kind::PROGRAMMED).is_some_and(|it| it == "True") {
+            return Ok(());
+        }
+        let doubts = self.doubts().join("; ");
+        bail!("what the proxies have is not known, and may be old: {doubts}")
+    }
+
+    /// Fails if objects of one of these kinds may be there that the caller may not read.
+    pub(crate) fn ensure_read(&self, kinds: &[&Kind]) -> anyhow::Result<()> {
+        match kinds.iter().find(|kind| self.unread.has_kind(kind)) {
+            None => Ok(()),
+            Some(kind) => bail!(
+                "you may not list {} in all namespaces, and they decide. Ask for a role with `get` and `list` of them, or somebody who \
+                 has it",
+                kind.plural
+            ),
+        }
+    }
 }
 
 impl Live {

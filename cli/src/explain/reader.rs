@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::DynamicObject;
-use portcullis_controller::{ObjectKey, manifests::Loaded, watch::References};
+use portcullis_controller::{
+    ObjectKey, manifests::Loaded, translate::EGRESS_CLASS, watch::References,
+};
 use serde_json::{Value, json};
 
 use super::{progress, unread::Unread};
@@ -38,6 +40,7 @@ impl Reader {
             &Kind::BACKEND_TLS_POLICY,
             &Kind::REFERENCE_GRANT,
             &Kind::GATEWAY_PARAMETERS,
+            &Kind::CREDENTIAL_INJECTION,
             &Kind::NAMESPACE,
             &Kind::SERVICE,
             &Kind::ENDPOINT_SLICE,
@@ -52,6 +55,9 @@ impl Reader {
             }
             self.load(kind, objects);
         }
+        if found.data["spec"]["gatewayClassName"] == EGRESS_CLASS {
+            self.read_egress(&own).await?;
+        }
         let is_known = self.loaded.resources.gateways.contains_key(&key);
         if self.unread.has_kind(&Kind::GATEWAY) && !is_known {
             self.load(&Kind::GATEWAY, vec![found.clone()]);
@@ -64,6 +70,24 @@ impl Reader {
         } = self.references(&key, controller_name);
         self.referenced(&Kind::SECRET, &secrets).await?;
         self.referenced(&Kind::CONFIG_MAP, &config_maps).await
+    }
+
+    /// What only egress Gateways are made of.
+    async fn read_egress(&mut self, own: &Scope) -> anyhow::Result<()> {
+        for kind in [&Kind::EGRESS_POLICY, &Kind::POD, &Kind::NODE] {
+            let objects = self.listed(kind, own).await?;
+            self.load(kind, objects);
+        }
+        // Whichever version a cluster serves has all of them.
+        for kind in &Kind::SERVICE_ENTRIES {
+            let objects = self.listed(kind, own).await?;
+            let is_served = !objects.is_empty() || self.unread.has_kind(kind);
+            self.load(kind, objects);
+            if is_served {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// The objects of a kind, or those of the Gateway's namespace if the caller has no more rights.
@@ -124,6 +148,15 @@ impl Reader {
     fn references(&self, gateway: &ObjectKey, controller_name: &str) -> References {
         let mut resources = self.loaded.resources.clone();
         resources.gateways.retain(|key, _| key == gateway);
+        // Those of namespaces with a route that may be the Gateway's.
+        let routes = resources.http_routes.iter();
+        let of_gateway = routes.filter(|(_, route)| {
+            let mut parents = route.spec.parent_refs.iter().flatten();
+            parents.any(|it| it.name == gateway.name || it.kind.as_deref() == Some("ListenerSet"))
+        });
+        let namespaces: BTreeSet<_> = of_gateway.map(|(key, _)| key.namespace.clone()).collect();
+        let credentials = &mut resources.credential_injections;
+        credentials.retain(|key, _| namespaces.contains(&key.namespace));
         References::of(&resources, controller_name)
     }
 

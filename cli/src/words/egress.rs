@@ -85,6 +85,10 @@ pub(crate) fn callers(policy: &Policy) -> String {
 }
 
 fn caller(from: &CallerMatch) -> String {
+    if from.unclear {
+        return "somebody who is not named in a way that is known, so it holds against everybody"
+            .to_owned();
+    }
     let namespaces = from.namespaces.as_ref();
     let namespaces = namespaces.map(|names| match names.as_slice() {
         [] => "no namespace".to_owned(),

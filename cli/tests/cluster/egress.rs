@@ -1,11 +1,12 @@
-//! `portcullis egress` with the logs of a cluster's proxies.
+//! `portcullis egress` with the objects of a cluster, and with the logs of its proxies.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
 use crate::{
-    common::{stderr, stdout},
+    common::{config, stderr, stdout},
+    explain::programmed,
     fake::{Contents, FakeCluster},
 };
 
@@ -170,4 +171,252 @@ fn lessons_are_learned_from_proxies_as_from_files() {
         stdout(&cluster.run(&["egress", "learn", "--log", &path]))
     );
     assert!(live.contains("a.example:443, 2 times, by web"), "{live}");
+}
+
+/// The sample of egress in a cluster where only an older version of ServiceEntry is served, with a pod that calls and a node.
+fn sample() -> Contents {
+    let path = config().join("samples/egress/allow-list.yaml");
+    let manifests = fs::read_to_string(path).expect("a sample");
+    let manifests = manifests.replace("networking.istio.io/v1\n", "networking.istio.io/v1beta1\n");
+    let more = r"
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: portcullis-egress}
+spec: {controllerName: portcullis.dev/gateway-controller}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: checkout-1, namespace: shop, labels: {app: checkout}}
+spec: {serviceAccountName: web, containers: [{name: web, image: web}]}
+status: {phase: Running, podIP: 10.4.0.17, podIPs: [{ip: 10.4.0.17}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: one}
+spec: {podCIDR: 198.51.100.0/24, podCIDRs: [198.51.100.0/24]}
+status: {addresses: [{type: InternalIP, address: 9.9.9.9}]}
+";
+    let mut contents = Contents::of(&(manifests + more)).controlled();
+    programmed(&mut contents);
+    contents
+}
+
+/// What is said of a destination, and the exit code.
+fn checked(contents: Contents, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = FakeCluster::start(contents).run(&[&["egress", "check"], arguments].concat());
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[test]
+fn a_destination_is_checked_by_the_objects_of_the_cluster() {
+    for (arguments, code, expected) in [
+        (
+            &["https://api.openweathermap.org", "--from", "shop/web"][..],
+            0,
+            "Address  not judged",
+        ),
+        (
+            &["http://payments.example/", "--pod", "shop/checkout-1"],
+            0,
+            "Caller   shop/web",
+        ),
+        (
+            &["http://payments.example/", "--from", "shop/web"],
+            1,
+            "egresspolicy/shop/payments",
+        ),
+        (
+            &["https://other.example", "--gateway", "egress/egress"],
+            1,
+            "(host_not_listed)",
+        ),
+        (
+            &[
+                "https://api.openweathermap.org",
+                "--from",
+                "apps",
+                "--resolve",
+                "9.9.9.9",
+            ],
+            1,
+            "it leads to 9.9.9.9, an address of the cluster (address_refused)",
+        ),
+        (
+            &[
+                "https://api.openweathermap.org",
+                "--from",
+                "apps",
+                "--resolve",
+                "8.8.8.8,10.0.0.1",
+            ],
+            1,
+            "Address  10.0.0.1: refused, a private address",
+        ),
+        (
+            &[
+                "https://api.openweathermap.org",
+                "--from",
+                "apps",
+                "--resolve",
+                "api.openweathermap.org:443:8.8.8.8",
+            ],
+            0,
+            "Address  8.8.8.8: may be connected to",
+        ),
+        (
+            &[
+                "https://api.openweathermap.org",
+                "--resolve",
+                "b.example:443:8.8.8.8",
+            ],
+            2,
+            "no --resolve is for api.openweathermap.org:443",
+        ),
+        (
+            &["https://other.example", "--gateway", "egress/gone"],
+            2,
+            "there is no Gateway egress/gone",
+        ),
+        (
+            &["https://other.example", "-f", "x", "--context", "y"],
+            2,
+            "cannot be used with",
+        ),
+    ] {
+        let (found, said) = checked(sample(), arguments);
+        assert_eq!(found, Some(code), "{arguments:?} {said}");
+        assert!(said.contains(expected), "{arguments:?} {said}");
+        assert!(!said.contains("note:"), "{arguments:?} {said}");
+    }
+}
+
+#[test]
+fn the_answer_for_a_cluster_is_that_for_its_manifests() {
+    let contents = sample();
+    let file = tempfile::NamedTempFile::with_suffix(".json").expect("a file");
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": contents.objects });
+    fs::write(file.path(), list.to_string()).expect("written");
+    let path = file.path().to_str().expect("UTF-8").to_owned();
+    let cluster = FakeCluster::start(contents);
+    for asked in [
+        &["http://payments.example/", "--pod", "shop/checkout-1"][..],
+        &["https://new.example", "--from", "shop/web", "-o", "json"],
+        &["https://new.example", "--from", "shop/web", "-o", "yaml"],
+    ] {
+        let live = cluster.run(&[&["egress", "check"], asked].concat());
+        let files = cluster.run(&[&["egress", "check", "-f", &path], asked].concat());
+        assert_eq!(stdout(&live), stdout(&files), "{}", stderr(&live));
+        assert_eq!(live.status.code(), files.status.code());
+    }
+}
+
+#[test]
+fn what_may_make_the_answer_untrue_is_said() {
+    let mut unconfirmed = sample();
+    let is_gateway = |object: &&mut Value| object["kind"] == "Gateway";
+    let gateway = unconfirmed.objects.iter_mut().find(is_gateway);
+    gateway.expect("a Gateway")["status"] = Value::Null;
+    let by_label = || {
+        let mut contents = sample();
+        contents.objects.push(json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy",
+            "metadata": { "name": "by-label", "namespace": "egress" },
+            "spec": { "action": "Deny", "from": [{ "namespaceSelector": {} }], "to": [{ "hosts": ["other.example"] }] },
+        }));
+        contents
+    };
+    let mut refusing = sample();
+    let gateway = refusing.objects.iter_mut().find(is_gateway);
+    let condition = json!({
+        "type": "portcullis.dev/SourcesReadable", "status": "False", "message": "EgressPolicy cannot be read",
+    });
+    let conditions = &mut gateway.expect("a Gateway")["status"]["conditions"];
+    conditions
+        .as_array_mut()
+        .expect("conditions")
+        .push(condition);
+    let mut held_back = sample();
+    held_back.objects = refusing.objects.clone();
+    let gateway = held_back.objects.iter_mut().find(is_gateway);
+    let conditions = &mut gateway.expect("a Gateway")["status"]["conditions"];
+    for condition in conditions.as_array_mut().expect("conditions") {
+        if condition["type"] == "Programmed" {
+            condition["status"] = "Unknown".into();
+        }
+    }
+    for (contents, code, expected) in [
+        (held_back, 2, "EgressPolicy cannot be read"),
+        (
+            by_label().refusing("namespaces", 403),
+            2,
+            "you may not list namespaces in all namespaces, and they decide",
+        ),
+        (
+            sample().refusing("namespaces", 403),
+            0,
+            "note: as if it were not there: namespaces is forbidden",
+        ),
+        (
+            unconfirmed,
+            0,
+            "note: the proxies of Gateway egress/egress may do something else: Programmed is Unknown",
+        ),
+        (
+            refusing,
+            0,
+            "note: the controller cannot read all that you may: EgressPolicy cannot be read",
+        ),
+        (
+            sample().refusing("pods", 403),
+            0,
+            "note: as if it were not there: pods is forbidden",
+        ),
+        (
+            sample().refusing("egresspolicies", 403),
+            2,
+            "you may not list egresspolicies in all namespaces, and they decide",
+        ),
+        (
+            sample().refusing("serviceentries", 403),
+            2,
+            "you may not list serviceentries in all namespaces",
+        ),
+        (
+            sample().refusing("gateways", 403),
+            2,
+            "Name one with --gateway",
+        ),
+    ] {
+        let (found, said) = checked(
+            contents,
+            &["https://api.openweathermap.org", "--from", "apps"],
+        );
+        assert_eq!(found, Some(code), "{said}");
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
+#[test]
+fn without_the_nodes_or_the_gateway_there_is_no_answer() {
+    let (found, said) = checked(
+        sample().refusing("nodes", 403),
+        &[
+            "https://api.openweathermap.org",
+            "--from",
+            "apps",
+            "--resolve",
+            "8.8.8.8",
+        ],
+    );
+    assert_eq!(found, Some(2), "{said}");
+    assert!(said.contains("you may not list nodes"), "{said}");
+    let mut two = contents();
+    two.objects[1]["spec"]["gatewayClassName"] = "portcullis-egress".into();
+    let (found, said) = checked(two, &["https://api.openweathermap.org"]);
+    assert_eq!(found, Some(2));
+    assert!(
+        said.contains("choose one with --gateway: egress/"),
+        "{said}"
+    );
 }

@@ -1,6 +1,6 @@
 //! What becomes of a question: the decision, what was passed over, and what would allow it.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, net::IpAddr, sync::Arc};
 
 use portcullis_dataplane::reason::Reason;
 use portcullis_routing::{
@@ -11,9 +11,9 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
-use super::compiled;
+use super::{addresses::Addresses, compiled};
 use crate::{
-    egress::manifest::{Names, Spoken, destinations, egress_policy, service_entry, yaml},
+    egress::manifest::{Names, Spoken, destinations, egress_policy, name_of, service_entry, yaml},
     output::{BAD, DIM, GOOD, ODD, indented, styled},
     words::egress as words,
 };
@@ -26,13 +26,16 @@ pub(super) struct Judged {
     asked: String,
     pub(super) verdict: Verdict,
     reason: &'static str,
-    why: &'static str,
+    why: String,
     /// The entry that opens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryKey>,
     /// The policy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<PolicyKey>,
+    /// What it leads to; absent for what is refused whatever that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    addresses: Option<Addresses>,
     /// Entries for the host that do not open it to this caller.
     passed_over: Vec<PassedOver>,
     /// What would allow it.
@@ -55,28 +58,54 @@ struct PassedOver {
 }
 
 impl Judged {
-    /// Asks the table.
+    /// Asks the table. `told` are the addresses that the host is said to have.
     pub(super) fn of(
         question: &Question<'_>,
         egress: &CompiledEgress,
         table: &RoutingTable,
+        told: Option<&[IpAddr]>,
     ) -> anyhow::Result<Self> {
         let decision = egress.decide(question);
         let (remedy, apply) = match decision.reason {
             DecisionReason::Allowed => (None, None),
             _ => remedy(question, &decision, table)?,
         };
-        Ok(Self {
+        let passes = decision.verdict != Verdict::Refuse;
+        let judged = Self {
             asked: asked(question),
             verdict: decision.verdict,
             reason: decision.reason.code(),
-            why: why(decision.reason),
+            why: why(decision.reason).to_owned(),
             entry: decision.opened.map(|opened| opened.key.clone()),
             policy: decision.policy.cloned(),
+            addresses: passes.then(|| Addresses::of(question, &decision, egress, told)),
             passed_over: passed_over(question, table),
             remedy,
             apply,
-        })
+        };
+        Ok(judged.by_address(table))
+    }
+
+    /// One address that proxies do not connect to, and they refuse it after all, in mode Report too.
+    fn by_address(self, table: &RoutingTable) -> Self {
+        let Some(refused) = self.addresses.as_ref().and_then(Addresses::refused) else {
+            return self;
+        };
+        let address = refused.address;
+        let inside = refused.refused.as_deref().unwrap_or_default();
+        let namespace = own_namespace(table);
+        Self {
+            verdict: Verdict::Refuse,
+            reason: Reason::AddressRefused.code(),
+            why: format!("it leads to {address}, {inside}"),
+            policy: None,
+            remedy: Some(format!(
+                "if that is meant, name {address} in allowPrivate of an EgressPolicy in namespace {namespace}; whom an Allow \
+                 there selects reaches nothing but what such policies name"
+            )),
+            apply: None,
+            ..self
+        }
     }
 
     /// In words.
@@ -100,6 +129,9 @@ impl Judged {
         }
         if let Some(policy) = &self.policy {
             writeln!(text, "Policy   {policy}").ok();
+        }
+        if let Some(addresses) = &self.addresses {
+            addresses.write(text);
         }
         for PassedOver {
             entry,
@@ -177,6 +209,11 @@ fn alone(
     Some(compiled.egress()?.decide(question).reason)
 }
 
+/// That of the Gateway.
+fn own_namespace(table: &RoutingTable) -> &str {
+    table.gateway.as_str().split('/').next().unwrap_or_default()
+}
+
 /// What would allow it, in words and as a manifest.
 fn remedy(
     question: &Question<'_>,
@@ -193,12 +230,11 @@ fn remedy(
         DecisionReason::HostNotListed
         | DecisionReason::PortNotListed
         | DecisionReason::NotExported => {
-            let own = table.gateway.as_str().split('/').next().unwrap_or_default();
             let (namespace, export) = match question.caller {
                 Some(caller) => (caller.namespace, "."),
-                None => (own, "*"),
+                None => (own_namespace(table), "*"),
             };
-            let name = Names::default().name(&host.replace('_', "-"));
+            let name = Names::default().name(&name_of(host));
             let port = (question.port, spoken(question));
             let entry = service_entry((namespace, &name), [host], [port], export);
             ("apply this ServiceEntry".to_owned(), Some(entry))
@@ -216,23 +252,29 @@ fn remedy(
             None,
         ),
         DecisionReason::NotAllowedByPolicy => {
-            let words = format!("add it to {policy}, or apply this EgressPolicy beside it");
-            (words, beside(question, host, policy))
+            let manifest = beside(question, host, policy);
+            let words = match &manifest {
+                Some(_) => format!("add it to {policy}, or apply this EgressPolicy beside it"),
+                None => format!(
+                    "add it to {policy}, by a *.suffix if it has an underscore, which no host of an EgressPolicy can have"
+                ),
+            };
+            (words, manifest)
         }
     };
     Ok((Some(words), manifest.as_ref().map(yaml).transpose()?))
 }
 
-/// An EgressPolicy of the level of the one that is too narrow.
+/// An EgressPolicy of the level of the one that is too narrow, if there can be one.
 fn beside(question: &Question<'_>, host: &str, policy: &str) -> Option<serde_json::Value> {
-    let caller = question.caller?;
+    let caller = question.caller.filter(|_| !host.contains('_'))?;
     let namespace = policy.split('/').nth(1)?;
     let account = if namespace == caller.namespace {
         caller.service_account.to_owned()
     } else {
         format!("{}/{}", caller.namespace, caller.service_account)
     };
-    let name = format!("{}-{}", caller.service_account, host.replace('_', "-"));
+    let name = format!("{}-{host}", caller.service_account);
     let name = Names::default().name(&name);
     let to = destinations([(host, question.port)].into_iter());
     Some(egress_policy((namespace, &name), &account, "Enforce", &to))

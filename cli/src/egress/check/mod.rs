@@ -1,13 +1,15 @@
-//! `portcullis egress check`: may this caller reach that? Asked of the table that manifests become, by the code that proxies ask.
+//! `portcullis egress check`: may this caller reach that? Asked of the table that the objects become, by the code that proxies ask.
 
+mod addresses;
 mod judged;
+mod origin;
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
 use portcullis_dataplane::exchange::path;
 use portcullis_routing::{
-    CompiledTable, GatewayKey, RoutingTable, compile,
+    CompiledTable, GatewayKey, ListenerProtocol, RoutingTable, compile,
     egress::{
         self, Destination, Question, Seen, Verdict,
         host::{Authority, Host},
@@ -15,8 +17,8 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
-use self::judged::Judged;
-use crate::{FINDINGS, args::CheckDestinationArgs, output, source::Source};
+use self::{judged::Judged, origin::Origin};
+use crate::{FINDINGS, args::CheckDestinationArgs, output};
 
 /// How a destination is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,25 +56,37 @@ struct Answer {
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<String>,
     answers: Vec<Judged>,
+    /// Why proxies may answer otherwise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 /// Says whether a caller may reach a destination.
 pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     let asked = Asked::parse(&args.destination)?;
-    let configuration = Source::new(&args.config)?.load()?;
-    let table = table(&configuration.translation.tables, args)?;
+    let told = addresses::told(&args.resolve, &asked.host, asked.port)?;
+    let origin = Origin::read(args)?;
+    let table = origin.table(args)?;
     let who = who(args, table)?;
     let compiled = compiled(table);
     let egress = compiled.egress().context("the Gateway is none of egress")?;
-    let answers = asked.forms.iter().map(|form| {
-        let question = question(&asked, form, &args.method, who.as_ref());
-        Judged::of(&question, egress, table)
+    let offered = asked
+        .forms
+        .iter()
+        .filter(|form| form.is_offered(asked.port, table));
+    let answers = offered.map(|form| {
+        let question = question(&asked, form, args.method.as_str(), who.as_ref());
+        Judged::of(&question, egress, table, told.as_deref())
     });
     let answer = Answer {
         gateway: table.gateway.clone(),
         answers: answers.collect::<anyhow::Result<_>>()?,
         caller: who.map(|who| format!("{}/{}", who.namespace, who.account)),
+        notes: asked.not_offered(table).chain(origin.doubts()).collect(),
     };
+    if answer.answers.is_empty() {
+        bail!("{}", answer.notes.join("; "));
+    }
     output::print(args.output.output, &answer, text)?;
     let mut verdicts = answer.answers.iter().map(|answer| answer.verdict);
     Ok(if verdicts.any(|verdict| verdict == Verdict::Refuse) {
@@ -82,7 +96,34 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
+impl Form {
+    /// Whether the Gateway has a listener that takes it.
+    fn is_offered(&self, port: u16, table: &RoutingTable) -> bool {
+        let mut listeners = table.listeners.values();
+        listeners.any(|listener| match (self, listener.protocol) {
+            (Self::Tls, protocol) => protocol == ListenerProtocol::Tls && listener.port == port,
+            (Self::Request(_) | Self::Tunnel, protocol) => protocol != ListenerProtocol::Tls,
+        })
+    }
+}
+
 impl Asked {
+    /// Why some forms have no answer.
+    fn not_offered(&self, table: &RoutingTable) -> impl Iterator<Item = String> {
+        let missing = self.forms.iter();
+        let missing = missing.filter(|form| !form.is_offered(self.port, table));
+        let gateway = &table.gateway;
+        missing.map(move |form| match form {
+            Form::Tls => format!(
+                "TLS that passes through does not come by Gateway {gateway}: it has no listener of protocol TLS with port {}",
+                self.port
+            ),
+            Form::Request(_) | Form::Tunnel => format!(
+                "requests and tunnels do not come by Gateway {gateway}: it has no listener of protocol HTTP or HTTPS"
+            ),
+        })
+    }
+
     fn parse(text: &str) -> anyhow::Result<Self> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme), rest),
@@ -127,29 +168,6 @@ fn path_of(target: &str) -> anyhow::Result<String> {
         bail!("the path '{path}' can be read in several ways: proxies refuse it (bad_path)");
     };
     Ok(path.into_owned())
-}
-
-/// The table of the Gateway that is asked for, or the only one of egress.
-fn table<'t>(
-    tables: &'t BTreeMap<GatewayKey, RoutingTable>,
-    args: &CheckDestinationArgs,
-) -> anyhow::Result<&'t RoutingTable> {
-    let own = args.gateway.as_ref();
-    let own = own.map(|(namespace, name)| GatewayKey::of(namespace, name));
-    let egress = tables
-        .values()
-        .filter(|table| table.settings.egress.is_some());
-    let found: Vec<_> = egress
-        .filter(|table| own.as_ref().is_none_or(|own| table.gateway == *own))
-        .collect();
-    match &found[..] {
-        [table] => Ok(table),
-        [] => bail!("no such egress Gateway is served: `portcullis analyze` says why"),
-        several => {
-            let names: Vec<_> = several.iter().map(|table| table.gateway.as_str()).collect();
-            bail!("choose one with --gateway: {}", names.join(", "))
-        }
-    }
 }
 
 fn who(args: &CheckDestinationArgs, table: &RoutingTable) -> anyhow::Result<Option<Who>> {
@@ -213,9 +231,11 @@ fn text(answer: &Answer) -> String {
         text += "\n";
         judged.write(&mut text);
     }
-    let passes = |judged: &Judged| judged.verdict != Verdict::Refuse;
-    if answer.answers.iter().any(passes) {
-        text += "\nThe addresses behind a name are checked when it is resolved: those of the inside are refused even then.\n";
+    if !answer.notes.is_empty() {
+        text += "\n";
+    }
+    for note in &answer.notes {
+        writeln!(text, "note: {note}").ok();
     }
     text
 }

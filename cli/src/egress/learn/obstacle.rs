@@ -33,7 +33,7 @@ pub(super) fn of_place(place: &Place) -> Option<String> {
     if let Caller::Unknown(_) = place.caller {
         return Some("who calls is not known".to_owned());
     }
-    if place.port.is_none() {
+    if place.port.is_none_or(|port| port == 0) {
         return Some("no port was named".to_owned());
     }
     let name = match Host::normalize(&place.host) {

@@ -193,3 +193,16 @@ fn a_wildcard_is_suggested_and_not_made() {
     let bare = text.lines().filter(|line| !line.starts_with('#'));
     assert!(!bare.collect::<String>().contains('*'), "{text}");
 }
+
+/// A caller that tries every port makes entries that the API server takes, and no port is in two of them.
+#[test]
+fn entries_have_no_more_ports_than_one_may() {
+    let ports: Vec<_> = (0..=300).map(|port| format!(r#""port":{port}"#)).collect();
+    let ports: Vec<_> = ports.iter().map(String::as_str).collect();
+    let text = write::text(&lesson(&ports, 1), &logs::Read::default()).unwrap();
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let entries = objects.iter().filter(|it| it["kind"] == "ServiceEntry");
+    let ports = entries.map(|entry| entry["spec"]["ports"].as_array().unwrap().len());
+    assert_eq!(ports.collect::<Vec<_>>(), [256, 44]);
+    assert!(text.contains("no port was named"), "{text}");
+}

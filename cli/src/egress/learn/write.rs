@@ -12,8 +12,8 @@ use crate::egress::{
     denied::second,
     logs::Read,
     manifest::{
-        MAX_DESTINATIONS, MAX_HOSTS, Names, Spoken, destinations, egress_policy, port_name,
-        service_entry, yaml,
+        MAX_DESTINATIONS, MAX_ENTRY_PORTS, MAX_HOSTS, Names, Spoken, destinations, egress_policy,
+        port_name, service_entry, yaml,
     },
     record::place,
 };
@@ -124,23 +124,28 @@ fn entries(lesson: &Lesson, namespace: &str, ways: &Ways<'_>) -> anyhow::Result<
     let seen = unlisted(lesson, namespace);
     let (mut text, mut names) = (String::new(), Names::default());
     for (ports, hosts) in wanted(&seen, ways) {
-        let hosts: Vec<_> = hosts.into_iter().collect();
-        let of_ports: Vec<_> = ports
-            .iter()
-            .map(|(port, way)| port_name(*port, *way))
-            .collect();
-        for hosts in hosts.chunks(MAX_HOSTS) {
-            let name = names.name(&format!("learned-{}", of_ports.join("-")));
-            let own = seen.iter().filter(|((host, _), _)| hosts.contains(host));
-            let lines =
-                own.filter_map(|(place, by)| Some(entry_line(*place, by, ways.get(place)?)));
-            let entry = service_entry(
-                (namespace, &name),
-                hosts.iter().copied(),
-                ports.iter().copied(),
-                ".",
-            );
-            text += &document(lines.chain(suffixes(hosts)), &entry)?;
+        let (ports, hosts) = (Vec::from_iter(ports), Vec::from_iter(hosts));
+        for ports in ports.chunks(MAX_ENTRY_PORTS) {
+            let of_ports: Vec<_> = ports
+                .iter()
+                .map(|(port, way)| port_name(*port, *way))
+                .collect();
+            for hosts in hosts.chunks(MAX_HOSTS) {
+                let name = names.name(&format!("learned-{}", of_ports.join("-")));
+                let is_own = |(host, port): &(&str, u16)| {
+                    hosts.contains(host) && ports.iter().any(|(number, _)| number == port)
+                };
+                let own = seen.iter().filter(|(place, _)| is_own(place));
+                let lines =
+                    own.filter_map(|(place, by)| Some(entry_line(*place, by, ways.get(place)?)));
+                let entry = service_entry(
+                    (namespace, &name),
+                    hosts.iter().copied(),
+                    ports.iter().copied(),
+                    ".",
+                );
+                text += &document(lines.chain(suffixes(hosts)), &entry)?;
+            }
         }
     }
     Ok(text)

@@ -1,89 +1,24 @@
 //! Commands that serve: `run` with its reloads, and `demo`.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod egress;
+#[path = "../../../dataplane/src/upstream/testing/dns.rs"]
+#[allow(dead_code, reason = "tests of the proxy use all of it")]
+mod fake_dns;
+mod running;
 
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use common::{config, portcullis, run, stderr, stdout};
-
-/// A bound on failing tests, far beyond what any step takes.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A running `portcullis`; it is killed when the test ends.
-struct Running {
-    child: Child,
-    said: Receiver<String>,
-    heard: String,
-}
-
-impl Running {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = portcullis(arguments)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let (sender, said) = channel();
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        thread::spawn(move || {
-            stderr
-                .lines()
-                .map_while(Result::ok)
-                .all(|line| sender.send(line).is_ok())
-        });
-        Self {
-            child,
-            said,
-            heard: String::new(),
-        }
-    }
-
-    /// Waits for a line that contains `text`.
-    fn wait_for(&mut self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let Ok(line) = self.said.recv_timeout(left) else {
-                panic!("it never said {text:?}, but:\n{}", self.heard)
-            };
-            self.heard += &line;
-            self.heard.push('\n');
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    /// Asks it to stop, and returns its exit code.
-    fn stop(mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .expect("kill")
-                .success()
-        );
-        self.child.wait().expect("it ends").code()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Fails if it has ended, which is as well.
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
+use common::{config, run, stderr, stdout};
+use running::{PATIENCE, Running, free_port};
 
 /// A backend that answers every request with `name`, until the test ends.
 fn backend(name: &'static str) -> u16 {
@@ -135,13 +70,6 @@ fn wait_for_body(address: SocketAddr, body: &str) {
         thread::yield_now();
     }
     panic!("no answer {body:?}; the last one was {last}");
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-        .port()
 }
 
 const GATEWAY: &str = "\
@@ -438,6 +366,11 @@ fn the_demo_tests_itself() {
         "redirect",
         "reload",
         "HTTPS",
+        "egress, allowed ",
+        "egress, allowed tunnel",
+        "egress, refused ",
+        "egress, refused tunnel",
+        "egress, inside",
     ] {
         let row = said
             .lines()

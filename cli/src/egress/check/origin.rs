@@ -1,0 +1,109 @@
+//! Where the table that is asked comes from: manifests, or the objects of a cluster.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, bail};
+use portcullis_controller::ObjectKey;
+use portcullis_routing::{GatewayKey, RoutingTable};
+
+use crate::{
+    args::CheckDestinationArgs,
+    cluster::{Cluster, Kind},
+    egress::gateways::gateways,
+    explain::Live,
+    source::{Configuration, Source},
+};
+
+/// What was read.
+pub(super) enum Origin {
+    /// Manifests.
+    Files(Box<Configuration>),
+    /// One Gateway of a cluster, with all that it is translated from.
+    Cluster(Box<Live>),
+}
+
+impl Origin {
+    /// Reads it.
+    pub(super) fn read(args: &CheckDestinationArgs) -> anyhow::Result<Self> {
+        if !args.config.is_empty() {
+            let configuration = Source::new(&args.config)?.load()?;
+            return Ok(Self::Files(Box::new(configuration)));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let live = runtime.block_on(live(args))?;
+        Ok(Self::Cluster(Box::new(live)))
+    }
+
+    /// The table of the Gateway that is asked for, or the only one of egress.
+    pub(super) fn table(&self, args: &CheckDestinationArgs) -> anyhow::Result<&RoutingTable> {
+        match self {
+            Self::Files(configuration) => only(&configuration.translation.tables, args),
+            Self::Cluster(live) => live.table().with_context(|| live.without_table()),
+        }
+    }
+
+    /// Why proxies may answer otherwise.
+    pub(super) fn doubts(&self) -> Vec<String> {
+        match self {
+            Self::Files(_) => Vec::new(),
+            Self::Cluster(live) => live.doubts(),
+        }
+    }
+}
+
+async fn live(args: &CheckDestinationArgs) -> anyhow::Result<Live> {
+    let cluster = Cluster::new(&args.cluster).await?;
+    let gateway = match &args.gateway {
+        Some((namespace, name)) => ObjectKey::new(&**namespace, &**name),
+        None => only_gateway(&cluster).await?,
+    };
+    let live = Live::read(cluster, gateway, &args.controller_name).await?;
+    let [service_entry, ..] = &Kind::SERVICE_ENTRIES;
+    // A policy that is not seen may forbid, and an entry that is not seen may allow.
+    live.ensure_read(&[service_entry, &Kind::EGRESS_POLICY])?;
+    let policies = live.resources().egress_policies.values();
+    let mut callers = policies.flat_map(|policy| &policy.spec.from);
+    if callers.any(|caller| caller.namespace_selector.is_some()) {
+        live.ensure_read(&[&Kind::NAMESPACE])?;
+    }
+    if !args.resolve.is_empty() {
+        // Their addresses are refused.
+        live.ensure_read(&[&Kind::NODE])?;
+    }
+    live.ensure_in_force()?;
+    Ok(live)
+}
+
+async fn only_gateway(cluster: &Cluster) -> anyhow::Result<ObjectKey> {
+    let mut found = gateways(cluster).await?;
+    match (found.pop(), found.is_empty()) {
+        (Some(gateway), true) => Ok(gateway),
+        (last, _) => Err(several(found.iter().chain(&last))),
+    }
+}
+
+fn only<'t>(
+    tables: &'t BTreeMap<GatewayKey, RoutingTable>,
+    args: &CheckDestinationArgs,
+) -> anyhow::Result<&'t RoutingTable> {
+    let own = args.gateway.as_ref();
+    let own = own.map(|(namespace, name)| GatewayKey::of(namespace, name));
+    let egress = tables
+        .values()
+        .filter(|table| table.settings.egress.is_some());
+    let found: Vec<_> = egress
+        .filter(|table| own.as_ref().is_none_or(|own| table.gateway == *own))
+        .collect();
+    match &found[..] {
+        [table] => Ok(table),
+        [] => bail!("no such egress Gateway is served: `portcullis analyze` says why"),
+        tables => Err(several(tables.iter().map(|table| &table.gateway))),
+    }
+}
+
+fn several(gateways: impl Iterator<Item = impl ToString>) -> anyhow::Error {
+    let names: Vec<_> = gateways.map(|it| it.to_string()).collect();
+    anyhow::anyhow!("choose one with --gateway: {}", names.join(", "))
+}
