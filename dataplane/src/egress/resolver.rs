@@ -1,7 +1,7 @@
 //! DNS names of the outside world, as one worker knows them: cached within bounds, and asked once for all who wait.
 //!
 //! What is known is given out without a word to anybody. What is not, or no more, is asked for, and whoever wants it waits for
-//! the one question that is under way. If the servers fail, the last answer is given out for a while longer.
+//! the one question that is under way. If the servers fail, or take their time, the last answer is given out for a while longer.
 
 use std::{
     cell::{Cell, RefCell},
@@ -46,6 +46,8 @@ const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(5);
 const MAX_STALE: Duration = Duration::from_hours(1);
 /// After a failure the servers are left alone for this long.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Whoever can be given an answer beyond its time does not wait for a fresh one for longer (RFC 8767 5, client response timer).
+const PATIENCE: Duration = Duration::from_millis(1800);
 /// Time for one question, all servers and attempts together.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Questions that are under way at once.
@@ -177,8 +179,18 @@ impl Resolver {
                     self.ask(&entry, name, granted);
                 }
             }
-            over.await;
-            has_waited = true;
+            let Some(answer) = entry.outdated(Instant::now()) else {
+                over.await;
+                has_waited = true;
+                continue;
+            };
+            has_waited = timeout(PATIENCE, over).await.is_ok();
+            if !has_waited {
+                // The question goes on. Until it is over nobody else waits.
+                entry.outdate(Instant::now());
+                self.metrics.egress_dns(DnsResult::Stale);
+                return Ok(answer);
+            }
         }
     }
 
@@ -245,6 +257,23 @@ impl Name {
                 Step::Done(Err(Rc::clone(why)), DnsResult::Cached)
             }
             Known::Nothing | Known::NoAnswer { .. } => Step::Ask,
+        }
+    }
+
+    /// An answer beyond its time that may still be given out.
+    fn outdated(&self, now: Instant) -> Option<Rc<Answer>> {
+        match &*self.known.borrow() {
+            Known::Answer { answer, until, .. } if *until + MAX_STALE > now => {
+                Some(Rc::clone(answer))
+            }
+            _ => None,
+        }
+    }
+
+    /// Gives out the answer that there is until another comes, as after a failure.
+    fn outdate(&self, now: Instant) {
+        if let Known::Answer { stale, .. } = &mut *self.known.borrow_mut() {
+            *stale = Some(now + PAUSE);
         }
     }
 

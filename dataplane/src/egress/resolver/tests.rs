@@ -151,3 +151,33 @@ async fn questions_wait_for_their_turn_and_not_for_long() {
         })
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_an_old_answer_does_not_wait_for_servers_that_are_gone() {
+    let metrics = Metrics::new(MetricsOptions::default());
+    let resolver = Resolver::new(metrics.worker());
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            // Nobody answers there.
+            let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            resolver.use_servers(&[silent.local_addr().unwrap()]);
+            let entry = resolver.names.borrow_mut().entry("a.example.com");
+            entry.learn(Found::Answer(answer(1), SECOND), Instant::now());
+            tokio::time::advance(2 * SECOND).await;
+            let asked = Instant::now();
+            let first = resolver.resolve("a.example.com").await.unwrap();
+            assert_eq!(*first, answer(1));
+            assert_eq!(asked.elapsed(), PATIENCE);
+            // The same question is still under way.
+            let asked = Instant::now();
+            assert_eq!(resolver.resolve("a.example.com").await, Ok(first));
+            assert_eq!(asked.elapsed(), Duration::ZERO);
+            assert!(entry.is_asked.get());
+            // One that was never known has nothing else to wait for.
+            let asked = Instant::now();
+            resolver.resolve("b.example.com").await.unwrap_err();
+            assert!(asked.elapsed() > PATIENCE);
+        })
+        .await;
+}
