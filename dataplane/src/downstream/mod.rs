@@ -10,7 +10,7 @@ pub mod h1;
 pub mod h2;
 pub(crate) mod refusal;
 
-use std::{cell::OnceCell, net::SocketAddr};
+use std::{cell::OnceCell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, request, response};
@@ -45,7 +45,7 @@ pub struct Connection {
     /// Where a CONNECT has led whose requests are read: they are for nobody else. HTTP/1 only.
     pub pinned: OnceCell<Pin>,
     /// Who calls, on a port of egress, as far as it was known when the connection was made.
-    pub caller: Option<Identity>,
+    pub caller: Option<Rc<Identity>>,
     /// Address of the client, as the PROXY protocol says it if it is used.
     pub client: SocketAddr,
     /// The client's IP address as it is told to backends.
@@ -64,7 +64,7 @@ pub struct Pin {
     /// The port.
     pub port: u16,
     /// Who has sent it, and sends what follows.
-    pub caller: Option<Identity>,
+    pub caller: Option<Rc<Identity>>,
 }
 
 /// The client's side of one exchange.

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    rc::Rc,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -47,8 +48,9 @@ pub(crate) struct Account {
 
 impl Identity {
     /// Who calls from `address`, as far as the table knows.
-    pub(crate) fn of_address(egress: &CompiledEgress, address: IpAddr) -> Option<Self> {
-        egress.workload(address).cloned().map(Self::Pod)
+    pub(crate) fn of_address(egress: &CompiledEgress, address: IpAddr) -> Option<Rc<Self>> {
+        let workload = egress.workload(address)?;
+        Some(Rc::new(Self::Pod(Arc::clone(workload))))
     }
 
     /// Whose verified client certificate it is; `None` if that names no service account of ours.
@@ -56,10 +58,10 @@ impl Identity {
         egress: &CompiledEgress,
         certificate: &CertificateDer<'_>,
         address: IpAddr,
-    ) -> Option<Self> {
+    ) -> Option<Rc<Self>> {
         let account = certificate::account(certificate, &egress.settings().trust_domain)?;
         let proven = Proven::new(egress, Arc::new(account), address);
-        Some(Self::Certificate(proven))
+        Some(Rc::new(Self::Certificate(proven)))
     }
 
     /// Who has a token of `account`.
@@ -67,26 +69,40 @@ impl Identity {
         egress: &CompiledEgress,
         account: Arc<Account>,
         address: IpAddr,
-    ) -> Self {
-        Self::Token(Proven::new(egress, account, address))
+    ) -> Rc<Self> {
+        Rc::new(Self::Token(Proven::new(egress, account, address)))
     }
 
-    /// The same caller, as far as the table tells now. Whoever was known by an address alone is nobody any more once that belongs
-    /// to another pod, or to none.
-    pub(crate) fn renewed(&self, egress: &CompiledEgress, address: IpAddr) -> Option<Self> {
-        let proven = |known: &Proven| Proven::new(egress, Arc::clone(&known.account), address);
-        match self {
-            Self::Pod(known) => egress
-                .workload(address)
-                .filter(|now| {
+    /// The same caller, as far as the table tells now; the same value, if that says nothing new. Whoever was known by an address alone
+    /// is nobody any more once that belongs to another pod, or to none.
+    pub(crate) fn renewed(
+        self: &Rc<Self>,
+        egress: &CompiledEgress,
+        address: IpAddr,
+    ) -> Option<Rc<Self>> {
+        let now = egress.workload(address);
+        match &**self {
+            Self::Pod(known) => {
+                let now = now.filter(|now| {
                     now.namespace == known.namespace
                         && now.service_account == known.service_account
                         && now.pod == known.pod
+                })?;
+                let is_known = Arc::ptr_eq(now, known);
+                Some(if is_known {
+                    Rc::clone(self)
+                } else {
+                    Rc::new(Self::Pod(Arc::clone(now)))
                 })
-                .cloned()
-                .map(Self::Pod),
-            Self::Certificate(known) => Some(Self::Certificate(proven(known))),
-            Self::Token(known) => Some(Self::Token(proven(known))),
+            }
+            Self::Certificate(known) => Some(match known.renewed(now) {
+                Some(proven) => Rc::new(Self::Certificate(proven)),
+                None => Rc::clone(self),
+            }),
+            Self::Token(known) => Some(match known.renewed(now) {
+                Some(proven) => Rc::new(Self::Token(proven)),
+                None => Rc::clone(self),
+            }),
         }
     }
 
@@ -155,17 +171,32 @@ impl Identity {
 
 impl Proven {
     fn new(egress: &CompiledEgress, account: Arc<Account>, address: IpAddr) -> Self {
-        let workload = egress.workload(address).filter(|workload| {
-            *workload.namespace == *account.namespace && *workload.service_account == *account.name
-        });
-        Self {
-            workload: workload.cloned(),
-            account,
-        }
+        let workload = account.workload(egress.workload(address)).cloned();
+        Self { account, workload }
+    }
+
+    /// With the pod that has the address now; `None` if that is the one of before.
+    fn renewed(&self, now: Option<&Arc<Workload>>) -> Option<Self> {
+        let now = self.account.workload(now);
+        let is_known = match (now, &self.workload) {
+            (Some(now), Some(known)) => Arc::ptr_eq(now, known),
+            (now, known) => now.is_none() && known.is_none(),
+        };
+        (!is_known).then(|| Self {
+            account: Arc::clone(&self.account),
+            workload: now.cloned(),
+        })
     }
 
     fn pod(&self) -> Option<&str> {
         let bound = self.account.pod.as_deref();
         bound.or_else(|| self.workload.as_ref().map(|workload| &*workload.pod))
+    }
+}
+
+impl Account {
+    /// The pod, if it is one of this service account.
+    fn workload<'t>(&self, pod: Option<&'t Arc<Workload>>) -> Option<&'t Arc<Workload>> {
+        pod.filter(|pod| *pod.namespace == *self.namespace && *pod.service_account == *self.name)
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod caller;
 pub(crate) mod certificate;
+pub(crate) mod changes;
 pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
@@ -22,10 +23,10 @@ use portcullis_routing::{
     egress::{Decision, DecisionReason, Verdict},
 };
 
-use tokio::{sync::Notify, time::sleep};
+use tokio::time::sleep;
 
 pub use self::caller::Identity;
-use self::{resolver::Resolver, token::Tokens};
+use self::{changes::Changes, resolver::Resolver, token::Tokens};
 use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
     tunnel::relay::Relay, worker::Worker,
@@ -48,8 +49,8 @@ pub(crate) struct Egress {
     pub(crate) own: Box<[IpAddr]>,
     /// What passes the bytes of tunnels on.
     pub(crate) relay: Relay,
-    /// Told when there is a new table.
-    pub(crate) changed: Notify,
+    /// New tables.
+    pub(crate) changes: Changes,
     /// Who has looked at the table since.
     turns: Cell<u32>,
     /// Tunnels that are open.
@@ -66,7 +67,7 @@ impl Egress {
             path: PathMatch::Prefix("/".to_owned()),
             own: own::addresses(),
             relay: Relay::new(deadlines),
-            changed: Notify::new(),
+            changes: Changes::default(),
             turns: Cell::new(0),
             tunnels: Cell::new(0),
         }
@@ -75,7 +76,7 @@ impl Egress {
     /// There is a new table: tells everybody who may have to end.
     pub(crate) fn has_changed(&self) {
         self.turns.set(0);
-        self.changed.notify_waiters();
+        self.changes.tell();
     }
 
     /// Comes before a look at a new table. Those many who do so at once go in batches, so that others get their turn between them.

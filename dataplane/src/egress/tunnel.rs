@@ -47,7 +47,7 @@ const HANDSHAKE: u8 = 22;
 pub(crate) struct Grant {
     /// How the host was named.
     pub(crate) form: Form,
-    pub(crate) caller: Option<Identity>,
+    pub(crate) caller: Option<Rc<Identity>>,
     pub(crate) client: IpAddr,
     /// The listener's port.
     pub(crate) listener: u16,
@@ -245,7 +245,7 @@ impl Passage {
 
     /// How long the tunnel may last: no longer than it is known who has it.
     fn limits(&self, settings: &ProxySettings) -> Option<Limits> {
-        let known = self.grant.caller.as_ref().and_then(Identity::remaining);
+        let known = self.grant.caller.as_deref().and_then(Identity::remaining);
         let limits = limits(settings)?;
         let total = limits.total.into_iter().chain(known).min();
         Some(Limits { total, ..limits })
@@ -253,8 +253,8 @@ impl Passage {
 
     /// Resolves once the table does not grant the tunnel any more.
     async fn revoked(&self) {
+        let mut changes = self.worker.egress.changes.listen();
         loop {
-            let changed = self.worker.egress.changed.notified();
             let is_granted = self
                 .worker
                 .snapshot()
@@ -262,7 +262,7 @@ impl Passage {
             if !is_granted {
                 return;
             }
-            changed.await;
+            changes.changed().await;
             self.worker.egress.turn().await;
         }
     }
@@ -280,7 +280,7 @@ impl Passage {
                 .address
                 .map_or(Destination::Name(&grant.host), Destination::Address),
             port: grant.port,
-            caller: caller.as_ref().map(Identity::caller),
+            caller: caller.as_deref().map(Identity::caller),
             seen: match grant.form {
                 Form::Sni => Seen::Tls,
                 Form::Absolute | Form::Connect | Form::Host => Seen::Tunnel,
@@ -338,7 +338,7 @@ impl Passage {
             .egress_tunnel_bytes(self.moved.to_upstream(), self.moved.to_client());
         let departure = Departure {
             gateway,
-            caller: grant.caller.as_ref(),
+            caller: grant.caller.as_deref(),
             client: grant.client,
             form: grant.form,
             host: &grant.host,

@@ -3,7 +3,7 @@
 //! Destination in normal form -> HTTPRoute of the listener, if one takes the request -> its filters -> decision -> addresses,
 //! all of them checked -> a connection to one of these.
 
-use std::{cell::Cell, net::IpAddr, pin::pin, rc::Rc};
+use std::{net::IpAddr, pin::pin, rc::Rc};
 
 use http::{Method, header, request, uri::Scheme};
 use portcullis_routing::{
@@ -21,7 +21,7 @@ use super::{
     forward::{self, Outside, Towards, reason_of},
     head::{self, Target},
     timeouts::Timeouts,
-    watch::Watch,
+    watch::{Leave, Watch},
 };
 use crate::{
     downstream::Downstream,
@@ -50,7 +50,7 @@ const AMBIGUOUS: &str = "the path can be read in several ways";
 /// What is to be told of a request that wants to leave.
 pub(super) struct Outgoing<'s> {
     egress: &'s CompiledEgress,
-    pub(super) caller: Option<Identity>,
+    pub(super) caller: Option<Rc<Identity>>,
     form: Form,
     requested: Requested,
     /// The host that a route puts in place of the requested one, and its port.
@@ -154,7 +154,10 @@ impl<'s> Exchange<'s> {
     /// tunnel is not for us.
     fn believe(&mut self, head: &request::Parts) -> Result<(), Reason> {
         let is_known = self.connection.pinned.get().is_some()
-            || matches!(self.connection.caller, Some(Identity::Certificate(_)));
+            || matches!(
+                self.connection.caller.as_deref(),
+                Some(Identity::Certificate(_))
+            );
         let keys = self.snapshot.token_keys.as_ref().filter(|_| !is_known);
         let Some((keys, outgoing)) = keys.zip(self.outgoing.as_mut()) else {
             return Ok(());
@@ -235,7 +238,7 @@ impl<'s> Exchange<'s> {
             headers: &head.headers,
         };
         let outgoing = self.outgoing.as_ref();
-        let caller = outgoing.and_then(|outgoing| outgoing.caller.as_ref());
+        let caller = outgoing.and_then(|outgoing| outgoing.caller.as_deref());
         if let Some(found) = listener.lookup_of(caller.map(Identity::namespace), &request) {
             return self.found(&found);
         }
@@ -314,30 +317,30 @@ impl<'s> Exchange<'s> {
         };
         head.headers.insert(header::HOST, authority);
         self.record.external = Some(outside.key().clone());
-        let towards = Towards::Outside(Outside {
+        let outside = Outside {
             external: outside,
-            checked: granted.checked,
-            used: Cell::new(None),
-        });
-        let watch = Watch {
-            worker: self.worker,
-            granted_by: self.snapshot,
-            caller: self.outgoing.as_ref().and_then(|it| it.caller.clone()),
-            client: self.connection.client.ip(),
-            local: self.connection.local.ip(),
-            host,
-            method: head.method.clone(),
-            target: head.uri.clone(),
-            encrypted: self.is_encrypted(),
-            entry: external.map(|external| &external.entry),
-            towards: &towards,
+            watch: Watch::new(Leave {
+                worker: self.worker,
+                granted_by: self.snapshot,
+                connection: self.connection,
+                caller: self.outgoing.as_ref().and_then(|it| it.caller.clone()),
+                host,
+                method: head.method.clone(),
+                target: head.uri.clone(),
+                encrypted: self.is_encrypted(),
+                entry: external.map(|external| &external.entry),
+                since: self.record.started(),
+                checked: granted.checked,
+            }),
         };
+        let towards = Towards::Outside(&outside);
         let ended = {
             let done = pin!(self.forward(downstream, head, &request, &towards, &mut timeouts));
+            // First whether it may go on: what is ready to be sent is not sent when it may not.
             tokio::select! {
                 biased;
+                reason = outside.watch.ends() => Err(reason),
                 done = done => done,
-                reason = watch.ends() => Err(reason),
             }
         };
         if let (Err(Reason::Revoked), Some(outgoing)) = (ended, &mut self.outgoing) {
@@ -396,7 +399,7 @@ impl<'s> Exchange<'s> {
         let outgoing = self.outgoing.as_deref_mut();
         let outgoing = outgoing.ok_or(Reason::InvalidBackend)?;
         let egress = outgoing.egress;
-        let question = host.question(outgoing.caller.as_ref(), seen);
+        let question = host.question(outgoing.caller.as_deref(), seen);
         // A route leads through its own entry only: what it adds to a request is meant for where that one leads.
         let decision = match external {
             Some(external) => egress.decide_through(&external.entry, &question),
@@ -411,7 +414,7 @@ impl<'s> Exchange<'s> {
             outgoing.detail = Some(AMBIGUOUS.into());
         }
         if decision.verdict == Verdict::Refuse {
-            let caller = outgoing.caller.as_ref();
+            let caller = outgoing.caller.as_deref();
             let (refusal, reason) = refused(&question, &decision, caller, audience);
             self.refusal = Some(Box::new(refusal));
             return Err(reason);
@@ -464,13 +467,13 @@ impl<'s> Exchange<'s> {
         let audience = self.audience();
         let outgoing = self.outgoing.as_deref_mut();
         let outgoing = outgoing.ok_or(Reason::InvalidBackend)?;
-        let question = host.question(outgoing.caller.as_ref(), seen);
+        let question = host.question(outgoing.caller.as_deref(), seen);
         let decision = outgoing.egress.decide_inside(&question);
         outgoing.ruling = Some(Ruling::of(&decision));
         if decision.verdict != Verdict::Refuse {
             return Ok(());
         }
-        let caller = outgoing.caller.as_ref();
+        let caller = outgoing.caller.as_deref();
         let (refusal, reason) = refused(&question, &decision, caller, audience);
         self.refusal = Some(Box::new(refusal));
         Err(reason)
@@ -504,7 +507,7 @@ impl<'s> Exchange<'s> {
         let requested = self.record.departure(ruling);
         let departure = Departure {
             gateway: self.snapshot.compiled.table().gateway.as_str(),
-            caller: outgoing.caller.as_ref(),
+            caller: outgoing.caller.as_deref(),
             form: outgoing.form,
             host: outgoing.routed.map_or(requested.host, |(host, _)| host),
             port: outgoing

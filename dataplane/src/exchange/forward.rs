@@ -1,11 +1,6 @@
 //! Forwarding: attempts at a backend until one answers, within the deadlines of the route.
 
-use std::{
-    cell::Cell,
-    net::{IpAddr, SocketAddr},
-    pin::pin,
-    time::Duration,
-};
+use std::{net::SocketAddr, pin::pin, time::Duration};
 
 use http::{HeaderMap, HeaderName, header, request, response};
 use portcullis_routing::ClusterKey;
@@ -18,10 +13,10 @@ use super::{
     retry::{Again, Attempts, Counted, Repeat, Replay},
     timeouts::Timeouts,
     upgrade::Handshake,
+    watch::Watch,
 };
 use crate::{
     downstream::Downstream,
-    egress::guard::Checked,
     filter::{
         cors::CorsOutcome,
         mirror::{self, Mirrors},
@@ -47,16 +42,13 @@ pub(super) enum Towards<'a> {
     /// To a cluster of the table.
     Cluster(&'a ClusterKey),
     /// To a host outside.
-    Outside(Outside),
+    Outside(&'a Outside<'a>),
 }
 
 /// A host outside, for one request.
-pub(super) struct Outside {
+pub(super) struct Outside<'a> {
     pub(super) external: External,
-    /// Addresses that were found good for this request.
-    pub(super) checked: Checked,
-    /// The one of them that has it.
-    pub(super) used: Cell<Option<IpAddr>>,
+    pub(super) watch: Watch<'a>,
 }
 
 impl Towards<'_> {
@@ -73,15 +65,27 @@ impl Towards<'_> {
         match self {
             Self::Cluster(cluster) => upstreams.open(cluster, request).await,
             Self::Outside(outside) => {
+                let checked = outside.watch.checked();
                 let within = Some(Within {
-                    addresses: &outside.checked.addresses,
-                    in_order: outside.checked.in_order,
+                    addresses: &checked.addresses,
+                    in_order: checked.in_order,
                 });
                 let request = OpenRequest { within, ..request };
                 let upstream = outside.external.open(request).await?;
-                outside.used.set(Some(upstream.endpoint().ip()));
+                outside.watch.is_sent_to(upstream.endpoint().ip());
                 Ok(upstream)
             }
+        }
+    }
+
+    /// Whether the request may (still) go there. Nothing is sent by the leave of a table that is not in force any more, and an
+    /// address that gets a request again is asked about again.
+    fn stands(&self) -> Result<(), Failure> {
+        match self {
+            Self::Outside(outside) if !outside.watch.stands() => {
+                Err(Failure::last(Reason::Revoked))
+            }
+            Self::Cluster(_) | Self::Outside(_) => Ok(()),
         }
     }
 }
@@ -276,6 +280,10 @@ impl<'s> Exchange<'s> {
         replay: &mut Replay,
         timeouts: &mut Timeouts,
     ) -> Result<(), Failure> {
+        if let Towards::Outside(outside) = attempt.towards {
+            outside.watch.is_unsent();
+        }
+        attempt.towards.stands()?;
         let upstreams = &self.worker.upstreams;
         let opening = pin!(attempt.towards.open(upstreams, open));
         let opened = timeouts.wait(downstream, opening).await;
@@ -286,6 +294,7 @@ impl<'s> Exchange<'s> {
             Failure::upstream(&error, false)
         })?;
         self.tried(upstream.endpoint(), upstream.reused());
+        attempt.towards.stands()?;
         if attempt.towards.binds(&head.headers, &header::AUTHORIZATION) {
             upstream.bind();
         }

@@ -1,112 +1,176 @@
 //! What ends a request to a host outside before its time: a table that does not allow it any more, and the limits of tunnels. It may
 //! be a WebSocket, or a stream without an end.
 
-use std::{future::poll_fn, net::IpAddr, rc::Rc, time::Duration};
+use std::{cell::Cell, future::poll_fn, net::IpAddr, rc::Rc, time::Instant};
 
 use http::{Method, Uri};
 use portcullis_routing::{
-    EntryKey, Millis,
+    EntryKey,
     egress::{Question, Seen, Verdict},
 };
 
-use super::{
-    egress::Wanted,
-    forward::{Outside, Towards},
-};
+use super::egress::Wanted;
 use crate::{
-    egress::{Identity, guard::Guard},
+    downstream::Connection,
+    egress::{
+        Identity,
+        guard::{Checked, Guard},
+    },
     reason::Reason,
     state::Snapshot,
     worker::Worker,
 };
 
-/// What a request was granted for.
-pub(super) struct Watch<'a> {
+/// What a request was granted.
+pub(super) struct Leave<'a> {
     pub(super) worker: &'a Rc<Worker>,
     /// The table that granted it.
     pub(super) granted_by: &'a Snapshot,
-    pub(super) caller: Option<Identity>,
-    pub(super) client: IpAddr,
-    /// The proxy's own address, as the client has it.
-    pub(super) local: IpAddr,
+    pub(super) connection: &'a Connection,
+    pub(super) caller: Option<Rc<Identity>>,
     pub(super) host: Wanted<'a>,
     pub(super) method: Method,
     pub(super) target: Uri,
     pub(super) encrypted: bool,
     /// The entry that a route leads through.
     pub(super) entry: Option<&'a EntryKey>,
-    pub(super) towards: &'a Towards<'a>,
+    /// When the request began.
+    pub(super) since: Instant,
+    /// The addresses that were found good for it.
+    pub(super) checked: Checked,
 }
 
-impl Watch<'_> {
-    /// Resolves when the request has to end.
-    pub(super) async fn ends(&self) -> Reason {
-        let egress = self.granted_by.settings().egress.as_ref();
-        let most = egress.and_then(|egress| egress.tunnel_max_duration);
-        let known = self.caller.as_ref().and_then(Identity::remaining);
-        let total = most.map(Millis::duration).into_iter().chain(known).min();
-        tokio::select! {
-            biased;
-            () = self.revoked() => Reason::Revoked,
-            () = self.lasts_too_long(total) => Reason::TunnelTooLong,
+/// That leave, held against every table that comes.
+pub(super) struct Watch<'a> {
+    leave: Leave<'a>,
+    /// The address that has the request; `None` is any of those that were checked.
+    used: Cell<Option<IpAddr>>,
+    /// What was found good last.
+    seen: Cell<Option<Look>>,
+}
+
+/// A look at a table: which one, by the count of its worker, and for which address.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    table: u64,
+    address: Option<IpAddr>,
+}
+
+impl<'a> Watch<'a> {
+    pub(super) fn new(leave: Leave<'a>) -> Self {
+        Self {
+            leave,
+            used: Cell::new(None),
+            seen: Cell::new(None),
         }
     }
 
-    async fn lasts_too_long(&self, total: Option<Duration>) {
-        let Some(total) = total else {
+    /// The addresses that may be connected to.
+    pub(super) fn checked(&self) -> &Checked {
+        &self.leave.checked
+    }
+
+    /// No address has the request (any more).
+    pub(super) fn is_unsent(&self) {
+        self.used.set(None);
+    }
+
+    /// An address is about to get the request.
+    pub(super) fn is_sent_to(&self, address: IpAddr) {
+        self.used.set(Some(address));
+    }
+
+    /// Resolves when the request has to end.
+    pub(super) async fn ends(&self) -> Reason {
+        tokio::select! {
+            biased;
+            () = self.revoked() => Reason::Revoked,
+            () = self.lasts_too_long() => Reason::TunnelTooLong,
+        }
+    }
+
+    async fn lasts_too_long(&self) {
+        let leave = &self.leave;
+        let egress = leave.granted_by.settings().egress.as_ref();
+        let most = egress.and_then(|egress| egress.tunnel_max_duration);
+        let most = most.map(|most| most.duration().saturating_sub(leave.since.elapsed()));
+        let known = leave.caller.as_deref().and_then(Identity::remaining);
+        let Some(total) = most.into_iter().chain(known).min() else {
             return std::future::pending().await;
         };
-        let end = self.worker.deadlines.register(None);
+        let end = leave.worker.deadlines.register(None);
         end.set(total);
         poll_fn(|cx| end.poll_passed(cx)).await;
     }
 
     /// Resolves once the table does not allow the request any more.
     async fn revoked(&self) {
-        loop {
-            let changed = self.worker.egress.changed.notified();
-            let is_granted = self.worker.snapshot().is_some_and(|snapshot| {
-                std::ptr::eq(&raw const **snapshot, self.granted_by) || self.is_granted(&snapshot)
-            });
-            if !is_granted {
-                return;
-            }
-            changed.await;
-            self.worker.egress.turn().await;
+        let egress = &self.leave.worker.egress;
+        let mut changes = egress.changes.listen();
+        while self.stands() {
+            changes.changed().await;
+            egress.turn().await;
         }
     }
 
-    /// Whether this table would allow the request, at the address that has it.
-    fn is_granted(&self, snapshot: &Snapshot) -> bool {
+    /// Whether the present table allows the request at the address that has it, or at every one that may still get it.
+    pub(super) fn stands(&self) -> bool {
+        let worker = self.leave.worker;
+        let Some(snapshot) = worker.snapshot() else {
+            return false;
+        };
+        let look = Look {
+            table: worker.egress.changes.count(),
+            address: self.used.get(),
+        };
+        let is_known = std::ptr::eq(&raw const **snapshot, self.leave.granted_by)
+            || self.seen.get().is_some_and(|seen| seen.covers(look));
+        let stands = is_known || self.is_granted(&snapshot, look.address);
+        if stands {
+            self.seen.set(Some(look));
+        }
+        stands
+    }
+
+    /// Whether this table would allow the request.
+    fn is_granted(&self, snapshot: &Snapshot, used: Option<IpAddr>) -> bool {
         let Some(egress) = snapshot.compiled.egress() else {
             return false;
         };
-        let caller = self.caller.as_ref();
-        let caller = caller.and_then(|caller| caller.renewed(egress, self.client));
+        let leave = &self.leave;
+        let client = leave.connection.client.ip();
+        let caller = leave.caller.as_ref();
+        let caller = caller.and_then(|caller| caller.renewed(egress, client));
         let seen = Seen::Request {
-            method: self.method.as_str(),
-            path: self.target.path(),
-            encrypted: self.encrypted,
+            method: leave.method.as_str(),
+            path: leave.target.path(),
+            encrypted: leave.encrypted,
         };
-        let question: Question<'_> = self.host.question(caller.as_ref(), seen);
-        let decision = match self.entry {
+        let question: Question<'_> = leave.host.question(caller.as_deref(), seen);
+        let decision = match leave.entry {
             Some(entry) => egress.decide_through(entry, &question),
             None => Some(egress.decide(&question)),
         };
         let guard = Guard {
             egress,
-            resolver: &self.worker.egress.resolver,
-            own: &self.worker.egress.own,
-            local: self.local,
+            resolver: &leave.worker.egress.resolver,
+            own: &leave.worker.egress.own,
+            local: leave.connection.local.ip(),
         };
-        let used = match self.towards {
-            Towards::Outside(Outside { used, .. }) => used.get(),
-            Towards::Cluster(_) => None,
+        let Some(decision) = decision.filter(|it| it.verdict != Verdict::Refuse) else {
+            return false;
         };
-        decision.is_some_and(|decision| {
-            let opened = decision.opened;
-            let stays = |address| guard.may_stay(&question, opened, address);
-            decision.verdict != Verdict::Refuse && used.is_none_or(stays)
-        })
+        let stays = |address| guard.may_stay(&question, decision.opened, address);
+        match used {
+            Some(address) => stays(address),
+            None => leave.checked.addresses.iter().all(|it| stays(it.ip())),
+        }
+    }
+}
+
+impl Look {
+    /// Whether what was found good then is so now.
+    fn covers(self, now: Self) -> bool {
+        self.table == now.table && (self.address.is_none() || self.address == now.address)
     }
 }

@@ -143,7 +143,7 @@ fn tell_refusal(worker: &Worker, connection: &Connection, snapshot: &Snapshot, r
     worker.metrics.egress_decision(&snapshot.labels, &ruling);
     let departure = Departure {
         gateway: snapshot.compiled.table().gateway.as_str(),
-        caller: connection.caller.as_ref(),
+        caller: connection.caller.as_deref(),
         client: connection.client.ip(),
         form: Form::Host,
         host: "",
@@ -283,7 +283,7 @@ fn caller(
     snapshot: &Snapshot,
     client: SocketAddr,
     identity: Option<&ClientIdentity>,
-) -> Option<Identity> {
+) -> Option<Rc<Identity>> {
     let egress = snapshot.compiled.egress()?;
     let address = client.ip();
     let certificate = identity.and_then(ClientIdentity::certificate);

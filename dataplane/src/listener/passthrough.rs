@@ -38,7 +38,7 @@ struct Passing<'s> {
     client: SocketAddr,
     /// The address that the client connected to.
     local: SocketAddr,
-    caller: Option<Identity>,
+    caller: Option<Rc<Identity>>,
     /// The name in the greeting.
     name: Option<Box<str>>,
     /// It has an encrypted one behind it.
@@ -119,7 +119,7 @@ impl Passing<'_> {
         let question = Question {
             destination: Destination::Name(&name),
             port: self.port.port(),
-            caller: caller.as_ref().map(Identity::caller),
+            caller: caller.as_deref().map(Identity::caller),
             seen: Seen::Tls,
         };
         let decision = self.egress.decide(&question);
@@ -231,7 +231,7 @@ impl Passing<'_> {
         metrics.egress_decision(&self.snapshot.labels, &ruling);
         let departure = Departure {
             gateway: self.snapshot.compiled.table().gateway.as_str(),
-            caller: self.caller.as_ref(),
+            caller: self.caller.as_deref(),
             client: self.client.ip(),
             form: Form::Sni,
             host: self.name.as_deref().unwrap_or_default(),

@@ -1,19 +1,20 @@
 //! What was allowed, and is not any more: whatever is under way ends, and nothing else does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{Millis, RoutingTable, WorkloadKey, egress::Workload};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::watch,
 };
 
 use super::tunnels::{Echo, hello, open, read, rest};
 use crate::support::{
     Backend,
     fake_dns::FakeDns,
-    outside::{A, Outside, connect, fixed},
+    outside::{A, Outside, by_dns, connect, fixed, outcome},
 };
 
 fn sealed(outside: Outside) -> RoutingTable {
@@ -23,7 +24,7 @@ fn sealed(outside: Outside) -> RoutingTable {
 }
 
 /// Switches to whatever it is asked for, and sends back what it gets then.
-async fn switching() -> std::net::SocketAddr {
+async fn switching() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -103,6 +104,102 @@ async fn a_web_socket_lasts_no_longer_than_a_tunnel_may() {
         (&line["verdict"], &line["error"]),
         (&json!("allow"), &json!("tunnel_too_long"))
     );
+}
+
+/// Stands before a DNS server, and lets questions through while it is open.
+struct Gate {
+    address: SocketAddr,
+    is_open: watch::Sender<bool>,
+    /// Whether somebody waits.
+    is_asked: watch::Receiver<bool>,
+}
+
+impl Gate {
+    async fn start(dns: &FakeDns) -> Self {
+        let (near, far) = (
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+            UdpSocket::bind("127.0.0.1:0").await.unwrap(),
+        );
+        let (address, server) = (near.local_addr().unwrap(), dns.address);
+        let (is_open, mut opened) = watch::channel(true);
+        let (asked, is_asked) = watch::channel(false);
+        tokio::spawn(async move {
+            let (mut question, mut answer) = ([0; 1500], [0; 1500]);
+            while let Ok((length, client)) = near.recv_from(&mut question).await {
+                asked.send_replace(!*opened.borrow());
+                opened.wait_for(|is_open| *is_open).await.unwrap();
+                far.send_to(&question[..length], server).await.unwrap();
+                let length = far.recv(&mut answer).await.unwrap();
+                near.send_to(&answer[..length], client).await.unwrap();
+            }
+        });
+        Self {
+            address,
+            is_open,
+            is_asked,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_for_dns_gets_nowhere_once_it_is_not_allowed_any_more() {
+    let backend = Backend::start("up").await;
+    let dns = FakeDns::start(&[backend.address.ip()], 1).await;
+    let mut gate = Gate::start(&dns).await;
+    let table =
+        || Outside::asking(gate.address).entry("api", by_dns("api.example.com", backend.address));
+    let (allowed, denied) = (table(), sealed(table().guarded()));
+    let (proxy, log) = allowed.start();
+    let mut client = connect(A, proxy.address(80)).await;
+    let request = b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n";
+    let mut answered = 0;
+    // Until the name has to be asked for again, while there is a connection to the backend that waits for requests.
+    loop {
+        client.write_all(request).await.unwrap();
+        if answered > 0 {
+            gate.is_open.send_replace(false);
+        }
+        let mut first = [0];
+        tokio::select! {
+            _ = client.peek(&mut first) => {}
+            _ = gate.is_asked.wait_for(|is_asked| *is_asked) => break,
+        }
+        assert!(head(&mut client).await.starts_with("HTTP/1.1 200"));
+        assert_eq!(read(&mut client, 2).await, b"up");
+        answered += 1;
+    }
+    proxy.apply(denied);
+    gate.is_open.send_replace(true);
+    let answer = head(&mut client).await;
+    assert_eq!(outcome(&answer), ("403", Some("revoked")), "{answer}");
+    assert_eq!((backend.seen().len(), backend.connections()), (answered, 1));
+    let line = log.departures(answered + 1).await.pop().unwrap();
+    assert_eq!(
+        (&line["verdict"], &line["reason"]),
+        (&json!("refuse"), &json!("revoked"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_being_connected_ends_when_its_address_is_not_allowed_any_more() {
+    let dns = FakeDns::start(&[], 60).await;
+    // It takes connections, and does not begin with TLS.
+    let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut entry = fixed("api.example.com", slow.local_addr().unwrap());
+    entry["ports"][0]["tls"] = json!({});
+    let table = || Outside::new(&dns).entry("api", entry.clone());
+    let denied = sealed(table().guarded());
+    let (proxy, log) = table().start();
+    let url = "http://api.example.com/";
+    let (answer, ()) = tokio::join!(proxy.fetch(A, url), async {
+        let (mut reached, _) = slow.accept().await.unwrap();
+        proxy.apply(denied);
+        // The connection is given up with the request.
+        rest(&mut reached).await;
+    });
+    assert_eq!(outcome(&answer), ("403", Some("revoked")), "{answer}");
+    let line = log.departures(1).await.pop().unwrap();
+    assert_eq!(line["reason"], "revoked");
 }
 
 /// The table, with another pod of namespace `a` at the address of [`A`], or none.
