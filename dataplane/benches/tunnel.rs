@@ -84,17 +84,21 @@ fn resident() -> usize {
     pages * 4096
 }
 
-fn tunnel<E: End>(client: E, upstream: TcpStream) -> Tunnel<E, TcpStream, Pending<()>> {
+fn tunnel<E: End>(
+    relay: &Relay,
+    client: E,
+    upstream: TcpStream,
+) -> Tunnel<E, TcpStream, Pending<()>> {
+    let limits = Limits {
+        idle: Duration::MAX,
+        total: None,
+        drain: Duration::ZERO,
+    };
     Tunnel {
         client,
         upstream,
         prefix: BytesMut::new(),
-        port: 1,
-        limits: Limits {
-            idle: Duration::MAX,
-            total: None,
-            drain: Duration::ZERO,
-        },
+        clock: relay.clock(1, limits),
         revoked: pending(),
     }
 }
@@ -118,9 +122,11 @@ fn serve(
             let upstream = TcpStream::connect(upstream).await.unwrap();
             let moved = Moved::default();
             let ended = if copied {
-                relay.run(tunnel(Opaque(client), upstream), &moved).await
+                relay
+                    .run(tunnel(&relay, Opaque(client), upstream), &moved)
+                    .await
             } else {
-                relay.run(tunnel(client, upstream), &moved).await
+                relay.run(tunnel(&relay, client, upstream), &moved).await
             };
             assert!(matches!(ended, Ended::Closed), "{ended:?}");
         }
@@ -186,7 +192,7 @@ async fn idle(tunnels: usize) -> usize {
     for n in 0..=tunnels {
         let client = net::TcpStream::connect(client_side).unwrap();
         let near = listener.accept().await.unwrap().0;
-        let tunnel = tunnel(near, TcpStream::connect(server_side).await.unwrap());
+        let tunnel = tunnel(&relay, near, TcpStream::connect(server_side).await.unwrap());
         let server = backend.accept().unwrap().0;
         let relay = Rc::clone(&relay);
         let moved = Rc::new(Moved::default());

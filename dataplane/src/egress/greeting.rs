@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Bytes that are asked for at once.
-const READ: usize = 2048;
+pub(crate) const READ: usize = 2048;
 
 /// Why there is no greeting that can be judged.
 #[derive(Debug)]

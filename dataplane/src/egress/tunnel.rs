@@ -5,16 +5,15 @@
 //! not grant the tunnel any more, it ends.
 
 use std::{
-    io::ErrorKind,
+    future::poll_fn,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::BytesMut;
 use portcullis_routing::{
-    EntryKey, Millis, PolicyKey, ProxySettings,
+    EntryKey, PolicyKey, ProxySettings,
     egress::{Destination, EntryProtocol, Opened, Question, Seen, Verdict},
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
@@ -32,7 +31,7 @@ use crate::{
     telemetry::Labels,
     tunnel::{
         end::End,
-        relay::{Ended, Limits, Moved, Tunnel},
+        relay::{Clock, Ended, Limits, Moved, Tunnel},
     },
     worker::Worker,
 };
@@ -126,42 +125,29 @@ impl Passage {
     }
 
     async fn pass(&mut self, mut client: impl End, mut read: BytesMut) {
-        let (Some(upstream), Some(snapshot)) = (self.upstream.take(), self.worker.snapshot())
+        let (Some(upstream), Some((limits, patience))) = (self.upstream.take(), self.limits())
         else {
             return;
         };
-        let settings = Arc::clone(&snapshot.settings);
-        // It may outlive many tables.
-        drop(snapshot);
-        let Some(limits) = self.limits(&settings) else {
-            return;
-        };
+        let mut clock = self.worker.egress.relay.clock(self.grant.listener, limits);
         if self.grant.greets != Greets::Read {
-            let deadline = self.worker.deadlines.register(Some(self.grant.listener));
-            let patience = settings.limits.header_timeout.duration();
-            let begun = self.begins(&mut client, &upstream, &mut read, &deadline, limits);
+            let begun = self.begins(&mut client, &upstream, &mut read, &mut clock);
             let greeted = match begun.await {
-                Ok(true) => {
-                    deadline.set(patience);
-                    self.greeting(&mut client, &mut read, &deadline).await
-                }
+                Ok(true) => self.greeting(&mut client, &mut read, patience).await,
                 begun => begun.map(drop),
             };
             if let Err(reason) = greeted {
                 self.end = Some(reason);
                 // The host is not made to wait for a client that it never hears of.
-                drop(upstream);
-                deadline.set(patience);
-                let is_tls = self.detail.is_some();
-                return greeting::refuse(&mut client, reason, is_tls, &deadline).await;
+                drop((upstream, clock));
+                return self.refuse(&mut client, reason, &read, patience).await;
             }
         }
         let tunnel = Tunnel {
             client,
             upstream,
             prefix: read,
-            port: self.grant.listener,
-            limits,
+            clock,
             revoked: self.revoked(),
         };
         let relay = &self.worker.egress.relay;
@@ -178,25 +164,45 @@ impl Passage {
         client: &mut impl End,
         upstream: &TcpStream,
         read: &mut BytesMut,
-        deadline: &Deadline,
-        limits: Limits,
+        clock: &mut Clock,
     ) -> Result<bool, Reason> {
         if self.grant.greets == Greets::Must || !read.is_empty() {
             return Ok(true);
         }
-        let idle = limits.idle;
-        deadline.set(limits.total.map_or(idle, |total| total.min(idle)));
+        // What comes in one piece is passed on in one.
+        read.reserve(greeting::READ);
         let mut first = [0];
-        tokio::select! {
+        let begins = tokio::select! {
             biased;
-            () = self.revoked() => Err(Reason::Revoked),
-            begun = deadline.before_request(client.read_buf(read)) => match begun {
-                Err(error) if error.kind() == ErrorKind::TimedOut => Err(Reason::TunnelIdle),
-                // That it has ended is told by the tunnel.
-                begun => Ok(begun.is_ok_and(|read| read > 0)),
-            },
-            _ = upstream.peek(&mut first) => Ok(false),
+            () = self.revoked() => return Err(Reason::Revoked),
+            // That it has ended is told by the tunnel.
+            begun = client.read_buf(read) => begun.is_ok_and(|read| read > 0),
+            _ = upstream.peek(&mut first) => false,
+            ended = poll_fn(|cx| clock.poll(cx, &self.moved)) => {
+                return reason_of(&ended).map_or(Ok(false), Err);
+            }
+        };
+        if !begins {
+            // Without the room that was made for it.
+            *read = BytesMut::new();
         }
+        Ok(begins)
+    }
+
+    /// Tells a client why it may not pass, if TLS is what it speaks or was to speak.
+    async fn refuse(&self, client: &mut impl End, reason: Reason, read: &[u8], patience: Duration) {
+        if self.grant.greets != Greets::Must && read.first() != Some(&HANDSHAKE) {
+            return client.abort();
+        }
+        let deadline = self.deadline(patience);
+        let is_tls = self.detail.is_some();
+        greeting::refuse(client, reason, is_tls, &deadline).await;
+    }
+
+    fn deadline(&self, after: Duration) -> Deadline {
+        let deadline = self.worker.deadlines.register(Some(self.grant.listener));
+        deadline.set(after);
+        deadline
     }
 
     /// Reads what the client greets with, and tells whether it may pass.
@@ -204,10 +210,11 @@ impl Passage {
         &mut self,
         client: &mut impl End,
         read: &mut BytesMut,
-        deadline: &Deadline,
+        patience: Duration,
     ) -> Result<(), Reason> {
         let must = self.grant.greets == Greets::Must;
-        match greeting::read(client, read, deadline).await {
+        let deadline = self.deadline(patience);
+        match greeting::read(client, read, &deadline).await {
             Ok(hello) => {
                 self.sni = hello.name;
                 self.grant.ech = hello.encrypted;
@@ -243,12 +250,22 @@ impl Passage {
         })
     }
 
-    /// How long the tunnel may last: no longer than it is known who has it.
-    fn limits(&self, settings: &ProxySettings) -> Option<Limits> {
+    /// How long the tunnel may still last, no longer than it is known who has it, and how long its client may take to greet. Of the
+    /// settings nothing is kept: the tunnel may outlive many tables.
+    fn limits(&self) -> Option<(Limits, Duration)> {
+        let snapshot = self.worker.snapshot()?;
+        let settings = snapshot.settings();
+        let egress = settings.egress.as_ref()?;
+        let most = egress.tunnel_max_duration;
+        let most = most.map(|most| most.duration().saturating_sub(self.grant.since.elapsed()));
         let known = self.grant.caller.as_deref().and_then(Identity::remaining);
-        let limits = limits(settings)?;
-        let total = limits.total.into_iter().chain(known).min();
-        Some(Limits { total, ..limits })
+        let limits = Limits {
+            idle: egress.tunnel_idle_timeout.duration(),
+            total: most.into_iter().chain(known).min(),
+            // Of the time that the process takes to end it gets half, so that its end is still told.
+            drain: settings.drain_timeout.0.duration() / 2,
+        };
+        Some((limits, settings.limits.header_timeout.duration()))
     }
 
     /// Resolves once the table does not grant the tunnel any more.
@@ -377,16 +394,6 @@ impl Drop for Passage {
             self.tell(snapshot.settings(), &snapshot.labels, gateway.as_str());
         }
     }
-}
-
-/// How long a tunnel may last. Of the time that the process takes to end it gets half, so that its end is still told.
-fn limits(settings: &ProxySettings) -> Option<Limits> {
-    let egress = settings.egress.as_ref()?;
-    Some(Limits {
-        idle: egress.tunnel_idle_timeout.duration(),
-        total: egress.tunnel_max_duration.map(Millis::duration),
-        drain: settings.drain_timeout.0.duration() / 2,
-    })
 }
 
 fn reason_of(ended: &Ended) -> Option<Reason> {

@@ -1,6 +1,6 @@
 //! CONNECT: from the authority that a client names to a tunnel there, if the client may have one (RFC 9110 9.3.6, RFC 9113 8.5).
 
-use std::{io, net::SocketAddr, pin::pin, time::Duration};
+use std::{io, net::SocketAddr, pin::pin};
 
 use http::StatusCode;
 use portcullis_routing::{
@@ -70,7 +70,7 @@ impl<'s> Exchange<'s> {
         let dialled = timeouts.wait(downstream, dialling).await?;
         let dialled = dialled.map_err(|error| self.not_reached(&host, &error))?;
         self.record.tried(dialled.address, false);
-        self.connected(&host, ConnectResult::Ok, dialled.took);
+        self.worker.metrics.upstream_connected(dialled.took);
         let Some(outgoing) = self.outgoing.take() else {
             return Err(Reason::InvalidBackend);
         };
@@ -126,15 +126,10 @@ impl<'s> Exchange<'s> {
             io::ErrorKind::TimedOut => (Reason::ConnectTimeout, ConnectResult::Timeout),
             _ => (Reason::ConnectFailed, ConnectResult::Refused),
         };
-        self.connected(host, result, self.record.started().elapsed());
-        reason
-    }
-
-    /// Counts the end of a connect.
-    fn connected(&self, host: &Wanted<'_>, result: ConnectResult, took: Duration) {
         let key = ClusterKey::external(host.name, host.port);
-        let metrics = &self.worker.metrics;
+        let (metrics, took) = (&self.worker.metrics, self.record.started().elapsed());
         metrics.upstream_connect(&self.snapshot.labels, &key, result, took);
+        reason
     }
 }
 

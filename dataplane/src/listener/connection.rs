@@ -51,7 +51,8 @@ pub(super) async fn serve(
         let admitted = Box::pin(admit(&worker, &snapshot, port, tcp, peer, &deadline)).await;
         // A tunnel may outlive many tables.
         drop(snapshot);
-        deadline.clear();
+        // It has its own.
+        drop(deadline);
         if let Some(admitted) = admitted {
             Box::pin(admitted.run()).await;
         }

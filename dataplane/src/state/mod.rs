@@ -208,7 +208,7 @@ impl TableState {
         let table = shared(control.received.as_ref(), table);
         let previous = self.current.load_full();
         let mut snapshot = build(previous.as_deref(), &table);
-        snapshot.settings = self.overrides.settings(&snapshot.compiled.table().settings);
+        snapshot.settings = self.overrides.settings(&snapshot, previous.as_deref());
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
         for rejection in &snapshot.rejected {
             tracing::warn!(%rejection, "rejected: its last good version stays in force; without one, a rule answers 500 and a listener is closed");
@@ -250,8 +250,14 @@ impl TableState {
 }
 
 impl Overrides {
-    fn settings(&self, settings: &Arc<ProxySettings>) -> Arc<ProxySettings> {
-        let mut settings = Arc::clone(settings);
+    /// The settings of a snapshot; those of the one before, if the tables have the same.
+    fn settings(&self, snapshot: &Snapshot, previous: Option<&Snapshot>) -> Arc<ProxySettings> {
+        let of_table = |snapshot: &Snapshot| Arc::clone(&snapshot.compiled.table().settings);
+        let mut settings = of_table(snapshot);
+        let known = previous.filter(|known| Arc::ptr_eq(&of_table(known), &settings));
+        if let Some(known) = known {
+            return Arc::clone(&known.settings);
+        }
         if let Some(access_log) = self.access_log {
             Arc::make_mut(&mut settings).access_log = access_log;
         }

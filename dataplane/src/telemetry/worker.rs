@@ -310,6 +310,12 @@ impl WorkerMetrics {
         bump(&self.handshakes, result as usize);
     }
 
+    /// An attempt to connect to an endpoint has come to something.
+    pub fn upstream_connected(&self, duration: Duration) {
+        bump(&self.upstream_connects, ConnectResult::Ok as usize);
+        self.connect_duration.observe(duration);
+    }
+
     /// An attempt to connect to an endpoint ended.
     pub fn upstream_connect(
         &self,
@@ -318,11 +324,11 @@ impl WorkerMetrics {
         result: ConnectResult,
         duration: Duration,
     ) {
+        if result == ConnectResult::Ok {
+            return self.upstream_connected(duration);
+        }
         bump(&self.upstream_connects, result as usize);
         self.connect_duration.observe(duration);
-        if result == ConnectResult::Ok {
-            return;
-        }
         if let Some(slot) = self.slots.get(labels.cluster(cluster)) {
             slot.extra.add(1);
         }

@@ -46,10 +46,8 @@ pub struct Tunnel<C, U, R> {
     pub upstream: U,
     /// What the client has sent already: goes to the upstream first.
     pub prefix: BytesMut,
-    /// The port that the client came by: the tunnel ends with it.
-    pub port: u16,
-    /// How long it may last.
-    pub limits: Limits,
+    /// How long it may last: from when this was started, which may be before the tunnel began.
+    pub clock: Clock,
     /// Resolves when the tunnel is not allowed any more.
     pub revoked: R,
 }
@@ -120,6 +118,11 @@ impl Relay {
         }
     }
 
+    /// Starts the clock of a tunnel whose client came by `port`, with which it ends.
+    pub fn clock(&self, port: u16, limits: Limits) -> Clock {
+        Clock::start(&self.deadlines, port, limits)
+    }
+
     /// Passes bytes on until the tunnel ends. Unless both ends ended it, both are aborted: neither is to take a part for
     /// the whole. `moved` counts meanwhile.
     pub async fn run<C: End, U: End>(
@@ -131,15 +134,13 @@ impl Relay {
             mut client,
             mut upstream,
             prefix,
-            port,
-            limits,
+            mut clock,
             revoked,
         } = tunnel;
         let mut ways = Ways {
             up: Direction::new(prefix),
             down: Direction::new(BytesMut::new()),
         };
-        let mut clock = Clock::start(&self.deadlines, port, limits);
         let mut revoked = pin!(revoked);
         let ended = poll_fn(|cx| {
             if revoked.as_mut().poll(cx).is_ready() {
@@ -205,11 +206,12 @@ impl Ways {
 
 /// What limits a tunnel besides its ends.
 #[derive(Debug)]
-struct Clock {
+pub struct Clock {
     limits: Limits,
     /// Passes when nothing has moved for too long, and tells of the drain.
     silence: Deadline,
-    end: Deadline,
+    /// If it may not last forever.
+    end: Option<Deadline>,
     /// Once it drains.
     leave: Option<Deadline>,
     /// What had moved when it was last looked at.
@@ -220,10 +222,11 @@ impl Clock {
     fn start(deadlines: &Rc<Deadlines>, port: u16, limits: Limits) -> Self {
         let silence = deadlines.register(Some(port));
         silence.set(limits.idle);
-        let end = deadlines.register(None);
-        if let Some(total) = limits.total {
+        let end = limits.total.map(|total| {
+            let end = silence.another();
             end.set(total);
-        }
+            end
+        });
         Self {
             limits,
             silence,
@@ -233,7 +236,8 @@ impl Clock {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, moved: &Moved) -> Poll<Ended> {
+    /// Resolves with the limit that is reached. `moved` is what the tunnel has passed on.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: &Moved) -> Poll<Ended> {
         let sum = moved.sum();
         if sum != self.seen {
             self.seen = sum;
@@ -249,7 +253,8 @@ impl Clock {
                 return Poll::Ready(Ended::Drained);
             }
         }
-        if self.end.poll_passed(cx).is_ready() {
+        let end = self.end.as_ref();
+        if end.is_some_and(|end| end.poll_passed(cx).is_ready()) {
             return Poll::Ready(Ended::TooLong);
         }
         self.silence.poll_passed(cx).map(|()| Ended::Idle)

@@ -162,10 +162,15 @@ fn the_command_line_overrules_the_table() {
             ..EgressSettings::default()
         });
     });
-    state.apply(of_egress).unwrap();
-    let snapshot = snapshot(&state);
-    let servers = snapshot.settings().egress.as_ref().unwrap();
+    state.apply(of_egress.clone()).unwrap();
+    let before = snapshot(&state);
+    let servers = before.settings().egress.as_ref().unwrap();
     assert_eq!(servers.dns_servers, ["192.0.2.53:53".parse().unwrap()]);
+
+    // Many tables follow one another with the same settings.
+    let other = changed(&of_egress, |table| _ = table.routes.pop_first());
+    state.apply(other).unwrap();
+    assert!(Arc::ptr_eq(&before.settings, &snapshot(&state).settings));
 }
 
 /// Every snapshot that a reader sees belongs to one table as a whole, and never goes back.

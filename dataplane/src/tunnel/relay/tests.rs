@@ -135,8 +135,7 @@ async fn tunnel<T>(how: How, prefix: &[u8], script: impl AsyncFnOnce(Far) -> T) 
         client: near_client,
         upstream: near_upstream,
         prefix: prefix.into(),
-        port: PORT,
-        limits: LIMITS,
+        clock: relay.clock(PORT, LIMITS),
         revoked: revoke.cancelled_owned(),
     };
     let (moved, polls) = (Rc::clone(&far.moved), Rc::clone(&far.polls));
@@ -430,6 +429,33 @@ async fn no_tunnel_lasts_for_ever() {
 }
 
 #[tokio::test]
+async fn what_went_before_the_tunnel_counts_as_well() {
+    let deadlines = Deadlines::new();
+    let relay = relay(&deadlines, How::AsTheyCome);
+    let ((_client, client), (_upstream, upstream)) = tokio::join!(pair(), pair());
+    let clock = relay.clock(PORT, LIMITS);
+    deadlines.sweep_at(Duration::from_secs(599));
+    let tunnel = Tunnel {
+        client,
+        upstream,
+        prefix: b"late"[..].into(),
+        clock,
+        revoked: std::future::pending(),
+    };
+    let moved = Moved::default();
+    let mut run = pin!(relay.run(tunnel, &moved));
+    let ended = async {
+        // It has begun, and then its time is over.
+        let begun = poll_fn(|cx| Poll::Ready(run.as_mut().poll(cx))).await;
+        assert!(begun.is_pending());
+        deadlines.sweep_at(Duration::from_secs(601));
+        run.await
+    };
+    let ended = in_time(ended).await;
+    assert!(matches!(ended, Ended::TooLong), "{ended:?}");
+}
+
+#[tokio::test]
 async fn a_draining_port_gives_its_tunnels_some_time() {
     let (ended, mut far) = tunnel(How::AsTheyCome, b"", async |mut far| {
         far.deadlines.drain(Some(PORT + 1));
@@ -514,8 +540,7 @@ async fn what_is_no_socket_is_copied_and_flushed() {
         client: BufStream::new(near_client),
         upstream: near_upstream,
         prefix: BytesMut::new(),
-        port: PORT,
-        limits: LIMITS,
+        clock: relay.clock(PORT, LIMITS),
         revoked: std::future::pending(),
     };
     let pattern = Pattern::new();
@@ -547,8 +572,7 @@ async fn an_idle_tunnel_is_small() {
         client,
         upstream,
         prefix: BytesMut::new(),
-        port: PORT,
-        limits: LIMITS,
+        clock: relay.clock(PORT, LIMITS),
         revoked: std::future::pending(),
     };
     let size = size_of_val(&relay.run(tunnel, &moved));

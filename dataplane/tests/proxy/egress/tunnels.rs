@@ -348,18 +348,50 @@ async fn a_silent_tunnel_ends_and_so_does_one_that_is_not_allowed_any_more() {
 async fn tunnels_end_with_the_proxy_and_that_is_told() {
     let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
     let mut outside = Outside::new(&dns).entry("api", echo.entry("api.example.com", 22, "TCP"));
-    Arc::make_mut(&mut outside.0.settings).drain_timeout = DrainTimeout(Millis(2_000));
+    Arc::make_mut(&mut outside.0.settings).drain_timeout = DrainTimeout(Millis(4_000));
     let (proxy, log) = outside.start();
     let mut stream = open(proxy.address(80), "api.example.com:22", b"x").await;
     assert_eq!(read(&mut stream, 1).await, b"x");
+    // Neither end has said anything in this one yet.
+    let mut silent = open(proxy.address(80), "api.example.com:22", b"").await;
     let ended = tokio::task::spawn_blocking(move || proxy.shutdown());
     // It may go on for a while.
     stream.write_all(b"y").await.unwrap();
     assert_eq!(read(&mut stream, 1).await, b"y");
-    assert_eq!(rest(&mut stream).await, b"");
+    let ends = tokio::join!(rest(&mut stream), rest(&mut silent));
+    assert_eq!(ends, (vec![], vec![]));
     ended.await.unwrap();
+    for line in log.departures(2).await {
+        assert_eq!(line["error"], "shutdown");
+        assert!(line["duration_ms"].as_f64().unwrap() >= 1_500.0, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_alert_is_said_in_a_tunnel_that_speaks_no_tls() {
+    let (echo, dns) = (Echo::start().await, FakeDns::start(&[], 60).await);
+    let table = |most: Option<u64>| {
+        Outside::new(&dns)
+            .settings(|egress| egress.tunnel_max_duration = most.map(Millis))
+            .entry("api", echo.entry("api.example.com", 22, "TCP"))
+    };
+    let (proxy, log) = table(None).start();
+    let mut silent = open(proxy.address(80), "api.example.com:22", b"").await;
+    let deny = json!({"scope": "Gateway", "action": "Deny"});
+    let mut denied = table(None).policy("no", deny).0;
+    denied.seal();
+    proxy.apply(denied);
+    assert_eq!(rest(&mut silent).await, b"");
     let line = log.departures(1).await.pop().unwrap();
-    assert_eq!(line["error"], "shutdown");
+    assert_eq!(line["reason"], "revoked");
+    // Nor when it lasts too long, which is not for want of bytes.
+    let mut short = table(Some(1)).0;
+    short.seal();
+    proxy.apply(short);
+    let mut silent = open(proxy.address(80), "api.example.com:22", b"").await;
+    assert_eq!(rest(&mut silent).await, b"");
+    let line = log.departures(2).await.pop().unwrap();
+    assert_eq!(line["error"], "tunnel_too_long");
 }
 
 #[tokio::test(flavor = "multi_thread")]
