@@ -1,8 +1,8 @@
 //! A tunnel that was granted: from the moment that it may begin until it ends.
 //!
 //! Where TLS is to be spoken behind a CONNECT, the first bytes have to be a greeting that names the host that was granted, and
-//! nothing is passed on before that is known. Where anything may be spoken, a greeting names no other host. When a new table does
-//! not grant the tunnel any more, it ends.
+//! nothing is passed on before that is known. Where anything may be spoken, a greeting names no other host. Where no entry opens the
+//! host, which is only told, so is all of that. When a new table does not grant the tunnel any more, it ends.
 
 use std::{
     future::poll_fn,
@@ -14,14 +14,16 @@ use std::{
 use bytes::BytesMut;
 use portcullis_routing::{
     EntryKey, PolicyKey, ProxySettings,
-    egress::{Destination, EntryProtocol, Opened, Question, Seen, Verdict},
+    egress::{
+        CompiledEgress, Destination, EntryProtocol, Opened, Question, Seen, Verdict, host::Host,
+    },
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
     Identity, OpenTunnel, Ruling,
     event::{Departure, Form},
-    greeting::{self, NoHello},
+    greeting::{self, Hello, NoHello},
     guard::Guard,
 };
 use crate::{
@@ -134,6 +136,7 @@ impl Passage {
             let begun = self.begins(&mut client, &upstream, &mut read, &mut clock);
             let greeted = match begun.await {
                 Ok(true) => self.greeting(&mut client, &mut read, patience).await,
+                Ok(false) if self.grant.greets == Greets::Must => self.tolerate(Reason::NotTls),
                 begun => begun.map(drop),
             };
             if let Err(reason) = greeted {
@@ -166,7 +169,7 @@ impl Passage {
         read: &mut BytesMut,
         clock: &mut Clock,
     ) -> Result<bool, Reason> {
-        if self.grant.greets == Greets::Must || !read.is_empty() {
+        if self.insists() || !read.is_empty() {
             return Ok(true);
         }
         // What comes in one piece is passed on in one.
@@ -191,7 +194,7 @@ impl Passage {
 
     /// Tells a client why it may not pass, if TLS is what it speaks or was to speak.
     async fn refuse(&self, client: &mut impl End, reason: Reason, read: &[u8], patience: Duration) {
-        if self.grant.greets != Greets::Must && read.first() != Some(&HANDSHAKE) {
+        if !self.insists() && read.first() != Some(&HANDSHAKE) {
             return client.abort();
         }
         let deadline = self.deadline(patience);
@@ -212,9 +215,18 @@ impl Passage {
         read: &mut BytesMut,
         patience: Duration,
     ) -> Result<(), Reason> {
-        let must = self.grant.greets == Greets::Must;
         let deadline = self.deadline(patience);
-        match greeting::read(client, read, &deadline).await {
+        let greeted = greeting::read(client, read, &deadline).await;
+        match self.judge(greeted, read) {
+            Err(reason) if self.is_told() => self.tolerate(reason),
+            judged => judged,
+        }
+    }
+
+    /// Whether what the client begins with is what it has to be. `read` is all that has come.
+    fn judge(&mut self, greeted: Result<Hello, NoHello>, read: &[u8]) -> Result<(), Reason> {
+        let must = self.grant.greets == Greets::Must;
+        match greeted {
             Ok(hello) => {
                 self.sni = hello.name;
                 self.grant.ech = hello.encrypted;
@@ -237,6 +249,43 @@ impl Passage {
             None if !must || self.grant.address.is_some() => Ok(()),
             None => Err(Reason::SniMissing),
         }
+    }
+
+    /// Whether no entry opens the host, and that is only told: then it was not looked up for what is spoken there.
+    fn is_told(&self) -> bool {
+        self.grant.entry.is_none()
+    }
+
+    /// Whether the client has to greet, and nothing passes before it does.
+    fn insists(&self) -> bool {
+        self.grant.greets == Greets::Must && !self.is_told()
+    }
+
+    /// What would be refused if an entry opened the host passes, and is told, unless policies refuse the host that is greeted.
+    fn tolerate(&mut self, reason: Reason) -> Result<(), Reason> {
+        if reason != Reason::ClientGone {
+            self.detail.get_or_insert_with(|| reason.code().into());
+        }
+        let (worker, grant) = (&self.worker, &mut self.grant);
+        let Some((name, snapshot)) =
+            greeted_elsewhere(grant, self.sni.as_deref()).zip(worker.snapshot())
+        else {
+            return Ok(());
+        };
+        let Some(egress) = snapshot.compiled.egress() else {
+            return Ok(());
+        };
+        let caller = grant.renewed(egress);
+        let decision = egress.decide(&Question {
+            destination: Destination::Name(&name),
+            ..grant.question(caller.as_deref())
+        });
+        if decision.verdict != Verdict::Refuse {
+            return Ok(());
+        }
+        let (policy, reason) = (decision.policy.cloned(), decision.reason.into());
+        grant.policy = policy;
+        Err(reason)
     }
 
     /// Whether a tunnel to an address may greet a host by this name: one that the entry has which opens the address.
@@ -290,20 +339,18 @@ impl Passage {
             return false;
         };
         let grant = &self.grant;
-        let caller = grant.caller.as_ref();
-        let caller = caller.and_then(|caller| caller.renewed(egress, grant.client));
-        let question = Question {
-            destination: grant
-                .address
-                .map_or(Destination::Name(&grant.host), Destination::Address),
-            port: grant.port,
-            caller: caller.as_deref().map(Identity::caller),
-            seen: match grant.form {
-                Form::Sni => Seen::Tls,
-                Form::Absolute | Form::Connect | Form::Host => Seen::Tunnel,
-            },
-        };
+        let caller = grant.renewed(egress);
+        let question = grant.question(caller.as_deref());
         let decision = egress.decide(&question);
+        let elsewhere = greeted_elsewhere(grant, self.sni.as_deref());
+        let is_refused_there = elsewhere.is_some_and(|name| {
+            let destination = Destination::Name(&name);
+            let there = egress.decide(&Question {
+                destination,
+                ..question
+            });
+            there.verdict == Verdict::Refuse
+        });
         let guard = Guard {
             egress,
             resolver: &self.worker.egress.resolver,
@@ -311,18 +358,29 @@ impl Passage {
             local: grant.local,
         };
         decision.verdict != Verdict::Refuse
-            && self.suits(decision.opened)
+            && !is_refused_there
+            && self.suits(egress, decision.opened)
             && guard.may_stay(&question, decision.opened, self.to.ip())
     }
 
     /// Whether a tunnel that nobody reads may go on by what its port is listed for now. What has not greeted may be anything.
-    fn suits(&self, opened: Option<Opened<'_>>) -> bool {
-        match opened.map(|opened| opened.port.protocol) {
-            Some(EntryProtocol::Http | EntryProtocol::Http2 | EntryProtocol::Grpc) => false,
-            Some(EntryProtocol::Https | EntryProtocol::Tls) => {
-                self.grant.greets != Greets::May || self.sni.is_some()
+    fn suits(&self, egress: &CompiledEgress, opened: Option<Opened<'_>>) -> bool {
+        let Some(Opened { key, port, .. }) = opened else {
+            return true;
+        };
+        // Of a host that was only told of any other one may have been greeted.
+        let names_another = self.is_told()
+            && self.sni.as_deref().is_some_and(|name| {
+                let is_of_address =
+                    self.grant.address.is_some() && egress.lists(key, Destination::Name(name));
+                *name != *self.grant.host && !is_of_address
+            });
+        match port.protocol {
+            EntryProtocol::Http | EntryProtocol::Http2 | EntryProtocol::Grpc => false,
+            EntryProtocol::Https | EntryProtocol::Tls => {
+                (self.sni.is_some() || self.insists()) && !names_another
             }
-            Some(EntryProtocol::Tcp) | None => true,
+            EntryProtocol::Tcp => !names_another,
         }
     }
 
@@ -336,7 +394,15 @@ impl Passage {
         };
         let is_refused = matches!(
             self.end,
-            Some(Reason::SniMismatch | Reason::SniMissing | Reason::NotTls | Reason::Revoked)
+            Some(
+                Reason::SniMismatch
+                    | Reason::SniMissing
+                    | Reason::NotTls
+                    | Reason::Revoked
+                    | Reason::DeniedByPolicy
+                    | Reason::NotAllowedByPolicy
+                    | Reason::UnknownCaller
+            )
         );
         let ruling = match self.end {
             Some(reason) if is_refused => Ruling {
@@ -393,6 +459,38 @@ impl Drop for Passage {
             let gateway = &snapshot.compiled.table().gateway;
             self.tell(snapshot.settings(), &snapshot.labels, gateway.as_str());
         }
+    }
+}
+
+impl Grant {
+    /// Who has it, as far as the table tells now.
+    fn renewed(&self, egress: &CompiledEgress) -> Option<Rc<Identity>> {
+        let caller = self.caller.as_ref();
+        caller.and_then(|caller| caller.renewed(egress, self.client))
+    }
+
+    /// What was asked, of this caller.
+    fn question<'a>(&'a self, caller: Option<&'a Identity>) -> Question<'a> {
+        let name = Destination::Name(&self.host);
+        Question {
+            destination: self.address.map_or(name, Destination::Address),
+            port: self.port,
+            caller: caller.map(Identity::caller),
+            seen: match self.form {
+                Form::Sni => Seen::Tls,
+                Form::Absolute | Form::Connect | Form::Host => Seen::Tunnel,
+            },
+        }
+    }
+}
+
+/// The host that was greeted in a tunnel that is only told of, in normal form, if it is another one than was asked for.
+fn greeted_elsewhere(grant: &Grant, sni: Option<&str>) -> Option<Box<str>> {
+    let name = sni.filter(|name| grant.entry.is_none() && **name != *grant.host)?;
+    match Host::parse(name) {
+        Ok(Host::Name(name)) => Some(name),
+        // No policy names such a host.
+        Ok(Host::Address(_)) | Err(_) => None,
     }
 }
 

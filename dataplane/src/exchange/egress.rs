@@ -301,8 +301,8 @@ impl<'s> Exchange<'s> {
             http2: match opened.map(|opened| opened.port.protocol) {
                 Some(EntryProtocol::Http) => false,
                 Some(EntryProtocol::Http2 | EntryProtocol::Grpc) => true,
-                Some(_) => tls.is_some(),
-                None => tls.is_some() || downstream.is_http2(),
+                // What a host that no entry opens speaks in clear is not for the client's way to us to say.
+                Some(_) | None => tls.is_some(),
             },
             tls,
             client: tls

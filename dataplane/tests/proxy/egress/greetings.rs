@@ -1,5 +1,6 @@
 //! The first bytes of tunnels in which anything may be spoken, and of those to addresses; and refusals before any of it.
 
+use portcullis_routing::egress::PolicyMode;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
@@ -46,6 +47,125 @@ async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
     }
     let after = echo.received.load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(before, after);
+}
+
+/// A table that only tells of hosts that no entry opens, and refuses one.
+fn only_told(dns: &FakeDns, refused: &str) -> Outside {
+    let deny = json!({"scope": "Gateway", "action": "Deny", "to": [{"hosts": [refused]}]});
+    Outside::new(dns)
+        .settings(|egress| egress.mode = PolicyMode::Report)
+        .policy("deny", deny)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_hosts_are_only_told_so_are_greetings_unless_their_host_is_refused() {
+    let echo = Echo::start().await;
+    let dns = FakeDns::start(&[echo.address.ip()], 60).await;
+    let (proxy, log) = only_told(&dns, "denied.example.com").start();
+    let port = echo.address.port();
+    let (named, addressed) = (
+        format!("some.example.com:{port}"),
+        format!("127.0.0.1:{port}"),
+    );
+    let mut count = 0;
+    for (authority, first, sni, detail) in [
+        (
+            &named,
+            hello("some.example.com"),
+            json!("some.example.com"),
+            json!(null),
+        ),
+        (
+            &named,
+            hello("other.example.com"),
+            json!("other.example.com"),
+            json!("sni_mismatch"),
+        ),
+        (
+            &addressed,
+            hello("other.example.com"),
+            json!("other.example.com"),
+            json!("sni_mismatch"),
+        ),
+        (&named, b"SSH-2.0-x\r\n".to_vec(), json!(null), json!(null)),
+    ] {
+        let mut tunnel = open(proxy.address(80), authority, &first).await;
+        tunnel.shutdown().await.unwrap();
+        assert_eq!(rest(&mut tunnel).await, first, "{authority} {sni}");
+        count += 1;
+        let line = log.departures(count).await.pop().unwrap();
+        let told = (
+            &line["verdict"],
+            &line["reason"],
+            &line["sni"],
+            &line["detail"],
+        );
+        assert_eq!(
+            told,
+            (&json!("report"), &json!("host_not_listed"), &sni, &detail)
+        );
+    }
+    for authority in [&named, &addressed] {
+        let mut tunnel = open(proxy.address(80), authority, &hello("denied.example.com")).await;
+        // Alert: fatal, access_denied.
+        assert_eq!(rest(&mut tunnel).await, [21, 3, 3, 0, 2, 2, 49]);
+        count += 1;
+        let line = log.departures(count).await.pop().unwrap();
+        let told = (&line["verdict"], &line["reason"], &line["policy"]);
+        assert_eq!(
+            told,
+            (
+                &json!("refuse"),
+                &json!("denied_by_policy"),
+                &json!("egresspolicy/test/deny")
+            )
+        );
+    }
+    // That holds for what has passed before as well.
+    let greeting = hello("other.example.com");
+    let mut tunnel = open(proxy.address(80), &addressed, &greeting).await;
+    assert_eq!(read(&mut tunnel, greeting.len()).await, greeting);
+    let mut table = only_told(&dns, "other.example.com").0;
+    table.seal();
+    proxy.apply(table);
+    assert_eq!(rest(&mut tunnel).await, b"");
+    let line = log.departures(count + 1).await.pop().unwrap();
+    assert_eq!(line["reason"], "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_hosts_are_only_told_port_443_is_for_anything() {
+    // An unlisted host is reached at the very port that is asked for, and not everybody may listen there.
+    let Ok(host) = TcpListener::bind("127.0.0.9:443").await else {
+        return;
+    };
+    let dns = FakeDns::start(&["127.0.0.9".parse().unwrap()], 60).await;
+    let (proxy, log) = only_told(&dns, "denied.example.com").start();
+    let no_name = hello("192.0.2.1");
+    for (number, (first, answer, detail)) in [
+        (&b"SSH-2.0-x\r\n"[..], &b"SSH-2.0-y\r\n"[..], "not_tls"),
+        (b"", b"220 mail\r\n", "not_tls"),
+        (&no_name, b"hello", "sni_missing"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let serve = async {
+            let (mut stream, _) = host.accept().await.unwrap();
+            assert_eq!(read(&mut stream, first.len()).await, first);
+            stream.write_all(answer).await.unwrap();
+        };
+        let client = async {
+            let mut tunnel = open(proxy.address(80), "some.example.com:443", first).await;
+            assert_eq!(read(&mut tunnel, answer.len()).await, answer);
+        };
+        tokio::join!(serve, client);
+        let line = log.departures(number + 1).await.pop().unwrap();
+        assert_eq!(
+            (&line["verdict"], &line["detail"]),
+            (&json!("report"), &json!(detail))
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,16 @@ use bytes::Bytes;
 use http::Request;
 use portcullis_routing::egress::{DecisionLog, PolicyMode};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::support::{
     Backend,
     client::{get, http2},
     fake_dns::FakeDns,
-    outside::{A, B, Outside, STRANGER, fixed, outcome},
+    outside::{A, B, Outside, STRANGER, connect, fixed, outcome},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,6 +237,31 @@ async fn in_mode_report_it_passes_and_is_told() {
     let (report, refuse) = (json!("report"), json!("refuse"));
     let (unlisted, refused) = (json!("host_not_listed"), json!("address_refused"));
     assert_eq!(verdicts, [(&report, &unlisted), (&refuse, &refused)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_mode_report_a_host_is_spoken_to_as_most_hosts_speak() {
+    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = host.local_addr().unwrap();
+    let dns = FakeDns::start(&[address.ip()], 60).await;
+    let (proxy, _) = Outside::new(&dns)
+        .settings(|egress| egress.mode = PolicyMode::Report)
+        .start();
+    let stream = connect(A, proxy.address(80)).await;
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let url = format!("http://other.example.com:{}/", address.port());
+    let request = http::Request::get(url).body(()).unwrap();
+    let (answer, _) = client.send_request(request, true).unwrap();
+    let (mut reached, _) = host.accept().await.unwrap();
+    let mut head = [0; 16];
+    reached.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"GET / HTTP/1.1\r\n");
+    reached
+        .write_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(answer.await.unwrap().status(), 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ use crate::support::{
 
 /// Sends back what it gets, and tells how much that was.
 pub(super) struct Echo {
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     pub(super) received: Arc<AtomicUsize>,
 }
 
