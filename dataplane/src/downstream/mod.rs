@@ -14,7 +14,7 @@ use std::{cell::OnceCell, net::SocketAddr, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, request, response};
-use portcullis_routing::ListenerKey;
+use portcullis_routing::{ListenerKey, ListenerProtocol};
 
 pub use self::error::DownstreamError;
 use self::{
@@ -23,7 +23,7 @@ use self::{
 };
 pub use crate::stream::BodyFrame;
 use crate::{
-    egress::{Identity, tunnel::Passage},
+    egress::{Identity, entrance::Entrance, tunnel::Passage},
     tls::client::ClientIdentity,
 };
 
@@ -39,7 +39,7 @@ pub struct Connection {
     /// The listener that the SNI selected, and whose certificate was shown.
     pub sni_listener: Option<ListenerKey>,
     /// The certificate that the client got in with; `None` where none was needed.
-    pub identity: Option<Box<ClientIdentity>>,
+    pub identity: Option<Rc<ClientIdentity>>,
     /// Whether the port is one of egress, as of when the connection was made.
     pub egress: bool,
     /// Where a CONNECT has led whose requests are read: they are for nobody else. HTTP/1 only.
@@ -54,6 +54,27 @@ pub struct Connection {
     pub local: SocketAddr,
     /// Whether HTTP/2 is spoken.
     pub http2: bool,
+}
+
+impl Connection {
+    /// The way that a request for `host` came in by `listener`.
+    pub(crate) fn entrance<'a>(&'a self, listener: &'a ListenerKey, host: &'a str) -> Entrance<'a> {
+        let (protocol, name) = if self.tls {
+            (
+                ListenerProtocol::Https,
+                self.sni.as_deref().unwrap_or_default(),
+            )
+        } else {
+            (ListenerProtocol::Http, host)
+        };
+        Entrance {
+            port: self.port,
+            protocol,
+            listener,
+            name,
+            identity: self.identity.as_deref(),
+        }
+    }
 }
 
 /// The destination of a CONNECT.

@@ -11,10 +11,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use portcullis_routing::egress::{self, CompiledEgress, Workload};
-use rustls_pki_types::CertificateDer;
+use portcullis_routing::{
+    ListenerKey,
+    egress::{self, CompiledEgress, Workload},
+};
 
-use super::certificate;
+use super::{certificate, token::Proof};
+use crate::{state::Snapshot, tls::client::ClientIdentity};
 
 /// Who a caller is, and how that is known.
 #[derive(Clone, Debug)]
@@ -22,7 +25,7 @@ pub enum Identity {
     /// The pod that has the address it calls from.
     Pod(Arc<Workload>),
     /// The service account of its client certificate.
-    Certificate(Proven),
+    Certificate(Proven, Shown),
     /// The service account of its token.
     Token(Proven),
 }
@@ -35,6 +38,13 @@ pub struct Proven {
     workload: Option<Arc<Workload>>,
 }
 
+/// The certificate that proves it, and the listener that believes it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    identity: Rc<ClientIdentity>,
+    listener: ListenerKey,
+}
+
 /// A service account, as a token or a certificate names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
@@ -44,6 +54,8 @@ pub(crate) struct Account {
     pub(crate) pod: Option<Box<str>>,
     /// Until when that holds, in seconds of Unix time; `None` is for as long as the connection does.
     pub(crate) until: Option<u64>,
+    /// By what its token was believed.
+    pub(crate) proof: Option<Arc<Proof>>,
 }
 
 impl Identity {
@@ -53,15 +65,21 @@ impl Identity {
         Some(Rc::new(Self::Pod(Arc::clone(workload))))
     }
 
-    /// Whose verified client certificate it is; `None` if that names no service account of ours.
+    /// Whose client certificate it is, which `listener` has verified; `None` if that names no service account of ours.
     pub(crate) fn of_certificate(
         egress: &CompiledEgress,
-        certificate: &CertificateDer<'_>,
+        identity: &Rc<ClientIdentity>,
+        listener: &ListenerKey,
         address: IpAddr,
     ) -> Option<Rc<Self>> {
-        let account = certificate::account(certificate, &egress.settings().trust_domain)?;
+        let trust_domain = &egress.settings().trust_domain;
+        let account = certificate::account(identity.certificate()?, trust_domain)?;
+        let shown = Shown {
+            identity: Rc::clone(identity),
+            listener: listener.clone(),
+        };
         let proven = Proven::new(egress, Arc::new(account), address);
-        Some(Rc::new(Self::Certificate(proven)))
+        Some(Rc::new(Self::Certificate(proven, shown)))
     }
 
     /// Who has a token of `account`.
@@ -74,43 +92,42 @@ impl Identity {
     }
 
     /// The same caller, as far as the table tells now; the same value, if that says nothing new. Whoever was known by an address alone
-    /// is nobody any more once that belongs to another pod, or to none.
+    /// is nobody any more once that belongs to another pod, or to none; and so is who has proved it by what is not believed any more.
     pub(crate) fn renewed(
         self: &Rc<Self>,
-        egress: &CompiledEgress,
+        snapshot: &Snapshot,
         address: IpAddr,
     ) -> Option<Rc<Self>> {
-        let now = egress.workload(address);
-        match &**self {
+        let now = snapshot.compiled.egress()?.workload(address);
+        let renewed = match &**self {
             Self::Pod(known) => {
                 let now = now.filter(|now| {
                     now.namespace == known.namespace
                         && now.service_account == known.service_account
                         && now.pod == known.pod
                 })?;
-                let is_known = Arc::ptr_eq(now, known);
-                Some(if is_known {
-                    Rc::clone(self)
-                } else {
-                    Rc::new(Self::Pod(Arc::clone(now)))
-                })
+                (!Arc::ptr_eq(now, known)).then(|| Self::Pod(Arc::clone(now)))
             }
-            Self::Certificate(known) => Some(match known.renewed(now) {
-                Some(proven) => Rc::new(Self::Certificate(proven)),
-                None => Rc::clone(self),
-            }),
-            Self::Token(known) => Some(match known.renewed(now) {
-                Some(proven) => Rc::new(Self::Token(proven)),
-                None => Rc::clone(self),
-            }),
-        }
+            Self::Certificate(known, shown) => {
+                shown.is_believed(snapshot).then_some(())?;
+                let renewed = known.renewed(now);
+                renewed.map(|proven| Self::Certificate(proven, shown.clone()))
+            }
+            Self::Token(known) => {
+                let keys = snapshot.token_keys.as_ref()?;
+                let proof = known.account.proof.as_ref()?;
+                keys.stand_by(proof).then_some(())?;
+                known.renewed(now).map(Self::Token)
+            }
+        };
+        Some(renewed.map_or_else(|| Rc::clone(self), Rc::new))
     }
 
     /// For how long it is still known who this is; `None` is without end.
     pub(crate) fn remaining(&self) -> Option<Duration> {
         let until = match self {
             Self::Pod(_) => None,
-            Self::Certificate(proven) | Self::Token(proven) => proven.account.until,
+            Self::Certificate(proven, _) | Self::Token(proven) => proven.account.until,
         };
         until.map(|until| {
             let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
@@ -122,7 +139,7 @@ impl Identity {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Pod(_) => "pod",
-            Self::Certificate(_) => "certificate",
+            Self::Certificate(..) => "certificate",
             Self::Token(_) => "token",
         }
     }
@@ -131,7 +148,7 @@ impl Identity {
     pub(crate) fn namespace(&self) -> &str {
         match self {
             Self::Pod(workload) => &workload.namespace,
-            Self::Certificate(proven) | Self::Token(proven) => &proven.account.namespace,
+            Self::Certificate(proven, _) | Self::Token(proven) => &proven.account.namespace,
         }
     }
 
@@ -139,7 +156,7 @@ impl Identity {
     pub(crate) fn service_account(&self) -> &str {
         match self {
             Self::Pod(workload) => &workload.service_account,
-            Self::Certificate(proven) | Self::Token(proven) => &proven.account.name,
+            Self::Certificate(proven, _) | Self::Token(proven) => &proven.account.name,
         }
     }
 
@@ -147,7 +164,7 @@ impl Identity {
     pub(crate) fn pod(&self) -> Option<&str> {
         match self {
             Self::Pod(workload) => Some(&workload.pod),
-            Self::Certificate(proven) | Self::Token(proven) => proven.pod(),
+            Self::Certificate(proven, _) | Self::Token(proven) => proven.pod(),
         }
     }
 
@@ -163,9 +180,16 @@ impl Identity {
     fn labels(&self) -> Option<&BTreeMap<String, String>> {
         let workload = match self {
             Self::Pod(workload) => Some(workload),
-            Self::Certificate(proven) | Self::Token(proven) => proven.workload.as_ref(),
+            Self::Certificate(proven, _) | Self::Token(proven) => proven.workload.as_ref(),
         };
         workload.map(|workload| &workload.labels)
+    }
+}
+
+impl Shown {
+    fn is_believed(&self, snapshot: &Snapshot) -> bool {
+        let wanted = snapshot.tls.identity(&self.listener);
+        wanted.is_some_and(|wanted| self.identity.satisfies(wanted))
     }
 }
 

@@ -22,6 +22,7 @@ fn named(uri: &str, trust_domain: &str) -> Option<Account> {
         name: name.into(),
         pod: None,
         until: None,
+        proof: None,
     })
 }
 
@@ -53,6 +54,7 @@ mod tests {
             name: "app".into(),
             pod: None,
             until: None,
+            proof: None,
         };
         assert_eq!(account, Some(wanted));
     }

@@ -7,6 +7,7 @@
 pub mod caller;
 pub(crate) mod certificate;
 pub(crate) mod changes;
+pub(crate) mod entrance;
 pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;

@@ -22,6 +22,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
     Identity, OpenTunnel, Ruling,
+    entrance::{Door, KeptEntrance},
     event::{Departure, Form},
     greeting::{self, Hello, NoHello},
     guard::Guard,
@@ -50,8 +51,8 @@ pub(crate) struct Grant {
     pub(crate) form: Form,
     pub(crate) caller: Option<Rc<Identity>>,
     pub(crate) client: IpAddr,
-    /// The listener's port.
-    pub(crate) listener: u16,
+    /// How the caller came in.
+    pub(crate) entrance: KeptEntrance,
     /// The host, in normal form; an IPv6 address in brackets.
     pub(crate) host: Box<str>,
     /// The same, if it is an address.
@@ -131,7 +132,11 @@ impl Passage {
         else {
             return;
         };
-        let mut clock = self.worker.egress.relay.clock(self.grant.listener, limits);
+        let relay = &self.worker.egress.relay;
+        let mut clock = relay.clock(self.grant.entrance.port, limits);
+        if self.is_left_over() {
+            clock.drain();
+        }
         if self.grant.greets != Greets::Read {
             let begun = self.begins(&mut client, &upstream, &mut read, &mut clock);
             let greeted = match begun.await {
@@ -203,7 +208,10 @@ impl Passage {
     }
 
     fn deadline(&self, after: Duration) -> Deadline {
-        let deadline = self.worker.deadlines.register(Some(self.grant.listener));
+        let deadline = self
+            .worker
+            .deadlines
+            .register(Some(self.grant.entrance.port));
         deadline.set(after);
         deadline
     }
@@ -275,7 +283,7 @@ impl Passage {
         let Some(egress) = snapshot.compiled.egress() else {
             return Ok(());
         };
-        let caller = grant.renewed(egress);
+        let caller = grant.renewed(&snapshot);
         let decision = egress.decide(&Question {
             destination: Destination::Name(&name),
             ..grant.question(caller.as_deref())
@@ -317,6 +325,13 @@ impl Passage {
         Some((limits, settings.limits.header_timeout.duration()))
     }
 
+    /// Whether the port is gone that the tunnel came by, before it could hear of that.
+    fn is_left_over(&self) -> bool {
+        let entrance = self.grant.entrance.of(&self.grant.host);
+        let snapshot = self.worker.snapshot();
+        snapshot.is_some_and(|snapshot| entrance.door(&snapshot) == Door::Gone)
+    }
+
     /// Resolves once the table does not grant the tunnel any more.
     async fn revoked(&self) {
         let mut changes = self.worker.egress.changes.listen();
@@ -339,7 +354,10 @@ impl Passage {
             return false;
         };
         let grant = &self.grant;
-        let caller = grant.renewed(egress);
+        if grant.entrance.of(&grant.host).door(snapshot) == Door::Shut {
+            return false;
+        }
+        let caller = grant.renewed(snapshot);
         let question = grant.question(caller.as_deref());
         let decision = egress.decide(&question);
         let elsewhere = greeted_elsewhere(grant, self.sni.as_deref());
@@ -464,9 +482,9 @@ impl Drop for Passage {
 
 impl Grant {
     /// Who has it, as far as the table tells now.
-    fn renewed(&self, egress: &CompiledEgress) -> Option<Rc<Identity>> {
+    fn renewed(&self, snapshot: &Snapshot) -> Option<Rc<Identity>> {
         let caller = self.caller.as_ref();
-        caller.and_then(|caller| caller.renewed(egress, self.client))
+        caller.and_then(|caller| caller.renewed(snapshot, self.client))
     }
 
     /// What was asked, of this caller.

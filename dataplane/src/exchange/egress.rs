@@ -80,7 +80,7 @@ impl<'s> Exchange<'s> {
         let caller = match known {
             // What a token said in a CONNECT holds for as long as the token.
             Some(known) if known.remaining().is_some_and(|left| left.is_zero()) => None,
-            Some(known) => known.renewed(egress, address),
+            Some(known) => known.renewed(self.snapshot, address),
             None => Identity::of_address(egress, address),
         };
         let is_absolute = !self.connection.http2 && head.uri.authority().is_some();
@@ -156,7 +156,7 @@ impl<'s> Exchange<'s> {
         let is_known = self.connection.pinned.get().is_some()
             || matches!(
                 self.connection.caller.as_deref(),
-                Some(Identity::Certificate(_))
+                Some(Identity::Certificate(..))
             );
         let keys = self.snapshot.token_keys.as_ref().filter(|_| !is_known);
         let Some((keys, outgoing)) = keys.zip(self.outgoing.as_mut()) else {
@@ -258,7 +258,11 @@ impl<'s> Exchange<'s> {
         }
         // Over TLS the client may have named the proxy, and not where it wants to go.
         let listener = match &self.connection.sni_listener {
-            Some(key) => port.listeners().find(|listener| listener.key() == key),
+            Some(key) => {
+                let name = self.connection.sni.as_deref().unwrap_or_default();
+                let named = port.listener_for(name);
+                named.filter(|listener| listener.key() == key)
+            }
             None => port.listener_for(&target.host),
         };
         let listener = listener.ok_or(Reason::NoRoute)?;
@@ -283,6 +287,7 @@ impl<'s> Exchange<'s> {
         head::to_outside(head, target, request.upgrade)?;
         filter_request(head, matched, &request)?;
         let mut timeouts = Timeouts::new(request.plan);
+        let listener = self.record.listener.ok_or(Reason::NoRoute)?;
         let host = self.wanted_host(target, external)?;
         let seen = Seen::Request {
             method: head.method.as_str(),
@@ -323,6 +328,7 @@ impl<'s> Exchange<'s> {
                 worker: self.worker,
                 granted_by: self.snapshot,
                 connection: self.connection,
+                entrance: self.connection.entrance(listener, &target.host),
                 caller: self.outgoing.as_ref().and_then(|it| it.caller.clone()),
                 host,
                 method: head.method.clone(),

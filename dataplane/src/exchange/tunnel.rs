@@ -48,7 +48,7 @@ impl<'s> Exchange<'s> {
         if self.connection.pinned.get().is_some() {
             return Err(Reason::MethodNotAllowed);
         }
-        self.egress_listener(port, target)?;
+        let listener = self.egress_listener(port, target)?;
         let host = self.wanted_host(target, None)?;
         let mut timeouts = Timeouts::new(&self.worker.egress.route);
         let granted = self
@@ -79,7 +79,10 @@ impl<'s> Exchange<'s> {
             form: Form::Connect,
             caller: outgoing.caller,
             client: self.connection.client.ip(),
-            listener: self.connection.port,
+            entrance: self
+                .connection
+                .entrance(listener.key(), host.name)
+                .keep(host.name, self.connection.identity.as_ref()),
             host: host.name.into(),
             address: host.address,
             port: host.port,

@@ -1,7 +1,7 @@
 //! What ends a request to a host outside before its time: a table that does not allow it any more, and the limits of tunnels. It may
 //! be a WebSocket, or a stream without an end.
 
-use std::{cell::Cell, future::poll_fn, net::IpAddr, rc::Rc, time::Instant};
+use std::{cell::Cell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time::Instant};
 
 use http::{Method, Uri};
 use portcullis_routing::{
@@ -11,9 +11,11 @@ use portcullis_routing::{
 
 use super::egress::Wanted;
 use crate::{
+    deadline::Deadline,
     downstream::Connection,
     egress::{
         Identity,
+        entrance::{Door, Entrance},
         guard::{Checked, Guard},
     },
     reason::Reason,
@@ -27,6 +29,7 @@ pub(super) struct Leave<'a> {
     /// The table that granted it.
     pub(super) granted_by: &'a Snapshot,
     pub(super) connection: &'a Connection,
+    pub(super) entrance: Entrance<'a>,
     pub(super) caller: Option<Rc<Identity>>,
     pub(super) host: Wanted<'a>,
     pub(super) method: Method,
@@ -84,7 +87,7 @@ impl<'a> Watch<'a> {
     pub(super) async fn ends(&self) -> Reason {
         tokio::select! {
             biased;
-            () = self.revoked() => Reason::Revoked,
+            reason = self.revoked() => reason,
             () = self.lasts_too_long() => Reason::TunnelTooLong,
         }
     }
@@ -103,14 +106,43 @@ impl<'a> Watch<'a> {
         poll_fn(|cx| end.poll_passed(cx)).await;
     }
 
-    /// Resolves once the table does not allow the request any more.
-    async fn revoked(&self) {
-        let egress = &self.leave.worker.egress;
-        let mut changes = egress.changes.listen();
+    /// Resolves once the table does not allow the request any more, and when its port is gone and the time to drain is over.
+    async fn revoked(&self) -> Reason {
+        let Leave {
+            worker, granted_by, ..
+        } = self.leave;
+        let mut changes = worker.egress.changes.listen();
+        let mut drained: Option<Deadline> = None;
         while self.stands() {
-            changes.changed().await;
-            egress.turn().await;
+            if !self.is_left_over() {
+                drained = None;
+            } else if drained.is_none() {
+                // As tunnels do.
+                let time = granted_by.settings().drain_timeout.0.duration() / 2;
+                let end = worker.deadlines.register(None);
+                end.set(time);
+                drained = Some(end);
+            }
+            let leaves = poll_fn(|cx| match &drained {
+                Some(drained) => drained.poll_passed(cx),
+                None => Poll::Pending,
+            });
+            tokio::select! {
+                biased;
+                () = changes.changed() => worker.egress.turn().await,
+                () = leaves => return Reason::Shutdown,
+            }
         }
+        Reason::Revoked
+    }
+
+    /// Whether the port is gone that the request came by.
+    fn is_left_over(&self) -> bool {
+        let leave = &self.leave;
+        leave.worker.snapshot().is_some_and(|snapshot| {
+            let is_later = !std::ptr::eq(&raw const **snapshot, leave.granted_by);
+            is_later && leave.entrance.door(&snapshot) == Door::Gone
+        })
     }
 
     /// Whether the present table allows the request at the address that has it, or at every one that may still get it.
@@ -134,13 +166,16 @@ impl<'a> Watch<'a> {
 
     /// Whether this table would allow the request.
     fn is_granted(&self, snapshot: &Snapshot, used: Option<IpAddr>) -> bool {
+        let leave = &self.leave;
         let Some(egress) = snapshot.compiled.egress() else {
             return false;
         };
-        let leave = &self.leave;
+        if leave.entrance.door(snapshot) == Door::Shut {
+            return false;
+        }
         let client = leave.connection.client.ip();
         let caller = leave.caller.as_ref();
-        let caller = caller.and_then(|caller| caller.renewed(egress, client));
+        let caller = caller.and_then(|caller| caller.renewed(snapshot, client));
         let seen = Seen::Request {
             method: leave.method.as_str(),
             path: leave.target.path(),

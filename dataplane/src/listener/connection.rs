@@ -215,7 +215,7 @@ fn is_egress(snapshot: &Snapshot, port: u16) -> bool {
 }
 
 /// What a handshake tells: the host that the client named, its listener, and who the client is.
-type Named = (Option<Box<str>>, ListenerKey, Option<Box<ClientIdentity>>);
+type Named = (Option<Box<str>>, ListenerKey, Option<Rc<ClientIdentity>>);
 
 async fn establish(
     worker: &Worker,
@@ -235,7 +235,8 @@ async fn establish(
         let (sni, sni_listener, identity) = tls
             .map(|(sni, listener, identity)| (sni, Some(listener), identity))
             .unwrap_or_default();
-        let caller = caller(snapshot, client, identity.as_deref());
+        let shown = identity.as_ref().zip(sni_listener.as_ref());
+        let caller = caller(snapshot, client, shown);
         Connection {
             port,
             tls: is_tls,
@@ -283,13 +284,12 @@ async fn establish(
 fn caller(
     snapshot: &Snapshot,
     client: SocketAddr,
-    identity: Option<&ClientIdentity>,
+    shown: Option<(&Rc<ClientIdentity>, &ListenerKey)>,
 ) -> Option<Rc<Identity>> {
     let egress = snapshot.compiled.egress()?;
     let address = client.ip();
-    let certificate = identity.and_then(ClientIdentity::certificate);
-    certificate
-        .and_then(|certificate| Identity::of_certificate(egress, certificate, address))
+    shown
+        .and_then(|(shown, listener)| Identity::of_certificate(egress, shown, listener, address))
         .or_else(|| Identity::of_address(egress, address))
 }
 

@@ -16,6 +16,7 @@ use crate::{
     deadline::Deadline,
     egress::{
         Identity, OpenTunnel, Ruling,
+        entrance::KeptEntrance,
         event::{Departure, Form},
         greeting::{self, NoHello},
         guard::{Guard, Obstacle},
@@ -112,9 +113,7 @@ impl Passing<'_> {
         deadline: &Deadline,
     ) -> Result<Passage, Reason> {
         let name = self.greeted(tcp, read, deadline).await?;
-        if self.port.listener_for(&name).is_none() {
-            return Err(Reason::NoRoute);
-        }
+        let listener = self.port.listener_for(&name).ok_or(Reason::NoRoute)?;
         let caller = self.caller.clone();
         let question = Question {
             destination: Destination::Name(&name),
@@ -148,7 +147,13 @@ impl Passing<'_> {
             form: Form::Sni,
             caller,
             client: self.client.ip(),
-            listener: self.port.port(),
+            entrance: KeptEntrance {
+                port: self.port.port(),
+                protocol: self.port.protocol(),
+                listener: listener.key().clone(),
+                name: None,
+                identity: None,
+            },
             host: name,
             address: None,
             port: self.port.port(),

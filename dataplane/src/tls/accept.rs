@@ -1,6 +1,6 @@
 //! The handshake: the client's greeting names a host, the host's listener has the certificate.
 
-use std::io;
+use std::{io, rc::Rc};
 
 use portcullis_routing::ListenerKey;
 use rustls::{AlertDescription, HandshakeKind, server::Acceptor};
@@ -20,7 +20,7 @@ pub(crate) struct Accepted {
     /// The listener that serves it.
     pub(crate) listener: ListenerKey,
     /// The client's certificate, if the listener needs one.
-    pub(crate) client: Option<Box<ClientIdentity>>,
+    pub(crate) client: Option<Rc<ClientIdentity>>,
 }
 
 impl Accepted {
@@ -70,7 +70,7 @@ async fn handshake(tcp: TcpStream, snapshot: &Snapshot, port: u16) -> io::Result
     let stream = start.into_stream(config.clone()).await?;
     let client = snapshot.tls.identity(&listener).and_then(|wanted| {
         let chain = stream.get_ref().1.peer_certificates()?;
-        Some(Box::new(ClientIdentity::new(chain, wanted)))
+        Some(Rc::new(ClientIdentity::new(chain, wanted)))
     });
     Ok(Accepted {
         stream,

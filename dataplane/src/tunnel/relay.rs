@@ -236,6 +236,15 @@ impl Clock {
         }
     }
 
+    /// The tunnel is to end, and has some time for it.
+    pub(crate) fn drain(&mut self) {
+        self.leave.get_or_insert_with(|| {
+            let leave = self.silence.another();
+            leave.set(self.limits.drain);
+            leave
+        });
+    }
+
     /// Resolves with the limit that is reached. `moved` is what the tunnel has passed on.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: &Moved) -> Poll<Ended> {
         let sum = moved.sum();
@@ -244,14 +253,11 @@ impl Clock {
             self.silence.set(self.limits.idle);
         }
         if self.silence.closes_when_idle() {
-            let leave = self.leave.get_or_insert_with(|| {
-                let leave = self.silence.another();
-                leave.set(self.limits.drain);
-                leave
-            });
-            if leave.poll_passed(cx).is_ready() {
-                return Poll::Ready(Ended::Drained);
-            }
+            self.drain();
+        }
+        let leave = self.leave.as_ref();
+        if leave.is_some_and(|leave| leave.poll_passed(cx).is_ready()) {
+            return Poll::Ready(Ended::Drained);
         }
         let end = self.end.as_ref();
         if end.is_some_and(|end| end.poll_passed(cx).is_ready()) {

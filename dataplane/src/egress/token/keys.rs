@@ -31,8 +31,17 @@ pub struct TokenKeys {
 /// A key, and the one algorithm that it is for.
 #[derive(Debug)]
 struct Key {
-    key: DecodingKey,
+    decoding: DecodingKey,
     validation: Validation,
+    proof: Arc<Proof>,
+}
+
+/// By what a token was believed. Who has shown it is known for as long as that stands.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    issuer: String,
+    audience: String,
+    key: Jwk,
 }
 
 /// What a token says that can be believed.
@@ -131,7 +140,7 @@ impl TokenKeys {
             let Some(id) = jwk.common.key_id.clone() else {
                 continue;
             };
-            if let Some(key) = Key::new(&jwk) {
+            if let Some(key) = Key::new(settings, &jwk) {
                 by_id.entry(id).or_insert(key);
             } else {
                 tracing::warn!(
@@ -151,6 +160,12 @@ impl TokenKeys {
         &self.settings.audience
     }
 
+    /// Whether a token that was believed by this still is.
+    pub(crate) fn stand_by(&self, proof: &Arc<Proof>) -> bool {
+        let mut keys = self.by_id.values();
+        keys.any(|key| Arc::ptr_eq(&key.proof, proof) || key.proof == *proof)
+    }
+
     /// What `token` says, if it can be believed at `now`, in seconds of Unix time.
     pub(super) fn verify(&self, token: &str, now: u64) -> Result<Verified, Fault> {
         let header = decode_header(token).map_err(|_| Fault::Malformed)?;
@@ -162,11 +177,11 @@ impl TokenKeys {
         let Some(key) = self.by_id.get(&id) else {
             return Err(Fault::UnknownKey(quoted(&id)));
         };
-        let claims = decode::<Claims>(token, &key.key, &key.validation)?.claims;
-        self.check(claims, now)
+        let claims = decode::<Claims>(token, &key.decoding, &key.validation)?.claims;
+        self.check(claims, &key.proof, now)
     }
 
-    fn check(&self, claims: Claims, now: u64) -> Result<Verified, Fault> {
+    fn check(&self, claims: Claims, proof: &Arc<Proof>, now: u64) -> Result<Verified, Fault> {
         let TokenSettings {
             issuer, audience, ..
         } = &self.settings;
@@ -197,6 +212,7 @@ impl TokenKeys {
             name: kubernetes.serviceaccount.name.into(),
             pod: kubernetes.pod.map(|pod| pod.name.into()),
             until: Some(until),
+            proof: Some(Arc::clone(proof)),
         };
         let named = claims.sub.strip_prefix("system:serviceaccount:");
         let named = named.and_then(|named| named.split_once(':'));
@@ -212,7 +228,7 @@ impl TokenKeys {
 
 impl Key {
     /// `None` if it is for something else than signatures of a kind that is known.
-    fn new(jwk: &Jwk) -> Option<Self> {
+    fn new(settings: &TokenSettings, jwk: &Jwk) -> Option<Self> {
         let signs = jwk.common.public_key_use.as_ref();
         if signs.is_some_and(|signs| *signs != PublicKeyUse::Signature) {
             return None;
@@ -240,8 +256,13 @@ impl Key {
         validation.validate_exp = false;
         validation.validate_aud = false;
         Some(Self {
-            key: DecodingKey::from_jwk(jwk).ok()?,
+            decoding: DecodingKey::from_jwk(jwk).ok()?,
             validation,
+            proof: Arc::new(Proof {
+                issuer: settings.issuer.clone(),
+                audience: settings.audience.clone(),
+                key: jwk.clone(),
+            }),
         })
     }
 }

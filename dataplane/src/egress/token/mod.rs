@@ -20,8 +20,8 @@ use foldhash::fast::RandomState;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::keys::Fault;
 pub use self::keys::TokenKeys;
+pub(crate) use self::keys::{Fault, Proof};
 use super::caller::Account;
 
 /// Tokens that are known at once: half of them used since the others were.

@@ -49,6 +49,7 @@ fn tokens_of_every_kind_of_key_are_believed() {
             name: "app".into(),
             pod: Some("app-0".into()),
             until: Some(NOW + 3600 + 30),
+            proof: verified.account.proof.clone(),
         };
         assert_eq!(*verified.account, account);
         assert_eq!(verified.until, NOW + 3600 + 30);

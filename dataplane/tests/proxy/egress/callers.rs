@@ -12,8 +12,11 @@ use portcullis_routing::{
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs, pki_types::ServerName};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_rustls::TlsConnector;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     client_certificates::{Authority, Identity},
@@ -48,7 +51,7 @@ impl Site {
             entry
         };
         Outside::new(&self.dns)
-            .settings(|settings| settings.tokens = Some(believed(&self.signer)))
+            .settings(|settings| settings.tokens = Some(believed(&[&self.signer])))
             .entry("team", entry("team.example.com", "team"))
             .entry("a", entry("a.example.com", "a"))
     }
@@ -63,15 +66,15 @@ impl Site {
     }
 }
 
-fn believed(signer: &Signer) -> TokenSettings {
+pub(super) fn believed(signers: &[&Signer]) -> TokenSettings {
     TokenSettings {
         issuer: ISSUER.into(),
         audience: AUDIENCE.into(),
-        jwks: jwks(&[signer]),
+        jwks: jwks(signers),
     }
 }
 
-fn bearer(token: &str) -> String {
+pub(super) fn bearer(token: &str) -> String {
     format!("Bearer {token}")
 }
 
@@ -280,7 +283,7 @@ async fn new_keys_hold_for_the_next_request_and_without_keys_tokens_are_ignored(
         table.seal();
         assert!(proxy.apply(table).rejected.is_empty());
     };
-    apply(Some(believed(&next)));
+    apply(Some(believed(&[&next])));
     assert_eq!(
         (fetch(&old).await, fetch(&new).await),
         ("407".into(), "200".into())
@@ -317,7 +320,7 @@ async fn requests_in_a_tunnel_are_of_whoever_made_it() {
 }
 
 /// A listener on port 443 that verifies clients by `authority`.
-fn https(mut outside: Outside, authority: &Authority) -> (Outside, RootCertStore) {
+pub(super) fn https(mut outside: Outside, authority: &Authority) -> (Outside, RootCertStore) {
     let made = rcgen::generate_simple_self_signed(["proxy.example".to_owned()]).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
@@ -348,14 +351,13 @@ fn https(mut outside: Outside, authority: &Authority) -> (Outside, RootCertStore
     (outside, roots)
 }
 
-/// What comes back over TLS for `bytes`, sent from `from` with this certificate.
-async fn tell_tls(
+/// A connection over TLS from `from`, with this certificate.
+pub(super) async fn connect_tls(
     proxy: &Proxy,
     from: Ipv4Addr,
     roots: &RootCertStore,
     (certificate, key): &Identity,
-    bytes: &str,
-) -> String {
+) -> TlsStream<TcpStream> {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -364,14 +366,31 @@ async fn tell_tls(
         .unwrap();
     let tcp = connect(from, proxy.address(443)).await;
     let name = ServerName::try_from("proxy.example").unwrap();
-    let mut stream = TlsConnector::from(Arc::new(config))
-        .connect(name, tcp)
-        .await
-        .unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    connector.connect(name, tcp).await.unwrap()
+}
+
+/// What comes back over TLS for `bytes`, sent from `from` with this certificate.
+async fn tell_tls(
+    proxy: &Proxy,
+    from: Ipv4Addr,
+    roots: &RootCertStore,
+    identity: &Identity,
+    bytes: &str,
+) -> String {
+    let mut stream = connect_tls(proxy, from, roots, identity).await;
     stream.write_all(bytes.as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// The certificate of a workload.
+pub(super) fn workload(authority: &Authority, uri: &str) -> Identity {
+    authority.issue(|params| {
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,18 +399,12 @@ async fn a_certificate_goes_before_a_token_and_a_token_before_the_address() {
     let authority = Authority::new("mesh");
     let (outside, roots) = https(site.outside(), &authority);
     let (proxy, log) = outside.start();
-    let of = |uri: &str| {
-        authority.issue(|params| {
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-            params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
-        })
-    };
     let [team, own, foreign] = [
         "spiffe://cluster.local/ns/team/sa/app",
         "spiffe://cluster.local/ns/a/sa/x",
         "spiffe://example.org/ns/team/sa/app",
     ]
-    .map(of);
+    .map(|uri| workload(&authority, uri));
     let token = bearer(&site.token());
     let none = "Host: x";
     let cases = [

@@ -3,6 +3,7 @@
 mod addresses;
 mod callers;
 mod corpus;
+mod entrances;
 mod forgery;
 mod greetings;
 mod passthrough;

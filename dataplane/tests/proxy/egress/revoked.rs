@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use portcullis_routing::{Millis, RoutingTable, WorkloadKey, egress::Workload};
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream, UdpSocket},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UdpSocket},
     sync::watch,
 };
 
@@ -17,14 +17,14 @@ use crate::support::{
     outside::{A, Outside, by_dns, connect, fixed, outcome},
 };
 
-fn sealed(outside: Outside) -> RoutingTable {
+pub(super) fn sealed(outside: Outside) -> RoutingTable {
     let mut table = outside.0;
     table.seal();
     table
 }
 
 /// Switches to whatever it is asked for, and sends back what it gets then.
-async fn switching() -> SocketAddr {
+pub(super) async fn switching() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -44,7 +44,7 @@ async fn switching() -> SocketAddr {
 }
 
 /// What comes before an empty line.
-async fn head(stream: &mut TcpStream) -> String {
+pub(super) async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(stream.read_u8().await.unwrap());
