@@ -9,6 +9,7 @@ pub mod admin;
 mod claims;
 pub mod config;
 pub mod deadline;
+mod dns;
 pub mod downstream;
 pub mod egress;
 pub mod exchange;

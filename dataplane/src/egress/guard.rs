@@ -159,7 +159,8 @@ impl Guard<'_> {
         port: u16,
         addresses: &mut Vec<SocketAddr>,
     ) -> Result<(), Obstacle> {
-        let answer = self.resolver.resolve(name).await;
+        let namespace = question.caller.map_or("", |caller| caller.namespace);
+        let answer = self.resolver.resolve(name, namespace).await;
         let answer = answer.map_err(|why| Obstacle::Unresolved {
             name: name.into(),
             why,

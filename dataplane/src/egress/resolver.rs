@@ -1,7 +1,10 @@
 //! DNS names of the outside world, as one worker knows them: cached within bounds, and asked once for all who wait.
 //!
 //! What is known is given out without a word to anybody. What is not, or no more, is asked for, and whoever wants it waits for
-//! the one question that is under way. If the servers fail, or take their time, the last answer is given out for a while longer.
+//! the one question that is under way. If the servers fail, or take their time, or too much is asked of them, the last answer is
+//! given out for a while longer.
+
+mod turns;
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,22 +17,20 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use hickory_resolver::{
-    TokioResolver,
-    config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts},
-    net::{DnsError, NetError},
-    proto::{op::ResponseCode, rr::Name as DnsName},
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
 use portcullis_routing::egress::address::AddressClass;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::Notify,
     task::spawn_local,
     time::{Instant, timeout},
 };
 
+use self::turns::{Turn, Turns};
 use crate::{
+    dns::{self, DEFAULT_NEGATIVE_TTL},
     telemetry::{DnsResult, WorkerMetrics},
-    upstream::dns,
 };
 
 /// Names that are known at once: half of them used since the others were.
@@ -40,20 +41,12 @@ const MIN_TTL: Duration = Duration::from_secs(1);
 const MAX_TTL: Duration = Duration::from_mins(5);
 /// That there is nothing is believed for no longer than this.
 const MAX_NEGATIVE_TTL: Duration = Duration::from_secs(30);
-/// Where the zone does not say how long that holds.
-const DEFAULT_NEGATIVE_TTL: Duration = Duration::from_secs(5);
 /// How long an answer is given out beyond its time while the servers fail.
 const MAX_STALE: Duration = Duration::from_hours(1);
 /// After a failure the servers are left alone for this long.
 const PAUSE: Duration = Duration::from_secs(2);
 /// Whoever can be given an answer beyond its time does not wait for a fresh one for longer (RFC 8767 5, client response timer).
 const PATIENCE: Duration = Duration::from_millis(1800);
-/// Time for one question, all servers and attempts together.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// Questions that are under way at once.
-const MAX_QUESTIONS: usize = 256;
-/// How long a question waits for its turn.
-const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Addresses that a name may have. All of them are checked with every request.
 const MAX_ADDRESSES: usize = 128;
 
@@ -72,8 +65,7 @@ pub(crate) struct Resolver {
     metrics: Arc<WorkerMetrics>,
     servers: RefCell<Rc<Servers>>,
     names: RefCell<Names>,
-    /// Leave for questions.
-    questions: Arc<Semaphore>,
+    turns: Turns,
 }
 
 /// Who is asked: made when the first name is.
@@ -81,7 +73,7 @@ pub(crate) struct Resolver {
 struct Servers {
     /// Empty means those of the system.
     addresses: Vec<SocketAddr>,
-    client: std::cell::OnceCell<Result<TokioResolver, String>>,
+    client: std::cell::OnceCell<Result<dns::Servers, String>>,
 }
 
 /// Two generations: what is used goes to the younger one, and when that is full the elder one is forgotten.
@@ -131,7 +123,7 @@ impl Resolver {
             metrics,
             servers: RefCell::default(),
             names: RefCell::default(),
-            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            turns: Turns::default(),
         }
     }
 
@@ -146,10 +138,14 @@ impl Resolver {
         }
     }
 
-    /// The addresses of `name`, which is in normal form.
-    pub(crate) async fn resolve(&self, name: &str) -> Result<Rc<Answer>, NoAnswer> {
+    /// The addresses of `name`, which is in normal form, for somebody in `namespace`. Those of whom nothing is known are as one.
+    pub(crate) async fn resolve(
+        &self,
+        name: &str,
+        namespace: &str,
+    ) -> Result<Rc<Answer>, NoAnswer> {
         let entry = self.names.borrow_mut().entry(name);
-        let (mut has_waited, mut leave) = (false, None);
+        let (mut has_waited, mut turn) = (false, None);
         loop {
             let over = entry.over.notified();
             match entry.step(Instant::now(), has_waited) {
@@ -161,22 +157,26 @@ impl Resolver {
                 }
                 Step::Refresh(answer) => {
                     self.metrics.egress_dns(DnsResult::Stale);
-                    // Without leave whoever wants it next asks.
-                    if let Ok(leave) = Arc::clone(&self.questions).try_acquire_owned() {
-                        self.ask(&entry, name, leave);
+                    // Without a turn whoever wants it next asks.
+                    if let Some(turn) = self.turns.try_take(namespace) {
+                        self.ask(&entry, name, turn);
                     }
                     return Ok(answer);
                 }
-                Step::Ask if entry.is_asked.get() => drop(leave.take()),
+                Step::Ask if entry.is_asked.get() => drop(turn.take()),
                 Step::Ask => {
-                    let Some(granted) = leave.take() else {
+                    let Some(turn) = turn.take() else {
+                        let is_known = entry.outdated(Instant::now()).is_some();
                         tokio::select! {
                             () = over => has_waited = true,
-                            granted = self.leave() => leave = Some(granted?),
+                            taken = self.turns.take(namespace, is_known) => match taken {
+                                Some(taken) => turn = Some(taken),
+                                None => return self.unasked(&entry),
+                            },
                         }
                         continue;
                     };
-                    self.ask(&entry, name, granted);
+                    self.ask(&entry, name, turn);
                 }
             }
             let Some(answer) = entry.outdated(Instant::now()) else {
@@ -187,39 +187,42 @@ impl Resolver {
             has_waited = timeout(PATIENCE, over).await.is_ok();
             if !has_waited {
                 // The question goes on. Until it is over nobody else waits.
-                entry.outdate(Instant::now());
-                self.metrics.egress_dns(DnsResult::Stale);
-                return Ok(answer);
+                return Ok(self.outdated(&entry, answer));
             }
         }
     }
 
-    /// Leave for a question, once there are not too many.
-    async fn leave(&self) -> Result<OwnedSemaphorePermit, NoAnswer> {
-        let leave = Arc::clone(&self.questions).acquire_owned();
-        if let Ok(Ok(leave)) = timeout(TURN_TIMEOUT, leave).await {
-            return Ok(leave);
+    /// What there is of a name whose turn has not come.
+    fn unasked(&self, entry: &Name) -> Result<Rc<Answer>, NoAnswer> {
+        if let Some(answer) = entry.outdated(Instant::now()) {
+            return Ok(self.outdated(entry, answer));
         }
         self.metrics.egress_dns(DnsResult::Failed);
         Err("too many names are being looked up".into())
     }
 
+    /// Gives an old answer out, to others as well for a while.
+    fn outdated(&self, entry: &Name, answer: Rc<Answer>) -> Rc<Answer> {
+        entry.outdate(Instant::now());
+        self.metrics.egress_dns(DnsResult::Stale);
+        answer
+    }
+
     /// Asks, unless somebody has already. In a task of its own: whoever gives up does not spoil it for the others.
-    fn ask(&self, entry: &Rc<Name>, name: &str, leave: OwnedSemaphorePermit) {
+    fn ask(&self, entry: &Rc<Name>, name: &str, turn: Turn) {
         if entry.is_asked.replace(true) {
             return;
         }
         let servers = Rc::clone(&self.servers.borrow());
         let (entry, metrics) = (Rc::clone(entry), Arc::clone(&self.metrics));
-        // Absolute, or the search list of the proxy's own pod would be tried first.
-        let absolute = format!("{name}.");
+        let name = name.to_owned();
         spawn_local(async move {
-            let found = servers.ask(&absolute).await;
+            let found = servers.ask(&name).await;
             metrics.egress_dns(found.result());
             entry.learn(found, Instant::now());
             entry.is_asked.set(false);
             entry.over.notify_waiters();
-            drop(leave);
+            drop(turn);
         });
     }
 }
@@ -322,17 +325,13 @@ enum Found {
 }
 
 impl Found {
-    fn addresses(found: impl Iterator<Item = IpAddr>, ttl: Duration) -> Self {
-        let mut addresses: Vec<_> = found.take(MAX_ADDRESSES + 1).collect();
+    fn addresses(mut addresses: Vec<IpAddr>, ttl: Duration) -> Self {
         if addresses.len() > MAX_ADDRESSES {
             let why = format!("it has more than {MAX_ADDRESSES} addresses");
             return Self::Nothing(why, DEFAULT_NEGATIVE_TTL);
         }
         addresses.sort_unstable();
         addresses.dedup();
-        if addresses.is_empty() {
-            return Self::Nothing("it has no address".to_owned(), DEFAULT_NEGATIVE_TTL);
-        }
         let classed = addresses.into_iter().map(|it| (it, AddressClass::of(it)));
         let answer = Answer {
             addresses: classed.collect(),
@@ -356,40 +355,17 @@ impl Servers {
             Ok(client) => client,
             Err(why) => return Found::Failed(why.clone()),
         };
-        // As it is: names have underscores, which the usual reading of a text refuses.
-        let name = match DnsName::from_ascii(name) {
-            Ok(name) => name,
-            Err(error) => return Found::Nothing(error.to_string(), DEFAULT_NEGATIVE_TTL),
-        };
-        match timeout(QUESTION_TIMEOUT, client.lookup_ip(name)).await {
-            Err(_) => Found::Failed("no DNS server answered in time".to_owned()),
-            Ok(Err(error)) => none(&error),
-            Ok(Ok(found)) => {
-                let now = std::time::Instant::now();
-                let ttl = found.valid_until().saturating_duration_since(now);
-                Found::addresses(found.iter(), ttl)
+        match client.ask(name).await {
+            dns::Found::Addresses(addresses, ttl) => Found::addresses(addresses, ttl),
+            dns::Found::Nothing(why, ttl) => {
+                Found::Nothing(why, ttl.clamp(MIN_TTL, MAX_NEGATIVE_TTL))
             }
+            dns::Found::Failed(why) => Found::Failed(why),
         }
     }
 }
 
-/// Tells that there is nothing (RFC 2308) from that nobody knows.
-fn none(error: &NetError) -> Found {
-    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else {
-        return Found::Failed(error.to_string());
-    };
-    let why = match none.response_code {
-        ResponseCode::NXDomain => "there is no such name",
-        ResponseCode::NoError => "it has no address",
-        code => return Found::Failed(format!("the DNS server says {code}")),
-    };
-    let ttl = none.negative_ttl.map_or(DEFAULT_NEGATIVE_TTL, |seconds| {
-        Duration::from_secs(seconds.into()).clamp(MIN_TTL, MAX_NEGATIVE_TTL)
-    });
-    Found::Nothing(why.to_owned(), ttl)
-}
-
-fn client(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
+fn client(servers: &[SocketAddr]) -> Result<dns::Servers, String> {
     let (config, mut options) = if servers.is_empty() {
         dns::system()?
     } else {
@@ -399,7 +375,7 @@ fn client(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
     };
     // What stands there is about the proxy's pod, not about the world.
     options.use_hosts_file = ResolveHosts::Never;
-    dns::build(config, options)
+    dns::Servers::new(config, options)
 }
 
 /// UDP, and TCP for what does not fit (RFC 7766).

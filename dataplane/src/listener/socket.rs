@@ -7,14 +7,10 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::stream::UNSENT;
+
 /// Connections that wait in the kernel until a worker accepts them.
 const BACKLOG: i32 = 4096;
-
-/// Bytes of a connection that the kernel takes before they can be sent; what is under way is not counted. Without a bound a
-/// client that does not read holds as much of the memory that all connections of the host share as the send buffer may
-/// grow to (4 MiB), and a thousand of them leave nothing to others. Half of it lasts until the worker's next turn: 1 ms at
-/// 1 Gbit/s.
-const UNSENT: u32 = 256 * 1024;
 
 /// Every address of the host.
 pub(super) const EVERY_ADDRESS: [IpAddr; 2] = [

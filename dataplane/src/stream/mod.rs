@@ -35,6 +35,12 @@ use self::{
     inner::{Inner, Shared},
 };
 
+/// Bytes of a connection that the kernel takes before they can be sent; what is under way is not counted. Without a bound
+/// somebody who does not read, client or server, holds as much of the memory that all connections of the host share as the
+/// send buffer may grow to (4 MiB), and a thousand of them leave nothing to others. Half of it lasts until the worker's next
+/// turn: 1 ms at 1 Gbit/s.
+pub(crate) const UNSENT: u32 = 256 * 1024;
+
 /// Bytes that may wait in the write buffer before [`WriteHandle::has_room`] says no. It says no to any while the socket is
 /// full: of a slow reader no more is held than the one write that found it so, and what TLS has encrypted (64 KiB at most).
 const WRITE_ROOM: usize = 32 * 1024;

@@ -11,7 +11,7 @@ use super::{
     error::{UpstreamError, UpstreamErrorKind},
     tls::{self, TlsPolicy},
 };
-use crate::stream::Transport;
+use crate::stream::{Transport, UNSENT};
 
 /// A silent connection is probed after this time and then as often; after [`PROBES`] without an answer it is dead, so
 /// that one to a vanished node does not linger in a pool. (No `TCP_USER_TIMEOUT`: it would also cut a backend that is
@@ -98,6 +98,7 @@ pub(crate) fn tune(tcp: &TcpStream) {
     for set in [
         socket.set_tcp_nodelay(true),
         socket.set_tcp_keepalive(&keepalive),
+        socket.set_tcp_notsent_lowat(UNSENT),
     ] {
         if let Err(error) = set {
             tracing::debug!(%error, "a socket option cannot be set");
@@ -129,4 +130,21 @@ fn is_own_shortage(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory
     ) || matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_takes_little_that_it_cannot_send_to_a_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = TcpStream::connect(listener.local_addr().unwrap());
+        let server = server.await.unwrap();
+        tune(&server);
+        let unsent = SockRef::from(&server).tcp_notsent_lowat();
+        assert_eq!(unsent.unwrap(), UNSENT);
+    }
 }

@@ -3,19 +3,13 @@
 //! A name is text that a tenant wrote and an outside server answers. Addresses that lead back to the proxy itself or to
 //! its node (loopback, link-local, the cloud's metadata service, unspecified, multicast) are never connected to.
 
-use std::{
-    cell::OnceCell,
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{cell::OnceCell, net::IpAddr, time::Duration};
 
-use hickory_resolver::{
-    Resolver, TokioResolver,
-    config::{LookupIpStrategy, ResolverConfig, ResolverOpts},
-    net::runtime::TokioRuntimeProvider,
-    proto::rr::Name,
-};
+#[cfg(test)]
+use hickory_resolver::config::{ResolverConfig, ResolverOpts};
 use portcullis_routing::egress::address::AddressClass;
+
+use crate::dns::{self, Found, Servers};
 
 /// An answer is asked again no sooner than this, whatever its TTL.
 const MIN_TTL: Duration = Duration::from_secs(5);
@@ -51,7 +45,7 @@ impl NoAnswer {
 /// A resolver of one worker, made when the first name is asked for.
 #[derive(Default)]
 pub(super) struct Dns {
-    resolver: OnceCell<Result<TokioResolver, String>>,
+    servers: OnceCell<Result<Servers, String>>,
 }
 
 impl Dns {
@@ -59,29 +53,22 @@ impl Dns {
     #[cfg(test)]
     pub(super) fn with_config(config: ResolverConfig) -> Self {
         Self {
-            resolver: OnceCell::from(build(config, ResolverOpts::default())),
+            servers: OnceCell::from(Servers::new(config, ResolverOpts::default())),
         }
     }
 
     /// The IPv4 and IPv6 addresses of an absolute `name` that may be connected to.
     pub(super) async fn resolve(&self, name: &str) -> Result<Answer, NoAnswer> {
-        let resolver = self.resolver.get_or_init(from_system).as_ref();
-        let resolver = resolver.map_err(|why| NoAnswer::Unresolved(why.clone()))?;
-        // Absolute, or the search list of the proxy's own pod would be tried first.
-        let absolute = format!("{}.", name.trim_end_matches('.'));
-        // As it is: names have underscores, which the usual reading of a text refuses.
-        let absolute = Name::from_ascii(absolute)
-            .map_err(|error| NoAnswer::Unresolved(format!("{name}: {error}")))?;
-        let found = resolver
-            .lookup_ip(absolute)
-            .await
-            .map_err(|error| NoAnswer::Unresolved(format!("{name}: {error}")))?;
-        let ttl = found
-            .valid_until()
-            .saturating_duration_since(Instant::now())
-            .clamp(MIN_TTL, MAX_TTL);
+        let servers = self.servers.get_or_init(from_system).as_ref();
+        let servers = servers.map_err(|why| NoAnswer::Unresolved(why.clone()))?;
+        let (found, ttl) = match servers.ask(name).await {
+            Found::Addresses(found, ttl) => (found, ttl),
+            Found::Nothing(why, _) | Found::Failed(why) => {
+                return Err(NoAnswer::Unresolved(format!("{name}: {why}")));
+            }
+        };
         let (mut addresses, refused): (Vec<_>, Vec<_>) =
-            found.iter().partition(|&address| may_connect(address));
+            found.into_iter().partition(|&address| may_connect(address));
         if addresses.is_empty() {
             return Err(NoAnswer::Refused(format!(
                 "{name}: no address that may be connected to (refused: {refused:?})"
@@ -89,33 +76,16 @@ impl Dns {
         }
         addresses.sort_unstable();
         addresses.dedup();
-        Ok(Answer { addresses, ttl })
+        Ok(Answer {
+            addresses,
+            ttl: ttl.clamp(MIN_TTL, MAX_TTL),
+        })
     }
 }
 
-fn from_system() -> Result<TokioResolver, String> {
-    let (config, options) = system()?;
-    build(config, options)
-}
-
-/// Whom the system asks.
-pub(crate) fn system() -> Result<(ResolverConfig, ResolverOpts), String> {
-    hickory_resolver::system_conf::read_system_conf()
-        .map_err(|error| format!("the system's DNS configuration cannot be read: {error}"))
-}
-
-/// A resolver for both families that remembers nothing.
-pub(crate) fn build(
-    config: ResolverConfig,
-    mut options: ResolverOpts,
-) -> Result<TokioResolver, String> {
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
-    // The caller keeps the answer for its TTL.
-    options.cache_size = 0;
-    Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        .with_options(options)
-        .build()
-        .map_err(|error| error.to_string())
+fn from_system() -> Result<Servers, String> {
+    let (config, options) = dns::system()?;
+    Servers::new(config, options)
 }
 
 /// Whether an address that a DNS server gave may be connected to.

@@ -3,6 +3,8 @@
 //! Such a host has no endpoints that are known beforehand: every request brings the addresses that were found good for it just
 //! now, and gets a connection to one of these, be it new or pooled.
 
+mod share;
+
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -19,15 +21,13 @@ use portcullis_routing::{
 use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 
+use self::share::{Place, Share, Shares};
 use super::{
     LINGER, OpenRequest, Shared, Upstream, UpstreamError, UpstreamErrorKind,
     cluster::{ClusterResources, ClusterState},
     open,
     tls::TlsPolicy,
 };
-
-/// Most hosts of which anything is remembered at once.
-const MAX_HOSTS: usize = 4096;
 
 /// Whose connections are wanted, and how it is talked to.
 #[derive(Clone, Copy, Debug)]
@@ -67,16 +67,20 @@ impl External {
 /// The hosts of one worker.
 #[derive(Default)]
 pub(super) struct Externals {
-    known: RefCell<HashMap<Box<str>, Known, RandomState>>,
+    known: RefCell<Hosts>,
+    shares: Shares,
     /// Where names are put together for a look.
     name: RefCell<String>,
 }
+
+type Hosts = HashMap<Box<str>, Known, RandomState>;
 
 struct Known {
     state: Rc<ClusterState>,
     entry: Option<Arc<Entry>>,
     client: Option<Arc<CertifiedKey>>,
     used: Cell<Instant>,
+    place: Place,
 }
 
 impl Known {
@@ -111,13 +115,17 @@ impl Externals {
         if let Some(outdated) = known.remove(name.as_str()) {
             outdated.state.close();
         }
-        make_room(&mut known)?;
+        let room = self.shares.of(host.entry.map(|(key, _)| key));
+        for share in &room {
+            make_room(&mut known, share)?;
+        }
         let state = state(host, shared);
         let fresh = Known {
             state: Rc::clone(&state),
             entry: host.entry.map(|(_, entry)| Arc::clone(entry)),
             client: host.client.cloned(),
             used: Cell::new(Instant::now()),
+            place: Place::new(room),
         };
         known.insert(name.as_str().into(), fresh);
         Ok(External(state))
@@ -129,6 +137,7 @@ impl Externals {
             known.state.sweep(now);
             known.used.get() + LINGER > now || !known.state.is_unused()
         });
+        self.shares.sweep();
     }
 }
 
@@ -143,22 +152,36 @@ fn write_name(name: &mut String, host: &ExternalHost<'_>) {
     _ = write!(name, "{entry} {} {port} {http2}", host.host);
 }
 
-/// Forgets the host that was not asked for for longest, among those without a request under way.
-fn make_room(known: &mut HashMap<Box<str>, Known, RandomState>) -> Result<(), UpstreamError> {
-    if known.len() < MAX_HOSTS {
+/// Forgets hosts of a share that is full: those that were not asked for for longest, among those without a request under way.
+fn make_room(known: &mut Hosts, share: &Rc<Share>) -> Result<(), UpstreamError> {
+    let now = Instant::now();
+    if !share.is_full() {
         return Ok(());
     }
-    let idle = known.iter().filter(|(_, known)| !known.state.is_busy());
-    let oldest = idle.min_by_key(|(_, known)| known.used.get());
-    let Some(name) = oldest.map(|(name, _)| name.clone()) else {
+    let is_idle = |it: &Known| it.place.is_of(share) && !it.state.is_busy();
+    let mut idle = Vec::new();
+    if !share.is_tight(now) {
+        let found = known.values().filter(|it| is_idle(it));
+        idle.extend(found.map(|it| it.used.get()));
+    }
+    let batch = idle.len().min(share.batch());
+    if batch < share.batch() {
+        share.tighten(now);
+    }
+    let Some(last) = batch.checked_sub(1) else {
         return Err(UpstreamError::new(
             UpstreamErrorKind::Overloaded,
-            format_args!("{MAX_HOSTS} hosts are being talked to"),
+            format_args!("{} hosts are being talked to", share.most()),
         ));
     };
-    if let Some(oldest) = known.remove(&name) {
-        oldest.state.close();
-    }
+    let (_, &mut last, _) = idle.select_nth_unstable(last);
+    known.retain(|_, it| {
+        let stays = it.used.get() > last || !is_idle(it);
+        if !stays {
+            it.state.close();
+        }
+        stays
+    });
     Ok(())
 }
 
@@ -186,6 +209,9 @@ fn state(host: &ExternalHost<'_>, shared: &Rc<Shared>) -> Rc<ClusterState> {
 }
 
 fn cluster_tls(tls: &EntryTls, host: &str) -> ClusterTls {
+    // The brackets of an IPv6 address belong to the URI.
+    let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let host = bare.unwrap_or(host);
     ClusterTls {
         server_name: tls.server_name.as_deref().unwrap_or(host).to_owned(),
         ca_pem: tls.ca_pem.clone(),
@@ -202,7 +228,10 @@ mod tests {
     };
     use tokio::task::LocalSet;
 
-    use super::*;
+    use super::{
+        share::{MAX_HOSTS, MAX_OF_ENTRY, MAX_OF_NAMESPACE},
+        *,
+    };
     use crate::{
         telemetry::{Metrics, MetricsOptions},
         upstream::Upstreams,
@@ -262,9 +291,71 @@ mod tests {
                 get(&one, &after, &format!("{number}.example.com"), 80);
                 let kept = get(&one, &after, "a.example.com", 80);
                 assert!(Rc::ptr_eq(&renewed, &kept), "{number}");
+                let known = upstreams.externals.known.borrow().len();
+                assert!(known <= MAX_OF_ENTRY + 1, "{known}");
             }
-            assert_eq!(upstreams.externals.known.borrow().len(), MAX_HOSTS);
         };
         LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_has_very_many_slow_hosts_leaves_room_to_others() {
+        let entry = entry();
+        let run = async {
+            let metrics = Metrics::new(MetricsOptions::default());
+            let upstreams = Upstreams::new(metrics.worker());
+            let get = |key: &EntryKey, number: usize| {
+                upstreams.external(&ExternalHost {
+                    entry: Some((key, &entry)),
+                    host: &format!("{number}.example.com"),
+                    port: 80,
+                    http2: false,
+                    tls: None,
+                    client: None,
+                })
+            };
+            // As many as it may have, each with a request under way that never ends.
+            let fill = |namespace, name| {
+                let key = EntryKey::of(namespace, name);
+                let mut busy = 0;
+                while let Ok(External(state)) = get(&key, busy) {
+                    state.meet(&[([192, 0, 2, 1], 80).into()]);
+                    state.peers()[0].request_started();
+                    busy += 1;
+                }
+                busy
+            };
+            assert_eq!(fill("greedy", "one"), MAX_OF_ENTRY);
+            let error = get(&EntryKey::of("greedy", "one"), MAX_HOSTS)
+                .err()
+                .unwrap();
+            assert_eq!(error.kind, UpstreamErrorKind::Overloaded);
+            assert_eq!(fill("greedy", "two"), MAX_OF_NAMESPACE - MAX_OF_ENTRY);
+            assert_eq!(fill("greedy", "three"), 0);
+            // Others come and go as before.
+            for number in 0..2 * MAX_OF_ENTRY {
+                get(&EntryKey::of("modest", "one"), number).unwrap();
+            }
+            // What is over gives its room back.
+            upstreams.externals.known.borrow_mut().clear();
+            upstreams.externals.shares.sweep();
+            assert_eq!(fill("greedy", "three"), MAX_OF_ENTRY);
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[test]
+    fn the_server_name_of_an_address_has_no_brackets() {
+        let tls = EntryTls {
+            server_name: None,
+            ca_pem: Vec::new(),
+            subject_alt_names: Vec::new(),
+            client_certificate: None,
+        };
+        for (host, name) in [("[2001:db8::1]", "2001:db8::1"), ("192.0.2.1", "192.0.2.1")] {
+            let name = name.to_owned();
+            assert_eq!(cluster_tls(&tls, host).server_name, name);
+            assert!(rustls_pki_types::ServerName::try_from(name).is_ok());
+        }
     }
 }

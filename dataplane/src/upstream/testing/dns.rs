@@ -11,7 +11,7 @@ use std::{
 use hickory_resolver::{
     config::{ConnectionConfig, NameServerConfig, ResolverConfig},
     proto::{
-        op::{Message, ResponseCode},
+        op::{Message, Query, ResponseCode},
         rr::{Name, RData, Record, RecordType, rdata::CNAME},
     },
 };
@@ -22,6 +22,7 @@ pub(crate) struct FakeDns {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     answer: Arc<Mutex<Reply>>,
+    exception: Arc<Mutex<Option<Exception>>>,
     questions: Arc<AtomicUsize>,
     task: AbortHandle,
 }
@@ -35,6 +36,9 @@ enum Reply {
     Code(ResponseCode),
 }
 
+/// Questions that it answers with a code only, or not at all.
+type Exception = (fn(&Query) -> bool, Option<ResponseCode>);
+
 impl FakeDns {
     pub(crate) async fn start(addresses: &[IpAddr], ttl: u32) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("socket");
@@ -42,12 +46,21 @@ impl FakeDns {
         let questions = Arc::new(AtomicUsize::new(0));
         let answers = Arc::new(Mutex::new(Reply::Addresses(addresses.to_vec())));
         let (known, asked) = (answers.clone(), questions.clone());
+        let exception = Arc::new(Mutex::new(None::<Exception>));
+        let excepted = exception.clone();
         let task = tokio::spawn(async move {
             let mut buffer = [0; 1500];
             while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
                 let query = Message::from_vec(&buffer[..length]).expect("query");
                 asked.fetch_add(1, Ordering::Relaxed);
-                let reply = known.lock().expect("lock").clone();
+                let mut reply = known.lock().expect("lock").clone();
+                let exception = *excepted.lock().expect("lock");
+                let question = query.queries.first().expect("a question");
+                match exception.filter(|(is_excepted, _)| is_excepted(question)) {
+                    Some((_, None)) => continue,
+                    Some((_, Some(code))) => reply = Reply::Code(code),
+                    None => {}
+                }
                 let answer = answer(query, &reply, ttl).to_vec().expect("answer");
                 socket.send_to(&answer, client).await.expect("sent");
             }
@@ -55,6 +68,7 @@ impl FakeDns {
         Self {
             address,
             answer: answers,
+            exception,
             questions,
             task: task.abort_handle(),
         }
@@ -75,6 +89,11 @@ impl FakeDns {
         *self.answer.lock().expect("lock") = Reply::Code(code);
     }
 
+    /// Says this code, or nothing at all, to such questions from now on.
+    pub(crate) fn except(&self, which: fn(&Query) -> bool, code: Option<ResponseCode>) {
+        *self.exception.lock().expect("lock") = Some((which, code));
+    }
+
     /// How often it was asked.
     pub(crate) fn questions(&self) -> usize {
         self.questions.load(Ordering::Relaxed)
@@ -82,11 +101,15 @@ impl FakeDns {
 
     /// A resolver's configuration that asks this server only.
     pub(crate) fn config(&self) -> ResolverConfig {
-        let mut connection = ConnectionConfig::udp();
-        connection.port = self.address.port();
-        let server = NameServerConfig::new(self.address.ip(), true, vec![connection]);
-        ResolverConfig::from_parts(None, Vec::new(), vec![server])
+        ResolverConfig::from_parts(None, Vec::new(), vec![name_server(&self.address)])
     }
+}
+
+/// A server that is asked over UDP only.
+pub(crate) fn name_server(address: &SocketAddr) -> NameServerConfig {
+    let mut connection = ConnectionConfig::udp();
+    connection.port = address.port();
+    NameServerConfig::new(address.ip(), true, vec![connection])
 }
 
 impl Drop for FakeDns {
