@@ -12,6 +12,7 @@ pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
 mod own;
+pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
 pub mod token;

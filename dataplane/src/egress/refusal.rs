@@ -46,11 +46,17 @@ impl Refusal {
                 &format!("{place} is not listed for {who}."),
                 &remedy(question, caller),
             ),
-            DecisionReason::UnknownCaller => Self::new(
-                Reason::UnknownCaller,
-                &format!("{place} is open to some callers only, and who calls is not known."),
-                "To allow it, call from a pod of the cluster without address translation on the way.",
-            ),
+            DecisionReason::UnknownCaller => {
+                let unknown = match caller {
+                    None => "who calls is not known".to_owned(),
+                    Some(_) => format!("of {who} the pod is not known, nor its labels"),
+                };
+                Self::new(
+                    Reason::UnknownCaller,
+                    &format!("{place} is open to some callers only, and {unknown}."),
+                    "To allow it, call from a pod of the cluster without address translation on the way.",
+                )
+            }
             DecisionReason::ProtocolNotListed => Self::new(
                 Reason::ProtocolNotListed,
                 &format!("{place} is not listed for {}.", seen(&question.seen)),

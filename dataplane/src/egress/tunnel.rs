@@ -39,9 +39,6 @@ use crate::{
     worker::Worker,
 };
 
-/// Time for the connection to a host, all its addresses together: that of a cluster.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The first byte of TLS that greets (RFC 8446 5.1).
 const HANDSHAKE: u8 = 22;
 

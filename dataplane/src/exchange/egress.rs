@@ -560,14 +560,16 @@ impl Wanted<'_> {
     }
 }
 
-/// What a caller is told that is refused. Some clients send credentials only when they are asked for them (RFC 9110 11.7.1).
+/// What a caller is told that is refused. Some clients send credentials only when they are asked for them (RFC 9110 11.7.1); who
+/// has shown good ones has no better.
 fn refused(
     question: &Question<'_>,
     decision: &Decision<'_>,
     caller: Option<&Identity>,
     audience: Option<&str>,
 ) -> (Refusal, Reason) {
-    match audience.filter(|_| decision.reason == DecisionReason::UnknownCaller) {
+    let asks = caller.is_none() && decision.reason == DecisionReason::UnknownCaller;
+    match audience.filter(|_| asks) {
         Some(audience) => (Refusal::no_token(question, audience), Reason::TokenNeeded),
         None => (
             Refusal::decided(question, decision, caller),

@@ -1,10 +1,10 @@
 //! CONNECT: from the authority that a client names to a tunnel there, if the client may have one (RFC 9110 9.3.6, RFC 9113 8.5).
 
-use std::{io, net::SocketAddr, pin::pin};
+use std::pin::pin;
 
 use http::StatusCode;
 use portcullis_routing::{
-    ClusterKey, CompiledPort,
+    CompiledPort,
     egress::{EntryProtocol, Opened, Seen},
 };
 
@@ -14,13 +14,12 @@ use crate::{
     egress::{
         OpenTunnel, Ruling,
         event::Form,
+        reach::reach,
         refusal::Refusal,
-        tunnel::{CONNECT_TIMEOUT, Grant, Greets, Passage},
+        tunnel::{Grant, Greets, Passage},
     },
     plan::PreparedRoute,
     reason::Reason,
-    telemetry::ConnectResult,
-    tunnel::dial::{DialError, dial},
 };
 
 /// What is spoken in a tunnel.
@@ -66,11 +65,17 @@ impl<'s> Exchange<'s> {
         }
         let most = self.snapshot.settings().limits.max_connections;
         let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
-        let dialling = pin!(dial(&granted.checked.addresses, CONNECT_TIMEOUT));
-        let dialled = timeouts.wait(downstream, dialling).await?;
-        let dialled = dialled.map_err(|error| self.not_reached(&host, &error))?;
-        self.record.tried(dialled.address, false);
-        self.worker.metrics.upstream_connected(dialled.took);
+        let (place, addresses) = ((host.name, host.port), &granted.checked.addresses);
+        let reaching = pin!(reach(self.worker, self.snapshot, place, addresses));
+        let reached = timeouts.wait(downstream, reaching).await?;
+        let tried = match &reached {
+            Ok(dialled) => Some(dialled.address),
+            Err(missed) => missed.address,
+        };
+        if let Some(address) = tried {
+            self.record.tried(address, false);
+        }
+        let dialled = reached.map_err(|missed| missed.reason)?;
         let Some(outgoing) = self.outgoing.take() else {
             return Err(Reason::InvalidBackend);
         };
@@ -116,23 +121,6 @@ impl<'s> Exchange<'s> {
         _ = self.connection.pinned.set(pin);
         self.record.status(StatusCode::OK);
         downstream.connected().map_err(|error| error.reason())
-    }
-
-    /// Tells of the last address that was tried.
-    fn not_reached(&mut self, host: &Wanted<'_>, error: &DialError) -> Reason {
-        let last: Option<&(SocketAddr, _)> = error.attempts.last();
-        let Some((address, failure)) = last else {
-            return Reason::NoEndpoint;
-        };
-        self.record.tried(*address, false);
-        let (reason, result) = match failure.kind() {
-            io::ErrorKind::TimedOut => (Reason::ConnectTimeout, ConnectResult::Timeout),
-            _ => (Reason::ConnectFailed, ConnectResult::Refused),
-        };
-        let key = ClusterKey::external(host.name, host.port);
-        let (metrics, took) = (&self.worker.metrics, self.record.started().elapsed());
-        metrics.upstream_connect(&self.snapshot.labels, &key, result, took);
-        reason
     }
 }
 

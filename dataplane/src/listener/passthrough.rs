@@ -20,12 +20,12 @@ use crate::{
         event::{Departure, Form},
         greeting::{self, NoHello},
         guard::{Guard, Obstacle},
-        tunnel::{CONNECT_TIMEOUT, Grant, Greets, Passage},
+        reach::reach,
+        tunnel::{Grant, Greets, Passage},
     },
     plan::PreparedRoute,
     reason::Reason,
     state::Snapshot,
-    tunnel::dial::dial,
     worker::Worker,
 };
 
@@ -137,11 +137,12 @@ impl Passing<'_> {
         let checked = checked.map_err(|obstacle| self.blocked(&obstacle))?;
         let most = self.snapshot.settings().limits.max_connections;
         let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
-        let dialled = dial(&checked.addresses, CONNECT_TIMEOUT).await;
-        let dialled = dialled.map_err(|error| {
-            self.detail = Some(error.to_string().into());
-            self.address = error.attempts.last().map(|(address, _)| *address);
-            Reason::ConnectFailed
+        let place = (&*name, question.port);
+        let reached = reach(self.worker, self.snapshot, place, &checked.addresses).await;
+        let dialled = reached.map_err(|missed| {
+            self.detail = Some(missed.error.to_string().into());
+            self.address = missed.address;
+            missed.reason
         })?;
         let grant = Grant {
             form: Form::Sni,
@@ -216,6 +217,7 @@ impl Passing<'_> {
             Reason::DnsFailed
                 | Reason::NoEndpoint
                 | Reason::ConnectFailed
+                | Reason::ConnectTimeout
                 | Reason::TooManyTunnels
                 | Reason::ClientGone
                 | Reason::RequestTimeout

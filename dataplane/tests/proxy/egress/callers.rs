@@ -173,6 +173,24 @@ async fn a_caller_who_could_say_who_it_is_is_asked_but_not_in_a_tunnel() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_sent_a_good_token_is_not_asked_for_one_where_the_pod_decides() {
+    let site = Site::new().await;
+    let policy = json!({
+        "scope": "Gateway", "action": "Deny", "from": [{"labels": [{"In": ["app", ["bad"]]}]}],
+    });
+    let (proxy, log) = site.outside().policy("pods", policy).start();
+    let credentials = bearer(&site.token());
+    let sent = request("http://team.example.com/x", &credentials);
+    let answer = proxy.tell(STRANGER, &sent).await;
+    assert_eq!(outcome(&answer), ("403", Some("unknown_caller")));
+    let words = "unknown_caller: team.example.com:80 is open to some callers only, and of team/app the pod is not known, nor its \
+                 labels.\nTo allow it, call from a pod";
+    let body = answer.split_once("\r\n\r\n").unwrap().1;
+    assert!(body.starts_with(words), "{body}");
+    assert_eq!(last(&log, 1).await["caller"]["namespace"], "team");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_token_is_refused_in_words_that_help_and_its_sender_is_nobody_else() {
     let site = Site::new().await;
     let (proxy, log) = site.start();

@@ -9,7 +9,7 @@ use super::tunnels::{Echo, hello, read, rest};
 use crate::support::{
     Log, Proxy,
     fake_dns::FakeDns,
-    outside::{A, B, Outside, STRANGER, connect},
+    outside::{A, B, Outside, STRANGER, connect, fixed},
 };
 
 const UNRECOGNISED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
@@ -83,6 +83,9 @@ async fn whoever_greets_a_host_that_is_listed_passes_to_it() {
     stream.write_all(&greeting[50..]).await.unwrap();
     assert_eq!(read(&mut stream, greeting.len()).await, greeting);
     proxy.reaches("portcullis_egress_tunnels", 1.0).await;
+    let connected = r#"portcullis_upstream_connects_total{result="ok"}"#;
+    proxy.reaches(connected, 1.0).await;
+    proxy.reaches("portcullis_upstream_connections", 1.0).await;
     stream.write_all(b"more").await.unwrap();
     stream.shutdown().await.unwrap();
     assert_eq!(rest(&mut stream).await, b"more");
@@ -100,6 +103,7 @@ async fn whoever_greets_a_host_that_is_listed_passes_to_it() {
         assert_eq!(line[field], value, "{line}");
     }
     assert_eq!(line["caller"]["namespace"], "a");
+    proxy.reaches("portcullis_upstream_connections", 0.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +166,10 @@ async fn nobody_else_gets_a_byte_through() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_is_no_refusal() {
     let (_echo, outside) = world().await;
-    let (proxy, log) = outside.start();
+    // Nobody listens there.
+    let mut shut = fixed("shut.example.com", ([127, 0, 0, 1], 1).into());
+    shut["ports"] = json!([{"number": 443, "protocol": "TLS", "target_port": 1}]);
+    let (proxy, log) = outside.entry("shut", shut).start();
     // Somebody who connects and leaves wants nothing, so that nothing is told.
     let mut gone = greet(&proxy, A, &[22]).await;
     gone.shutdown().await.unwrap();
@@ -178,6 +185,11 @@ async fn what_goes_wrong_is_no_refusal() {
             json!("x.nowhere.example")
         ]
     );
+    let mut stream = greet(&proxy, A, &hello("shut.example.com")).await;
+    assert_eq!(rest(&mut stream).await, INTERNAL_ERROR);
+    assert_eq!(told(&log, 2).await[2], json!("connect_failed"));
+    let refused = r#"portcullis_upstream_connects_total{result="refused"}"#;
+    proxy.reaches(refused, 1.0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
