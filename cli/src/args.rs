@@ -443,7 +443,8 @@ without the right to read these the listeners that need them count as broken, an
 wrong with listeners of the port and with routes that name the Gateway, and where clients reach it, be it by a port of the nodes.
 
 Exit codes: 0 a route takes the request, 1 none does or what it is configured to do is an error (500, 503), for a share of such \
-requests at least, or clients refuse the certificate or the preflight, or the proxies do not have it in force, 2 the command could not be carried out.";
+requests at least, or clients refuse the certificate or the preflight, or the proxies do not have it in force, 2 the command could not be carried out, \
+as for an egress Gateway: `portcullis egress check` answers for these.";
 
 const TRANSLATE_EXAMPLES: &str = "\
 Examples:

@@ -34,7 +34,9 @@ use serde::Serialize;
 pub(crate) use self::live::Live;
 use self::{
     certificate::Shown,
-    connection::{misdirected, no_port, no_session, of_egress, refused, unauthenticated},
+    connection::{
+        ensure_ingress, misdirected, no_port, no_session, of_egress, refused, unauthenticated,
+    },
     routes::Routes,
 };
 use crate::{
@@ -170,6 +172,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     } else {
         let configuration = Source::new(&paths)?.load()?;
         let (table, conflicts) = merge(&configuration.translation.tables);
+        ensure_ingress(request.port, &table)?;
         let findings = configuration.issues.len() + conflicts.len();
         let mut answer = answer(&request, &headers, table);
         let routes = Routes {
@@ -231,9 +234,6 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         };
     };
     let (compiled, table) = (&snapshot.compiled, snapshot.compiled.table());
-    if let Some(outcome) = of_egress(request.port, table) {
-        return unanswered(asked, &outcome, None);
-    }
     if let Some(outcome) = no_session(request, bound, &snapshot.tls) {
         return unanswered(asked, &outcome, None);
     }
@@ -321,7 +321,7 @@ fn judged(
         .and_then(|won| Some((won, table.routes.get(&won.route)?)));
     let (outcome, is_error) = match won {
         Some((_, route)) => answer_of(route, request, headers, table),
-        None => (no_route(&explanation, table).to_owned(), true),
+        None => (no_route(&explanation).to_owned(), true),
     };
     Answer {
         is_error,
@@ -388,12 +388,7 @@ fn failure(backend: &WeightedCluster, table: &RoutingTable) -> Option<String> {
     }
 }
 
-fn no_route(explanation: &Explanation, table: &RoutingTable) -> &'static str {
-    let chosen = explanation.listener();
-    let chosen = chosen.and_then(|listener| table.listeners.get(&listener.key));
-    if chosen.is_some_and(|listener| !listener.direction.is_ingress()) {
-        return "no route matches; as a way out the listener lets pass what ServiceEntries open (`portcullis translate` lists it)";
-    }
+fn no_route(explanation: &Explanation) -> &'static str {
     let passed_over = |verdict| verdict == ListenerVerdict::LessSpecific;
     if explanation
         .listeners

@@ -192,7 +192,9 @@ fn what_an_egress_gateway_lets_out_is_listed() {
         assert!(table.contains(words), "{words}: {table}");
     }
     let address = "http://api.openweathermap.org:3128/";
-    let explained = stdout(&run(&["explain", "--config", &egress, "GET", address]));
+    let output = run(&["explain", "--config", &egress, "GET", address]);
+    let explained = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{explained}");
     assert!(
         explained
             .contains("which ServiceEntry and EgressPolicy decide, `portcullis egress check` says"),

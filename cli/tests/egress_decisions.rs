@@ -95,6 +95,199 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
     }
 }
 
+/// What somebody is told of a destination, by manifests with routes. A server of theirs has port 8080.
+fn checked_with_routes(manifests: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), manifests).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run(&[&["egress", "check", "-f", path], arguments].concat());
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+fn with_routes() -> String {
+    let manifests = fs::read_to_string(testdata("routes.yaml")).expect("manifests");
+    manifests.replace("PORT", "8080")
+}
+
+/// By which listener, which route and which entry: all of it is said.
+#[test]
+fn a_destination_that_a_route_takes_is_answered_as_before() {
+    let caller = ["--from", "shop/web"];
+    let asked = [
+        "http://api.example/",
+        "http://metadata.example/",
+        "http://through.example/old/x",
+        "http://through.example/others",
+        "http://through.example/",
+        "http://inside.example/open",
+        "http://inside.listed.example/admin",
+        "http://inside.example/moved",
+        "http://inside.example/gone",
+        "https://api.example",
+        "grpc.example:80",
+    ];
+    let said = asked.map(|asked| {
+        let (code, said) = checked_with_routes(&with_routes(), &[&caller[..], &[asked]].concat());
+        format!("# {asked} ({})\n{said}", code.unwrap_or_default())
+    });
+    assert_golden("routes.txt", &said.join("\n"));
+}
+
+#[test]
+fn programs_are_told_of_the_route_too() {
+    let asked = ["--from", "shop/web", "http://through.example/old/x"];
+    for form in ["json", "yaml"] {
+        let (_, said) = checked_with_routes(&with_routes(), &[&asked[..], &["-o", form]].concat());
+        let said: Value = serde_saphyr::from_str(&said).expect("JSON, or YAML");
+        let answer = &said["answers"][0];
+        assert_eq!(
+            answer["route"],
+            serde_json::json!({
+                "rule": "rule 0 of HTTPRoute egress/through", "path": "/admin/x",
+                "to": "to host api.example:80 of serviceentry/egress/api",
+            })
+        );
+        assert_eq!(answer["listeners"], serde_json::json!(["egress/out/proxy"]));
+        assert_eq!(answer["reason"], "denied_by_policy");
+    }
+}
+
+#[test]
+fn what_a_route_leads_to_can_be_resolved() {
+    // What has endpoints is not looked up.
+    let named = with_routes().replacen(
+        "resolution: STATIC\n  endpoints: [{address: 127.0.0.1}]",
+        "resolution: DNS",
+        1,
+    );
+    let ask = |resolve: &str| {
+        let asked = [
+            "--from",
+            "shop/web",
+            "http://through.example/",
+            "--resolve",
+            resolve,
+        ];
+        checked_with_routes(&named, &asked)
+    };
+    let (code, said) = ask("api.example:80:10.0.0.1");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("it leads to 10.0.0.1, a private address"),
+        "{said}"
+    );
+    let (code, said) = ask("api.example:81:10.0.0.1");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("no --resolve is for through.example:80"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_host_that_no_listener_is_for_is_refused() {
+    let all = with_routes();
+    let only_listed = all
+        .lines()
+        .filter(|it| !it.contains("name: proxy, protocol"));
+    let only_listed = only_listed.collect::<Vec<_>>().join("\n");
+    let ask = |asked: &str| checked_with_routes(&only_listed, &["--from", "shop/web", asked]);
+    for asked in ["http://api.example/", "api.example:80"] {
+        let (code, said) = ask(asked);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("(no_route)"), "{said}");
+    }
+    let (code, said) = ask("http://inside.listed.example/open");
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// One of several endpoints is enough, and whose word it is matters.
+#[test]
+fn endpoints_are_judged_one_by_one() {
+    let ask = |endpoints: &str, namespace: &str| {
+        let manifests = with_routes()
+            .replace("[{address: 169.254.1.1}]", endpoints)
+            .replace(
+                "name: metadata, namespace: shop",
+                &format!("name: metadata, namespace: {namespace}"),
+            );
+        checked_with_routes(
+            &manifests,
+            &["--from", "shop/web", "http://metadata.example/"],
+        )
+    };
+    let refused = "Endpoint 169.254.1.1: refused, a link-local address";
+    for (endpoints, namespace, code, expected) in [
+        ("[{address: 169.254.1.1}]", "shop", 1, refused),
+        (
+            "[{address: 169.254.1.1}]",
+            "shop",
+            1,
+            "list it in a ServiceEntry of namespace egress, or name 169.254.1.1 in allowPrivate",
+        ),
+        (
+            "[{address: 169.254.1.1}]",
+            "egress",
+            0,
+            "Endpoint 169.254.1.1: may be connected to",
+        ),
+        (
+            "[{address: 169.254.1.1}, {address: 10.9.9.9}]",
+            "shop",
+            0,
+            refused,
+        ),
+        (
+            "[{address: 169.254.1.1}, {address: 10.9.9.9}]",
+            "shop",
+            0,
+            "Endpoint 10.9.9.9: may be connected to",
+        ),
+    ] {
+        let (found, said) = ask(endpoints, namespace);
+        assert_eq!(found, Some(code), "{endpoints} {said}");
+        assert!(said.contains(expected), "{endpoints} {said}");
+    }
+}
+
+/// Who speaks TLS with the proxy may have it speak to ports for TLS, and names by its greeting which listener it wants.
+#[test]
+fn listeners_that_differ_have_answers_of_their_own() {
+    let sample = fs::read_to_string(config().join("samples/tls-redirect.yaml")).expect("a sample");
+    let mut documents = sample.split("\n---\n");
+    let secret = documents
+        .find(|it| it.contains("kind: Secret"))
+        .expect("one");
+    let secret = secret.replace("namespace: tls-redirect", "namespace: egress");
+    let manifests = format!("{}---\n{secret}", with_routes()).replace(
+        "  - {name: listed,",
+        "  - {name: secure, protocol: HTTPS, port: 3129, hostname: proxy.example, tls: {certificateRefs: [{name: shop-certificate}]}}\n  \
+         - {name: listed,",
+    ).replace("protocol: GRPC", "protocol: HTTPS");
+    let asked = ["--from", "shop/web", "http://grpc.example/", "-o", "json"];
+    let (code, said) = checked_with_routes(&manifests, &asked);
+    assert_eq!(code, Some(1), "{said}");
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    let answers = said["answers"].as_array().expect("answers").iter();
+    let answers = answers.map(|it| (it["listeners"][0].as_str(), it["reason"].as_str()));
+    let answers: Vec<_> = answers.collect();
+    assert_eq!(
+        answers,
+        [
+            (Some("egress/out/proxy"), Some("protocol_not_listed")),
+            (Some("egress/out/secure"), Some("allowed")),
+        ]
+    );
+}
+
+#[test]
+fn a_destination_names_its_host_itself() {
+    let asked = ["http://api.example/", "-H", "Host: b.example"];
+    let (code, said) = checked(&asked);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("leave the header Host out"), "{said}");
+}
+
 /// What is said to allow it does.
 #[test]
 fn the_remedy_of_a_check_allows_it() {

@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use portcullis_controller::CONTROLLER_NAME;
 use portcullis_routing::egress::host::Host;
 
-use super::{ClusterArgs, OutputArgs};
+use super::{ClusterArgs, OutputArgs, parse_header};
 
 /// `portcullis egress`.
 #[derive(Args, Debug)]
@@ -69,6 +69,9 @@ pub(crate) struct CheckDestinationArgs {
     /// Method of a request.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub(crate) method: http::Method,
+    /// A header of a request, which HTTPRoutes may ask for; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// An address that the host has, so that it is judged too; may be repeated. Or as for curl, HOST:PORT:ADDRESS, where the rest
     /// counts for that host and port only. This command looks no name up.
     #[arg(long, value_name = "[HOST:PORT:]ADDRESS,...", value_parser = resolved)]
@@ -212,18 +215,21 @@ Examples:
   portcullis egress check --from shop/web --resolve 203.0.113.7 https://api.payments.example
   portcullis egress check --resolve api.payments.example:443:203.0.113.7,[2001:db8::7] https://api.payments.example
   portcullis egress check -f manifests/ --from shop db.partner.example:5432
+  portcullis egress check -f manifests/ --from shop -H 'version: 2' 'http://api.payments.example/v1?dry=yes'
 
-It says which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
+It goes the way of the proxies: the listener by the host, the HTTPRoute that takes the request, then what decides; a route with several \
+backends has an answer for each. What a route answers itself (a redirect, say) does not reach the host, and counts as refused. It says \
+which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
 allow it. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it; \
 --pod knows them.
 
 Proxies look a name up when it is asked for, and refuse it if any of its addresses is private, special, the cluster's own or the \
 proxy's. This command looks nothing up: it judges the addresses of --resolve, all but whether one is the proxy's own, and without \
-that says that addresses were not judged.
+that says that addresses were not judged. Endpoints of a ServiceEntry that are addresses always are.
 
 Without -f the objects of the cluster are read once, with your rights, and translated as the controller does it: `get` and `list` of \
 gateways, gatewayclasses, routes, backendtlspolicies, referencegrants, serviceentries, egresspolicies, gatewayparameters, namespaces, \
-services, endpointslices, pods and nodes. Without serviceentries and egresspolicies there is no answer, nor without \
+services, endpointslices, pods, nodes and servicecidrs. Without serviceentries and egresspolicies there is no answer, nor without \
 namespaces where a policy selects callers by their labels, or nodes with --resolve; what else you may not read counts as missing, and is said, and so is whether the proxies have acknowledged their table.
 
 Exit codes: 0 allowed (or only reported), 1 refused, in one of the forms at least, 2 the question cannot be answered.";

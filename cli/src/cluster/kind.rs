@@ -132,6 +132,14 @@ impl Kind {
         plural: "nodes",
         namespaced: false,
     };
+    /// `ServiceCIDR`, which Kubernetes has from 1.33 on.
+    pub(crate) const SERVICE_CIDR: Self = Self {
+        name: "ServiceCIDR",
+        group: "networking.k8s.io",
+        version: "v1",
+        plural: "servicecidrs",
+        namespaced: false,
+    };
     /// Namespace.
     pub(crate) const NAMESPACE: Self = Self {
         name: "Namespace",

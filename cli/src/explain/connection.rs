@@ -1,11 +1,9 @@
 //! What comes before a route is asked: port, handshake, and whether the connection is for the host of the request.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use portcullis_dataplane::{reason::Reason, tls::TlsListeners};
-use portcullis_routing::{
-    Direction, Listener, ListenerProtocol, RoutingTable, compile::CompiledPort,
-};
+use portcullis_routing::{ListenerProtocol, RoutingTable, compile::CompiledPort};
 
 use crate::{request::Request, words};
 
@@ -101,14 +99,20 @@ pub(super) fn no_port(table: &RoutingTable, port: u16) -> String {
     )
 }
 
-/// What leaves the cluster is not for routes alone to say.
-pub(super) fn of_egress(port: u16, table: &RoutingTable) -> Option<String> {
-    let mut listeners = table.listeners.values();
-    let is_of_egress =
-        |listener: &Arc<Listener>| listener.port == port && listener.direction == Direction::Egress;
-    listeners.any(is_of_egress).then(|| {
-        format!(
-            "port {port} is an egress Gateway's: which ServiceEntry and EgressPolicy decide, `portcullis egress check` says"
-        )
-    })
+/// Fails for a port of an egress Gateway, or if there is nothing else: what leaves the cluster is not for routes alone to say.
+pub(super) fn ensure_ingress(port: u16, table: &RoutingTable) -> anyhow::Result<()> {
+    let listeners = || table.listeners.values();
+    let is_of_port = listeners().any(|it| it.port == port && !it.direction.is_ingress());
+    let is_nothing_else = !listeners().any(|it| it.direction.is_ingress());
+    if is_of_port || (is_nothing_else && !table.listeners.is_empty()) {
+        return Err(of_egress(&format!("port {port} is an egress Gateway's")));
+    }
+    Ok(())
+}
+
+/// Who answers instead.
+pub(super) fn of_egress(what: &str) -> anyhow::Error {
+    anyhow::anyhow!(
+        "{what}: which ServiceEntry and EgressPolicy decide, `portcullis egress check` says, as well as which HTTPRoute takes a request"
+    )
 }

@@ -10,13 +10,14 @@ use portcullis_controller::{
     manifests::{LoadProblem, Loaded},
     status::{Observed, condition::kind},
     translate,
+    translate::EGRESS_CLASS,
 };
 use portcullis_routing::{Explanation, GatewayKey, RoutingTable};
 use serde::Serialize;
 
 use super::{
-    Answer, Asked, around::Around, entrance, progress::Proxies, reader::Reader, routes::Routes,
-    unread::Unread,
+    Answer, Asked, around::Around, entrance, of_egress, progress::Proxies, reader::Reader,
+    routes::Routes, unread::Unread,
 };
 use crate::{
     args::ExplainArgs,
@@ -38,7 +39,7 @@ pub(crate) struct Live {
     pub(super) gateway: ObjectKey,
     /// The Gateway as it is in the cluster, with its status.
     pub(super) found: DynamicObject,
-    /// Objects that this release cannot read, and a class that may not be read.
+    /// Objects that this release cannot read, and what is taken for what may not be read.
     unreadable: Vec<String>,
     /// Routes that have changed since a controller looked at them.
     pub(super) outdated_routes: BTreeSet<ObjectKey>,
@@ -228,7 +229,14 @@ pub(super) fn read(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
         .build()?;
     runtime.block_on(async {
         let cluster = Cluster::new(&args.cluster).await?;
-        Live::read(cluster, gateway, &args.controller_name).await
+        let live = Live::read(cluster, gateway, &args.controller_name).await?;
+        if live.found.data["spec"]["gatewayClassName"] == EGRESS_CLASS {
+            return Err(of_egress(&format!(
+                "Gateway {} is one of egress",
+                live.gateway
+            )));
+        }
+        Ok(live)
     })
 }
 
@@ -245,7 +253,7 @@ impl Live {
             unread: Unread::default(),
             outdated_routes: BTreeSet::new(),
             listener_sets: BTreeMap::new(),
-            taken: None,
+            taken: Vec::new(),
         };
         let found = reader
             .cluster

@@ -19,8 +19,8 @@ pub(super) struct Reader {
     pub(super) outdated_routes: BTreeSet<ObjectKey>,
     /// With their statuses, which say what proxies serve of them.
     pub(super) listener_sets: BTreeMap<ObjectKey, DynamicObject>,
-    /// What the class of the Gateway is taken for, if it may not be read.
-    pub(super) taken: Option<String>,
+    /// What is taken for what cannot be read.
+    pub(super) taken: Vec<String>,
 }
 
 impl Reader {
@@ -87,6 +87,28 @@ impl Reader {
                 break;
             }
         }
+        self.read_service_cidrs().await
+    }
+
+    /// The ranges of Services. Without them these count one by one, as for the controller.
+    async fn read_service_cidrs(&mut self) -> anyhow::Result<()> {
+        let kind = &Kind::SERVICE_CIDR;
+        let why = match self.cluster.list(kind, &Scope::All).await {
+            Ok(objects) => {
+                self.load(kind, objects);
+                return Ok(());
+            }
+            Err(Refusal::NotInstalled) => {
+                "the cluster has none (Kubernetes has them from 1.33 on)".to_owned()
+            }
+            Err(Refusal::Forbidden(message)) => {
+                format!("you may not list them, and the controller may: {message}")
+            }
+            Err(Refusal::Failed(error)) => return Err(error),
+        };
+        self.taken.push(format!(
+            "without ServiceCIDRs only addresses that Services have at present count as those of Services: {why}"
+        ));
         Ok(())
     }
 
@@ -135,7 +157,7 @@ impl Reader {
             Err(Refusal::Forbidden(message)) => message,
             Err(refusal) => return Err(refusal.fatal(kind)),
         };
-        self.taken = Some(format!(
+        self.taken.push(format!(
             "GatewayClass {name} is taken for one of {controller_name}, and without parameters: {message}"
         ));
         let class = json!({

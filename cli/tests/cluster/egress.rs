@@ -397,6 +397,68 @@ fn what_may_make_the_answer_untrue_is_said() {
     }
 }
 
+/// Addresses that Services may have, and do not have yet.
+#[test]
+fn ranges_of_services_are_refused_as_far_as_they_can_be_read() {
+    let with_ranges = || {
+        let mut contents = sample();
+        contents.objects.push(json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+            "metadata": { "name": "kubernetes" }, "spec": { "cidrs": ["9.8.0.0/16"] },
+        }));
+        contents
+    };
+    let asked = [
+        "https://api.openweathermap.org",
+        "--from",
+        "apps",
+        "--resolve",
+        "9.8.7.6",
+    ];
+    let (code, said) = checked(with_ranges(), &asked);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("Address  9.8.7.6: refused, an address of the cluster"),
+        "{said}"
+    );
+    assert!(!said.contains("note:"), "{said}");
+    for (status, why) in [
+        (403, "you may not list them, and the controller may"),
+        (
+            404,
+            "the cluster has none (Kubernetes has them from 1.33 on)",
+        ),
+    ] {
+        let (code, said) = checked(with_ranges().refusing("servicecidrs", status), &asked);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(
+            said.contains("note: without ServiceCIDRs only addresses"),
+            "{said}"
+        );
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// Who asks the wrong command has not asked whether the Gateway is well.
+#[test]
+fn explain_leaves_an_egress_gateway_to_check() {
+    let explain = [
+        "explain",
+        "--gateway",
+        "egress/egress",
+        "GET",
+        "http://api.example/",
+    ];
+    let output = FakeCluster::start(sample()).run(&explain);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("Gateway egress/egress is one of egress")
+            && said.contains("`portcullis egress check`"),
+        "{said}"
+    );
+}
+
 #[test]
 fn without_the_nodes_or_the_gateway_there_is_no_answer() {
     let (found, said) = checked(

@@ -48,7 +48,7 @@ spec: {{to: [{{hosts: [out.example]}}], allowPrivate: [127.0.0.0/8]}}
 }
 
 /// A server that answers one request after the other with 204.
-fn outside() -> u16 {
+pub(crate) fn outside() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     thread::spawn(move || {

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod egress;
+mod egress_check;
 #[path = "../../../dataplane/src/upstream/testing/dns.rs"]
 #[allow(dead_code, reason = "tests of the proxy use all of it")]
 mod fake_dns;

@@ -9,8 +9,8 @@ use http::{Method, header, request, uri::Scheme};
 use portcullis_routing::{
     CompiledListener, CompiledPort, ListenerProtocol, PathMatch, RequestHead,
     egress::{
-        CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, EntryTls, Question,
-        Seen, Verdict,
+        Caller, CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, EntryTls,
+        Question, Seen, Verdict,
     },
 };
 
@@ -285,7 +285,7 @@ impl<'s> Exchange<'s> {
         external: Option<&'s PreparedExternal>,
     ) -> Result<(), Reason> {
         head::to_outside(head, target, request.upgrade)?;
-        filter_request(head, matched, &request)?;
+        filter_request(head, matched, request.plan, request.backend)?;
         let mut timeouts = Timeouts::new(request.plan);
         let listener = self.record.listener.ok_or(Reason::NoRoute)?;
         let host = self.wanted_host(target, external)?;
@@ -378,18 +378,10 @@ impl<'s> Exchange<'s> {
         let Some(external) = external else {
             return Ok(requested);
         };
-        let Some(name) = external.host.as_deref() else {
-            return Ok(Wanted {
-                port: external.port,
-                ..requested
-            });
-        };
-        outgoing.routed = Some((name, external.port));
-        Ok(Wanted {
-            name,
-            address: None,
-            port: external.port,
-        })
+        if let Some(name) = external.host.as_deref() {
+            outgoing.routed = Some((name, external.port));
+        }
+        Ok(requested.through(external))
     }
 
     /// Asks the table, then DNS. Whatever the answer is stays to be told.
@@ -424,11 +416,6 @@ impl<'s> Exchange<'s> {
             let (refusal, reason) = refused(&question, &decision, caller, audience);
             self.refusal = Some(Box::new(refusal));
             return Err(reason);
-        }
-        // What is let through although no entry opens it to this caller is not what the route is for.
-        if external.is_some() && decision.opened.is_none() {
-            outgoing.ruling = Some(Ruling::refused(Reason::InvalidBackend));
-            return Err(Reason::InvalidBackend);
         }
         let guard = Guard {
             egress,
@@ -537,26 +524,48 @@ fn is_connect(downstream: &Downstream, head: &request::Parts) -> bool {
 }
 
 /// A host that is to be reached.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted<'t> {
-    pub(super) name: &'t str,
-    pub(super) address: Option<IpAddr>,
-    pub(super) port: u16,
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'t> {
+    /// In normal form. An IPv6 address has its brackets.
+    pub name: &'t str,
+    /// The address that `name` is, if it is one.
+    pub address: Option<IpAddr>,
+    /// The port, as it is asked for.
+    pub port: u16,
 }
 
-impl Wanted<'_> {
+impl<'t> Wanted<'t> {
+    /// Where a route leads a request for this host.
+    #[must_use]
+    pub fn through(self, external: &'t PreparedExternal) -> Self {
+        let port = external.port;
+        match external.host.as_deref() {
+            None => Self { port, ..self },
+            Some(name) => Self {
+                name,
+                address: None,
+                port,
+            },
+        }
+    }
+
+    /// What is asked about it, for somebody.
+    pub fn asked<'q>(&'q self, caller: Option<Caller<'q>>, seen: Seen<'q>) -> Question<'q> {
+        let name = Destination::Name(self.name);
+        Question {
+            destination: self.address.map_or(name, Destination::Address),
+            port: self.port,
+            caller,
+            seen,
+        }
+    }
+
     pub(super) fn question<'q>(
         &'q self,
         caller: Option<&'q Identity>,
         seen: Seen<'q>,
     ) -> Question<'q> {
-        let name = Destination::Name(self.name);
-        Question {
-            destination: self.address.map_or(name, Destination::Address),
-            port: self.port,
-            caller: caller.map(Identity::caller),
-            seen,
-        }
+        self.asked(caller.map(Identity::caller), seen)
     }
 }
 

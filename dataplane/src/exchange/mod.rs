@@ -14,7 +14,7 @@ mod record;
 mod reply;
 pub mod retry;
 mod timeouts;
-mod tunnel;
+pub mod tunnel;
 mod upgrade;
 mod watch;
 
@@ -26,6 +26,7 @@ use portcullis_routing::{
     RequestHead,
 };
 
+pub use self::egress::Wanted;
 use self::{
     egress::Outgoing,
     forward::Towards,
@@ -40,7 +41,7 @@ use crate::{
         cors::CorsOutcome,
         redirect::{self, RedirectedRequest},
     },
-    plan::{PreparedAction, PreparedDestination, PreparedRoute},
+    plan::{PreparedAction, PreparedBackend, PreparedDestination, PreparedRoute},
     reason::Reason,
     state::Snapshot,
     worker::Worker,
@@ -335,7 +336,7 @@ impl<'s> Exchange<'s> {
         };
         head::to_upstream(head, target, request.upgrade, client)?;
         self.record.request_id(head::request_id_of(head));
-        filter_request(head, matched, request)
+        filter_request(head, matched, request.plan, request.backend)
     }
 
     fn limit_body(&self, head: &request::Parts) -> Result<(), Reason> {
@@ -427,13 +428,14 @@ impl<'s> Exchange<'s> {
     }
 }
 
-/// Request filters of the rule, then those of the backend.
-fn filter_request(
+/// Applies request filters: those of the rule, then those of the backend. `matched` is the path of the match that won.
+pub fn filter_request(
     head: &mut request::Parts,
     matched: &PathMatch,
-    request: &forward::Request<'_>,
+    plan: &PreparedRoute,
+    backend: &PreparedBackend,
 ) -> Result<(), Reason> {
-    for filters in [&request.plan.request, &request.backend.request] {
+    for filters in [&plan.request, &backend.request] {
         if let Some(rewrite) = &filters.rewrite {
             head::rewrite(head, rewrite, matched)?;
         }

@@ -24,7 +24,7 @@ use crate::{
 
 /// What is spoken in a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inside {
+pub enum Inside {
     /// TLS with the host.
     Tls,
     /// Requests, which are read one by one.
@@ -53,7 +53,7 @@ impl<'s> Exchange<'s> {
         let granted = self
             .ask(downstream, Seen::Tunnel, &host, None, &mut timeouts)
             .await?;
-        let spoken = inside(granted.decision.opened, &host, downstream.is_http2());
+        let spoken = inside(granted.decision.opened, host.port, downstream.is_http2());
         match spoken {
             Inside::Tls | Inside::Anything => {}
             Inside::Requests => return self.pin(downstream, &host),
@@ -124,13 +124,14 @@ impl<'s> Exchange<'s> {
     }
 }
 
-/// What will be spoken, by what the port is listed for. Without an entry its number tells.
-fn inside(opened: Option<Opened<'_>>, host: &Wanted<'_>, http2: bool) -> Inside {
+/// What will be spoken in a tunnel that was asked for by HTTP/1.1 or `http2`, by what the port is listed for. Without an entry its
+/// number tells.
+pub fn inside(opened: Option<Opened<'_>>, port: u16, http2: bool) -> Inside {
     match opened.map(|opened| opened.port.protocol) {
         Some(EntryProtocol::Https | EntryProtocol::Tls) => Inside::Tls,
         Some(EntryProtocol::Http) if !http2 => Inside::Requests,
         Some(EntryProtocol::Http | EntryProtocol::Http2 | EntryProtocol::Grpc) => Inside::Unread,
-        None if host.port == 443 => Inside::Tls,
+        None if port == 443 => Inside::Tls,
         Some(EntryProtocol::Tcp) | None => Inside::Anything,
     }
 }

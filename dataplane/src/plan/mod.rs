@@ -235,6 +235,11 @@ impl Choice {
         }
     }
 
+    /// Those that get requests, in the order of the route.
+    pub fn backends(&self) -> impl Iterator<Item = &PreparedBackend> {
+        self.shares.iter().map(|share| &share.backend)
+    }
+
     /// One of the backends, by weight; `None` if there is none with a weight.
     pub fn pick(&self) -> Option<&PreparedBackend> {
         match &*self.shares {

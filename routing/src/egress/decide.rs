@@ -202,7 +202,7 @@ impl CompiledEgress {
     }
 
     /// Whether somebody may reach something through the entry that a route names, whatever other entries open the same. `None` if
-    /// the entry does not list it.
+    /// the entry does not list it, or it would pass although the entry is not for this caller: that is not what the route is for.
     pub fn decide_through(&self, key: &EntryKey, question: &Question<'_>) -> Option<Decision<'_>> {
         let compiled = self.entries.entry(key)?;
         let listed = compiled.lists(question.destination);
@@ -214,7 +214,8 @@ impl CompiledEgress {
             Some(_) => DecisionReason::NotExported,
             None => DecisionReason::UnknownCaller,
         };
-        Some(self.unlisted(question, reason))
+        let unlisted = self.unlisted(question, reason);
+        (unlisted.verdict == Verdict::Refuse).then_some(unlisted)
     }
 
     fn judge<'t>(&'t self, question: &Question<'_>, opened: Opened<'t>) -> Decision<'t> {

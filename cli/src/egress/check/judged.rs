@@ -1,32 +1,42 @@
-//! What becomes of a question: the decision, what was passed over, and what would allow it.
+//! What becomes of what is asked: the decision, what was passed over, and what would allow it.
 
-use std::{fmt::Write as _, net::IpAddr, sync::Arc};
+use std::{fmt::Write as _, sync::Arc};
 
-use portcullis_dataplane::reason::Reason;
+use portcullis_dataplane::{
+    exchange::tunnel::{self, Inside},
+    reason::Reason,
+};
 use portcullis_routing::{
-    EntryKey, PolicyKey, RoutingTable,
-    egress::{
-        CompiledEgress, Decision, DecisionReason, Destination, Entry, Question, Seen, Verdict,
-    },
+    EntryKey, ListenerKey, PolicyKey, RoutingTable, compile,
+    egress::{Decision, DecisionReason, Entry, Question, Seen, Verdict},
 };
 use serde::Serialize;
 
-use super::{addresses::Addresses, compiled};
+use super::{
+    Case, Form,
+    addresses::Addresses,
+    course::{Course, Ended, Entrance, Leads, Via},
+    remedy::{self, Remedy},
+};
 use crate::{
-    egress::manifest::{Names, Spoken, destinations, egress_policy, name_of, service_entry, yaml},
     output::{BAD, DIM, GOOD, ODD, indented, styled},
     words::egress as words,
 };
 
-/// What becomes of one form.
-#[derive(Debug, Serialize)]
+/// What becomes of one form by one way.
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Judged {
     /// What the caller does, in words.
     asked: String,
+    /// By which of these it comes makes no difference. None, if none is for the host.
+    listeners: Vec<ListenerKey>,
     pub(super) verdict: Verdict,
     reason: &'static str,
     why: String,
+    /// The route that takes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<Via>,
     /// The entry that opens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<EntryKey>,
@@ -47,7 +57,7 @@ pub(super) struct Judged {
 }
 
 /// An entry for the host.
-#[derive(Debug, Serialize)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PassedOver {
     entry: EntryKey,
@@ -58,54 +68,176 @@ struct PassedOver {
 }
 
 impl Judged {
-    /// Asks the table. `told` are the addresses that the host is said to have.
+    /// Goes the way of the proxies to the end.
     pub(super) fn of(
-        question: &Question<'_>,
-        egress: &CompiledEgress,
-        table: &RoutingTable,
-        told: Option<&[IpAddr]>,
+        course: Course<'_>,
+        form: &Form,
+        entrance: Entrance<'_>,
+        case: &Case<'_>,
     ) -> anyhow::Result<Self> {
-        let decision = egress.decide(question);
-        let (remedy, apply) = match decision.reason {
-            DecisionReason::Allowed => (None, None),
-            _ => remedy(question, &decision, table)?,
+        let Course { via, leads, path } = course;
+        let encrypted = entrance.encrypted;
+        let seen = form.seen(case.method.as_str(), &path, encrypted);
+        let judged = match leads {
+            Leads::Nowhere(ended) => Self::refused(ended, None),
+            Leads::Inside => {
+                let host = case.asked.wanted();
+                let question = host.asked(case.caller(), seen);
+                let decision = case.egress.decide_inside(&question);
+                Self::decided(&question, &decision, remedy::Way::Inside, case)?
+            }
+            Leads::Outside {
+                host,
+                through: None,
+            } => {
+                let question = host.asked(case.caller(), seen);
+                let decision = case.egress.decide(&question);
+                let judged = Self::decided(&question, &decision, remedy::Way::Straight, case)?;
+                let judged = Self {
+                    passed_over: passed_over(&question, case.table),
+                    ..judged
+                };
+                judged.unless_unread(&decision, &question)
+            }
+            Leads::Outside {
+                host,
+                through: Some(entry),
+            } => {
+                let question = host.asked(case.caller(), seen);
+                let way = remedy::Way::Through(entry);
+                if let Some(decision) = case.egress.decide_through(entry, &question) {
+                    Self::decided(&question, &decision, way, case)?
+                } else {
+                    let remedy = format!(
+                        "have {entry} list {}:{} and export it to the caller, or lead the route elsewhere",
+                        host.name, host.port
+                    );
+                    Self::refused(Reason::InvalidBackend.into(), Some(remedy))
+                }
+            }
         };
-        let passes = decision.verdict != Verdict::Refuse;
         let judged = Self {
-            asked: asked(question),
-            verdict: decision.verdict,
+            asked: asked(form, encrypted, case),
+            listeners: vec![entrance.key().clone()],
+            route: via,
+            ..judged
+        };
+        Ok(judged.by_address(case.table))
+    }
+
+    /// No listener is for the host.
+    pub(super) fn without_listener(form: &Form, case: &Case<'_>) -> Self {
+        let name = &case.asked.name;
+        let ended = Ended {
+            why: "no listener of the Gateway that could take it is for this host".to_owned(),
+            ..Reason::NoRoute.into()
+        };
+        let remedy = format!(
+            "give the Gateway a listener with a hostname that {name} matches, or with none"
+        );
+        Self {
+            asked: asked(form, false, case),
+            ..Self::refused(ended, Some(remedy))
+        }
+    }
+
+    fn refused(ended: Ended, remedy: Option<String>) -> Self {
+        let Ended { reason, why } = ended;
+        Self {
+            asked: String::new(),
+            listeners: Vec::new(),
+            verdict: Verdict::Refuse,
+            reason,
+            why,
+            route: None,
+            entry: None,
+            policy: None,
+            addresses: None,
+            passed_over: Vec::new(),
+            remedy,
+            apply: None,
+        }
+    }
+
+    fn decided(
+        question: &Question<'_>,
+        decision: &Decision<'_>,
+        way: remedy::Way<'_>,
+        case: &Case<'_>,
+    ) -> anyhow::Result<Self> {
+        let is_inside = matches!(way, remedy::Way::Inside);
+        let Remedy { words, apply } = Remedy::of(question, decision, way, case.table)?;
+        let passes = decision.verdict != Verdict::Refuse && !is_inside;
+        let why = match decision.reason {
+            DecisionReason::Allowed if is_inside => {
+                "its route leads to a backend of the cluster, and no policy is against it"
+            }
+            reason => why(reason),
+        };
+        let addresses = passes.then(|| Addresses::of(question, decision, case.egress, &case.told));
+        let ended = Ended {
             reason: decision.reason.code(),
-            why: why(decision.reason).to_owned(),
+            why: why.to_owned(),
+        };
+        Ok(Self {
+            verdict: decision.verdict,
             entry: decision.opened.map(|opened| opened.key.clone()),
             policy: decision.policy.cloned(),
-            addresses: passes.then(|| Addresses::of(question, &decision, egress, told)),
-            passed_over: passed_over(question, table),
-            remedy,
+            addresses,
             apply,
-        };
-        Ok(judged.by_address(table))
+            ..Self::refused(ended, words)
+        })
+    }
+
+    /// Requests that cannot be read in a tunnel are refused, since there may be rules for them.
+    fn unless_unread(self, decision: &Decision<'_>, question: &Question<'_>) -> Self {
+        let is_unread = question.seen == Seen::Tunnel
+            && self.verdict != Verdict::Refuse
+            && tunnel::inside(decision.opened, question.port, false) == Inside::Unread;
+        if !is_unread {
+            return self;
+        }
+        Self {
+            verdict: Verdict::Refuse,
+            reason: Reason::TunnelUnread.code(),
+            why: Reason::TunnelUnread.text().to_owned(),
+            remedy: Some("send the requests to the proxy itself, without a tunnel".to_owned()),
+            ..self
+        }
     }
 
     /// One address that proxies do not connect to, and they refuse it after all, in mode Report too.
     fn by_address(self, table: &RoutingTable) -> Self {
-        let Some(refused) = self.addresses.as_ref().and_then(Addresses::refused) else {
+        let addresses = self.addresses.as_ref();
+        let Some((addresses, refused)) = addresses.and_then(|it| Some((it, it.refused()?))) else {
             return self;
         };
         let address = refused.address;
         let inside = refused.refused.as_deref().unwrap_or_default();
-        let namespace = own_namespace(table);
         Self {
             verdict: Verdict::Refuse,
             reason: Reason::AddressRefused.code(),
             why: format!("it leads to {address}, {inside}"),
             policy: None,
-            remedy: Some(format!(
-                "if that is meant, name {address} in allowPrivate of an EgressPolicy in namespace {namespace}; whom an Allow \
-                 there selects reaches nothing but what such policies name"
-            )),
+            remedy: Some(addresses.remedy(address, remedy::own_namespace(table))),
             apply: None,
             ..self
         }
+    }
+
+    /// Adds it to the answers. If one is the same but for the listener, to that.
+    pub(super) fn join(mut self, answers: &mut Vec<Self>) {
+        let listeners = std::mem::take(&mut self.listeners);
+        for known in &mut *answers {
+            let before = std::mem::take(&mut known.listeners);
+            let is_same = *known == self;
+            known.listeners = before;
+            if is_same {
+                known.listeners.extend(listeners);
+                return;
+            }
+        }
+        answers.push(Self { listeners, ..self });
     }
 
     /// In words.
@@ -116,6 +248,10 @@ impl Judged {
             Verdict::Refuse => (BAD, "refused"),
         };
         writeln!(text, "Asked    {}", self.asked).ok();
+        let listeners: Vec<_> = self.listeners.iter().map(ListenerKey::as_str).collect();
+        if !listeners.is_empty() {
+            writeln!(text, "Listener {}", listeners.join(", ")).ok();
+        }
         writeln!(
             text,
             "Answer   {}: {} ({})",
@@ -124,6 +260,9 @@ impl Judged {
             self.reason
         )
         .ok();
+        if let Some(route) = &self.route {
+            writeln!(text, "Route    {}", route.text()).ok();
+        }
         if let Some(entry) = &self.entry {
             writeln!(text, "Entry    {entry}").ok();
         }
@@ -161,18 +300,15 @@ fn why(reason: DecisionReason) -> &'static str {
     }
 }
 
-fn asked(question: &Question<'_>) -> String {
-    let port = question.port;
-    let place = match question.destination {
-        Destination::Name(name) => format!("{name}:{port}"),
-        Destination::Address(address) => std::net::SocketAddr::new(address, port).to_string(),
-    };
-    match question.seen {
-        Seen::Request { method, path, .. } => {
-            format!("{method} {path} in clear text, from {place}")
+fn asked(form: &Form, encrypted: bool, case: &Case<'_>) -> String {
+    let (name, port, method) = (&case.asked.name, case.asked.port, case.method);
+    match form {
+        Form::Request { path, .. } if encrypted => {
+            format!("{method} {path} over TLS with the proxy, from {name}:{port}")
         }
-        Seen::Tunnel => format!("a tunnel (CONNECT) to {place}"),
-        Seen::Tls => format!("TLS that passes through (SNI) to {place}"),
+        Form::Request { path, .. } => format!("{method} {path} in clear text, from {name}:{port}"),
+        Form::Tunnel => format!("a tunnel (CONNECT) to {name}:{port}"),
+        Form::Tls => format!("TLS that passes through (SNI) to {name}:{port}"),
     }
 }
 
@@ -205,84 +341,6 @@ fn alone(
     one.settings = Arc::clone(&table.settings);
     one.certificates.clone_from(&table.certificates);
     one.entries.insert(key.clone(), Arc::clone(entry));
-    let compiled = compiled(&one);
+    let (compiled, _) = compile(None, Arc::new(one), |_, _| Ok(()));
     Some(compiled.egress()?.decide(question).reason)
-}
-
-/// That of the Gateway.
-fn own_namespace(table: &RoutingTable) -> &str {
-    table.gateway.as_str().split('/').next().unwrap_or_default()
-}
-
-/// What would allow it, in words and as a manifest.
-fn remedy(
-    question: &Question<'_>,
-    decision: &Decision<'_>,
-    table: &RoutingTable,
-) -> anyhow::Result<(Option<String>, Option<String>)> {
-    let Destination::Name(host) = question.destination else {
-        let words = "name the host instead, or list the address in `addresses` of a ServiceEntry";
-        return Ok((Some(words.to_owned()), None));
-    };
-    let policy = decision.policy.map_or("", |policy| policy.as_str());
-    let (words, manifest) = match decision.reason {
-        DecisionReason::Allowed => return Ok((None, None)),
-        DecisionReason::HostNotListed
-        | DecisionReason::PortNotListed
-        | DecisionReason::NotExported => {
-            let (namespace, export) = match question.caller {
-                Some(caller) => (caller.namespace, "."),
-                None => (own_namespace(table), "*"),
-            };
-            let name = Names::default().name(&name_of(host));
-            let port = (question.port, spoken(question));
-            let entry = service_entry((namespace, &name), [host], [port], export);
-            ("apply this ServiceEntry".to_owned(), Some(entry))
-        }
-        DecisionReason::UnknownCaller => (
-            "say who calls, with --from or --pod: some callers may".to_owned(),
-            None,
-        ),
-        DecisionReason::ProtocolNotListed => (
-            "give the port of the ServiceEntry the protocol that is spoken".to_owned(),
-            None,
-        ),
-        DecisionReason::DeniedByPolicy => (
-            format!("change {policy}: a Deny goes before whatever allows"),
-            None,
-        ),
-        DecisionReason::NotAllowedByPolicy => {
-            let manifest = beside(question, host, policy);
-            let words = match &manifest {
-                Some(_) => format!("add it to {policy}, or apply this EgressPolicy beside it"),
-                None => format!(
-                    "add it to {policy}, by a *.suffix if it has an underscore, which no host of an EgressPolicy can have"
-                ),
-            };
-            (words, manifest)
-        }
-    };
-    Ok((Some(words), manifest.as_ref().map(yaml).transpose()?))
-}
-
-/// An EgressPolicy of the level of the one that is too narrow, if there can be one.
-fn beside(question: &Question<'_>, host: &str, policy: &str) -> Option<serde_json::Value> {
-    let caller = question.caller.filter(|_| !host.contains('_'))?;
-    let namespace = policy.split('/').nth(1)?;
-    let account = if namespace == caller.namespace {
-        caller.service_account.to_owned()
-    } else {
-        format!("{}/{}", caller.namespace, caller.service_account)
-    };
-    let name = format!("{}-{host}", caller.service_account);
-    let name = Names::default().name(&name);
-    let to = destinations([(host, question.port)].into_iter());
-    Some(egress_policy((namespace, &name), &account, "Enforce", &to))
-}
-
-fn spoken(question: &Question<'_>) -> Spoken {
-    match (&question.seen, question.port) {
-        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => Spoken::Http,
-        (Seen::Tunnel | Seen::Tls, _) => Spoken::Tls,
-    }
 }

@@ -1,30 +1,36 @@
 //! `portcullis egress check`: may this caller reach that? Asked of the table that the objects become, by the code that proxies ask.
 
 mod addresses;
+mod course;
 mod judged;
 mod origin;
+mod remedy;
 
-use std::{collections::BTreeMap, fmt::Write as _, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, bail};
-use portcullis_dataplane::exchange::path;
+use http::{HeaderMap, Method, header};
+use portcullis_dataplane::{
+    exchange::{Wanted, path},
+    plan::PreparedRoute,
+};
 use portcullis_routing::{
-    CompiledTable, GatewayKey, ListenerProtocol, RoutingTable, compile,
+    GatewayKey, Rejection, ResourceKind, RoutingTable, compile,
     egress::{
-        self, Destination, Question, Seen, Verdict,
+        Caller, CompiledEgress, Seen, Verdict,
         host::{Authority, Host},
     },
 };
 use serde::Serialize;
 
-use self::{judged::Judged, origin::Origin};
+use self::{addresses::Told, course::Entrances, judged::Judged, origin::Origin};
 use crate::{FINDINGS, args::CheckDestinationArgs, output};
 
 /// How a destination is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
-    /// A request in clear text for this path.
-    Request(String),
+    /// A request that the proxy reads.
+    Request { path: String, query: Option<String> },
     /// CONNECT.
     Tunnel,
     /// TLS that passes through.
@@ -35,6 +41,8 @@ enum Form {
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     host: Host,
+    /// As proxies look for it: an IPv6 address has its brackets.
+    name: String,
     port: u16,
     forms: Vec<Form>,
 }
@@ -61,32 +69,54 @@ struct Answer {
     notes: Vec<String>,
 }
 
+/// Everything that bears on the answers.
+struct Case<'a> {
+    asked: &'a Asked,
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    who: Option<&'a Who>,
+    told: Told<'a>,
+    egress: &'a CompiledEgress,
+    table: &'a RoutingTable,
+}
+
 /// Says whether a caller may reach a destination.
 pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     let asked = Asked::parse(&args.destination)?;
-    let told = addresses::told(&args.resolve, &asked.host, asked.port)?;
+    let headers = headers(args)?;
     let origin = Origin::read(args)?;
     let table = origin.table(args)?;
     let who = who(args, table)?;
-    let compiled = compiled(table);
-    let egress = compiled.egress().context("the Gateway is none of egress")?;
-    let offered = asked
-        .forms
-        .iter()
-        .filter(|form| form.is_offered(asked.port, table));
-    let answers = offered.map(|form| {
-        let question = question(&asked, form, args.method.as_str(), who.as_ref());
-        Judged::of(&question, egress, table, told.as_deref())
-    });
+    // As proxies have it.
+    let (compiled, rejections) = compile(None, Arc::new(table.clone()), PreparedRoute::prepare);
+    let case = Case {
+        asked: &asked,
+        method: &args.method,
+        headers: &headers,
+        who: who.as_ref(),
+        told: Told::new(&args.resolve),
+        egress: compiled.egress().context("the Gateway is none of egress")?,
+        table,
+    };
+    let (mut answers, mut notes) = (Vec::new(), Vec::new());
+    for form in &asked.forms {
+        match Entrances::of(form, &asked, &compiled) {
+            Some(entrances) => case.judge(form, &entrances, &mut answers, &mut notes)?,
+            None => notes.push(form.not_offered(asked.port, &table.gateway)),
+        }
+    }
+    case.told.ensure_meant(&asked.host, asked.port)?;
+    notes.extend(rejections.iter().filter_map(rejected));
+    notes.extend(origin.doubts());
+    if answers.is_empty() {
+        bail!("{}", notes.join("; "));
+    }
     let answer = Answer {
         gateway: table.gateway.clone(),
-        answers: answers.collect::<anyhow::Result<_>>()?,
+        answers,
         caller: who.map(|who| format!("{}/{}", who.namespace, who.account)),
-        notes: asked.not_offered(table).chain(origin.doubts()).collect(),
+        notes,
     };
-    if answer.answers.is_empty() {
-        bail!("{}", answer.notes.join("; "));
-    }
     output::print(args.output.output, &answer, text)?;
     let mut verdicts = answer.answers.iter().map(|answer| answer.verdict);
     Ok(if verdicts.any(|verdict| verdict == Verdict::Refuse) {
@@ -96,34 +126,69 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     })
 }
 
-impl Form {
-    /// Whether the Gateway has a listener that takes it.
-    fn is_offered(&self, port: u16, table: &RoutingTable) -> bool {
-        let mut listeners = table.listeners.values();
-        listeners.any(|listener| match (self, listener.protocol) {
-            (Self::Tls, protocol) => protocol == ListenerProtocol::Tls && listener.port == port,
-            (Self::Request(_) | Self::Tunnel, protocol) => protocol != ListenerProtocol::Tls,
+impl Case<'_> {
+    /// The answers for a form, by each listener that takes it.
+    fn judge(
+        &self,
+        form: &Form,
+        entrances: &Entrances<'_>,
+        answers: &mut Vec<Judged>,
+        notes: &mut Vec<String>,
+    ) -> anyhow::Result<()> {
+        if entrances.listeners.is_empty() {
+            answers.push(Judged::without_listener(form, self));
+            return Ok(());
+        }
+        let name = &self.asked.name;
+        let closed = entrances.closed.iter();
+        notes.extend(closed.map(|port| {
+            format!("port {port} refuses it (no_route): none of its listeners is for {name}")
+        }));
+        for entrance in &entrances.listeners {
+            for course in entrance.courses(form, self)? {
+                Judged::of(course, form, *entrance, self)?.join(answers);
+            }
+        }
+        Ok(())
+    }
+
+    fn caller(&self) -> Option<Caller<'_>> {
+        self.who.map(|who| Caller {
+            namespace: &who.namespace,
+            service_account: &who.account,
+            labels: who.labels.as_ref(),
         })
     }
 }
 
-impl Asked {
-    /// Why some forms have no answer.
-    fn not_offered(&self, table: &RoutingTable) -> impl Iterator<Item = String> {
-        let missing = self.forms.iter();
-        let missing = missing.filter(|form| !form.is_offered(self.port, table));
-        let gateway = &table.gateway;
-        missing.map(move |form| match form {
-            Form::Tls => format!(
-                "TLS that passes through does not come by Gateway {gateway}: it has no listener of protocol TLS with port {}",
-                self.port
+impl Form {
+    /// Why it has no answer, if the Gateway has no listener that takes it.
+    fn not_offered(&self, port: u16, gateway: &GatewayKey) -> String {
+        match self {
+            Self::Tls => format!(
+                "TLS that passes through does not come by Gateway {gateway}: it has no listener of protocol TLS with port {port}"
             ),
-            Form::Request(_) | Form::Tunnel => format!(
+            Self::Request { .. } | Self::Tunnel => format!(
                 "requests and tunnels do not come by Gateway {gateway}: it has no listener of protocol HTTP or HTTPS"
             ),
-        })
+        }
     }
 
+    /// What proxies see of it, once filters of a route have changed the path. `encrypted`: it comes over TLS with the proxy.
+    fn seen<'a>(&self, method: &'a str, path: &'a str, encrypted: bool) -> Seen<'a> {
+        match self {
+            Self::Request { .. } => Seen::Request {
+                method,
+                path,
+                encrypted,
+            },
+            Self::Tunnel => Seen::Tunnel,
+            Self::Tls => Seen::Tls,
+        }
+    }
+}
+
+impl Asked {
     fn parse(text: &str) -> anyhow::Result<Self> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme), rest),
@@ -135,13 +200,19 @@ impl Asked {
             format!("'{text}' names no host that a proxy would take (bad_destination)")
         })?;
         let (port, forms) = match scheme {
-            Some("http") => (Some(80), vec![Form::Request(path_of(target)?)]),
+            Some("http") => (Some(80), vec![request_of(target)?]),
             Some("https") => (Some(443), vec![Form::Tunnel, Form::Tls]),
             None if target.is_empty() => (None, vec![Form::Tunnel]),
             _ => bail!("'{text}' is none of http://HOST/PATH, https://HOST and HOST:PORT"),
         };
         let port = authority.port.or(port);
+        let name = match &authority.host {
+            Host::Name(name) => name.to_string(),
+            Host::Address(address @ IpAddr::V6(_)) => format!("[{address}]"),
+            Host::Address(address) => address.to_string(),
+        };
         Ok(Self {
+            name,
             host: authority.host,
             port: port
                 .with_context(|| format!("'{text}' has no port: write HOST:PORT, or a URL"))?,
@@ -149,25 +220,48 @@ impl Asked {
         })
     }
 
-    fn destination(&self) -> Destination<'_> {
-        match &self.host {
-            Host::Name(name) => Destination::Name(name),
-            Host::Address(address) => Destination::Address(*address),
+    /// The same, as proxies ask about it.
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            name: &self.name,
+            address: match self.host {
+                Host::Name(_) => None,
+                Host::Address(address) => Some(address),
+            },
+            port: self.port,
         }
     }
 }
 
-/// The path as proxies compare it.
-fn path_of(target: &str) -> anyhow::Result<String> {
-    let end = target.find(['?', '#']).unwrap_or(target.len());
-    let path = match target.split_at(end).0 {
-        "" => "/",
-        path => path,
+/// A request for this target, whose path is as proxies compare it.
+fn request_of(target: &str) -> anyhow::Result<Form> {
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = match target.split_once('?') {
+        Some((path, query)) => (path, Some(query.to_owned())),
+        None => (target, None),
     };
+    let path = if path.is_empty() { "/" } else { path };
     let Ok(path) = path::normalize(path.as_bytes()) else {
         bail!("the path '{path}' can be read in several ways: proxies refuse it (bad_path)");
     };
-    Ok(path.into_owned())
+    Ok(Form::Request {
+        path: path.into_owned(),
+        query,
+    })
+}
+
+fn headers(args: &CheckDestinationArgs) -> anyhow::Result<HeaderMap> {
+    let headers: HeaderMap = args.headers.iter().cloned().collect();
+    if headers.contains_key(header::HOST) {
+        bail!("the destination names the host: leave the header Host out");
+    }
+    Ok(headers)
+}
+
+/// What proxies do not take of the table. Certificates are for connections, and are not asked for here.
+fn rejected(rejection: &Rejection) -> Option<String> {
+    (rejection.kind != ResourceKind::Certificate)
+        .then(|| format!("proxies do not take this as it is: {rejection}"))
 }
 
 fn who(args: &CheckDestinationArgs, table: &RoutingTable) -> anyhow::Result<Option<Who>> {
@@ -190,37 +284,6 @@ fn who(args: &CheckDestinationArgs, table: &RoutingTable) -> anyhow::Result<Opti
         account: account.as_deref().unwrap_or("default").to_owned(),
         labels: None,
     }))
-}
-
-/// As proxies have it.
-fn compiled(table: &RoutingTable) -> CompiledTable<()> {
-    compile(None, Arc::new(table.clone()), |_, _| Ok(())).0
-}
-
-fn question<'a>(
-    asked: &'a Asked,
-    form: &'a Form,
-    method: &'a str,
-    who: Option<&'a Who>,
-) -> Question<'a> {
-    Question {
-        destination: asked.destination(),
-        port: asked.port,
-        caller: who.map(|who| egress::Caller {
-            namespace: &who.namespace,
-            service_account: &who.account,
-            labels: who.labels.as_ref(),
-        }),
-        seen: match form {
-            Form::Request(path) => Seen::Request {
-                method,
-                path,
-                encrypted: false,
-            },
-            Form::Tunnel => Seen::Tunnel,
-            Form::Tls => Seen::Tls,
-        },
-    }
 }
 
 fn text(answer: &Answer) -> String {
@@ -255,9 +318,14 @@ mod tests {
             (request.host.to_string().as_str(), request.port),
             ("a.example", 8080)
         );
-        assert_eq!(request.forms, [Form::Request("/b".into())]);
-        assert_eq!(asked("http://a.example").forms, [Form::Request("/".into())]);
-        assert_eq!(asked("http://a.example?x").port, 80);
+        let form = |path: &str, query: Option<&str>| Form::Request {
+            path: path.into(),
+            query: query.map(Into::into),
+        };
+        assert_eq!(request.forms, [form("/b", Some("c"))]);
+        assert_eq!(asked("http://a.example#d").forms, [form("/", None)]);
+        let root = asked("http://a.example?x#y");
+        assert_eq!((root.port, root.forms), (80, vec![form("/", Some("x"))]));
         let https = asked("https://a.example/x");
         assert_eq!(
             (https.port, https.forms),
@@ -265,6 +333,7 @@ mod tests {
         );
         let tunnel = asked("[2001:db8::1]:5432");
         assert_eq!((tunnel.port, tunnel.forms), (5432, vec![Form::Tunnel]));
+        assert_eq!(tunnel.name, "[2001:db8::1]");
     }
 
     #[test]

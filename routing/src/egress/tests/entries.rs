@@ -1,11 +1,13 @@
 //! Which of several entries is in force.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{check, compiled, table};
 use crate::{
-    EntryKey,
-    egress::{Caller, Destination, Question, Seen},
+    CompiledTable, EntryKey,
+    egress::{Caller, Destination, PolicyMode, Question, Seen},
 };
 
 #[test]
@@ -72,8 +74,12 @@ fn through_a_certain_entry_goes_what_that_opens_to_the_caller() {
     let entries = json!({
         "named": entry("gateways", json!({"Namespaces": ["a", "b"]})), "own": entry("a", json!("All")),
     });
-    let compiled = compiled(table(entries, json!({})));
-    let through = |namespace: Option<&str>, host: &str, port| {
+    let table = table(entries, json!({}));
+    let mut reporting = table.clone();
+    let settings = &mut Arc::make_mut(&mut reporting.settings).egress;
+    settings.as_mut().unwrap().mode = PolicyMode::Report;
+    let (enforcing, reporting) = (compiled(table), compiled(reporting));
+    let asked = |compiled: &CompiledTable<()>, namespace: Option<&str>, host: &str, port| {
         let question = Question {
             destination: Destination::Name(host),
             port,
@@ -87,11 +93,15 @@ fn through_a_certain_entry_goes_what_that_opens_to_the_caller() {
         let egress = compiled.egress().unwrap();
         let decision = egress.decide_through(&EntryKey::of("a", "named"), &question)?;
         let opened = decision.opened.map(|opened| opened.key.as_str());
-        Some((decision.reason.code(), opened))
+        Some((decision.reason.code(), opened.map(ToOwned::to_owned)))
     };
-    let open = Some(("allowed", Some("serviceentry/a/named")));
+    let through = |namespace, host, port| asked(&enforcing, namespace, host, port);
+    let open = Some(("allowed", Some("serviceentry/a/named".to_owned())));
     assert_eq!(through(Some("a"), "h", 80), open);
     assert_eq!(through(Some("b"), "h", 80), open);
+    assert_eq!(asked(&reporting, Some("b"), "h", 80), open);
+    // What is let through all the same is not what a route is for.
+    assert_eq!(asked(&reporting, Some("c"), "h", 80), None);
     assert_eq!(through(Some("c"), "h", 80), Some(("not_exported", None)));
     assert_eq!(through(None, "h", 80), Some(("unknown_caller", None)));
     assert_eq!(through(Some("a"), "g", 80), None);
