@@ -243,10 +243,18 @@ impl<'a> GatewayState<'a> {
             .into_iter()
             .chain(idle)
             .chain(idle_egress)
+            .chain(self.overruled_egress())
             .chain(default_scope(&self.object, self.gateway))
         {
             ctx.report(finding);
         }
+    }
+
+    /// What its own parameters say in vain, while they are good.
+    fn overruled_egress(&self) -> Option<Finding> {
+        let is_asked_for = self.is_egress() && self.broken_parameters.is_none();
+        let parameters = self.parameters.as_ref().filter(|_| is_asked_for)?;
+        parameters::overruled_egress(&self.object, self.gateway, parameters)
     }
 
     /// What it is served with, or was before it was refused; `None` if nothing good is known.
@@ -338,14 +346,20 @@ impl<'a> GatewayState<'a> {
         let generation = self.gateway.metadata.generation;
         let mut conditions = ConditionSet::new(generation);
         let invalid: Vec<_> = self.names(|listener| !listener.accepted());
+        let overruled = self.overruled_egress();
+        let overruled = overruled
+            .map(|it| format!("; {}", it.message))
+            .unwrap_or_default();
         match self.refused.as_ref().or(self.broken_parameters.as_ref()) {
             Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
             None if invalid.is_empty() => {
-                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, "Accepted");
+                let message = format!("Accepted{overruled}");
+                conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, message);
             }
             None => {
                 let status = if self.has_listener() { True } else { False };
-                let message = format!("Listeners that are not valid: {}", invalid.join(", "));
+                let invalid = invalid.join(", ");
+                let message = format!("Listeners that are not valid: {invalid}{overruled}");
                 conditions.set(kind::ACCEPTED, status, reason::LISTENERS_NOT_VALID, message);
             }
         }

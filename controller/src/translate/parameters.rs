@@ -214,6 +214,31 @@ pub(crate) fn idle_egress(
     ))
 }
 
+/// What the own parameters of an egress Gateway say in vain, as those of its class forbid it.
+pub(crate) fn overruled_egress(
+    object: &ObjectRef,
+    gateway: &Gateway,
+    parameters: &Parameters,
+) -> Option<Finding> {
+    let fields = parameters.egress.overruled.iter();
+    let fields: Vec<_> = fields.map(|it| format!("spec.proxy.egress.{it}")).collect();
+    let key = own_key(object, gateway).filter(|_| !fields.is_empty())?;
+    let (have, them) = match fields.len() {
+        1 => ("has", "it"),
+        _ => ("have", "them"),
+    };
+    Some(object.warning(
+        "Overruled",
+        "spec.infrastructure.parametersRef",
+        format!(
+            "{} of GatewayParameters {key} {have} no effect: the parameters of GatewayClass {} overrule {them}",
+            fields.join(", "),
+            parameters.class
+        ),
+        "remove what has no effect, or have the parameters of the class changed: they stand for all its Gateways",
+    ))
+}
+
 /// Why the Service never gets this port, if so. A listener that only has to be mended keeps it, or is told of by itself.
 fn why_idle(port: u16, listeners: &[ListenerState<'_>]) -> Option<String> {
     let mut of_port = listeners

@@ -63,8 +63,10 @@ pub enum EgressMode {
     Report,
 }
 
-/// Which decisions are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Which decisions are logged, the fewest first. No Gateway has fewer logged than the parameters of its class say.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 pub enum DecisionLogMode {
     /// None.
     Off,

@@ -22,6 +22,7 @@ pub(super) fn settings(
         tunnel_max_duration,
         decision_log,
         protected,
+        overruled: _,
     } = options;
     EgressSettings {
         mode: match mode {

@@ -28,6 +28,8 @@ pub struct EgressOptions {
     pub decision_log: DecisionLogMode,
     /// Ranges that are refused whatever name leads there.
     pub protected: Vec<IpNet>,
+    /// Fields of the Gateway's own parameters that have no effect, as those of the class forbid it.
+    pub overruled: Vec<&'static str>,
 }
 
 impl Default for EgressOptions {
@@ -41,24 +43,32 @@ impl Default for EgressOptions {
             tunnel_max_duration: None,
             decision_log: DecisionLogMode::default(),
             protected: Vec::new(),
+            overruled: Vec::new(),
         }
     }
 }
 
 impl EgressOptions {
-    /// Defaults, overlaid with each layer in turn; but what an earlier one shuts, a later one does not open: whoever may say how
-    /// a Gateway is run need not be who says so of its class. An error has the path below `spec.proxy.egress`.
+    /// Defaults, overlaid with each layer in turn; but what an earlier one shuts, a later one does not open, and what it has told
+    /// is not hushed up: whoever may say how a Gateway is run need not be who says so of its class. An error has the path below
+    /// `spec.proxy.egress`.
     pub(super) fn merge<'a>(
         layers: impl Iterator<Item = &'a EgressParameters>,
     ) -> Result<Self, Invalid> {
         let mut options = Self::default();
-        let mut is_enforced = false;
+        // What earlier layers say of their own, which defaults are not.
+        let (mut mode, mut decision_log) = (None, None);
         for layer in layers {
-            if !is_enforced {
-                overlay(&mut options.mode, layer.mode);
-            }
-            is_enforced |= layer.mode == Some(EgressMode::Enforce);
-            overlay(&mut options.decision_log, layer.decision_log);
+            let is_opened =
+                (mode, layer.mode) == (Some(EgressMode::Enforce), Some(EgressMode::Report));
+            options.lay("mode", &mut mode, layer.mode, is_opened);
+            let is_hushed = layer.decision_log.is_some() && layer.decision_log < decision_log;
+            options.lay(
+                "decisionLog",
+                &mut decision_log,
+                layer.decision_log,
+                is_hushed,
+            );
             overlay(&mut options.token_audience, layer.token_audience.clone());
             if options.token_audience.is_empty() {
                 return Err(("tokenAudience".into(), "must not be empty".into()));
@@ -72,6 +82,8 @@ impl EgressOptions {
                 // Whoever answers for names decides where the hosts are that are open.
                 if options.dns_servers.is_empty() {
                     options.dns_servers = servers;
+                } else if options.dns_servers != servers {
+                    options.overruled.push("dnsServers");
                 }
             }
             if let Some(ranges) = &layer.protected_cidrs {
@@ -85,10 +97,30 @@ impl EgressOptions {
             if let Some(text) = &layer.tunnel_max_duration {
                 let longest = time("tunnelMaxDuration", text)?;
                 let before = options.tunnel_max_duration.unwrap_or(longest);
+                if longest > before {
+                    options.overruled.push("tunnelMaxDuration");
+                }
                 options.tunnel_max_duration = Some(before.min(longest));
             }
         }
+        overlay(&mut options.mode, mode);
+        overlay(&mut options.decision_log, decision_log);
         Ok(options)
+    }
+
+    /// Lays what a layer says of a field over what was said before, unless that overrules it.
+    fn lay<T>(
+        &mut self,
+        field: &'static str,
+        said: &mut Option<T>,
+        layer: Option<T>,
+        is_overruled: bool,
+    ) {
+        if is_overruled {
+            self.overruled.push(field);
+        } else if layer.is_some() {
+            *said = layer;
+        }
     }
 }
 
@@ -162,6 +194,7 @@ mod tests {
             tunnel_max_duration: Some(Millis::from_secs(24 * 3600)),
             decision_log: DecisionLogMode::Refused,
             protected: vec!["198.51.100.0/24".parse().unwrap()],
+            overruled: Vec::new(),
         };
         assert_eq!(options, wanted);
         assert_eq!(merge(&[]).unwrap(), EgressOptions::default());
@@ -171,11 +204,11 @@ mod tests {
     fn a_gateway_is_never_more_open_than_its_class() {
         let class = json!({
             "mode": "Enforce", "dnsServers": ["192.0.2.53:53"], "tunnelMaxDuration": "1h",
-            "protectedCIDRs": ["198.51.100.0/24"],
+            "protectedCIDRs": ["198.51.100.0/24"], "decisionLog": "Refused",
         });
         let own = json!({
             "mode": "Report", "dnsServers": ["203.0.113.53:53"], "tunnelMaxDuration": "24h",
-            "protectedCIDRs": ["203.0.113.0/24"],
+            "protectedCIDRs": ["203.0.113.0/24"], "decisionLog": "Off",
         });
         let options = merge(&[class.clone(), own.clone()]).unwrap();
         let ranges = ["198.51.100.0/24", "203.0.113.0/24"].map(|range| range.parse().unwrap());
@@ -183,11 +216,36 @@ mod tests {
         assert_eq!(options.protected, ranges);
         assert_eq!(options.dns_servers, ["192.0.2.53:53".parse().unwrap()]);
         assert_eq!(options.tunnel_max_duration, Some(Millis::from_secs(3600)));
-        for nothing in [json!({"protectedCIDRs": []}), json!({})] {
-            let alone = merge(std::slice::from_ref(&class)).unwrap();
-            assert_eq!(merge(&[class.clone(), nothing]).unwrap(), alone);
+        assert_eq!(options.decision_log, DecisionLogMode::Refused);
+        let overruled = ["mode", "decisionLog", "dnsServers", "tunnelMaxDuration"];
+        assert_eq!(options.overruled, overruled);
+        for nothing in [json!({"protectedCIDRs": []}), json!({}), class.clone()] {
+            let mut alone = merge(std::slice::from_ref(&class)).unwrap();
+            let both = merge(&[class.clone(), nothing]).unwrap();
+            alone.protected.clone_from(&both.protected);
+            assert_eq!(both, alone);
         }
         assert_eq!(merge(&[own]).unwrap().mode, EgressMode::Report);
+    }
+
+    #[test]
+    fn a_gateway_logs_no_less_than_its_class_demands() {
+        use DecisionLogMode::{Off, On, Refused};
+        for (class, own, logged, is_overruled) in [
+            (Some(On), Some(Off), On, true),
+            (Some(On), Some(Refused), On, true),
+            (Some(Refused), Some(On), On, false),
+            (Some(Off), Some(Refused), Refused, false),
+            (Some(Off), Some(Off), Off, false),
+            (Some(Refused), None, Refused, false),
+            // What is only the default demands nothing.
+            (None, Some(Off), Off, false),
+        ] {
+            let layer = |log: Option<DecisionLogMode>| json!({ "decisionLog": log });
+            let options = merge(&[layer(class), layer(own)]).unwrap();
+            let told = (options.decision_log, !options.overruled.is_empty());
+            assert_eq!(told, (logged, is_overruled), "{class:?} {own:?}");
+        }
     }
 
     #[test]
