@@ -30,7 +30,10 @@ use crate::{
     writer::StatusWriter,
 };
 
-pub use crate::{watch::LINGER, writer::LET_STAND};
+pub use crate::{
+    watch::{BackoffTimes, LINGER},
+    writer::LET_STAND,
+};
 
 /// Changes that arrive within this time of the first one are translated together.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -54,6 +57,8 @@ pub struct ControllerOptions {
     pub let_stand: Duration,
     /// How long pods and nodes stay known after the last egress Gateway. [`LINGER`] unless a test is in a hurry.
     pub linger: Duration,
+    /// How long failures of watches are borne.
+    pub backoff: BackoffTimes,
 }
 
 /// A running controller. When it is dropped everything stops at once, and the Lease is left to run out.
@@ -77,8 +82,8 @@ impl Controller {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let (name, linger) = (&options.controller_name, options.linger);
-        let store = watches::watch(client, name, linger, metrics, &mut tasks);
+        let (name, linger, times) = (&options.controller_name, options.linger, options.backoff);
+        let store = watches::watch(client, name, linger, times, metrics, &mut tasks);
         let elector = Elector::new(client.clone(), options.lease);
         let (leads, leader) = (elector.leads(), elector.leader());
         let (stop_election, stop) = oneshot::channel::<()>();

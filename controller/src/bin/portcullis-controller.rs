@@ -25,7 +25,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Limits, Publisher, PublisherTls},
-    run::{Controller, ControllerOptions, LET_STAND, LINGER},
+    run::{BackoffTimes, Controller, ControllerOptions, LET_STAND, LINGER},
 };
 use tokio::{
     net::TcpListener,
@@ -189,6 +189,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         },
         let_stand: LET_STAND,
         linger: LINGER,
+        backoff: BackoffTimes::default(),
         lease: LeaseOptions {
             namespace: arguments.namespace,
             name: arguments.lease_name,

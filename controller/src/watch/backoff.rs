@@ -5,18 +5,34 @@ use std::time::Duration;
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// The first wait is between this and twice as long.
-const FIRST: Duration = Duration::from_millis(100);
-/// No wait is longer than about this.
-const LONGEST: Duration = Duration::from_secs(30);
-/// Failures of less than this time in a row belong to every start and rollout: the other side is about to come.
-const USUAL: Duration = Duration::from_secs(10);
-/// After so long without a failure the next one counts as the first.
-const FORGIVEN: Duration = Duration::from_mins(2);
+/// How long failures are borne. The default, unless a test is in a hurry.
+#[derive(Clone, Copy, Debug)]
+pub struct BackoffTimes {
+    /// The first wait is between this and twice as long. Default 100 ms.
+    pub first: Duration,
+    /// No wait is longer than about this. Default 30 s.
+    pub longest: Duration,
+    /// Failures of less than this time in a row belong to every start and rollout: the other side is about to come. Default 10 s.
+    pub usual: Duration,
+    /// After so long without a failure the next one counts as the first. Default 2 min.
+    pub forgiven: Duration,
+}
+
+impl Default for BackoffTimes {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_millis(100),
+            longest: Duration::from_secs(30),
+            usual: Duration::from_secs(10),
+            forgiven: Duration::from_mins(2),
+        }
+    }
+}
 
 /// Waits after failures in a row.
 #[derive(Debug)]
 pub(crate) struct Backoff {
+    times: BackoffTimes,
     waits: ExponentialBackoff,
     failed: Option<Row>,
 }
@@ -32,20 +48,32 @@ struct Row {
 
 impl Default for Backoff {
     fn default() -> Self {
-        Self {
-            waits: waits(),
-            failed: None,
-        }
+        Self::new(BackoffTimes::default())
     }
 }
 
 impl Backoff {
+    /// Nothing has failed yet.
+    pub(crate) fn new(times: BackoffTimes) -> Self {
+        let waits = ExponentialBuilder::default()
+            .with_min_delay(times.first)
+            .with_max_delay(times.longest)
+            .without_max_times()
+            .with_jitter();
+        Self {
+            times,
+            waits: waits.build(),
+            failed: None,
+        }
+    }
+
     /// How long to wait after a failure now.
     pub(crate) fn wait(&mut self) -> Duration {
-        if self.failed.is_some_and(|it| it.last.elapsed() > FORGIVEN) {
+        let forgiven = self.times.forgiven;
+        if self.failed.is_some_and(|it| it.last.elapsed() > forgiven) {
             self.reset();
         }
-        let wait = self.waits.next().unwrap_or(LONGEST);
+        let wait = self.waits.next().unwrap_or(self.times.longest);
         let now = Instant::now();
         self.failed = Some(Row {
             first: self.failed.map_or(now, |it| it.first),
@@ -57,30 +85,25 @@ impl Backoff {
 
     /// Whether it has failed for longer than it does at a start or a rollout, if it fails now.
     pub(crate) fn is_lasting(&self) -> bool {
+        let BackoffTimes {
+            usual, forgiven, ..
+        } = self.times;
         let failed = self.failed;
-        failed.is_some_and(|it| it.first.elapsed() > USUAL && it.last.elapsed() <= FORGIVEN)
+        failed.is_some_and(|it| it.first.elapsed() > usual && it.last.elapsed() <= forgiven)
     }
 
     /// What was tried last had begun, and has ended now: after long enough its end is no failure in a row with those before.
     pub(crate) fn ended(&mut self) {
-        if self.failed.is_some_and(|it| it.tried.elapsed() > USUAL) {
+        let usual = self.times.usual;
+        if self.failed.is_some_and(|it| it.tried.elapsed() > usual) {
             self.reset();
         }
     }
 
     /// It works again.
     pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::new(self.times);
     }
-}
-
-fn waits() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(FIRST)
-        .with_max_delay(LONGEST)
-        .without_max_times()
-        .with_jitter()
-        .build()
 }
 
 #[cfg(test)]
@@ -89,18 +112,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_grow_to_a_bound_and_begin_anew_once_it_works() {
-        let mut backoff = Backoff::default();
+        let times = BackoffTimes::default();
+        let mut backoff = Backoff::new(times);
         let first = backoff.wait();
-        assert!(first >= FIRST && first < 3 * FIRST, "{first:?}");
+        assert!(first >= times.first && first < 3 * times.first, "{first:?}");
         let later = (0..20).map(|_| backoff.wait()).last().unwrap();
-        assert!(later >= LONGEST && later < 3 * LONGEST, "{later:?}");
+        assert!(
+            later >= times.longest && later < 3 * times.longest,
+            "{later:?}"
+        );
         backoff.reset();
-        assert!(backoff.wait() < 3 * FIRST);
+        assert!(backoff.wait() < 3 * times.first);
         for _ in 0..5 {
             backoff.wait();
         }
-        tokio::time::advance(FORGIVEN + Duration::from_secs(1)).await;
-        assert!(backoff.wait() < 3 * FIRST);
+        tokio::time::advance(times.forgiven + Duration::from_secs(1)).await;
+        assert!(backoff.wait() < 3 * times.first);
     }
 
     #[tokio::test(start_paused = true)]
@@ -109,7 +136,7 @@ mod tests {
         for _ in 0..5 {
             backoff.ended();
             assert!(!backoff.is_lasting());
-            let stood = USUAL + Duration::from_secs(1);
+            let stood = BackoffTimes::default().usual + Duration::from_secs(1);
             tokio::time::advance(backoff.wait() + stood).await;
         }
         let step = Duration::from_secs(6);

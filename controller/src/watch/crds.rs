@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::{
     ResourceStore,
-    backoff::Backoff,
+    backoff::{Backoff, BackoffTimes},
     follow::{Sink, follow},
     kind::Kind,
 };
@@ -37,8 +37,8 @@ impl Crds {
     }
 
     /// Watches the CRDs for ever.
-    pub(super) async fn watch(self, client: Client, metrics: Arc<Metrics>) {
-        let mut backoff = Backoff::default();
+    pub(super) async fn watch(self, client: Client, metrics: Arc<Metrics>, times: BackoffTimes) {
+        let mut backoff = Backoff::new(times);
         loop {
             let api = Api::<Definition>::all(client.clone());
             let ended = follow(

@@ -11,7 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::{ResourceStore, backoff::Backoff, is, is_over};
+use super::{
+    ResourceStore,
+    backoff::{Backoff, BackoffTimes},
+    is, is_over,
+};
 use crate::{metrics::Metrics, translate::TokenIssuer};
 
 /// What it is called beside the kinds that are watched.
@@ -42,20 +46,21 @@ pub(super) async fn follow(
     client: Client,
     store: Arc<ResourceStore>,
     linger: Duration,
+    times: BackoffTimes,
     metrics: Arc<Metrics>,
 ) {
     let (mut egress, mut over) = (store.egress(), store.egress());
     while is(&mut egress, true).await {
         tokio::select! {
-            () = keep(&client, &store, &metrics) => {}
+            () = keep(&client, &store, &metrics, times) => {}
             () = is_over(&mut over, linger) => store.forget_issuer(),
         }
     }
 }
 
 /// Asks again and again. What is known stays in force while it cannot be had.
-async fn keep(client: &Client, store: &ResourceStore, metrics: &Metrics) {
-    let mut backoff = Backoff::default();
+async fn keep(client: &Client, store: &ResourceStore, metrics: &Metrics, times: BackoffTimes) {
+    let mut backoff = Backoff::new(times);
     let refreshes = ConstantBuilder::default().with_delay(REFRESH);
     let mut refreshes = refreshes.without_max_times().with_jitter().build();
     loop {
@@ -287,7 +292,7 @@ mod tests {
         let store = Arc::new(ResourceStore::for_issuer());
         let task = tokio::spawn({
             let (client, store) = (api.client(), Arc::clone(&store));
-            async move { keep(&client, &store, &metrics).await }
+            async move { keep(&client, &store, &metrics, BackoffTimes::default()).await }
         });
         until(&store, |it| *it == Ok(known(&["a"]))).await;
 
@@ -323,7 +328,7 @@ mod tests {
         let store = Arc::new(ResourceStore::for_issuer());
         let task = tokio::spawn({
             let (client, store) = (api.client(), Arc::clone(&store));
-            async move { keep(&client, &store, &metrics).await }
+            async move { keep(&client, &store, &metrics, BackoffTimes::default()).await }
         });
         let start = Instant::now();
         until(&store, Result::is_err).await;

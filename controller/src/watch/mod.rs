@@ -26,14 +26,15 @@ pub(crate) use self::{
     object::{AtVersion, Version, Watched},
     store::{SeenStatus, StatusTarget},
 };
+pub use self::{
+    backoff::BackoffTimes,
+    referenced::References,
+    store::{ResourceStore, Snapshot},
+};
 use self::{
     crds::Crds,
     follow::Ended,
     kind::{Kind, Referenced},
-};
-pub use self::{
-    referenced::References,
-    store::{ResourceStore, Snapshot},
 };
 use crate::{metrics::Metrics, resources::ObjectKey};
 
@@ -47,6 +48,7 @@ pub(crate) fn watch(
     client: &Client,
     controller_name: &str,
     linger: Duration,
+    times: BackoffTimes,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
 ) -> Arc<ResourceStore> {
@@ -59,11 +61,13 @@ pub(crate) fn watch(
             .collect(),
     ));
     let crds = Crds::new();
-    tasks.spawn(crds.clone().watch(client.clone(), Arc::clone(metrics)));
+    let definitions = crds.clone();
+    tasks.spawn(definitions.watch(client.clone(), Arc::clone(metrics), times));
     tasks.spawn(issuer::follow(
         client.clone(),
         Arc::clone(&store),
         linger,
+        times,
         Arc::clone(metrics),
     ));
     let mut watches = Watches {
@@ -72,6 +76,7 @@ pub(crate) fn watch(
         metrics: Arc::clone(metrics),
         crds: crds.clone(),
         linger,
+        times,
         custom: Vec::new(),
         tasks,
     };
@@ -88,6 +93,7 @@ struct Watches<'a> {
     metrics: Arc<Metrics>,
     crds: Crds,
     linger: Duration,
+    times: BackoffTimes,
     /// Kinds that need a CRD, and its name.
     custom: Vec<(&'static str, String)>,
     tasks: &'a mut JoinSet<()>,
@@ -98,8 +104,8 @@ impl Watches<'_> {
     fn built_in<K: Kind>(&mut self) {
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
         let objects = Whole(Arc::clone(&self.store));
+        let mut backoff = Backoff::new(self.times);
         self.tasks.spawn(async move {
-            let mut backoff = Backoff::default();
             loop {
                 let api = Api::<Watched<K>>::all(client.clone());
                 let ended = follow(
@@ -120,10 +126,10 @@ impl Watches<'_> {
     fn for_egress<K: Kind>(&mut self) {
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
         let (store, linger) = (Arc::clone(&self.store), self.linger);
+        let mut backoff = Backoff::new(self.times);
         self.tasks.spawn(async move {
             let objects = Whole(Arc::clone(&store));
             let (mut egress, mut over) = (store.egress(), store.egress());
-            let mut backoff = Backoff::default();
             while is(&mut egress, true).await {
                 let watched = async {
                     loop {
@@ -152,9 +158,9 @@ impl Watches<'_> {
         self.custom.push((K::NAME, crds::name::<K>()));
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
         let (crds, store) = (self.crds.clone(), Arc::clone(&self.store));
+        let mut backoff = Backoff::new(self.times);
         self.tasks.spawn(async move {
             let objects = Whole(Arc::clone(&store));
-            let mut backoff = Backoff::default();
             let mut version = 0;
             loop {
                 let mut told = false;
@@ -199,8 +205,8 @@ impl Watches<'_> {
     fn by_reference<K: Referenced>(&mut self) {
         let (client, metrics) = (self.client.clone(), Arc::clone(&self.metrics));
         let versions = Versions(Arc::clone(&self.store));
+        let mut backoff = Backoff::new(self.times);
         self.tasks.spawn(async move {
-            let mut backoff = Backoff::default();
             loop {
                 let api = Api::<PartialObjectMeta<K>>::all(client.clone());
                 let ended = follow(
@@ -219,6 +225,7 @@ impl Watches<'_> {
             self.client.clone(),
             Arc::clone(&self.store),
             Arc::clone(&self.metrics),
+            self.times,
         ));
     }
 }

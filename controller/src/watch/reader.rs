@@ -6,7 +6,13 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use super::{ResourceStore, backoff::Backoff, follow::why, kind::Referenced, object::Watched};
+use super::{
+    ResourceStore,
+    backoff::{Backoff, BackoffTimes},
+    follow::why,
+    kind::Referenced,
+    object::Watched,
+};
 use crate::{metrics::Metrics, resources::ObjectKey};
 
 /// Time for one request; beyond it what is known of the object has to do until the next try.
@@ -17,12 +23,14 @@ pub(super) async fn read<K: Referenced>(
     client: Client,
     store: Arc<ResourceStore>,
     metrics: Arc<Metrics>,
+    times: BackoffTimes,
 ) {
     let mut unread = store.unread();
     let mut reading = FuturesUnordered::new();
     loop {
         for key in store.take_unread::<K>() {
-            reading.push(read_one::<K>(&client, &store, &metrics, key));
+            let backoff = Backoff::new(times);
+            reading.push(read_one::<K>(&client, &store, &metrics, key, backoff));
         }
         tokio::select! {
             changed = unread.changed() => if changed.is_err() { return },
@@ -37,9 +45,9 @@ async fn read_one<K: Referenced>(
     store: &ResourceStore,
     metrics: &Metrics,
     key: ObjectKey,
+    mut backoff: Backoff,
 ) {
     let api = Api::<Watched<K>>::namespaced(client.clone(), &key.namespace);
-    let mut backoff = Backoff::default();
     loop {
         let why = match timeout(TIMEOUT, api.get_opt(&key.name)).await {
             Ok(Ok(object)) => return store.read(&key, object),

@@ -125,7 +125,7 @@ async fn without_the_right_to_read_pods_everything_else_goes_on() {
         api.apply(manifests);
     }
     api.refuse("Pod", u32::MAX, 403);
-    let mut replica = Replica::start(&api, "one");
+    let mut replica = Replica::hasty(&api, "one");
     replica
         .tables("both Gateways", |tables| tables.len() == 2)
         .await;
@@ -157,7 +157,7 @@ async fn addresses_say_nothing_once_pods_may_not_be_read_any_more() {
     for manifests in [SHOP, EGRESS, CALLER] {
         api.apply(manifests);
     }
-    let mut replica = Replica::start(&api, "one");
+    let mut replica = Replica::hasty(&api, "one");
     let callers = |tables: &Tables| table_out(tables).map(|table| table.workloads.len());
     let is_protected = |tables: &Tables| {
         let table = table_out(tables).unwrap();
@@ -237,7 +237,7 @@ async fn what_every_release_has_is_not_taken_for_missing() {
     for kind in ["Node", "ServiceCIDR"] {
         api.refuse(kind, u32::MAX, 404);
     }
-    let replica = Replica::start(&api, "one");
+    let replica = Replica::hasty(&api, "one");
     api.until("that there are no Nodes is not believed", |_| {
         unread(&replica) == Some([("Node", false)].into())
     })
@@ -264,7 +264,7 @@ async fn without_the_right_to_read_policies_only_egress_stands_still() {
             api.apply(manifests);
         }
         api.refuse(kind, u32::MAX, 403);
-        let mut replica = Replica::start(&api, "one");
+        let mut replica = Replica::hasty(&api, "one");
         let tables = replica
             .tables("the route", |tables| routes(tables) == 1)
             .await;

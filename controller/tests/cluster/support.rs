@@ -9,7 +9,7 @@ use portcullis_controller::{
     metrics::Metrics,
     provision::ProvisionOptions,
     publish::{Acknowledgement, DataPlane, DataPlanes, Fleet, PublisherTls, Word},
-    run::{Controller, ControllerOptions, LET_STAND, LINGER},
+    run::{BackoffTimes, Controller, ControllerOptions, LET_STAND, LINGER},
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -119,6 +119,18 @@ impl Replica {
         Self::with(api, name, |options| options.linger = Duration::ZERO)
     }
 
+    /// Starts a controller that soon takes a failure of its watches for one that lasts.
+    pub(crate) fn hasty(api: &FakeApi, name: &str) -> Self {
+        Self::with(api, name, |options| {
+            options.backoff = BackoffTimes {
+                first: Duration::from_millis(10),
+                longest: Duration::from_millis(200),
+                usual: Duration::from_millis(300),
+                ..BackoffTimes::default()
+            };
+        })
+    }
+
     /// Starts a controller that makes the infrastructure of Gateways.
     pub(crate) fn provisioning(api: &FakeApi, name: &str) -> Self {
         Self::with(api, name, |options| options.provision = Some(provision()))
@@ -144,6 +156,7 @@ impl Replica {
             },
             let_stand: LET_STAND,
             linger: LINGER,
+            backoff: BackoffTimes::default(),
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),
