@@ -26,7 +26,7 @@ use crate::{
         programmed::{self, Unready},
     },
     translate::{Options, ParametersInForce, Translation, translate},
-    watch::{self as watches, ResourceStore, Snapshot},
+    watch::{self as watches, ResourceStore, Snapshot, WatchOptions},
     writer::StatusWriter,
 };
 
@@ -57,6 +57,8 @@ pub struct ControllerOptions {
     pub let_stand: Duration,
     /// How long pods and nodes stay known after the last egress Gateway. [`LINGER`] unless a test is in a hurry.
     pub linger: Duration,
+    /// Whether Gateways of egress are served. Without that nothing is asked for that only they need.
+    pub egress: bool,
     /// How long failures of watches are borne.
     pub backoff: BackoffTimes,
 }
@@ -82,8 +84,13 @@ impl Controller {
         metrics: &Arc<Metrics>,
     ) -> Self {
         let mut tasks = JoinSet::new();
-        let (name, linger, times) = (&options.controller_name, options.linger, options.backoff);
-        let store = watches::watch(client, name, linger, times, metrics, &mut tasks);
+        let watched = WatchOptions {
+            egress: options.egress,
+            linger: options.linger,
+            backoff: options.backoff,
+        };
+        let name = &options.controller_name;
+        let store = watches::watch(client, name, watched, metrics, &mut tasks);
         let elector = Elector::new(client.clone(), options.lease);
         let (leads, leader) = (elector.leads(), elector.leader());
         let (stop_election, stop) = oneshot::channel::<()>();
@@ -134,6 +141,7 @@ impl Controller {
         }
         let reconciler = Reconciler {
             controller_name: options.controller_name,
+            serves_egress: options.egress,
             store: Arc::clone(&store),
             fleet,
             obstacles,
@@ -260,6 +268,7 @@ fn certificates(
 /// Makes tables and statuses of what is known, whenever that changes.
 struct Reconciler {
     controller_name: String,
+    serves_egress: bool,
     store: Arc<ResourceStore>,
     fleet: watch::Receiver<Arc<Fleet>>,
     obstacles: watch::Receiver<Obstacles>,
@@ -314,6 +323,7 @@ impl Reconciler {
     async fn translate(&mut self, snapshot: Snapshot) -> Option<Pass> {
         let options = Options {
             controller_name: self.controller_name.clone(),
+            serves_egress: self.serves_egress,
             installed: Some(snapshot.installed),
             last_good: Some(Arc::clone(&self.parameters)),
             token_issuer: snapshot.token_issuer,

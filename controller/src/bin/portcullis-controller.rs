@@ -79,6 +79,10 @@ struct Arguments {
     /// Name of this replica in the Lease, different for each one. Without it: the host's name, which is the pod's.
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
     identity: Option<String>,
+    /// Whether Gateways of the class portcullis-egress are served. With `false` the class is not accepted, and nothing is asked for
+    /// that only egress needs: ServiceEntries, EgressPolicies, pods, nodes, ranges of Services, and the keys of service accounts.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    egress: bool,
     /// Image of the proxies. With it every Gateway gets a Deployment and a Service of its own, or what its
     /// GatewayParameters ask for. Without it none does, and who runs proxies is for you to see to.
     #[arg(long, value_name = "IMAGE", env = "PORTCULLIS_PROXY_IMAGE")]
@@ -190,6 +194,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let_stand: LET_STAND,
         linger: LINGER,
         backoff: BackoffTimes::default(),
+        egress: arguments.egress,
         lease: LeaseOptions {
             namespace: arguments.namespace,
             name: arguments.lease_name,

@@ -132,9 +132,14 @@ impl<'a> Classes<'a> {
                 classes.by_name.remove(key.name.as_str());
                 continue;
             }
-            let parameters = parameters(ctx.resources, key, class);
+            let is_refused = key.name == EGRESS_CLASS && !ctx.options.serves_egress;
+            let parameters = if is_refused {
+                Err(no_egress(key))
+            } else {
+                parameters(ctx.resources, key, class)
+            };
             let broken = parameters.as_ref().err().map(|finding| Finding {
-                remedy: finding.remedy.clone() + GO_ON,
+                remedy: finding.remedy.clone() + if is_refused { "" } else { GO_ON },
                 ..finding.clone()
             });
             let mut version = supported_version(ctx.options.installed.as_ref());
@@ -146,7 +151,9 @@ impl<'a> Classes<'a> {
             if let Some(finding) = broken {
                 ctx.report(finding);
             }
-            classes.by_name.insert(&key.name, parameters);
+            if !is_refused {
+                classes.by_name.insert(&key.name, parameters);
+            }
         }
         (classes, statuses)
     }
@@ -160,6 +167,16 @@ impl<'a> Classes<'a> {
     pub(crate) fn get(&self, name: &str) -> Option<&ClassParameters<'a>> {
         self.by_name.get(name)
     }
+}
+
+/// The controller was told to serve no egress.
+fn no_egress(key: &ObjectKey) -> Finding {
+    ObjectRef::new("GatewayClass", key.clone()).error(
+        reason::UNSUPPORTED_VALUE,
+        "metadata.name",
+        "Gateways of this class are of egress, and this controller serves none: it runs with --egress=false",
+        "start the controller with --egress=true and the rights that egress needs (Helm: egress.enabled=true), or delete the class",
+    )
 }
 
 /// What the `parametersRef` of a class leads to, if it has one.

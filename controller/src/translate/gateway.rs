@@ -113,6 +113,14 @@ fn not_served(ctx: &Context<'_>, key: &ObjectKey, class: &str, classes: &Classes
         return object.error("GatewayClassNotFound", field, message, remedy);
     };
     let theirs = &known.spec.controller_name;
+    if theirs == own {
+        return object.error(
+            reason::UNSUPPORTED_VALUE,
+            field,
+            format!("GatewayClass {class:?} is not accepted, so nobody serves this Gateway"),
+            "see the condition Accepted of the GatewayClass",
+        );
+    }
     let message = format!(
         "GatewayClass {class:?} is of controller {theirs:?}, so this Gateway is not served here"
     );

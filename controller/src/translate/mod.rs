@@ -59,6 +59,8 @@ pub struct Options {
     /// GatewayClasses of these names are taken to exist and to be ours, unless there is an object of that name. For files:
     /// a Gateway then needs no GatewayClass beside it.
     pub implied_classes: &'static [&'static str],
+    /// Whether Gateways of egress are served.
+    pub serves_egress: bool,
     /// What of the Gateway API is installed in the cluster; `None` for files, which are read as this release has them.
     pub installed: Option<InstalledApi>,
     /// What is known of the running data planes.
@@ -76,6 +78,7 @@ impl Default for Options {
         Self {
             controller_name: CONTROLLER_NAME.into(),
             implied_classes: &[],
+            serves_egress: true,
             installed: None,
             observed: Observed::default(),
             last_good: None,

@@ -207,9 +207,11 @@ macro_rules! kinds {
             }
         }
 
-        /// Watches all kinds.
+        /// Watches all kinds, unless egress is not served and nothing else goes by one.
         pub(super) fn watch_all(watches: &mut Watches) {
-            $(watch!(watches, $type, $how);)*
+            $(if watches.egress || !<$type as Kind>::OF_EGRESS {
+                watch!(watches, $type, $how);
+            })*
         }
     };
 }

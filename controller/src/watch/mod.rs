@@ -42,39 +42,55 @@ use crate::{metrics::Metrics, resources::ObjectKey};
 /// Gateway and deletes it again and again must not have all pods of a cluster listed each time.
 pub const LINGER: Duration = Duration::from_mins(5);
 
-/// Watches everything that a translation for `controller_name` reads, in tasks of their own. What only egress needs stays known
-/// for `linger` after the last egress Gateway.
+/// What is watched, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WatchOptions {
+    /// Whether what only egress needs is watched at all.
+    pub(crate) egress: bool,
+    /// How long what only egress needs stays known after the last egress Gateway.
+    pub(crate) linger: Duration,
+    pub(crate) backoff: BackoffTimes,
+}
+
+/// Watches everything that a translation for `controller_name` reads, in tasks of their own.
 pub(crate) fn watch(
     client: &Client,
     controller_name: &str,
-    linger: Duration,
-    times: BackoffTimes,
+    options: WatchOptions,
     metrics: &Arc<Metrics>,
     tasks: &mut JoinSet<()>,
 ) -> Arc<ResourceStore> {
+    let WatchOptions {
+        egress,
+        linger,
+        backoff: times,
+    } = options;
+    let kinds = kind::NAMES.iter().copied().chain([issuer::NAME]);
+    let is_watched = |kind: &&str| egress || !(kind::is_of_egress(kind) || *kind == issuer::NAME);
+    let for_egress = kind::names_for_egress().into_iter().chain([issuer::NAME]);
     let store = Arc::new(ResourceStore::new(
         controller_name.to_owned(),
-        kind::NAMES.iter().copied().chain([issuer::NAME]),
-        kind::names_for_egress()
-            .into_iter()
-            .chain([issuer::NAME])
-            .collect(),
+        kinds.filter(is_watched),
+        egress.then(|| for_egress.collect()),
     ));
     let crds = Crds::new();
     let definitions = crds.clone();
     tasks.spawn(definitions.watch(client.clone(), Arc::clone(metrics), times));
-    tasks.spawn(issuer::follow(
-        client.clone(),
-        Arc::clone(&store),
-        linger,
-        times,
-        Arc::clone(metrics),
-    ));
+    if egress {
+        tasks.spawn(issuer::follow(
+            client.clone(),
+            Arc::clone(&store),
+            linger,
+            times,
+            Arc::clone(metrics),
+        ));
+    }
     let mut watches = Watches {
         client: client.clone(),
         store: Arc::clone(&store),
         metrics: Arc::clone(metrics),
         crds: crds.clone(),
+        egress,
         linger,
         times,
         custom: Vec::new(),
@@ -92,6 +108,7 @@ struct Watches<'a> {
     store: Arc<ResourceStore>,
     metrics: Arc<Metrics>,
     crds: Crds,
+    egress: bool,
     linger: Duration,
     times: BackoffTimes,
     /// Kinds that need a CRD, and its name.
@@ -340,7 +357,7 @@ mod tests {
 
     /// Watches one kind for an hour, and gives what is known of it then.
     async fn watched<K: Kind>() -> (bool, Option<Snapshot>) {
-        let store = ResourceStore::new(String::new(), [K::NAME].into_iter(), Vec::new());
+        let store = ResourceStore::new(String::new(), [K::NAME].into_iter(), Some(Vec::new()));
         let store = Arc::new(store);
         let (objects, metrics) = (Whole(Arc::clone(&store)), Metrics::new().unwrap());
         let mut backoff = Backoff::default();

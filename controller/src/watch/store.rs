@@ -61,6 +61,8 @@ pub struct ResourceStore {
     statuses_changed: Notify,
     /// There are objects to be read by reference.
     unread: watch::Sender<()>,
+    /// Whether egress Gateways are served.
+    serves_egress: bool,
     /// Kinds that matter only while there is an egress Gateway.
     for_egress: Vec<&'static str>,
     /// Whether there is one.
@@ -85,11 +87,11 @@ struct State {
 }
 
 impl ResourceStore {
-    /// A store that waits for all of these kinds; for some only while there is an egress Gateway.
+    /// A store that waits for all of these kinds; for some only while there is an egress Gateway. Without such a list none is served.
     pub(super) fn new(
         controller_name: String,
         kinds: impl Iterator<Item = &'static str>,
-        for_egress: Vec<&'static str>,
+        for_egress: Option<Vec<&'static str>>,
     ) -> Self {
         let state = State {
             kinds: kinds.map(|kind| (kind, false)).collect(),
@@ -101,7 +103,8 @@ impl ResourceStore {
             changed: Notify::new(),
             statuses_changed: Notify::new(),
             unread: watch::channel(()).0,
-            for_egress,
+            serves_egress: for_egress.is_some(),
+            for_egress: for_egress.unwrap_or_default(),
             egress: watch::channel(false).0,
         }
     }
@@ -119,7 +122,8 @@ impl ResourceStore {
         if !unknown.iter().all(|kind| self.is_of_egress(kind)) {
             return None;
         }
-        let egress = has_egress_gateway(&state.resources, &self.controller_name);
+        let egress =
+            self.serves_egress && has_egress_gateway(&state.resources, &self.controller_name);
         self.egress
             .send_if_modified(|before| mem::replace(before, egress) != egress);
         // Only tables of egress wait for what nothing else goes by; routes may name entries.
@@ -472,7 +476,7 @@ impl State {
 impl ResourceStore {
     /// A store that knows the status of one object, whose kind is asked for at `version`.
     pub(crate) fn with_status(target: StatusTarget, seen: SeenStatus, version: AtVersion) -> Self {
-        let store = Self::new(String::new(), std::iter::empty(), Vec::new());
+        let store = Self::new(String::new(), std::iter::empty(), Some(Vec::new()));
         let mut state = store.lock();
         state.versions.insert(target.kind, version);
         state.statuses.insert(target, seen);
@@ -482,7 +486,7 @@ impl ResourceStore {
 
     /// A store that waits for the issuer of tokens alone.
     pub(super) fn for_issuer() -> Self {
-        Self::new(String::new(), [issuer::NAME].into_iter(), Vec::new())
+        Self::new(String::new(), [issuer::NAME].into_iter(), Some(Vec::new()))
     }
 
     /// Who issues tokens of service accounts, or why that is not known.

@@ -84,6 +84,31 @@ async fn without_an_egress_gateway_nobody_asks_for_pods_and_nodes() {
     assert_eq!(replica.controller.store().unknown_kinds(), [""; 0]);
 }
 
+/// It has no rights to any of that.
+#[tokio::test]
+async fn a_controller_without_egress_asks_for_nothing_that_only_egress_needs() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, EGRESS, CALLER, ENTRY] {
+        api.apply(manifests);
+    }
+    let mut replica = Replica::without_egress(&api, "one");
+    let tables = replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
+    assert!(table_out(&tables).is_none());
+    api.until("the class is refused", |api| {
+        let class = api.get(("GatewayClass", "portcullis-egress"));
+        let accepted = condition(&class["status"]["conditions"], "Accepted");
+        let message = accepted["message"].as_str().unwrap_or_default();
+        accepted["status"] == "False" && message.contains("--egress=false")
+    })
+    .await;
+    add_route(&api, &mut replica, "after").await;
+    let of_egress = ["Pod", "Node", "ServiceCIDR", "ServiceEntry", "EgressPolicy"];
+    assert_eq!(api.count(|it| of_egress.contains(&it.kind)), 0);
+    assert_eq!(replica.controller.store().unknown_kinds(), [""; 0]);
+}
+
 #[tokio::test]
 async fn only_egress_waits_until_it_is_known_who_calls() {
     let api = FakeApi::start().await;

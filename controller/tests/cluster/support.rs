@@ -119,6 +119,11 @@ impl Replica {
         Self::with(api, name, |options| options.linger = Duration::ZERO)
     }
 
+    /// Starts a controller that serves no egress.
+    pub(crate) fn without_egress(api: &FakeApi, name: &str) -> Self {
+        Self::with(api, name, |options| options.egress = false)
+    }
+
     /// Starts a controller that soon takes a failure of its watches for one that lasts.
     pub(crate) fn hasty(api: &FakeApi, name: &str) -> Self {
         Self::with(api, name, |options| {
@@ -157,6 +162,7 @@ impl Replica {
             let_stand: LET_STAND,
             linger: LINGER,
             backoff: BackoffTimes::default(),
+            egress: true,
             lease: LeaseOptions {
                 namespace: "portcullis-system".into(),
                 name: "portcullis-controller".into(),

@@ -127,6 +127,14 @@ fn switches() -> Vec<Case> {
         ),
         (
             &["egress.enabled=false"],
+            (
+                DEPLOYMENT,
+                "/spec/template/spec/containers/0/args/7",
+                json!("--egress=false"),
+            ),
+        ),
+        (
+            &["egress.enabled=false"],
             ("ClusterRole /portcullis-controller-egress", "", Value::Null),
         ),
         (
