@@ -37,6 +37,9 @@ use crate::{
 const STREAM_WINDOW: u32 = 64 * 1024;
 /// The same for a whole connection.
 const CONNECTION_WINDOW: u32 = 512 * 1024;
+/// The same for one on which streams may be tunnels: some of these may take nothing for as long as they like, and the others go on.
+/// Enough for as many as 256 of them.
+const MAX_CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Bytes of one response that wait for the client's window or socket.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Streams reset by the client before anybody looked at them (rapid reset, CVE-2023-44487).
@@ -61,7 +64,7 @@ pub(crate) async fn serve(
 ) {
     let writer = stream.write_handle();
     // Boxed for the time it takes, so that a connection does not hold its room for as long as it is open.
-    let Some(connection) = Box::pin(handshake(stream, &deadline, limits)).await else {
+    let Some(connection) = Box::pin(handshake(stream, &deadline, limits, connect)).await else {
         return;
     };
     deadline.set(limits.idle_timeout.duration());
@@ -120,11 +123,12 @@ async fn handshake(
     stream: BufferedStream,
     deadline: &Deadline,
     limits: &Limits,
+    connect: bool,
 ) -> Option<server::Connection<BufferedStream, Bytes>> {
     stream.set_corked(true);
     let writer = stream.write_handle();
     deadline.set(limits.header_timeout.duration());
-    let mut handshake = pin!(options(limits).handshake(stream));
+    let mut handshake = pin!(options(limits, connect).handshake(stream));
     poll_fn(|cx| {
         let progress = handshake.as_mut().poll(cx);
         if writer.try_flush(cx).is_err() || deadline.poll_passed_before_request(cx).is_ready() {
@@ -135,11 +139,17 @@ async fn handshake(
     .await
 }
 
-fn options(limits: &Limits) -> server::Builder {
+fn options(limits: &Limits, connect: bool) -> server::Builder {
     let mut options = server::Builder::new();
+    let of_all = STREAM_WINDOW.saturating_mul(limits.max_concurrent_streams);
+    let window = if connect {
+        of_all.clamp(CONNECTION_WINDOW, MAX_CONNECTION_WINDOW)
+    } else {
+        CONNECTION_WINDOW
+    };
     options
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_header_list_size(limits.max_header_bytes)
         .max_send_buffer_size(SEND_BUFFER)

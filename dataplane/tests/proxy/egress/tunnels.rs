@@ -452,6 +452,29 @@ async fn a_stream_of_http2_may_be_a_tunnel_and_there_are_only_so_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn streams_that_take_nothing_leave_room_for_all_others() {
+    let dns = FakeDns::start(&[], 60).await;
+    let mut outside = Outside::new(&dns);
+    let limits = &mut Arc::make_mut(&mut outside.0.settings).limits;
+    limits.max_concurrent_streams = 100;
+    let (proxy, _) = outside.start();
+    let mut stream = connect(A, proxy.address(80)).await;
+    // The preface, and settings that are all as usual.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(preface).await.unwrap();
+    let window_update = loop {
+        let head = read(&mut stream, 9).await;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let payload = read(&mut stream, length.try_into().unwrap()).await;
+        // WINDOW_UPDATE of the connection.
+        if head[3] == 8 && head[5..] == [0; 4] {
+            break u32::from_be_bytes(payload.try_into().unwrap());
+        }
+    };
+    assert_eq!(window_update + 65_535, 100 * 64 * 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_stream_that_gives_no_room_holds_neither_the_host_nor_its_tunnel() {
     let dns = FakeDns::start(&[], 60).await;
     let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
