@@ -238,8 +238,11 @@ impl Worker {
                     &published.labels,
                 );
                 let fresh = Rc::new(Arc::clone(published));
-                *current = Some(Rc::clone(&fresh));
-                self.egress.has_changed();
+                let before = current.replace(Rc::clone(&fresh));
+                let generation = before.map(|before| before.compiled.generation());
+                if generation != Some(fresh.compiled.generation()) {
+                    self.egress.has_changed();
+                }
                 Some(fresh)
             }
         }

@@ -329,6 +329,15 @@ fn diff_map<K: Ord + Clone, V: PartialEq>(
     (upserts, removes)
 }
 
+/// Whether two maps hold the same resources, by their pointers: tables that follow one another share what did not change.
+pub(crate) fn unchanged<K: Ord, V>(old: &BTreeMap<K, Arc<V>>, new: &BTreeMap<K, Arc<V>>) -> bool {
+    old.len() == new.len()
+        && old
+            .iter()
+            .zip(new)
+            .all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(old.1, new.1))
+}
+
 /// Equality that looks at the pointers first: shared resources, the common case, cost nothing to compare.
 pub(crate) fn same<V: PartialEq>(a: &Arc<V>, b: &Arc<V>) -> bool {
     Arc::ptr_eq(a, b) || a == b

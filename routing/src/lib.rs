@@ -43,7 +43,9 @@ mod version;
 
 pub use certificate::Certificate;
 pub use cluster::{Cluster, ClusterProtocol, ClusterTls, SubjectAltName};
-pub use compile::{CompiledListener, CompiledPort, CompiledRoute, CompiledTable, compile};
+pub use compile::{
+    CompiledListener, CompiledPort, CompiledRoute, CompiledTable, Generation, compile,
+};
 pub use delta::{ApplyError, Delta, Removes, Report, Upserts, apply, diff};
 pub use endpoint::{ClusterEndpoints, Endpoint, EndpointHost, EndpointState};
 pub use explain::{Explanation, explain};

@@ -178,11 +178,25 @@ impl Identity {
     }
 
     fn labels(&self) -> Option<&BTreeMap<String, String>> {
-        let workload = match self {
+        self.workload().map(|workload| &workload.labels)
+    }
+
+    fn workload(&self) -> Option<&Arc<Workload>> {
+        match self {
             Self::Pod(workload) => Some(workload),
             Self::Certificate(proven, _) | Self::Token(proven) => proven.workload.as_ref(),
-        };
-        workload.map(|workload| &workload.labels)
+        }
+    }
+}
+
+/// Whether these, the second of whom is what has become of the first, are the same to all rules.
+pub(crate) fn are_same(known: Option<&Identity>, now: Option<&Identity>) -> bool {
+    let (Some(known), Some(now)) = (known, now) else {
+        return known.is_none() && now.is_none();
+    };
+    match (known.workload(), now.workload()) {
+        (Some(known), Some(now)) => Arc::ptr_eq(known, now),
+        (known, now) => known.is_none() && now.is_none(),
     }
 }
 

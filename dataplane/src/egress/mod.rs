@@ -51,7 +51,7 @@ pub(crate) struct Egress {
     pub(crate) own: Box<[IpAddr]>,
     /// What passes the bytes of tunnels on.
     pub(crate) relay: Relay,
-    /// New tables.
+    /// New tables that may decide otherwise.
     pub(crate) changes: Changes,
     /// Who has looked at the table since.
     turns: Cell<u32>,
@@ -75,7 +75,7 @@ impl Egress {
         }
     }
 
-    /// There is a new table: tells everybody who may have to end.
+    /// There is a table that may decide otherwise: tells everybody who may have to end.
     pub(crate) fn has_changed(&self) {
         self.turns.set(0);
         self.changes.tell();

@@ -5,6 +5,7 @@
 //! host, which is only told, so is all of that. When a new table does not grant the tunnel any more, it ends.
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -22,6 +23,7 @@ use tokio::{io::AsyncReadExt as _, net::TcpStream};
 
 use super::{
     Identity, OpenTunnel, Ruling,
+    caller::are_same,
     entrance::{Door, KeptEntrance},
     event::{Departure, Form},
     greeting::{self, Hello, NoHello},
@@ -63,6 +65,8 @@ pub(crate) struct Grant {
     pub(crate) entry: Option<EntryKey>,
     pub(crate) policy: Option<PolicyKey>,
     pub(crate) greets: Greets,
+    /// The rules that granted it ([`Generation::rules`](portcullis_routing::Generation)).
+    pub(crate) rules: u64,
     /// The greeting has an encrypted one behind it, as far as one has been read.
     pub(crate) ech: bool,
     pub(crate) since: Instant,
@@ -79,6 +83,15 @@ pub(crate) enum Greets {
     May,
 }
 
+/// What a tunnel was granted by. While all of it stays as it is, so does the answer.
+#[derive(Clone, Debug)]
+struct Granted {
+    rules: u64,
+    caller: Option<Rc<Identity>>,
+    /// Although the host is a pod.
+    inside: bool,
+}
+
 /// A tunnel, both ends of it open.
 pub(crate) struct Passage {
     worker: Rc<Worker>,
@@ -86,6 +99,8 @@ pub(crate) struct Passage {
     upstream: Option<TcpStream>,
     to: SocketAddr,
     moved: Moved,
+    /// By what it was granted last.
+    granted: RefCell<Granted>,
     /// The name in the greeting.
     sni: Option<Box<str>>,
     detail: Option<Box<str>>,
@@ -109,6 +124,11 @@ impl Passage {
             upstream: Some(upstream),
             to,
             moved: Moved::default(),
+            granted: RefCell::new(Granted {
+                rules: grant.rules,
+                caller: grant.caller.clone(),
+                inside: false,
+            }),
             sni: (grant.form == Form::Sni).then(|| grant.host.clone()),
             detail: None,
             end: None,
@@ -345,17 +365,34 @@ impl Passage {
         }
     }
 
-    /// Whether the tunnel would be granted by this table, to the same address.
+    /// Whether the tunnel would be granted by this table, to the same address. Asked only if something has changed that matters to it.
     fn is_granted(&self, snapshot: &Snapshot) -> bool {
         let Some(egress) = snapshot.compiled.egress() else {
             return false;
         };
+        let now = Granted {
+            rules: snapshot.compiled.generation().rules,
+            caller: self.grant.renewed(snapshot),
+            inside: egress.leads_to_workload(self.to.ip()),
+        };
+        let stays = self.granted.borrow().covers(&now)
+            || self.is_granted_to(now.caller.as_deref(), egress, snapshot);
+        self.granted.replace(now);
+        stays
+    }
+
+    /// The same for who has it now.
+    fn is_granted_to(
+        &self,
+        caller: Option<&Identity>,
+        egress: &CompiledEgress,
+        snapshot: &Snapshot,
+    ) -> bool {
         let grant = &self.grant;
         if grant.entrance.of(&grant.host).door(snapshot) == Door::Shut {
             return false;
         }
-        let caller = grant.renewed(snapshot);
-        let question = grant.question(caller.as_deref());
+        let question = grant.question(caller);
         let decision = egress.decide(&question);
         let elsewhere = greeted_elsewhere(grant, self.sni.as_deref());
         let is_refused_there = elsewhere.is_some_and(|name| {
@@ -474,6 +511,15 @@ impl Drop for Passage {
             let gateway = &snapshot.compiled.table().gateway;
             self.tell(snapshot.settings(), &snapshot.labels, gateway.as_str());
         }
+    }
+}
+
+impl Granted {
+    /// Whether what was granted by this is granted by that as well.
+    fn covers(&self, now: &Self) -> bool {
+        self.rules == now.rules
+            && (self.inside || !now.inside)
+            && are_same(self.caller.as_deref(), now.caller.as_deref())
     }
 }
 

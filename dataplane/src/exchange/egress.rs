@@ -322,6 +322,8 @@ impl<'s> Exchange<'s> {
         };
         head.headers.insert(header::HOST, authority);
         self.record.external = Some(outside.key().clone());
+        let prepared = self.prepare(downstream, head, &request);
+        let head = &*head;
         let outside = Outside {
             external: outside,
             watch: Watch::new(Leave {
@@ -331,8 +333,8 @@ impl<'s> Exchange<'s> {
                 entrance: self.connection.entrance(listener, &target.host),
                 caller: self.outgoing.as_ref().and_then(|it| it.caller.clone()),
                 host,
-                method: head.method.clone(),
-                target: head.uri.clone(),
+                method: &head.method,
+                path: head.uri.path(),
                 encrypted: self.is_encrypted(),
                 entry: external.map(|external| &external.entry),
                 since: self.record.started(),
@@ -341,7 +343,15 @@ impl<'s> Exchange<'s> {
         };
         let towards = Towards::Outside(&outside);
         let ended = {
-            let done = pin!(self.forward(downstream, head, &request, &towards, &mut timeouts));
+            let done = self.forward(
+                downstream,
+                head,
+                &request,
+                prepared,
+                &towards,
+                &mut timeouts,
+            );
+            let done = pin!(done);
             // First whether it may go on: what is ready to be sent is not sent when it may not.
             tokio::select! {
                 biased;

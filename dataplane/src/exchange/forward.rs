@@ -183,19 +183,17 @@ pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
 }
 
 impl<'s> Exchange<'s> {
-    /// Forwards within `timeouts.request`.
-    pub(super) async fn forward(
-        &mut self,
-        downstream: &mut Downstream,
+    /// Makes a head what the backend gets, and has its copies sent.
+    pub(super) fn prepare<'r>(
+        &self,
+        downstream: &Downstream,
         head: &mut request::Parts,
-        request: &Request<'_>,
-        towards: &Towards<'_>,
-        timeouts: &mut Timeouts,
-    ) -> Result<(), Reason> {
+        request: &Request<'r>,
+    ) -> Prepared<'r> {
         let handshake =
             (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(head));
         let body_is_empty = downstream.body_is_empty();
-        let mut attempts = Attempts::new(request.plan.retry.as_ref(), self.record.method());
+        let attempts = Attempts::new(request.plan.retry.as_ref(), self.record.method());
         let mut replay = Replay::new(attempts.keep_body());
         if body_is_empty {
             replay.end(None);
@@ -206,6 +204,30 @@ impl<'s> Exchange<'s> {
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
         inject(head, request);
+        Prepared {
+            handshake,
+            attempts,
+            replay,
+            mirrors,
+        }
+    }
+
+    /// Forwards what was prepared, within `timeouts.request`.
+    pub(super) async fn forward(
+        &mut self,
+        downstream: &mut Downstream,
+        head: &request::Parts,
+        request: &Request<'_>,
+        prepared: Prepared<'_>,
+        towards: &Towards<'_>,
+        timeouts: &mut Timeouts,
+    ) -> Result<(), Reason> {
+        let Prepared {
+            handshake,
+            mut attempts,
+            mut replay,
+            mirrors,
+        } = prepared;
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
         let mut leave = None;
@@ -380,6 +402,15 @@ pub(super) fn response_head(head: &mut response::Parts, request: &Request<'_>) {
         modifier.apply(&mut head.headers);
     }
     super::respond_filters(head, request.plan, request.cors.as_ref());
+}
+
+/// What all attempts of a request share.
+pub(super) struct Prepared<'a> {
+    /// WebSocket over HTTP/2: what the backend has to prove.
+    handshake: Option<Handshake>,
+    attempts: Attempts<'a>,
+    replay: Replay,
+    mirrors: Mirrors,
 }
 
 /// What the parts of one attempt share.

@@ -210,8 +210,16 @@ impl<'s> Exchange<'s> {
                         self.record.cluster = Some(cluster);
                         let (towards, mut timeouts) =
                             (Towards::Cluster(cluster), Timeouts::new(plan));
+                        let prepared = self.prepare(downstream, head, &request);
                         return self
-                            .forward(downstream, head, &request, &towards, &mut timeouts)
+                            .forward(
+                                downstream,
+                                head,
+                                &request,
+                                prepared,
+                                &towards,
+                                &mut timeouts,
+                            )
                             .await;
                     }
                     PreparedDestination::External(external) => Some(&**external),

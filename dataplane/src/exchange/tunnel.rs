@@ -101,6 +101,7 @@ impl<'s> Exchange<'s> {
             } else {
                 Greets::May
             },
+            rules: self.snapshot.compiled.generation().rules,
             ech: false,
             since: self.record.started(),
         };

@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time::Instant};
 
-use http::{Method, Uri};
+use http::Method;
 use portcullis_routing::{
     EntryKey,
     egress::{Question, Seen, Verdict},
@@ -15,6 +15,7 @@ use crate::{
     downstream::Connection,
     egress::{
         Identity,
+        caller::are_same,
         entrance::{Door, Entrance},
         guard::{Checked, Guard},
     },
@@ -32,8 +33,8 @@ pub(super) struct Leave<'a> {
     pub(super) entrance: Entrance<'a>,
     pub(super) caller: Option<Rc<Identity>>,
     pub(super) host: Wanted<'a>,
-    pub(super) method: Method,
-    pub(super) target: Uri,
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
     pub(super) encrypted: bool,
     /// The entry that a route leads through.
     pub(super) entry: Option<&'a EntryKey>,
@@ -170,15 +171,22 @@ impl<'a> Watch<'a> {
         let Some(egress) = snapshot.compiled.egress() else {
             return false;
         };
-        if leave.entrance.door(snapshot) == Door::Shut {
-            return false;
-        }
         let client = leave.connection.client.ip();
         let caller = leave.caller.as_ref();
         let caller = caller.and_then(|caller| caller.renewed(snapshot, client));
+        let rules = |snapshot: &Snapshot| snapshot.compiled.generation().rules;
+        let is_unchanged = rules(snapshot) == rules(leave.granted_by)
+            && are_same(leave.caller.as_deref(), caller.as_deref())
+            && leave.at_each(used, |address| !egress.leads_to_workload(address));
+        if is_unchanged {
+            return true;
+        }
+        if leave.entrance.door(snapshot) == Door::Shut {
+            return false;
+        }
         let seen = Seen::Request {
             method: leave.method.as_str(),
-            path: leave.target.path(),
+            path: leave.path,
             encrypted: leave.encrypted,
         };
         let question: Question<'_> = leave.host.question(caller.as_deref(), seen);
@@ -195,10 +203,18 @@ impl<'a> Watch<'a> {
         let Some(decision) = decision.filter(|it| it.verdict != Verdict::Refuse) else {
             return false;
         };
-        let stays = |address| guard.may_stay(&question, decision.opened, address);
+        leave.at_each(used, |address| {
+            guard.may_stay(&question, decision.opened, address)
+        })
+    }
+}
+
+impl Leave<'_> {
+    /// Whether something holds for the address that has the request, or for every one that may get it.
+    fn at_each(&self, used: Option<IpAddr>, holds: impl Fn(IpAddr) -> bool) -> bool {
         match used {
-            Some(address) => stays(address),
-            None => leave.checked.addresses.iter().all(|it| stays(it.ip())),
+            Some(address) => holds(address),
+            None => self.checked.addresses.iter().all(|it| holds(it.ip())),
         }
     }
 }

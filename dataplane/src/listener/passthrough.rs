@@ -164,6 +164,7 @@ impl Passing<'_> {
             entry: ruling.entry.cloned(),
             policy: ruling.policy.cloned(),
             greets: Greets::Read,
+            rules: self.snapshot.compiled.generation().rules,
             ech: self.ech,
             since: self.since,
         };

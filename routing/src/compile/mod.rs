@@ -2,6 +2,7 @@
 //! compiled table before.
 
 mod edit;
+mod generation;
 pub(crate) mod host;
 mod prefix;
 pub(crate) mod route;
@@ -15,8 +16,8 @@ use std::{
 
 use itertools::{EitherOrBoth, Itertools};
 
-pub use self::route::CompiledRoute;
 use self::{edit::Edits, host::HostTable};
+pub use self::{generation::Generation, route::CompiledRoute};
 use crate::{
     delta::same,
     egress::{self, CompiledEgress},
@@ -42,6 +43,7 @@ pub struct CompiledTable<P> {
     routes: Vec<Arc<CompiledRoute<P>>>,
     patterns: PatternPool,
     egress: Option<CompiledEgress>,
+    generation: Generation,
     rejections: Vec<Rejection>,
 }
 
@@ -94,6 +96,11 @@ impl<P> CompiledTable<P> {
     /// Who may reach what outside; `None` if nothing leaves here.
     pub fn egress(&self) -> Option<&CompiledEgress> {
         self.egress.as_ref()
+    }
+
+    /// As far as it is equal to that of the table before, both decide who may reach what outside as well.
+    pub fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// The resources that are not served, by kind and key.
@@ -193,7 +200,9 @@ pub fn compile<P>(
     let ports = group_by_port(&listeners);
     let before = previous.and_then(|p| Some((&*p.table, &*p.rejections, p.egress.as_ref()?)));
     let egress = egress::compile::compile(before, &table, &rejections);
+    let generation = Generation::after(previous, &table, &listeners, egress.as_ref());
     let compiled = CompiledTable {
+        generation,
         table,
         ports,
         listeners,

@@ -1,12 +1,13 @@
 //! From the resources of a table to what answers questions. Whatever did not change is shared with the table before.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     decide::CompiledEgress, index::EntryIndex, policies::PolicyIndex, ranges::Ranges,
     workloads::WorkloadIndex,
 };
 use crate::{
+    delta::unchanged,
     resource::{Rejection, ResourceKind},
     table::RoutingTable,
 };
@@ -57,15 +58,22 @@ pub(crate) fn compile(
     })
 }
 
-fn of_kind(rejections: &[Rejection], kind: ResourceKind) -> impl Iterator<Item = &Rejection> {
-    rejections.iter().filter(move |it| it.kind == kind)
+impl CompiledEgress {
+    /// Whether all but workloads is shared with the table before.
+    pub(crate) fn decides_as(&self, before: &Self) -> bool {
+        self.namespace == before.namespace
+            && self.settings == before.settings
+            && Arc::ptr_eq(&self.protected, &before.protected)
+            && Arc::ptr_eq(&self.entries, &before.entries)
+            && Arc::ptr_eq(&self.policies, &before.policies)
+    }
+
+    /// Whether workloads are shared with the table before.
+    pub(crate) fn knows_as(&self, before: &Self) -> bool {
+        Arc::ptr_eq(&self.workloads, &before.workloads)
+    }
 }
 
-/// Whether two maps hold the same resources, by their pointers: tables that follow one another share what did not change.
-fn unchanged<K: Ord, V>(old: &BTreeMap<K, Arc<V>>, new: &BTreeMap<K, Arc<V>>) -> bool {
-    old.len() == new.len()
-        && old
-            .iter()
-            .zip(new)
-            .all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(old.1, new.1))
+fn of_kind(rejections: &[Rejection], kind: ResourceKind) -> impl Iterator<Item = &Rejection> {
+    rejections.iter().filter(move |it| it.kind == kind)
 }

@@ -30,6 +30,14 @@ impl fmt::Display for Inside {
 }
 
 impl CompiledEgress {
+    /// Whether packets to an address may end at a pod.
+    pub fn leads_to_workload(&self, address: IpAddr) -> bool {
+        let plain = plain(address, AddressClass::of(address));
+        self.workload(address)
+            .or_else(|| self.workload(plain))
+            .is_some()
+    }
+
     /// Why an address, which is of this class, is refused; `None` if it may be connected to. It is one that a name leads to, or that
     /// a caller names. `is_own` tells the proxy's own addresses, as far as they are known.
     pub fn refuses(
