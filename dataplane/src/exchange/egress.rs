@@ -9,8 +9,8 @@ use http::{Method, header, request, uri::Scheme};
 use portcullis_routing::{
     CompiledListener, CompiledPort, ListenerProtocol, PathMatch, RequestHead,
     egress::{
-        Caller, CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, EntryTls,
-        Question, Seen, Verdict,
+        Caller, CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, Question,
+        Seen, Verdict,
     },
 };
 
@@ -33,15 +33,7 @@ use crate::{
     },
     plan::{PreparedExternal, PreparedRoute},
     reason::Reason,
-    upstream::ExternalHost,
-};
-
-/// TLS that is begun because the client came over TLS: for the host that it names, verified.
-static USUAL_TLS: EntryTls = EntryTls {
-    server_name: None,
-    ca_pem: Vec::new(),
-    subject_alt_names: Vec::new(),
-    client_certificate: None,
+    upstream::{ExternalHost, HostTls, usual},
 };
 
 /// Told of a path that policies cannot be held against.
@@ -310,9 +302,6 @@ impl<'s> Exchange<'s> {
                 Some(_) | None => tls.is_some(),
             },
             tls,
-            client: tls
-                .and_then(|tls| tls.client_certificate.as_ref())
-                .and_then(|key| self.snapshot.certificates.get(key)),
         });
         let outside = found.map_err(|error| reason_of(error.kind))?;
         // Whatever filters made of it: the host that was decided on is the host that is asked.
@@ -489,14 +478,24 @@ impl<'s> Exchange<'s> {
         keys.map(|keys| keys.audience())
     }
 
-    /// TLS that the proxy begins.
-    fn tls(&self, decision: &Decision<'s>, port: u16) -> Option<&'s EntryTls> {
-        let Some(opened) = decision.opened else {
-            return (port == 443).then_some(&USUAL_TLS);
+    /// TLS that the proxy begins: as the entry says, else as is usual because the client came over TLS, or for the port.
+    fn tls(&self, decision: &Decision<'s>, port: u16) -> Option<HostTls<'s>> {
+        let usual = HostTls {
+            server_name: None,
+            configs: usual(),
         };
+        let Some(opened) = decision.opened else {
+            return (port == 443).then_some(usual);
+        };
+        if let Some(tls) = &opened.port.tls {
+            let policies = &self.snapshot.backend_tls;
+            return Some(HostTls {
+                server_name: tls.server_name.as_deref(),
+                configs: policies.of_entry(opened.key, opened.port.number),
+            });
+        }
         let is_usual = self.is_encrypted() && opened.port.protocol == EntryProtocol::Https;
-        let own = opened.port.tls.as_ref();
-        own.or_else(|| is_usual.then_some(&USUAL_TLS))
+        is_usual.then_some(usual)
     }
 
     /// Counts and logs what wanted to leave. Nothing, if a route had another answer for it.

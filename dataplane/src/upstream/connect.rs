@@ -76,9 +76,17 @@ pub(super) async fn connect(
             http2,
         });
     };
-    let config = if http2 { &policy.http2 } else { &policy.http1 };
+    let TlsPolicy {
+        server_name,
+        configs,
+    } = &**policy;
+    let config = if http2 {
+        &configs.http2
+    } else {
+        &configs.http1
+    };
     let stream = TlsConnector::from(config.clone())
-        .connect(policy.server_name.clone(), tcp)
+        .connect(server_name.clone(), tcp)
         .await
         .map_err(|error| UpstreamError::new(UpstreamErrorKind::Tls, error))?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

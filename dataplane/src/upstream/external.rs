@@ -14,11 +14,7 @@ use std::{
 };
 
 use foldhash::fast::RandomState;
-use portcullis_routing::{
-    Cluster, ClusterKey, ClusterProtocol, ClusterTls, EntryKey,
-    egress::{Entry, EntryTls},
-};
-use rustls::sign::CertifiedKey;
+use portcullis_routing::{Cluster, ClusterKey, ClusterProtocol, EntryKey, egress::Entry};
 use tokio::time::Instant;
 
 use self::share::{Place, Share, Shares};
@@ -26,7 +22,7 @@ use super::{
     LINGER, OpenRequest, Shared, Upstream, UpstreamError, UpstreamErrorKind,
     cluster::{ClusterResources, ClusterState},
     open,
-    tls::TlsPolicy,
+    tls::{self, MadeConfigs, TlsPolicy},
 };
 
 /// Whose connections are wanted, and how it is talked to.
@@ -41,9 +37,16 @@ pub(crate) struct ExternalHost<'a> {
     /// HTTP/2 is spoken: by prior knowledge in clear text, by ALPN over TLS.
     pub(crate) http2: bool,
     /// TLS; `None` is clear text.
-    pub(crate) tls: Option<&'a EntryTls>,
-    /// Shown to a host that asks for a certificate.
-    pub(crate) client: Option<&'a Arc<CertifiedKey>>,
+    pub(crate) tls: Option<HostTls<'a>>,
+}
+
+/// How TLS is spoken with a host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HostTls<'a> {
+    /// Sent as SNI and verified; `None` is the host itself.
+    pub(crate) server_name: Option<&'a str>,
+    /// What was made with the table.
+    pub(crate) configs: &'a MadeConfigs,
 }
 
 /// The connections of one host.
@@ -78,7 +81,7 @@ type Hosts = HashMap<Box<str>, Known, RandomState>;
 struct Known {
     state: Rc<ClusterState>,
     entry: Option<Arc<Entry>>,
-    client: Option<Arc<CertifiedKey>>,
+    tls: Option<MadeConfigs>,
     used: Cell<Instant>,
     place: Place,
 }
@@ -87,12 +90,13 @@ impl Known {
     /// Whether this is how the host is talked to, by what the table says now.
     fn fits(&self, host: &ExternalHost<'_>) -> bool {
         let entry = host.entry.map(|(_, entry)| entry);
-        is_same(self.entry.as_ref(), entry) && is_same(self.client.as_ref(), host.client)
+        let configs = host.tls.map(|tls| tls.configs);
+        is_same(self.entry.as_ref(), entry) && tls::same(self.tls.as_ref(), configs)
     }
 }
 
 /// Unchanged resources stay the same instance from table to table.
-fn is_same<T: ?Sized>(one: Option<&Arc<T>>, other: Option<&Arc<T>>) -> bool {
+fn is_same(one: Option<&Arc<Entry>>, other: Option<&Arc<Entry>>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => Arc::ptr_eq(one, other),
         (one, other) => one.is_none() && other.is_none(),
@@ -123,7 +127,7 @@ impl Externals {
         let fresh = Known {
             state: Rc::clone(&state),
             entry: host.entry.map(|(_, entry)| Arc::clone(entry)),
-            client: host.client.cloned(),
+            tls: host.tls.map(|tls| tls.configs.clone()),
             used: Cell::new(Instant::now()),
             place: Place::new(room),
         };
@@ -192,32 +196,26 @@ fn state(host: &ExternalHost<'_>, shared: &Rc<Shared>) -> Rc<ClusterState> {
         } else {
             ClusterProtocol::Http1
         },
-        tls: host.tls.map(|tls| cluster_tls(tls, host.host)),
         ..Cluster::default()
     });
-    let made = cluster.tls.as_ref().map(|tls| {
-        let policy = TlsPolicy::new(&cluster, tls, host.client);
+    let policy = host.tls.map(|tls| {
+        let name = tls.server_name.unwrap_or_else(|| bare(host.host));
+        let policy = TlsPolicy::new(name, tls.configs.clone()?);
         policy.map(Arc::new)
     });
     let resources = ClusterResources {
         cluster: &cluster,
         endpoints: Arc::default(),
-        tls: made.as_ref(),
+        tls: policy.as_ref(),
     };
     let key = ClusterKey::external(host.host, host.port);
     ClusterState::external(&key, shared, resources)
 }
 
-fn cluster_tls(tls: &EntryTls, host: &str) -> ClusterTls {
-    // The brackets of an IPv6 address belong to the URI.
-    let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let host = bare.unwrap_or(host);
-    ClusterTls {
-        server_name: tls.server_name.as_deref().unwrap_or(host).to_owned(),
-        ca_pem: tls.ca_pem.clone(),
-        subject_alt_names: tls.subject_alt_names.clone(),
-        client_certificate: tls.client_certificate.clone(),
-    }
+/// A host as certificates have it: the brackets of an IPv6 address belong to the URI.
+fn bare(host: &str) -> &str {
+    let address = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    address.unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -269,7 +267,6 @@ mod tests {
                     port,
                     http2: false,
                     tls: None,
-                    client: None,
                 };
                 upstreams.external(&host).unwrap().0
             };
@@ -311,7 +308,6 @@ mod tests {
                     port: 80,
                     http2: false,
                     tls: None,
-                    client: None,
                 })
             };
             // As many as it may have, each with a request under way that never ends.
@@ -346,15 +342,8 @@ mod tests {
 
     #[test]
     fn the_server_name_of_an_address_has_no_brackets() {
-        let tls = EntryTls {
-            server_name: None,
-            ca_pem: Vec::new(),
-            subject_alt_names: Vec::new(),
-            client_certificate: None,
-        };
         for (host, name) in [("[2001:db8::1]", "2001:db8::1"), ("192.0.2.1", "192.0.2.1")] {
-            let name = name.to_owned();
-            assert_eq!(cluster_tls(&tls, host).server_name, name);
+            assert_eq!(bare(host), name);
             assert!(rustls_pki_types::ServerName::try_from(name).is_ok());
         }
     }

@@ -45,8 +45,9 @@ use self::{
 };
 pub(crate) use self::{
     connect::tune,
-    external::{External, ExternalHost},
+    external::{External, ExternalHost, HostTls},
     open::{MAX_RIVALS, SLOW_CONNECT},
+    tls::usual,
 };
 pub use self::{
     error::{Progress, UpstreamError, UpstreamErrorKind},

@@ -1,14 +1,18 @@
-//! TLS towards backends: one rustls client configuration per policy, kept with its session store.
+//! TLS towards backends and hosts outside: one rustls client configuration per policy, kept with its session store.
 //!
 //! The name of the policy is sent as SNI and verified, or other names in its place; there is no way to switch verification
 //! off.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
-use portcullis_routing::{Cluster, ClusterKey, ClusterTls, Rejection, ResourceKind, RoutingTable};
+use portcullis_routing::{
+    CertificateKey, Cluster, ClusterKey, ClusterTls, EntryKey, Rejection, ResourceKind,
+    RoutingTable, SubjectAltName,
+    egress::{Entry, EntryTls},
+};
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
     client::WantsClientCert,
@@ -23,9 +27,27 @@ use crate::state::Certificates;
 /// Everything a handshake with a backend needs.
 #[derive(Debug)]
 pub(super) struct TlsPolicy {
-    made_from: Arc<Cluster>,
     /// The name sent as SNI and verified.
     pub(super) server_name: ServerName<'static>,
+    pub(super) configs: Arc<TlsConfigs>,
+}
+
+impl TlsPolicy {
+    /// For a backend of this name.
+    pub(super) fn new(server_name: &str, configs: Arc<TlsConfigs>) -> Result<Self, String> {
+        let name = ServerName::try_from(server_name.to_owned());
+        let name =
+            name.map_err(|_| format!("{server_name:?} is not a host name that TLS can verify"))?;
+        Ok(Self {
+            server_name: name,
+            configs,
+        })
+    }
+}
+
+/// What backends of any name may share: whom is trusted, what is shown to them, and the sessions with them.
+#[derive(Debug)]
+pub(crate) struct TlsConfigs {
     /// Offers `h2` and `http/1.1`.
     pub(super) http2: Arc<ClientConfig>,
     /// Offers `http/1.1` only.
@@ -34,28 +56,47 @@ pub(super) struct TlsPolicy {
     client: Option<Arc<CertifiedKey>>,
 }
 
-impl TlsPolicy {
-    /// For the policy `tls` of `cluster`.
-    pub(super) fn new(
-        cluster: &Arc<Cluster>,
-        tls: &ClusterTls,
-        client: Option<&Arc<CertifiedKey>>,
-    ) -> Result<Self, String> {
-        let server_name = ServerName::try_from(tls.server_name.clone()).map_err(|_| {
-            format!(
-                "{:?} is not a host name that TLS can verify",
-                tls.server_name
-            )
-        })?;
-        let roots = if tls.ca_pem.is_empty() {
+/// The same, or in words why there is none.
+pub(crate) type MadeConfigs = Result<Arc<TlsConfigs>, String>;
+
+/// What they are made of, but for the client certificate itself. No CA certificate means the system's; if there are names, a
+/// backend must have one of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Parts<'a> {
+    ca_pem: &'a [String],
+    names: &'a [SubjectAltName],
+    client: Option<&'a CertificateKey>,
+}
+
+impl<'a> Parts<'a> {
+    fn of_cluster(tls: &'a ClusterTls) -> Self {
+        Self {
+            ca_pem: &tls.ca_pem,
+            names: &tls.subject_alt_names,
+            client: tls.client_certificate.as_ref(),
+        }
+    }
+
+    fn of_entry(tls: &'a EntryTls) -> Self {
+        Self {
+            ca_pem: &tls.ca_pem,
+            names: &tls.subject_alt_names,
+            client: tls.client_certificate.as_ref(),
+        }
+    }
+}
+
+impl TlsConfigs {
+    fn new(parts: Parts<'_>, client: Option<&Arc<CertifiedKey>>) -> MadeConfigs {
+        let roots = if parts.ca_pem.is_empty() {
             system_roots()
         } else {
-            given_roots(&tls.ca_pem)?
+            given_roots(parts.ca_pem)?
         };
         if roots.is_empty() {
             return Err("there is no trusted CA certificate".to_owned());
         }
-        let builder = verifying(tls, roots)?;
+        let builder = verifying(parts.names, roots)?;
         let mut http2 = match client {
             None => builder.with_no_client_auth(),
             Some(client) => builder
@@ -64,16 +105,14 @@ impl TlsPolicy {
         let mut http1 = http2.clone();
         http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self {
-            made_from: Arc::clone(cluster),
-            server_name,
+        Ok(Arc::new(Self {
             http2: Arc::new(http2),
             http1: Arc::new(http1),
             client: client.cloned(),
-        })
+        }))
     }
 
-    /// Whether this is the client certificate that it shows. Unchanged ones stay the same instance from table to table.
+    /// Whether this is the client certificate that they show. Unchanged ones stay the same instance from table to table.
     fn shows(&self, client: Option<&Arc<CertifiedKey>>) -> bool {
         match (&self.client, client) {
             (Some(mine), Some(client)) => Arc::ptr_eq(mine, client),
@@ -82,9 +121,15 @@ impl TlsPolicy {
     }
 }
 
-/// A configuration that trusts `roots` for the names of the policy.
+/// For hosts of which nothing is said: those that the system trusts, and no certificate is shown. Made once per process.
+pub(crate) fn usual() -> &'static MadeConfigs {
+    static USUAL: OnceLock<MadeConfigs> = OnceLock::new();
+    USUAL.get_or_init(|| TlsConfigs::new(Parts::of_entry(&EntryTls::default()), None))
+}
+
+/// A configuration that trusts `roots`, for these names if there are any.
 fn verifying(
-    tls: &ClusterTls,
+    names: &[SubjectAltName],
     roots: Arc<RootCertStore>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let provider = aws_lc_rs::default_provider();
@@ -93,10 +138,10 @@ fn verifying(
         ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
-    if tls.subject_alt_names.is_empty() {
+    if names.is_empty() {
         return Ok(builder.with_root_certificates(roots));
     }
-    let verifier = SanVerifier::new(roots, algorithms, &tls.subject_alt_names)?;
+    let verifier = SanVerifier::new(roots, algorithms, names)?;
     Ok(builder
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier)))
@@ -132,35 +177,72 @@ fn given_roots(pems: &[String]) -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(roots))
 }
 
-/// The TLS side of a table's clusters, or in words why a policy cannot be used. Made with the table, on the control thread.
-/// Equal policies share a configuration, and so do all workers: what one session was opened with can be resumed by every one.
+/// The TLS side of a table's clusters and of its entries, or in words why it cannot be used. Made with the table, on the control
+/// thread. Equal policies share a configuration, and so do all workers: what one session was opened with can be resumed by every
+/// one.
 #[derive(Clone, Debug, Default)]
-pub struct TlsPolicies(HashMap<ClusterKey, Result<Arc<TlsPolicy>, String>>);
+pub struct TlsPolicies {
+    clusters: HashMap<ClusterKey, OfCluster>,
+    entries: HashMap<EntryKey, OfEntry>,
+}
+
+#[derive(Clone, Debug)]
+struct OfCluster {
+    from: Arc<Cluster>,
+    policy: Result<Arc<TlsPolicy>, String>,
+}
+
+#[derive(Clone, Debug)]
+struct OfEntry {
+    from: Arc<Entry>,
+    /// Of its [ports](tls_ports).
+    ports: Box<[MadeConfigs]>,
+}
 
 impl TlsPolicies {
-    /// Makes the configuration of every cluster that has a policy, with the client certificate that it names, if that is there,
-    /// and says which policies cannot be used. Unchanged ones are shared with `previous`. A renewed certificate makes another
-    /// configuration, with sessions of its own.
+    /// Makes the configurations of every cluster and entry that has a policy, with the client certificate that it names, if that
+    /// is there, and says which policies of clusters cannot be used. Unchanged ones are shared with `previous`. A renewed
+    /// certificate makes another configuration, with sessions of its own.
     pub fn build(
         previous: &Self,
         table: &RoutingTable,
         certificates: &Certificates,
     ) -> (Self, Vec<Rejection>) {
-        let known = previous.0.values().flatten();
+        let (clusters, rejections) = Self::of_clusters(previous, table, certificates);
+        if table.settings.egress.is_some() {
+            // Here, and not where requests wait for it.
+            if let Err(message) = usual() {
+                tracing::warn!(message, "no TLS with hosts that no policy is for");
+            }
+        }
+        let entries = Self::of_entries(previous, table, certificates);
+        (Self { clusters, entries }, rejections)
+    }
+
+    fn of_clusters(
+        previous: &Self,
+        table: &RoutingTable,
+        certificates: &Certificates,
+    ) -> (HashMap<ClusterKey, OfCluster>, Vec<Rejection>) {
+        let known = previous.clusters.values();
         let mut known: HashMap<&ClusterTls, Arc<TlsPolicy>> = known
-            .filter_map(|policy| Some((policy.made_from.tls.as_ref()?, Arc::clone(policy))))
+            .filter_map(|known| {
+                let policy = known.policy.as_ref().ok()?;
+                Some((known.from.tls.as_ref()?, Arc::clone(policy)))
+            })
             .collect();
-        let mut result = Self::default();
-        let mut rejections = Vec::new();
+        let (mut clusters, mut rejections) = (HashMap::new(), Vec::new());
         for (key, cluster) in &table.clusters {
             let Some(tls) = &cluster.tls else { continue };
             let client = tls.client_certificate.as_ref();
             let client = client.and_then(|key| certificates.get(key));
-            let made = match known.get(tls).filter(|known| known.shows(client)) {
+            let policy = match known.get(tls).filter(|known| known.configs.shows(client)) {
                 Some(known) => Ok(Arc::clone(known)),
-                None => TlsPolicy::new(cluster, tls, client).map(Arc::new),
+                None => TlsConfigs::new(Parts::of_cluster(tls), client)
+                    .and_then(|configs| TlsPolicy::new(&tls.server_name, configs))
+                    .map(Arc::new),
             };
-            match &made {
+            match &policy {
                 Ok(made) => _ = known.insert(tls, Arc::clone(made)),
                 Err(message) => rejections.push(Rejection {
                     kind: ResourceKind::Cluster,
@@ -168,21 +250,72 @@ impl TlsPolicies {
                     message: message.clone(),
                 }),
             }
-            result.0.insert(key.clone(), made);
+            let from = Arc::clone(cluster);
+            clusters.insert(key.clone(), OfCluster { from, policy });
         }
-        (result, rejections)
+        (clusters, rejections)
+    }
+
+    fn of_entries(
+        previous: &Self,
+        table: &RoutingTable,
+        certificates: &Certificates,
+    ) -> HashMap<EntryKey, OfEntry> {
+        let known = previous.entries.values();
+        let known = known.flat_map(|known| tls_ports(&known.from).zip(&known.ports));
+        let mut known: HashMap<Parts<'_>, Arc<TlsConfigs>> = known
+            .filter_map(|((_, tls), made)| Some((Parts::of_entry(tls), made.clone().ok()?)))
+            .collect();
+        let mut entries = HashMap::new();
+        for (key, entry) in &table.entries {
+            let ports = tls_ports(entry).map(|(_, tls)| {
+                let parts = Parts::of_entry(tls);
+                let client = parts.client.and_then(|key| certificates.get(key));
+                if let Some(known) = known.get(&parts).filter(|known| known.shows(client)) {
+                    return Ok(Arc::clone(known));
+                }
+                let made = TlsConfigs::new(parts, client)?;
+                known.insert(parts, Arc::clone(&made));
+                Ok(made)
+            });
+            let ports: Box<[_]> = ports.collect();
+            if !ports.is_empty() {
+                let from = Arc::clone(entry);
+                entries.insert(key.clone(), OfEntry { from, ports });
+            }
+        }
+        entries
     }
 
     /// The policy of a cluster; `None` if it has none.
     pub(super) fn get(&self, cluster: &ClusterKey) -> Option<&Result<Arc<TlsPolicy>, String>> {
-        self.0.get(cluster)
+        self.clusters.get(cluster).map(|found| &found.policy)
+    }
+
+    /// What the hosts of an entry share at one of its ports that has a policy.
+    pub(crate) fn of_entry(&self, entry: &EntryKey, port: u16) -> &MadeConfigs {
+        // Never clear text instead.
+        static MISSING: LazyLock<MadeConfigs> =
+            LazyLock::new(|| Err("it was not made with the table".to_owned()));
+        let found = self.entries.get(entry).and_then(|found| {
+            let mut ports = tls_ports(&found.from).zip(&found.ports);
+            let found = ports.find(|((number, _), _)| *number == port);
+            found.map(|(_, made)| made)
+        });
+        found.unwrap_or(&MISSING)
     }
 }
 
-/// Whether two policies are one and the same instance. Unchanged ones stay so from table to table.
-pub(super) fn same(
-    one: Option<&Result<Arc<TlsPolicy>, String>>,
-    other: Option<&Result<Arc<TlsPolicy>, String>>,
+/// The ports of an entry of which something is said of TLS.
+fn tls_ports(entry: &Entry) -> impl Iterator<Item = (u16, &EntryTls)> {
+    let ports = entry.ports.iter();
+    ports.filter_map(|port| Some((port.number, port.tls.as_ref()?)))
+}
+
+/// Whether two of these are one and the same instance. Unchanged ones stay so from table to table.
+pub(super) fn same<T>(
+    one: Option<&Result<Arc<T>, String>>,
+    other: Option<&Result<Arc<T>, String>>,
 ) -> bool {
     match (one, other) {
         (Some(Ok(one)), Some(Ok(other))) => Arc::ptr_eq(one, other),
@@ -284,6 +417,64 @@ mod tests {
             &Certificates::default(),
         );
         assert_eq!(rejected.len(), count, "{rejected:?}");
-        assert!(policies.0.values().all(Result::is_err));
+        assert!(policies.clusters.values().all(|it| it.policy.is_err()));
+    }
+
+    #[test]
+    fn hosts_of_entries_share_what_was_made_with_the_table() {
+        let ca = certificate().chain_pem;
+        let name = CertificateKey::secret("ns", "client");
+        let entry = |ports: serde_json::Value| {
+            let entry = serde_json::json!({
+                "hosts": ["*.example.com"], "ports": ports,
+                "order": {"namespace": "ns", "name": "e", "rule": 0},
+            });
+            Arc::new(serde_json::from_value::<Entry>(entry).unwrap())
+        };
+        let port = |number: u16, tls: serde_json::Value| serde_json::json!({"number": number, "protocol": "HTTPS", "tls": tls});
+        let trust = serde_json::json!({"ca_pem": [ca]});
+        let shows = serde_json::json!({"ca_pem": [ca], "client_certificate": name});
+        let bad = serde_json::json!({"ca_pem": ["no certificate in here"]});
+        let plain = serde_json::json!({"number": 80, "protocol": "HTTP"});
+        let mut table = table(vec![]);
+        let (one, other) = (EntryKey::of("ns", "one"), EntryKey::of("ns", "other"));
+        let ports =
+            serde_json::json!([plain, port(1, trust.clone()), port(2, shows), port(3, bad)]);
+        table.entries.insert(one.clone(), entry(ports));
+        let ports = serde_json::json!([port(1, trust)]);
+        table.entries.insert(other.clone(), entry(ports));
+        let renew = |table: &mut RoutingTable| {
+            let certificates = &mut table.certificates;
+            certificates.insert(name.clone(), Arc::new(certificate()));
+        };
+        renew(&mut table);
+        let made = |previous: &(TlsPolicies, Certificates), table: &RoutingTable| {
+            let (certificates, _) = Certificates::decode(&previous.1, table);
+            let (policies, rejected) = TlsPolicies::build(&previous.0, table, &certificates);
+            assert_eq!(rejected, []);
+            (policies, certificates)
+        };
+        let first = made(&Default::default(), &table);
+        let kept = made(&first, &table);
+        renew(&mut table);
+        let renewed = made(&kept, &table);
+
+        let get =
+            |(policies, _): &(TlsPolicies, _), key, port| policies.of_entry(key, port).clone();
+        // Neither of which there is none nor of which nothing can be made.
+        for (key, port) in [(&one, 80), (&other, 2), (&one, 3)] {
+            assert!(get(&first, key, port).is_err(), "{port}");
+        }
+        let is_same = |one: MadeConfigs, other: MadeConfigs| {
+            assert!(one.is_ok());
+            same(Some(&one), Some(&other))
+        };
+        assert!(is_same(get(&first, &one, 1), get(&first, &other, 1)));
+        assert!(!is_same(get(&first, &one, 1), get(&first, &one, 2)));
+        for port in [1, 2] {
+            assert!(is_same(get(&first, &one, port), get(&kept, &one, port)));
+        }
+        assert!(is_same(get(&kept, &one, 1), get(&renewed, &one, 1)));
+        assert!(!is_same(get(&kept, &one, 2), get(&renewed, &one, 2)));
     }
 }

@@ -175,12 +175,19 @@ async fn tls_is_begun_for_the_host_that_was_named_and_verified() {
         ]);
         entry
     };
+    let (literal, its_ca) = tls_host("2001:db8::7").await;
+    let mut address = fixed("address.example.com", literal);
+    address["addresses"] = json!(["2001:db8::7/128"]);
+    address["ports"] = json!([{
+        "number": 80, "protocol": "HTTP", "target_port": literal.port(), "tls": {"ca_pem": [its_ca]},
+    }]);
     let mut usual = fixed("usual.example.com", host);
     usual["ports"] = json!([{"number": 443, "protocol": "HTTPS", "target_port": host.port()}]);
     let outside = Outside::new(&dns)
         .entry("api", entry(host, "api.example.com"))
         .entry("name", entry(host, "name.example.com"))
         .entry("ca", entry(other, "ca.example.com"))
+        .entry("address", address)
         .entry("usual", usual);
     let (outside, config) = with_https(outside, 443);
     let (proxy, log) = outside.start();
@@ -202,6 +209,12 @@ async fn tls_is_begun_for_the_host_that_was_named_and_verified() {
             (&json!("allow"), &json!("upstream_tls"))
         );
     }
+    // An address is verified as well, and no name is sent for it.
+    let answer = proxy.fetch(A, "http://[2001:db8::7]/").await;
+    assert!(
+        answer.contains("\r\n\r\nnone\nGET / HTTP/1.1\r\nhost: [2001:db8::7]\r\n"),
+        "{answer}"
+    );
     let get = |host: &str| format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     let mut stream = secure(connect(A, proxy.address(443)).await, &config).await;
     let answer = say(&mut stream, &get("api.example.com")).await;
