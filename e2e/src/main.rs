@@ -86,7 +86,7 @@ impl Command {
             Self::Attack(attack) => attack.run().await,
             Self::Bodies(bodies) => Box::pin(bodies.run()).await,
             Self::Chart(chart) => Box::pin(chart.run()).await,
-            Self::Churn(churn) => churn.run().await,
+            Self::Churn(churn) => Box::pin(churn.run()).await,
             Self::Failover(failover) => failover.run().await,
             Self::Cluster(action) => Box::pin(action.run()).await,
             Self::Conformance(conformance) => conformance.run().await,

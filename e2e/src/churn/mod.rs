@@ -1,12 +1,13 @@
 //! `cargo e2e churn`: `portcullis run` serves a directory under load while everything in it is edited.
 
 mod edits;
+mod egress;
 mod manifests;
 
 use std::{cell::Cell, net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, Subcommand};
 use futures::future::join_all;
 use tokio::process::Command;
 
@@ -38,7 +39,22 @@ const REQUESTS_PER_CONNECTION: u32 = 50;
 
 /// 32 connections load `portcullis run` while its directory is edited; no request may fail, no stream may be cut.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Churn {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    directory: Directory,
+}
+
+/// What else is churned.
+#[derive(Subcommand)]
+enum Other {
+    Egress(egress::Egress),
+}
+
+#[derive(Args)]
+struct Directory {
     /// How many edits; routes, the certificate, endpoints and listeners take turns.
     #[arg(long, default_value_t = 1000)]
     edits: usize,
@@ -84,6 +100,15 @@ impl Ports {
 
 impl Churn {
     pub(crate) async fn run(self) -> Result<()> {
+        match self.other {
+            Some(Other::Egress(egress)) => egress.run().await,
+            None => self.directory.run().await,
+        }
+    }
+}
+
+impl Directory {
+    async fn run(self) -> Result<()> {
         let edits = if self.quick { QUICK_EDITS } else { self.edits };
         let binary = binaries::build("portcullis", &self.profile).await?;
         let folder = tempfile::tempdir()?;
