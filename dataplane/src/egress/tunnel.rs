@@ -9,6 +9,7 @@ use std::{
     future::poll_fn,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,8 @@ use bytes::BytesMut;
 use portcullis_routing::{
     EntryKey, PolicyKey, ProxySettings,
     egress::{
-        CompiledEgress, Destination, EntryProtocol, Opened, Question, Seen, Verdict, host::Host,
+        CompiledEgress, Destination, EntryProtocol, Opened, Question, Seen, Verdict, Workload,
+        host::Host,
     },
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
@@ -88,8 +90,8 @@ pub(crate) enum Greets {
 struct Granted {
     rules: u64,
     caller: Option<Rc<Identity>>,
-    /// Although the host is a pod.
-    inside: bool,
+    /// Although this pod is behind the address.
+    behind: Option<Arc<Workload>>,
 }
 
 /// A tunnel, both ends of it open.
@@ -127,7 +129,7 @@ impl Passage {
             granted: RefCell::new(Granted {
                 rules: grant.rules,
                 caller: grant.caller.clone(),
-                inside: false,
+                behind: None,
             }),
             sni: (grant.form == Form::Sni).then(|| grant.host.clone()),
             detail: None,
@@ -373,7 +375,7 @@ impl Passage {
         let now = Granted {
             rules: snapshot.compiled.generation().rules,
             caller: self.grant.renewed(snapshot),
-            inside: egress.leads_to_workload(self.to.ip()),
+            behind: egress.workload_behind(self.to.ip()).cloned(),
         };
         let stays = self.granted.borrow().covers(&now)
             || self.is_granted_to(now.caller.as_deref(), egress, snapshot);
@@ -518,7 +520,10 @@ impl Granted {
     /// Whether what was granted by this is granted by that as well.
     fn covers(&self, now: &Self) -> bool {
         self.rules == now.rules
-            && (self.inside || !now.inside)
+            && now.behind.as_ref().is_none_or(|now| {
+                let known = self.behind.as_ref();
+                known.is_some_and(|known| Arc::ptr_eq(known, now))
+            })
             && are_same(self.caller.as_deref(), now.caller.as_deref())
     }
 }

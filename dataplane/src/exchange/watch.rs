@@ -177,7 +177,7 @@ impl<'a> Watch<'a> {
         let rules = |snapshot: &Snapshot| snapshot.compiled.generation().rules;
         let is_unchanged = rules(snapshot) == rules(leave.granted_by)
             && are_same(leave.caller.as_deref(), caller.as_deref())
-            && leave.at_each(used, |address| !egress.leads_to_workload(address));
+            && leave.at_each(used, |address| egress.workload_behind(address).is_none());
         if is_unchanged {
             return true;
         }

@@ -22,8 +22,14 @@ pub(super) struct PolicyIndex {
     namespaces: BTreeMap<Box<str>, Scope>,
 }
 
-/// The policies of one scope, by key.
-type Scope = Vec<(PolicyKey, Arc<Policy>)>;
+/// The policies of one scope.
+#[derive(Debug, Default)]
+struct Scope {
+    /// By key.
+    policies: Vec<(PolicyKey, Arc<Policy>)>,
+    /// Some only report.
+    reports: bool,
+}
 
 /// What policies say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +137,17 @@ impl PolicyIndex {
     }
 }
 
+impl Scope {
+    fn push(&mut self, (key, policy): (PolicyKey, Arc<Policy>)) {
+        self.reports |= policy.mode == PolicyMode::Report;
+        self.policies.push((key, policy));
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(PolicyKey, Arc<Policy>)> {
+        self.policies.iter()
+    }
+}
+
 /// A question, and what else decides whether a policy is about it.
 #[derive(Clone, Copy)]
 struct Asked<'a> {
@@ -144,7 +161,9 @@ struct Asked<'a> {
 fn judge<'t>(scope: &'t Scope, asked: &Asked<'_>) -> Opinion<'t> {
     let mut told = Opinion::Fine;
     // What is enforced comes first: with what is only reported beside it, more may be allowed and more denied.
-    for mode in [PolicyMode::Enforce, PolicyMode::Report] {
+    let modes = [PolicyMode::Enforce, PolicyMode::Report];
+    // Where none only reports, the second look would see what the first did.
+    for mode in modes.into_iter().take(1 + usize::from(scope.reports)) {
         let counts = |policy: &Policy| mode == PolicyMode::Report || policy.mode == mode;
         if let Some((reason, policy)) = objection(scope, asked, counts) {
             told = Opinion::Against {

@@ -1,11 +1,12 @@
 //! Whether an address may be connected to, whatever name led there.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     address::{AddressClass, EndpointRule},
     decide::{CompiledEgress, Question},
     entry::Entry,
+    workload::Workload,
 };
 
 /// Where an address leads that nobody outside has.
@@ -30,12 +31,11 @@ impl fmt::Display for Inside {
 }
 
 impl CompiledEgress {
-    /// Whether packets to an address may end at a pod.
-    pub fn leads_to_workload(&self, address: IpAddr) -> bool {
+    /// The pod at which packets to an address may end, whoever it is.
+    pub fn workload_behind(&self, address: IpAddr) -> Option<&Arc<Workload>> {
         let plain = plain(address, AddressClass::of(address));
-        self.workload(address)
-            .or_else(|| self.workload(plain))
-            .is_some()
+        let found = self.workloads.get(address);
+        found.or_else(|| self.workloads.get(plain))
     }
 
     /// Why an address, which is of this class, is refused; `None` if it may be connected to. It is one that a name leads to, or that
