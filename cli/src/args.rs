@@ -293,7 +293,7 @@ pub(crate) struct StatusArgs {
     /// What to look at.
     #[arg(value_enum, default_value_t)]
     pub(crate) what: StatusOf,
-    /// Only the Gateway, or the route, of this name: NAME or NAMESPACE/NAME.
+    /// Only the Gateway, route or object of egress of this name: NAME or NAMESPACE/NAME.
     pub(crate) name: Option<String>,
     /// Namespace of the Gateways and routes; without it the one of the context.
     #[arg(
@@ -326,7 +326,9 @@ pub(crate) enum StatusOf {
     /// Routes and BackendTLSPolicies.
     #[value(alias = "route")]
     Routes,
-    /// Both.
+    /// ServiceEntries, EgressPolicies and CredentialInjections: what egress Gateways serve.
+    Egress,
+    /// All of these.
     #[default]
     All,
 }
@@ -487,14 +489,16 @@ Examples:
   portcullis status -A                                the whole cluster
   portcullis status gateways -n shop
   portcullis status gateway shop/edge                 only this one
+  portcullis status egress -A                         who may leave the cluster, and for where
   portcullis status -A -o json | jq '.findings[].message'
   portcullis status -A --context production           another cluster
 
 Below the tables stands every condition that is not as it should be, with its message, which says what to do, and causes before \
 what follows from them. Gateways and routes of other controllers are left out. LISTENERS counts those that are served, ROUTES \
-what is attached to them: a route that two listeners serve counts twice.
+what is attached to them: a route that two listeners serve counts twice. A ServiceEntry without an answer is a mesh's \
+alone, and a CredentialInjection without one is used by nothing.
 
-It reads with your own rights: `get` and `list` of the kinds of gateway.networking.k8s.io. What you may not read is said.
+It reads with your own rights: `get` and `list` of the kinds of gateway.networking.k8s.io and portcullis.dev, and of ServiceEntries. What you may not read is said.
 
 Exit codes: 0 all is as it should be, 1 something is not, 2 the cluster cannot be asked.";
 

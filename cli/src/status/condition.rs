@@ -15,10 +15,13 @@ pub(super) const SILENT: &str = "the controller has not answered: does it run? `
     app.kubernetes.io/name=portcullis` says so";
 
 /// What should be True.
-const WANTED: [&str; 4] = [
+const WANTED: [&str; 7] = [
     condition::ACCEPTED,
     condition::PROGRAMMED,
     condition::RESOLVED_REFS,
+    condition::SERVICE_ENTRY_ACCEPTED,
+    condition::SERVICE_ENTRY_PROGRAMMED,
+    condition::SOURCES_READABLE,
     condition::SUPPORTED_VERSION,
 ];
 /// What should not. `InsecureFrontendValidationMode` is not among them: somebody has chosen it.
@@ -60,6 +63,16 @@ pub(super) struct Condition {
 }
 
 impl Condition {
+    /// Whether it is of this type.
+    pub(super) fn is_of(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
+    /// Whether it is True, and for one of these reasons.
+    pub(super) fn is_true_for(&self, reasons: &[&str]) -> bool {
+        self.status == "True" && reasons.contains(&self.reason.as_str())
+    }
+
     fn is_fault(&self) -> bool {
         let (kind, is_true) = (self.kind.as_str(), self.status == "True");
         (WANTED.contains(&kind) && !is_true) || (UNWANTED.contains(&kind) && is_true)
@@ -102,7 +115,9 @@ impl Finding {
     pub(super) fn is_consequence(&self) -> bool {
         let reason = self.reason.as_str();
         CONSEQUENCES.contains(&reason)
-            || (self.condition == condition::PROGRAMMED && reason == reason::INVALID)
+            || ([condition::PROGRAMMED, condition::SERVICE_ENTRY_PROGRAMMED]
+                .contains(&self.condition.as_str())
+                && reason == reason::INVALID)
     }
 
     /// Whether others of its object may follow from it.
@@ -167,7 +182,8 @@ impl<'a> Subject<'a> {
         findings
     }
 
-    fn fault(&self, fault: &Condition) -> Finding {
+    /// The finding that a condition is.
+    pub(super) fn fault(&self, fault: &Condition) -> Finding {
         let subject = grant::Subject {
             kind: self.kind,
             namespace: self

@@ -2,6 +2,7 @@
 
 mod classes;
 mod condition;
+mod egress;
 mod gateways;
 mod parents;
 mod routes;
@@ -15,7 +16,8 @@ use serde::Serialize;
 
 pub(crate) use self::condition::condition_of;
 use self::{
-    classes::Class, condition::Finding, gateways::Gateway, gateways::ListenerSet, routes::Route,
+    classes::Class, condition::Finding, egress::EgressObject, gateways::Gateway,
+    gateways::ListenerSet, routes::Route,
 };
 use crate::{
     FINDINGS,
@@ -35,6 +37,7 @@ pub(crate) struct Status {
     pub(crate) gateways: Vec<Gateway>,
     listener_sets: Vec<ListenerSet>,
     routes: Vec<Route>,
+    egress: Vec<EgressObject>,
     pub(crate) findings: Vec<Finding>,
     /// What the caller may not look at.
     pub(crate) hidden: Vec<Hidden>,
@@ -128,6 +131,11 @@ impl Question<'_> {
     async fn look(&self, what: StatusOf) -> anyhow::Result<Status> {
         let mut status = Status::default();
         let classes = self.classes(&mut status).await?;
+        if what == StatusOf::Egress {
+            let mut status = Status::default();
+            self.egress(&mut status).await?;
+            return Ok(status);
+        }
         let known = self.named_gateways(&classes).await?;
         if what == StatusOf::Routes {
             // Of the classes only that is asked whose the Gateways are.
@@ -148,10 +156,14 @@ impl Question<'_> {
                 self.policies(&mut status).await?;
             }
         }
+        if what == StatusOf::All {
+            self.egress(&mut status).await?;
+        }
         if let (Scope::Namespace(namespace), None) = (&self.scope, self.name)
             && status.gateways.is_empty()
             && status.listener_sets.is_empty()
             && status.routes.is_empty()
+            && status.egress.is_empty()
         {
             status.notes.push(format!(
                 "nothing of Portcullis is in namespace {namespace}; -A looks at all of them"

@@ -26,6 +26,8 @@ pub(super) struct Gateways<'a> {
 
 /// The reason of a route that may be of a kind that the caller may not list.
 pub(super) const ROUTE_NOT_SEEN: &str = "RouteNotSeen";
+/// The same of an object of egress.
+pub(super) const OBJECT_NOT_SEEN: &str = "ObjectNotSeen";
 
 /// Nothing more is known.
 const NOBODY: &str = "no controller has answered for this parent: it does not exist, or its class is of no controller that \
@@ -85,6 +87,7 @@ impl Question<'_> {
         }
         let what = match kinds {
             [only] => only.name,
+            [first, ..] if first.name == Kind::SERVICE_ENTRIES[0].name => "egress object",
             _ => "route",
         };
         let (object, place) = match &self.scope {
@@ -94,7 +97,7 @@ impl Question<'_> {
                 format!("in namespace {own}"),
             ),
         };
-        let among = if reason == ROUTE_NOT_SEEN {
+        let among = if [ROUTE_NOT_SEEN, OBJECT_NOT_SEEN].contains(&reason) {
             " among those that you may list"
         } else {
             ""

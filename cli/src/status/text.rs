@@ -23,6 +23,7 @@ pub(super) fn text(status: &Status) -> String {
     add(status.gateways.is_empty(), gateways(status, now));
     add(status.listener_sets.is_empty(), listener_sets(status, now));
     add(status.routes.is_empty(), routes(status, now));
+    add(status.egress.is_empty(), egress(status, now));
     tables.push(findings(&status.findings));
     let hidden = status.hidden.iter();
     let hidden = hidden.map(|it| format!("without {}: {}", it.what, it.message));
@@ -123,6 +124,28 @@ fn routes(status: &Status, now: Timestamp) -> Columns {
                 age(route.created_at, now),
             ]);
         }
+    }
+    columns
+}
+
+fn egress(status: &Status, now: Timestamp) -> Columns {
+    let mut columns = Columns::new([
+        "EGRESS",
+        "HOSTS",
+        "ACCEPTED",
+        "RESOLVED",
+        "PROGRAMMED",
+        "AGE",
+    ]);
+    for object in &status.egress {
+        columns.row([
+            format!("{} {}", object.kind, object.name),
+            joined(&object.hosts),
+            coloured(&object.accepted),
+            coloured(&object.resolved),
+            coloured(&object.programmed),
+            age(object.created_at, now),
+        ]);
     }
     columns
 }

@@ -196,7 +196,8 @@ impl Faults {
         } else {
             reason::ACCEPTED
         };
-        let faults = texts(self.dropped.iter().chain(&self.lost).chain(&self.won));
+        let told = self.lost.iter().chain(&self.won).chain(&self.told);
+        let faults = texts(self.dropped.iter().chain(told));
         let message = if faults.is_empty() {
             "Accepted".to_owned()
         } else {
