@@ -272,6 +272,15 @@ impl Ground<'_> {
             .until("the new pod has asked often enough", async || {
                 let asked = self.asked().await?;
                 ensure!(asked.len() >= REQUESTS, "{} requests", asked.len());
+                // Answers may go to where the old pod was for a while; without any there would be nothing to judge.
+                ensure!(
+                    asked.iter().any(|one| one.by_token == "403"),
+                    "with its token it was refused nothing"
+                );
+                ensure!(
+                    asked.iter().any(|one| one.by_address != "000"),
+                    "by its address it got no answer"
+                );
                 Ok(asked)
             })
             .await?;
