@@ -95,7 +95,7 @@ impl<'a> BackendTlsPolicies<'a> {
     fn add(&mut self, ctx: &Context<'a>, key: &'a ObjectKey, policy: &'a BackendTlsPolicy) {
         let object = ObjectRef::new("BackendTLSPolicy", key.clone());
         let targets = policy.spec.target_refs.iter().enumerate();
-        let targets = targets
+        let targets: Vec<_> = targets
             .filter_map(|(index, target)| self.target(ctx, &object, key, index, target))
             .collect();
         for option in policy.spec.options.iter().flatten().map(|(name, _)| name) {
@@ -107,7 +107,12 @@ impl<'a> BackendTlsPolicies<'a> {
             ));
         }
         let policy = Policy {
-            validated: validation::translate(ctx, &object, &policy.spec.validation),
+            validated: validation::translate(
+                ctx,
+                &object,
+                &policy.spec.validation,
+                without(&targets),
+            ),
             generation: policy.metadata.generation,
             object,
             targets,
@@ -302,6 +307,21 @@ impl Policy {
             ),
         }
         conditions
+    }
+}
+
+/// What follows for the targets of a policy that cannot be carried out.
+fn without(targets: &[Target]) -> &'static str {
+    let is_for = |kind| targets.iter().any(|target| target.kind == kind);
+    match (
+        is_for(TargetKind::Service),
+        is_for(TargetKind::ServiceEntry),
+    ) {
+        (false, true) => "the ports that it is for are not opened",
+        (true, true) => {
+            "requests to the backend get 500, and the ports of ServiceEntries that it is for are not opened"
+        }
+        (_, false) => "requests to the backend get 500",
     }
 }
 

@@ -30,8 +30,20 @@ pub(super) struct Validated {
     pub(super) unresolved: Vec<Finding>,
 }
 
-/// Translates the `validation` of the policy `object`.
-pub(super) fn translate(ctx: &Context<'_>, object: &ObjectRef, spec: &Validation) -> Validated {
+/// A policy, and what follows where it cannot be carried out.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    object: &'a ObjectRef,
+    hence: &'a str,
+}
+
+/// Translates the `validation` of the policy `object`. `hence` says what follows where it cannot be carried out.
+pub(super) fn translate(
+    ctx: &Context<'_>,
+    object: &ObjectRef,
+    spec: &Validation,
+    hence: &str,
+) -> Validated {
     let references = spec.ca_certificate_refs.as_deref().unwrap_or_default();
     let mut unresolved = Vec::new();
     let mut ca_pem = Vec::new();
@@ -41,10 +53,11 @@ pub(super) fn translate(ctx: &Context<'_>, object: &ObjectRef, spec: &Validation
             Err(finding) => unresolved.push(finding),
         }
     }
-    let tls = trust(object, spec, &ca_pem, &unresolved).and_then(|()| {
+    let subject = Subject { object, hence };
+    let tls = trust(subject, spec, &ca_pem, &unresolved).and_then(|()| {
         Ok(ClusterTls {
-            server_name: server_name(object, spec)?,
-            subject_alt_names: subject_alt_names(object, spec)?,
+            server_name: server_name(subject, spec)?,
+            subject_alt_names: subject_alt_names(subject, spec)?,
             ca_pem,
             client_certificate: None,
         })
@@ -72,32 +85,32 @@ fn ca_certificate(
 
 /// Whether there is anything to trust. Without, nothing is: that must not become the trust store of the system.
 fn trust(
-    object: &ObjectRef,
+    subject: Subject<'_>,
     spec: &Validation,
     ca_pem: &[String],
     unresolved: &[Finding],
 ) -> Result<(), Finding> {
     let well_known = spec.well_known_ca_certificates.as_deref();
     match (unresolved.first(), well_known.unwrap_or_default()) {
-        (Some(first), _) if ca_pem.is_empty() => Err(object.error(
+        (Some(first), _) if ca_pem.is_empty() => Err(subject.object.error(
             reason::NO_VALID_CA_CERTIFICATE,
             "spec.validation.caCertificateRefs",
             format!(
-                "none of them leads to a CA certificate, so requests to the backend get 500 ({}: {})",
-                first.field, first.message
+                "none of them leads to a CA certificate, so {} ({}: {})",
+                subject.hence, first.field, first.message
             ),
             first.remedy.clone(),
         )),
         _ if !ca_pem.is_empty() => Ok(()),
         (_, SYSTEM) => Ok(()),
         (_, "") => Err(invalid(
-            object,
+            subject,
             "spec.validation",
             "names no CA certificates",
             "set caCertificateRefs, or wellKnownCACertificates: System",
         )),
         (_, other) => Err(invalid(
-            object,
+            subject,
             "spec.validation.wellKnownCACertificates",
             &format!("{other:?} is not a set of CA certificates that is known here"),
             "write System, or refer to a ConfigMap with caCertificateRefs",
@@ -105,16 +118,16 @@ fn trust(
     }
 }
 
-fn server_name(object: &ObjectRef, spec: &Validation) -> Result<String, Finding> {
+fn server_name(subject: Subject<'_>, spec: &Validation) -> Result<String, Finding> {
     hostname::precise(&spec.hostname).ok_or_else(|| {
         let message = format!("{:?} is not a hostname", spec.hostname);
         let remedy = "write the name that the backend's certificate is for, without port or `*`";
-        invalid(object, "spec.validation.hostname", &message, remedy)
+        invalid(subject, "spec.validation.hostname", &message, remedy)
     })
 }
 
 fn subject_alt_names(
-    object: &ObjectRef,
+    subject: Subject<'_>,
     spec: &Validation,
 ) -> Result<Vec<SubjectAltName>, Finding> {
     let names = spec.subject_alt_names.iter().flatten().enumerate();
@@ -123,7 +136,7 @@ fn subject_alt_names(
             subject_alt_name(name).map_err(|(field, message)| {
                 let field = format!("spec.validation.subjectAltNames[{index}].{field}");
                 let remedy = "write a name as it stands in the backend's certificate";
-                invalid(object, &field, &message, remedy)
+                invalid(subject, &field, &message, remedy)
             })
         })
         .collect()
@@ -145,7 +158,12 @@ fn subject_alt_name(spec: &SubjectAltNameSpec) -> Result<SubjectAltName, (&'stat
     }
 }
 
-fn invalid(object: &ObjectRef, field: &str, message: &str, remedy: &str) -> Finding {
-    let message = format!("{message}; requests to the backend get 500");
+fn invalid(
+    Subject { object, hence }: Subject<'_>,
+    field: &str,
+    message: &str,
+    remedy: &str,
+) -> Finding {
+    let message = format!("{message}; {hence}");
     object.error(reason::INVALID, field, message, remedy)
 }
