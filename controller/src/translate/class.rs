@@ -81,13 +81,13 @@ pub struct InstalledApi {
     pub release: Option<String>,
     /// Kinds that we serve and that are not installed.
     pub missing: BTreeSet<&'static str>,
-    /// Kinds that egress needs and that cannot be read.
+    /// Kinds that cannot be read and that not everything goes by: those of egress, and CredentialInjection.
     pub unread: BTreeMap<&'static str, Unread>,
     /// What only egress needs and has not been read yet, though nothing says that it cannot be.
     pub pending: BTreeSet<&'static str>,
 }
 
-/// Why a kind that egress needs cannot be read, and what is known of it all the same.
+/// Why a kind cannot be read, and what is known of it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
     /// The API server says that the controller may not. Else it fails for long.
@@ -257,7 +257,7 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
 }
 
 /// Whether `controller_name` serves the class of egress.
-pub(super) fn is_egress_served(resources: &Resources, controller_name: &str) -> bool {
+fn is_egress_served(resources: &Resources, controller_name: &str) -> bool {
     let class = ObjectKey::cluster(EGRESS_CLASS);
     let class = resources.gateway_classes.get(&class);
     class.is_some_and(|class| class.spec.controller_name == controller_name)

@@ -22,8 +22,7 @@ use crate::{
     resources::ObjectKey,
     status::{ConditionSet, condition::kind},
     translate::{
-        BackendTlsPolicies, Context, age::created_at, backend_tls::TargetKind,
-        class::is_egress_served,
+        BackendTlsPolicies, Context, age::created_at, backend_tls::TargetKind, class::EGRESS_CLASS,
     },
 };
 
@@ -32,10 +31,14 @@ pub(crate) const KIND: &str = "ServiceEntry";
 /// See [`KIND`].
 pub(crate) const GROUP: &str = "networking.istio.io";
 
-/// Whether conditions of egress are this controller's to state: not where another one has the class.
+/// Whether conditions of egress are this controller's to state: not where another one has the class. Where nobody has it any more
+/// what was stated before is to be taken back.
 pub(super) fn is_ours(ctx: &Context<'_>) -> bool {
-    let name = &ctx.options.controller_name;
-    ctx.options.installed.is_none() || is_egress_served(ctx.resources, name)
+    let class = ObjectKey::cluster(EGRESS_CLASS);
+    let class = ctx.resources.gateway_classes.get(&class);
+    let is_theirs =
+        class.is_some_and(|class| class.spec.controller_name != ctx.options.controller_name);
+    ctx.options.installed.is_none() || !is_theirs
 }
 
 /// All ServiceEntries. Every egress Gateway has all of them.
