@@ -3,16 +3,14 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{
-    EntryKey, Listener, ListenerKey, PolicyKey, Rejection, Report, ResourceKind, RoutingTable,
-    TableVersion,
-    egress::{Entry, Policy},
+    EntryKey, ListenerKey, PolicyKey, Rejection, Report, ResourceKind, RoutingTable, TableVersion,
 };
 
 use crate::{
     resources::ObjectKey,
     status::{
         GatewayAddress, Observed,
-        programmed::{Heard, Observation},
+        programmed::{Observation, Served},
     },
 };
 
@@ -53,14 +51,8 @@ pub struct Word {
 /// A table that is served.
 #[derive(Clone, Debug)]
 pub struct Acknowledgement {
-    /// Its version.
-    pub version: TableVersion,
-    /// Its listeners.
-    pub listeners: BTreeMap<ListenerKey, Arc<Listener>>,
-    /// Its entries.
-    pub entries: BTreeMap<EntryKey, Arc<Entry>>,
-    /// Its policies.
-    pub policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    /// The table as it was published, which all who serve it share.
+    pub table: Arc<RoutingTable>,
     /// What is not served of it, by kind and key.
     pub rejected: BTreeMap<(ResourceKind, String), String>,
     serial: u64,
@@ -82,7 +74,14 @@ impl Word {
         let rejected = rejected.filter(|((kind, _), _)| has_status(*kind));
         let rejected =
             rejected.map(|((kind, key), message)| (*kind, key.as_str(), message.as_str()));
-        Some((&acknowledged.version, rejected.collect()))
+        Some((&acknowledged.table.version, rejected.collect()))
+    }
+}
+
+impl Word {
+    /// Whether all that was said is of a table that is not known here.
+    const fn is_of_unknown(&self) -> bool {
+        self.acknowledged.is_none() && self.pending.is_some()
     }
 }
 
@@ -97,16 +96,13 @@ const fn has_status(kind: ResourceKind) -> bool {
 impl Acknowledgement {
     /// Of a table, but for what is rejected of it. What the table does not have is not kept, however much a data plane
     /// says of it. `serial` counts up with the tables of a Gateway.
-    pub fn new(table: &RoutingTable, serial: u64, rejected: Vec<Rejection>) -> Self {
+    pub fn new(table: &Arc<RoutingTable>, serial: u64, rejected: Vec<Rejection>) -> Self {
         let rejected = rejected
             .into_iter()
             .filter(|rejection| has(table, rejection))
             .map(|rejection| ((rejection.kind, rejection.key), rejection.message));
         Self {
-            version: table.version.clone(),
-            listeners: table.listeners.clone(),
-            entries: table.entries.clone(),
-            policies: table.policies.clone(),
+            table: Arc::clone(table),
             rejected: rejected.collect(),
             serial,
         }
@@ -121,6 +117,14 @@ impl Acknowledgement {
         rejected
             .map(|((_, name), message)| (key(name), message.clone()))
             .collect()
+    }
+
+    fn served(&self) -> Served {
+        Served {
+            table: Arc::clone(&self.table),
+            rejected_entries: self.rejected(ResourceKind::Entry, |key| EntryKey::new(key)),
+            rejected_policies: self.rejected(ResourceKind::Policy, |key| PolicyKey::new(key)),
+        }
     }
 }
 
@@ -196,26 +200,37 @@ impl DataPlanes {
 
     fn observation(&self) -> Observation {
         let is_connected = !self.is_deserted();
+        let serves_unknown = self.words().any(Word::is_of_unknown);
         let Some(acknowledged) = &self.acknowledged else {
             return Observation {
                 is_connected,
+                serves_unknown,
                 ..Observation::default()
             };
         };
         Observation {
             is_connected,
-            acknowledged: acknowledged.listeners.clone(),
+            acknowledged: acknowledged.table.listeners.clone(),
             rejected: acknowledged.rejected(ResourceKind::Listener, |key| ListenerKey::new(key)),
-            entries: Heard {
-                acknowledged: acknowledged.entries.clone(),
-                rejected: acknowledged.rejected(ResourceKind::Entry, |key| EntryKey::new(key)),
-            },
-            policies: Heard {
-                acknowledged: acknowledged.policies.clone(),
-                rejected: acknowledged.rejected(ResourceKind::Policy, |key| PolicyKey::new(key)),
-            },
+            served: self.served(acknowledged),
+            serves_unknown,
             ..Observation::default()
         }
+    }
+
+    /// Each table that a data plane serves which is connected anywhere, with what any of those who serve it rejects; the `last` one
+    /// where there is none.
+    fn served(&self, last: &Acknowledgement) -> Vec<Served> {
+        let mut tables = BTreeMap::<u64, Acknowledgement>::new();
+        for one in self.words().filter_map(|word| word.acknowledged.as_ref()) {
+            let known = tables.entry(one.serial);
+            let known = known.or_insert_with(|| one.clone());
+            known.rejected.extend(one.rejected.clone());
+        }
+        if tables.is_empty() {
+            return vec![last.served()];
+        }
+        tables.values().map(Acknowledgement::served).collect()
     }
 
     /// The newest table that a data plane that is connected anywhere serves, with everything that any of those who serve it rejects. A

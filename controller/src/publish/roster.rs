@@ -189,6 +189,7 @@ mod tests {
     use crate::{
         publish::{limits::Limits, waiting::Waiting},
         run::Tables,
+        status::Observed,
     };
 
     const HERE: u64 = 1;
@@ -281,7 +282,7 @@ mod tests {
         fn served(&self) -> Option<(u16, Vec<String>)> {
             let fleet = self.roster.watch().borrow().clone();
             let acknowledged = fleet.get(&edge())?.acknowledged.clone()?;
-            let listener = acknowledged.listeners.into_values().next()?;
+            let listener = acknowledged.table.listeners.values().next()?;
             Some((listener.port, acknowledged.rejected.into_values().collect()))
         }
     }
@@ -310,6 +311,60 @@ mod tests {
         assert_eq!(scene.served(), Some((80, vec!["late".into()])));
         scene.roster.forget(THERE);
         assert_eq!(scene.served(), Some((80, vec!["late".into()])));
+    }
+
+    /// The ports of the tables that are served, and whether there is one that is not known here.
+    fn all_served(scene: &Scene) -> (Vec<u16>, bool) {
+        let Observed::Cluster(mut gateways) =
+            scene.roster.watch().borrow().observed(&BTreeMap::new())
+        else {
+            panic!("a cluster");
+        };
+        let observation = gateways.remove(&edge()).unwrap();
+        let tables = observation.served.iter().map(|served| &served.table);
+        let ports = tables.filter_map(|table| Some(table.listeners.values().next()?.port));
+        (ports.collect(), observation.serves_unknown)
+    }
+
+    /// What is allowed is allowed everywhere once nobody serves a table that says otherwise.
+    #[test]
+    fn every_table_that_is_served_anywhere_is_known() {
+        let scene = Scene::new(&[80, 81]);
+        scene.connect(HERE);
+        assert_eq!(all_served(&scene), (vec![], false), "it is just starting");
+        scene.reports(HERE, 81, None);
+        scene.relays(vec![report(80, None), report(81, None)]);
+        assert_eq!(all_served(&scene), (vec![80, 81], false));
+        scene.connect(ALSO_HERE);
+        scene.reports(ALSO_HERE, 82, None);
+        assert_eq!(all_served(&scene), (vec![80, 81], true));
+        scene.publish(82);
+        assert_eq!(all_served(&scene), (vec![80, 81, 82], false));
+        scene.roster.forget(THERE);
+        scene.roster.leave(&edge(), HERE);
+        assert_eq!(all_served(&scene), (vec![82], false));
+        scene.roster.leave(&edge(), ALSO_HERE);
+        assert_eq!(
+            all_served(&scene),
+            (vec![82], false),
+            "until another one speaks"
+        );
+    }
+
+    /// Proxies that serve the same table cost no copy of it.
+    #[test]
+    fn a_table_is_held_once_for_all_who_serve_it() {
+        let scene = Scene::new(&[80]);
+        for connection in [HERE, ALSO_HERE] {
+            scene.connect(connection);
+            scene.reports(connection, 80, None);
+        }
+        let fleet = scene.roster.watch().borrow().clone();
+        let words = fleet.get(&edge()).unwrap().words();
+        let tables: Vec<_> = words
+            .map(|word| &word.acknowledged.as_ref().unwrap().table)
+            .collect();
+        assert!(Arc::ptr_eq(tables[0], tables[1]));
     }
 
     #[test]

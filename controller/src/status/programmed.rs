@@ -10,10 +10,7 @@ use std::{
 };
 
 use gateway_api::apis::experimental::gateways::Gateway;
-use portcullis_routing::{
-    EntryKey, GatewayKey, Listener, ListenerKey, PolicyKey, RoutingTable,
-    egress::{Entry, Policy},
-};
+use portcullis_routing::{EntryKey, GatewayKey, Listener, ListenerKey, PolicyKey, RoutingTable};
 
 use super::{
     ConditionSet, ConditionStatus, GatewayAddress, GatewayStatus, ListenerSetStatus, Statuses,
@@ -92,30 +89,25 @@ pub struct Observation {
     pub acknowledged: BTreeMap<ListenerKey, Arc<Listener>>,
     /// Listeners that it could not serve, and why.
     pub rejected: BTreeMap<ListenerKey, String>,
-    /// Entries of the allow-list, as the same table has them.
-    pub entries: Heard<EntryKey, Entry>,
-    /// Policies of egress, as the same table has them.
-    pub policies: Heard<PolicyKey, Policy>,
+    /// Every table that one of its proxies serves, the last one and those of proxies that are late. Where all are gone it is the one
+    /// that was served last.
+    pub served: Vec<Served>,
+    /// Whether a proxy serves a table that is not known here.
+    pub serves_unknown: bool,
     /// Why none of its proxies is ready, so that no client can connect; `None` also while that is not known.
     pub unready: Option<String>,
 }
 
-/// What was heard of resources of one kind.
+/// A table that is served, and what of egress is not served of it, and why. An entry or policy counts as programmed when every table
+/// that is served has it as it is wanted.
 #[derive(Clone, Debug)]
-pub struct Heard<K, V> {
-    /// Those of the last table that was acknowledged. One counts as programmed when it equals the wanted one.
-    pub acknowledged: BTreeMap<K, Arc<V>>,
-    /// Those that cannot be served, and why.
-    pub rejected: BTreeMap<K, String>,
-}
-
-impl<K, V> Default for Heard<K, V> {
-    fn default() -> Self {
-        Self {
-            acknowledged: BTreeMap::new(),
-            rejected: BTreeMap::new(),
-        }
-    }
+pub struct Served {
+    /// The table.
+    pub table: Arc<RoutingTable>,
+    /// Entries of the allow-list that a proxy rejects.
+    pub rejected_entries: BTreeMap<EntryKey, String>,
+    /// Policies of egress that a proxy rejects.
+    pub rejected_policies: BTreeMap<PolicyKey, String>,
 }
 
 impl Observation {
@@ -127,8 +119,7 @@ impl Observation {
     fn forget_words(&mut self) {
         self.acknowledged.clear();
         self.rejected.clear();
-        self.entries = Heard::default();
-        self.policies = Heard::default();
+        self.served.clear();
     }
 }
 

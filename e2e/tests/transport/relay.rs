@@ -165,8 +165,12 @@ async fn what_a_replica_told_goes_with_it_and_comes_back_with_its_leader() {
     follower.kill().await;
     until_replicas(&mut leader, 0).await;
     let known = leader.fleet.borrow().get(&gateway()).cloned().unwrap();
-    let acknowledged = known.acknowledged.unwrap().version;
-    assert_eq!(acknowledged, present.version, "proxies serve on without it");
+    let acknowledged = known.acknowledged.unwrap();
+    let acknowledged = &acknowledged.table.version;
+    assert_eq!(
+        *acknowledged, present.version,
+        "proxies serve on without it"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

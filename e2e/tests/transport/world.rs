@@ -336,7 +336,7 @@ impl World {
         let version = &table.version;
         self.until_fleet("the table is acknowledged", |fleet| {
             let acknowledged = fleet.get(&gateway())?.acknowledged.as_ref()?;
-            (acknowledged.version == *version).then_some(())
+            (acknowledged.table.version == *version).then_some(())
         })
         .await;
     }

@@ -1,11 +1,11 @@
 //! `Programmed` of ServiceEntries and EgressPolicies: whether the data planes of every egress Gateway have them. A Gateway that
 //! has no data plane yet takes nothing from those that serve them already.
 
-use std::{borrow::Borrow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Borrow, collections::BTreeMap};
 
 use portcullis_routing::{EntryKey, GatewayKey, PolicyKey, RoutingTable};
 
-use super::{Heard, Observation, Observed, Verdict};
+use super::{Observation, Observed, Served, Verdict};
 use crate::{
     resources::ObjectKey,
     status::{ConditionSet, ConditionStatus, Statuses, condition::kind, reason},
@@ -27,27 +27,30 @@ pub(super) fn observe(
         .collect();
     for (key, conditions) in &mut statuses.service_entries {
         let key = EntryKey::of(&key.namespace, &key.name);
-        let views = gateways.iter().map(|gateway| View {
-            gateway: &gateway.table.gateway,
-            wanted: gateway.table.entries.get(&key),
-            heard: gateway.observation.map(|it| &it.entries),
-            is_silent: gateway.observation.is_none_or(Observation::is_silent),
+        let views = gateways.iter().filter_map(|gateway| {
+            let wanted = gateway.table.entries.get(&key)?;
+            let form = |served: &Served| Form {
+                is_wanted: served.table.entries.get(&key) == Some(wanted),
+                rejected: served.rejected_entries.get(&key).cloned(),
+            };
+            Some(gateway.view(form))
         });
         let types = (kind::SERVICE_ENTRY_ACCEPTED, kind::SERVICE_ENTRY_PROGRAMMED);
-        state(conditions, types, &key, views, observed);
+        state(conditions, types, views, observed);
     }
     for (key, conditions) in &mut statuses.egress_policies {
         let key = PolicyKey::of(&key.namespace, &key.name);
-        let views = gateways.iter().map(|gateway| View {
-            gateway: &gateway.table.gateway,
-            wanted: gateway.table.policies.get(&key),
-            heard: gateway.observation.map(|it| &it.policies),
-            is_silent: gateway.observation.is_none_or(Observation::is_silent),
+        let views = gateways.iter().filter_map(|gateway| {
+            let wanted = gateway.table.policies.get(&key)?;
+            let form = |served: &Served| Form {
+                is_wanted: served.table.policies.get(&key) == Some(wanted),
+                rejected: served.rejected_policies.get(&key).cloned(),
+            };
+            Some(gateway.view(form))
         });
         state(
             conditions,
             (kind::ACCEPTED, kind::PROGRAMMED),
-            &key,
             views,
             observed,
         );
@@ -68,43 +71,74 @@ fn observation<'a>(table: &RoutingTable, observed: &'a Observed) -> Option<&'a O
     gateways.get(&ObjectKey::new(namespace, name))
 }
 
+impl<'a> Gateway<'a> {
+    /// What is known here of one resource that its table has.
+    fn view(&self, form: impl Fn(&Served) -> Form) -> View<'a> {
+        let served = self.observation.map(|it| it.served.as_slice());
+        View {
+            gateway: &self.table.gateway,
+            forms: served.unwrap_or_default().iter().map(form).collect(),
+            serves_unknown: self.observation.is_some_and(|it| it.serves_unknown),
+        }
+    }
+}
+
 /// One resource at one Gateway.
-struct View<'a, K, V> {
+struct View<'a> {
     gateway: &'a GatewayKey,
-    /// As its table has it.
-    wanted: Option<&'a Arc<V>>,
-    heard: Option<&'a Heard<K, V>>,
-    is_silent: bool,
+    /// In each table that one of its data planes serves.
+    forms: Vec<Form>,
+    /// Whether there is a data plane that serves a table nobody here knows.
+    serves_unknown: bool,
 }
 
-impl<K: Ord, V: Eq> View<'_, K, V> {
-    fn rejection(&self, key: &K) -> Option<&String> {
-        self.heard.and_then(|heard| heard.rejected.get(key))
+/// What a table that is served has of a resource.
+struct Form {
+    /// Whether that is what the Gateway's table has.
+    is_wanted: bool,
+    /// Why a data plane does not serve it.
+    rejected: Option<String>,
+}
+
+impl View<'_> {
+    /// Why a data plane does not serve it as it is wanted. What is said of an earlier form says nothing of this one.
+    fn rejection(&self) -> Option<&String> {
+        let mut forms = self.forms.iter().filter(|form| form.is_wanted);
+        forms.find_map(|form| form.rejected.as_ref())
     }
 
-    fn is_acknowledged(&self, key: &K) -> bool {
-        self.heard.and_then(|heard| heard.acknowledged.get(key)) == self.wanted
+    /// Whether every data plane has it as it is wanted.
+    fn is_acknowledged(&self) -> bool {
+        !self.forms.is_empty() && !self.serves_unknown && !self.is_known_otherwise()
+    }
+
+    /// Whether a data plane is known to have another form of it.
+    fn is_known_otherwise(&self) -> bool {
+        self.forms.iter().any(|form| !form.is_wanted)
+    }
+
+    /// Whether no data plane has said anything.
+    const fn is_silent(&self) -> bool {
+        self.forms.is_empty() && !self.serves_unknown
     }
 }
 
-/// States the condition for the resource `key`. An object that is not looked at has none.
-fn state<'a, K: Ord + 'a, V: Eq + 'a>(
+/// States the condition of a resource, as it is at the Gateways whose tables have it. An object that is not looked at has none.
+fn state<'a>(
     conditions: &mut ConditionSet,
     (accepted, programmed): (&str, &'static str),
-    key: &K,
-    views: impl Iterator<Item = View<'a, K, V>>,
+    views: impl Iterator<Item = View<'a>>,
     observed: &Observed,
 ) {
     if conditions.get(accepted).is_none() {
         return;
     }
-    let views: Vec<_> = views.filter(|view| view.wanted.is_some()).collect();
+    let views: Vec<_> = views.collect();
     let everything_is_served = matches!(observed, Observed::Standalone { .. });
-    let somebody_speaks = views.iter().any(|view| !view.is_silent);
-    let is_new = |view: &View<'_, K, V>| somebody_speaks && view.is_silent;
-    let waiting = |view: &&View<'_, K, V>| {
-        !everything_is_served && !view.is_acknowledged(key) && !is_new(view)
-    };
+    let somebody_speaks = views.iter().any(|view| !view.is_silent());
+    let is_new = |view: &View<'_>| somebody_speaks && view.is_silent();
+    let waiting =
+        |view: &&View<'_>| !everything_is_served && !view.is_acknowledged() && !is_new(view);
     let (status, reason, message): Verdict = if !conditions.is_true(accepted) {
         (
             ConditionStatus::False,
@@ -120,7 +154,7 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
         )
     } else if let Some((view, why)) = views
         .iter()
-        .find_map(|view| Some((view, view.rejection(key)?)))
+        .find_map(|view| Some((view, view.rejection()?)))
     {
         let message = format!(
             "The data plane of Gateway {} cannot serve it: {why}",
@@ -128,7 +162,12 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
         );
         (ConditionStatus::False, reason::INVALID, message)
     } else if let Some(view) = views.iter().find(waiting) {
-        let message = format!("Waiting for the data plane of Gateway {}", view.gateway);
+        let who = if view.is_known_otherwise() && view.forms.len() > 1 {
+            "those data planes that have another form of it, at"
+        } else {
+            "the data plane of"
+        };
+        let message = format!("Waiting for {who} Gateway {}", view.gateway);
         (ConditionStatus::Unknown, reason::PENDING, message)
     } else {
         let served = "Served by the data planes of every egress Gateway that it is for";
@@ -141,7 +180,10 @@ fn state<'a, K: Ord + 'a, V: Eq + 'a>(
     };
     conditions.set(programmed, status, reason, message);
     let is_unheard = match status {
-        ConditionStatus::Unknown => views.iter().filter(waiting).all(|view| view.is_silent),
+        ConditionStatus::Unknown => {
+            let mut waiting = views.iter().filter(waiting);
+            waiting.all(|view| !view.is_known_otherwise())
+        }
         // A leader that has just begun hears of one Gateway after another.
         ConditionStatus::True => !everything_is_served && views.iter().any(is_new),
         ConditionStatus::False => false,

@@ -340,6 +340,15 @@ fn what_is_missing_and_what_is_in_the_way_are_told_together() {
     assert_eq!(told(silent), (reason::NO_RESOURCES, quota.to_owned()));
 }
 
+/// A table that is served, with everything in it.
+fn serves(table: RoutingTable) -> Served {
+    Served {
+        table: Arc::new(table),
+        rejected_entries: BTreeMap::new(),
+        rejected_policies: BTreeMap::new(),
+    }
+}
+
 /// `Programmed` of an entry at the egress Gateways `old` and `new`, the data planes of which have this said.
 fn of_entry(
     old: impl FnOnce(&mut Observation),
@@ -369,10 +378,7 @@ spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}]}
         let table = &translation.tables[&key];
         Observation {
             acknowledged: table.listeners.clone(),
-            entries: Heard {
-                acknowledged: table.entries.clone(),
-                rejected: BTreeMap::new(),
-            },
+            served: vec![serves(table.clone())],
             ..Observation::default()
         }
     };
@@ -397,7 +403,10 @@ spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}]}
 fn an_entry_stays_programmed_while_a_new_gateway_has_no_data_plane() {
     use ConditionStatus::{True, Unknown};
     let silent = |observation: &mut Observation| *observation = Observation::default();
-    let without = |observation: &mut Observation| observation.entries = Heard::default();
+    let without = |observation: &mut Observation| {
+        let table = Arc::make_mut(&mut observation.served[0].table);
+        table.entries.clear();
+    };
     let served = "Served by the data planes of every egress Gateway that it is for";
     assert_eq!(of_entry(|_| {}, |_| {}), (True, served.to_owned(), false));
     // A leader that has just begun may be about to hear of it.
@@ -410,4 +419,53 @@ fn an_entry_stays_programmed_while_a_new_gateway_has_no_data_plane() {
     );
     assert_eq!(of_entry(silent, silent).0, Unknown);
     assert_eq!(of_entry(without, silent).0, Unknown);
+}
+
+#[test]
+fn an_entry_is_programmed_once_no_data_plane_has_another_form_of_it() {
+    use ConditionStatus::{False, True, Unknown};
+    // One that is late serves another table, of which the first entry is changed so.
+    let late = |change: fn(&mut RoutingTable)| {
+        move |observation: &mut Observation| {
+            let mut table = RoutingTable::clone(&observation.served[0].table);
+            change(&mut table);
+            observation.served.insert(0, serves(table));
+        }
+    };
+    let (status, message, is_provisional) = of_entry(|_| {}, late(|table| table.entries.clear()));
+    assert!(
+        status == Unknown && message.contains("another form of it") && !is_provisional,
+        "{message}"
+    );
+    let closed = |table: &mut RoutingTable| {
+        let entry = table.entries.values_mut().next().unwrap();
+        Arc::make_mut(entry).ports.clear();
+    };
+    assert_eq!(of_entry(|_| {}, late(closed)).0, Unknown);
+    let (status, ..) = of_entry(|_| {}, late(|table| table.listeners.clear()));
+    assert_eq!(status, True, "of the entry it has what it should");
+
+    let strange = |observation: &mut Observation| observation.serves_unknown = true;
+    let (status, _, is_provisional) = of_entry(|_| {}, strange);
+    assert!(status == Unknown && is_provisional);
+
+    let rejects = |observation: &mut Observation| {
+        for served in &mut observation.served {
+            let keys = served.table.entries.keys();
+            served.rejected_entries = keys.map(|key| (key.clone(), "no".to_owned())).collect();
+        }
+    };
+    assert_eq!(of_entry(|_| {}, rejects).0, False);
+    let rejected_before = |observation: &mut Observation| {
+        let keys: Vec<_> = observation.served[0]
+            .table
+            .entries
+            .keys()
+            .cloned()
+            .collect();
+        late(closed)(observation);
+        let before = &mut observation.served[0];
+        before.rejected_entries = keys.into_iter().map(|key| (key, "no".to_owned())).collect();
+    };
+    assert_eq!(of_entry(|_| {}, rejected_before).0, Unknown);
 }
