@@ -115,8 +115,12 @@ fn conditions(statuses: &Statuses) -> Columns {
     for (key, conditions) in &statuses.egress_policies {
         rows(format!("EgressPolicy {key}"), conditions);
     }
-    for (key, conditions) in &statuses.credential_injections {
-        rows(format!("CredentialInjection {key}"), conditions);
+    for (key, status) in &statuses.credential_injections {
+        for ancestor in &status.ancestors {
+            let gateway = &ancestor.ancestor_ref.name;
+            let what = format!("CredentialInjection {key} at {gateway}");
+            rows(what, &ancestor.conditions);
+        }
     }
     columns
 }

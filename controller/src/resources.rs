@@ -77,6 +77,53 @@ pub struct Resources {
     pub nodes: Objects<Node>,
     /// `ServiceCIDR`s, for the same reason; none of a cluster before Kubernetes 1.33.
     pub service_cidrs: Objects<ServiceCIDR>,
+    /// Secrets and ConfigMaps that are referred to and there, but were never read.
+    pub not_read: ObjectsNotRead,
+}
+
+/// Objects that are there, and of which nothing else is known.
+#[derive(Clone, Debug, Default)]
+pub struct ObjectsNotRead {
+    /// Secrets.
+    pub secrets: BTreeMap<ObjectKey, NotRead>,
+    /// ConfigMaps.
+    pub config_maps: BTreeMap<ObjectKey, NotRead>,
+}
+
+/// Why an object that is there could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRead {
+    /// There is no answer yet.
+    Pending,
+    /// The API server fails to give it.
+    Failing,
+    /// The API server says that the controller may not read it.
+    Refused,
+}
+
+impl NotRead {
+    /// What an error says of the object that was asked for.
+    pub(crate) fn of(error: &kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if status.code == 403 => Self::Refused,
+            _ => Self::Failing,
+        }
+    }
+
+    /// What is wrong with such an object of this kind, in words that can follow its name, and what to do about it.
+    pub(crate) fn told(self, kind: &str, key: &ObjectKey) -> (String, String) {
+        let message = "is there, but cannot be read".to_owned();
+        let remedy = match self {
+            Self::Refused => format!(
+                "give the controller's ServiceAccount the verb get for {kind}s of namespace {}",
+                key.namespace
+            ),
+            Self::Pending | Self::Failing => {
+                "it is tried again; if that does not help, the controller's log has the words of the API server".to_owned()
+            }
+        };
+        (message, remedy)
+    }
 }
 
 /// Every collection of [`Resources`], with the kind of its objects.

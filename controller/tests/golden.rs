@@ -21,9 +21,11 @@
 //! - `unread EgressPolicy`: the controller may not read objects of that kind, and knows none;
 //! - `stale EgressPolicy`: it cannot read them any more, and goes by those that it has read;
 //! - `pending Pod`: it has not read them yet;
+//! - `hidden Secret default/keys`: this Secret or ConfigMap is there, but cannot be read;
 //! - `installed v0.8.1`: the CRDs of the cluster are of that release, and there is none for ReferenceGrant.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::Write,
     fs,
@@ -32,11 +34,12 @@ use std::{
 };
 
 use portcullis_controller::{
-    Finding, Options, Resources, Statuses,
+    Finding, ObjectKey, Options, Resources, Statuses,
     manifests::{LoadProblem, Loaded},
+    resources::NotRead,
     status::{
         GatewayAddress, Observation, Observed,
-        programmed::{Heard, obstruct},
+        programmed::{Served, obstruct},
         reason,
     },
     translate::{InstalledApi, ParametersInForce, TokenIssuer, Unread, translate},
@@ -249,13 +252,35 @@ fn run(
     words: &[&str],
     last_good: Option<&Arc<ParametersInForce>>,
 ) -> portcullis_controller::Translation {
-    let mut translation = observed(resources, words, last_good);
+    let mut translation = observed(&hidden(resources, words), words, last_good);
     if words.contains(&"obstructed") {
         let why = || "Service default/edge-portcullis cannot be applied: exceeded quota".to_owned();
         let obstacles = resources.gateways.keys().map(|key| (key.clone(), why()));
         obstruct(&mut translation.statuses, &obstacles.collect());
     }
     translation
+}
+
+/// The objects without the content of those that cannot be read.
+fn hidden<'a>(resources: &'a Resources, words: &[&str]) -> Cow<'a, Resources> {
+    let mut resources = Cow::Borrowed(resources);
+    for word in words {
+        let Some(("hidden", object)) = word.split_once(' ') else {
+            continue;
+        };
+        let (kind, key) = object.split_once(' ').unwrap();
+        let (namespace, name) = key.split_once('/').unwrap();
+        let key = ObjectKey::new(namespace, name);
+        let resources = resources.to_mut();
+        if kind == "Secret" {
+            resources.secrets.remove(&key);
+            resources.not_read.secrets.insert(key, NotRead::Failing);
+        } else {
+            resources.config_maps.remove(&key);
+            resources.not_read.config_maps.insert(key, NotRead::Failing);
+        }
+    }
+    resources
 }
 
 fn observed(
@@ -267,7 +292,7 @@ fn observed(
     let mut rejected = BTreeMap::new();
     for word in words {
         match word.split_once(' ').unwrap_or((word, "")) {
-            ("accepted" | "obstructed", "") => {}
+            ("accepted" | "obstructed", "") | ("hidden", _) => {}
             ("cluster" | "acknowledged", "") => options = Options::default(),
             ("rejects", key) => {
                 rejected.insert(EntryKey::new(key), "it is broken".to_owned());
@@ -293,7 +318,13 @@ fn observed(
                 installed.pending.insert("Pod");
             }
             (how @ ("unread" | "stale"), kind) => {
-                let kinds = ["EgressPolicy", "Node", "Pod", "ServiceEntry"];
+                let kinds = [
+                    "CredentialInjection",
+                    "EgressPolicy",
+                    "Node",
+                    "Pod",
+                    "ServiceEntry",
+                ];
                 let kind = kinds.into_iter().find(|known| *known == kind).unwrap();
                 let unread = Unread {
                     is_refused: how == "unread",
@@ -325,14 +356,11 @@ fn observed(
             .get(&GatewayKey::of(&key.namespace, &key.name));
         let observation = table.map(|table| Observation {
             acknowledged: table.listeners.clone(),
-            entries: Heard {
-                acknowledged: table.entries.clone(),
-                rejected: rejected.clone(),
-            },
-            policies: Heard {
-                acknowledged: table.policies.clone(),
-                rejected: BTreeMap::new(),
-            },
+            served: vec![Served {
+                table: Arc::new(table.clone()),
+                rejected_entries: rejected.clone(),
+                rejected_policies: BTreeMap::new(),
+            }],
             ..Observation::default()
         });
         (key.clone(), observation.unwrap_or_default())

@@ -41,9 +41,9 @@ pub struct Statuses {
     /// EgressPolicies: `Accepted`, `Programmed`. One that is not here is left as it is.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub egress_policies: BTreeMap<ObjectKey, ConditionSet>,
-    /// CredentialInjections: `Accepted`, `ResolvedRefs`.
+    /// CredentialInjections that routes of those Gateways use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub credential_injections: BTreeMap<ObjectKey, ConditionSet>,
+    pub credential_injections: BTreeMap<ObjectKey, PolicyStatus>,
 }
 
 /// Status of a GatewayClass.
@@ -173,15 +173,15 @@ pub struct ParentReference {
     pub port: Option<i32>,
 }
 
-/// Status of a policy.
+/// Status of a policy, or of another object that several controllers may have a say about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyStatus {
-    /// One entry per Gateway of ours that the policy says something to, by namespace and name.
+    /// One entry per Gateway of ours that it says something to, by namespace and name.
     pub ancestors: Vec<PolicyAncestorStatus>,
 }
 
-/// What comes of a policy at one Gateway.
+/// What comes of it at one Gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PolicyAncestorStatus {
@@ -191,4 +191,26 @@ pub struct PolicyAncestorStatus {
     pub controller_name: String,
     /// `Accepted`, `ResolvedRefs`.
     pub conditions: ConditionSet,
+}
+
+impl PolicyAncestorStatus {
+    /// What comes of it at a Gateway of this controller.
+    pub(crate) fn at_gateway(
+        gateway: &ObjectKey,
+        controller_name: &str,
+        conditions: ConditionSet,
+    ) -> Self {
+        Self {
+            ancestor_ref: ParentReference {
+                group: GATEWAY_GROUP.into(),
+                kind: "Gateway".into(),
+                namespace: Some(gateway.namespace.clone()),
+                name: gateway.name.clone(),
+                section_name: None,
+                port: None,
+            },
+            controller_name: controller_name.to_owned(),
+            conditions,
+        }
+    }
 }

@@ -12,6 +12,7 @@ use gateway_api::apis::experimental::httproutes::{
 use super::{
     Backends, Context, GATEWAY_GROUP,
     backend::Reach,
+    credential,
     gateway::GatewayState,
     hostname, listener_set,
     route::{self, ConvertedRoute},
@@ -94,9 +95,11 @@ pub(crate) fn attach_http_route<'a>(
             conditions: conditions(attachment.generation, refused.as_ref(), &converted),
         });
     }
+    let credentials = credential::of_route(key, route);
     for (key, listeners) in reached {
         if let Some(gateway) = gateways.get_mut(&key) {
             gateway.use_services(&converted.services);
+            gateway.use_credentials(&credentials);
             add_rules(gateway, &listeners, &converted);
         }
     }

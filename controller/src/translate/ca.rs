@@ -1,5 +1,7 @@
 //! CA certificates that somebody else's certificates are verified with: from a reference to a PEM bundle.
 
+use std::borrow::Cow;
+
 use k8s_openapi::ByteString;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -29,7 +31,7 @@ pub(crate) struct CaReference<'a> {
 }
 
 /// What is wrong with a ConfigMap or Secret, and what to do about it.
-type Broken = (String, &'static str);
+type Broken = (String, Cow<'static, str>);
 
 /// Follows a reference at `field` of `object` to the certificates that are trusted, PEM.
 pub(crate) fn resolve(
@@ -85,13 +87,24 @@ pub(crate) fn resolve(
 }
 
 fn bundle(ctx: &Context<'_>, kind: &str, key: &ObjectKey) -> Result<String, Broken> {
+    let is_secret = kind == "Secret";
+    let not_read = &ctx.resources.not_read;
+    let not_read = if is_secret {
+        &not_read.secrets
+    } else {
+        &not_read.config_maps
+    };
+    if let Some(not_read) = not_read.get(key) {
+        let (message, remedy) = not_read.told(kind, key);
+        return Err((message, remedy.into()));
+    }
     let missing = || {
         (
             "does not exist".to_owned(),
-            "create it, or correct the reference",
+            "create it, or correct the reference".into(),
         )
     };
-    let entry = if kind == "Secret" {
+    let entry = if is_secret {
         let secret = ctx.resources.secrets.get(key).ok_or_else(missing)?;
         let data = secret.data.as_ref().and_then(|data| data.get(ENTRY));
         data.map(|ByteString(bytes)| bytes.as_slice())
@@ -106,20 +119,20 @@ fn bundle(ctx: &Context<'_>, kind: &str, key: &ObjectKey) -> Result<String, Brok
     let Some(entry) = entry else {
         return Err((
             format!("has no {ENTRY}"),
-            "put the PEM certificates of the CA there, under ca.crt",
+            "put the PEM certificates of the CA there, under ca.crt".into(),
         ));
     };
     let text = std::str::from_utf8(entry).map_err(|_| {
         (
             format!("has a {ENTRY} that is not text"),
-            "put PEM there, not DER",
+            "put PEM there, not DER".into(),
         )
     })?;
     let pem = certificates(text);
     check(&pem).map_err(|message| {
         (
             format!("has a {ENTRY} {message}"),
-            "put the PEM certificates of the CA there",
+            "put the PEM certificates of the CA there".into(),
         )
     })?;
     Ok(pem)

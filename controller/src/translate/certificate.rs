@@ -51,8 +51,8 @@ type Broken = (String, &'static str);
 #[derive(Debug)]
 pub(crate) struct Unresolved {
     pub(crate) finding: Finding,
-    /// The Secret may be referred to and is there, but its content is broken, perhaps because it is just being replaced:
-    /// a data plane that has an earlier pair of it shows that on.
+    /// The Secret may be referred to and is there, but cannot be read, or its content is broken, perhaps because it is just
+    /// being replaced: a data plane that has an earlier pair of it shows that on.
     pub(crate) broken: Option<CertificateKey>,
 }
 
@@ -115,10 +115,18 @@ impl Certificates {
             ).into());
         }
         let key = ObjectKey::new(namespace, &reference.name);
+        let certificate_key = CertificateKey::secret(&key.namespace, &key.name);
+        if let Some(not_read) = ctx.resources.not_read.secrets.get(&key) {
+            let (message, remedy) = not_read.told(kind, &key);
+            let message = format!("Secret {key} {message}");
+            return Err(Unresolved {
+                finding: object.error(reason::INVALID_CERTIFICATE_REF, field, message, remedy),
+                broken: Some(certificate_key),
+            });
+        }
         let Some(secret) = ctx.resources.secrets.get(&key) else {
             return Err(missing(ctx, object, field, &key).into());
         };
-        let certificate_key = CertificateKey::secret(&key.namespace, &key.name);
         match self.read(&key, secret) {
             Ok(certificate) => Ok((certificate_key, certificate)),
             Err((message, remedy)) => Err(Unresolved {

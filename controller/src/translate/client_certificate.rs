@@ -20,7 +20,7 @@ const FIELD: &str = "spec.tls.backend.clientCertificateRef";
 #[derive(Debug)]
 pub(crate) struct ClientCertificate {
     key: CertificateKey,
-    /// `None` while the Secret is there but broken: a data plane that has an earlier pair of it shows that on.
+    /// `None` while the Secret is there, but cannot be read or is broken: a data plane that has an earlier pair of it shows that on.
     certificate: Option<Arc<Certificate>>,
 }
 

@@ -1,7 +1,8 @@
 //! CredentialInjections: each with the value that its Secret holds, or what is wrong with it. No message holds a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use gateway_api::apis::experimental::httproutes::HttpRoute;
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use portcullis_crds::{CredentialInjection, CredentialInjectionSpec};
@@ -13,11 +14,13 @@ use portcullis_routing::{
     },
 };
 
-use super::Context;
+use super::{Context, gateway::GatewayState};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
-    status::{ConditionSet, ConditionStatus, condition::kind, reason},
+    status::{
+        ConditionSet, ConditionStatus, PolicyAncestorStatus, PolicyStatus, condition::kind, reason,
+    },
 };
 
 /// The kind, and its group.
@@ -31,24 +34,74 @@ pub(crate) enum Fault {
     Refused(Finding),
     /// Its Secret holds nothing that could be used.
     Unresolved(Finding),
+    /// Its Secret is there, but could not be read.
+    NotRead {
+        finding: Finding,
+        /// The credential without its value, which no proxy takes: one that serves the rule as it was before serves that on.
+        credential: Credential,
+    },
 }
 
 impl Fault {
     /// The same in words.
     pub(crate) fn finding(&self) -> &Finding {
-        let (Self::Refused(finding) | Self::Unresolved(finding)) = self;
+        let (Self::Refused(finding) | Self::Unresolved(finding) | Self::NotRead { finding, .. }) =
+            self;
         finding
     }
 }
 
-/// The conditions of all CredentialInjections, used or not. Reports what is wrong with them.
-pub(super) fn conditions(ctx: &Context<'_>) -> BTreeMap<ObjectKey, ConditionSet> {
-    let all = ctx.resources.credential_injections.iter();
-    all.map(|(key, object)| (key.clone(), state(ctx, key, object)))
+/// Those that the rules of a route refer to, whether or not they exist.
+pub(crate) fn of_route(key: &ObjectKey, route: &HttpRoute) -> BTreeSet<ObjectKey> {
+    let rules = route.spec.rules.iter().flatten();
+    let names = rules.flat_map(|rule| {
+        let of_rule = rule.filters.iter().flatten();
+        let of_rule = of_rule.filter_map(|filter| filter.extension_ref.as_ref());
+        let of_rule = of_rule.map(|it| (&it.group, &it.kind, &it.name));
+        let backends = rule.backend_refs.iter().flatten();
+        let of_backends = backends.flat_map(|backend| backend.filters.iter().flatten());
+        let of_backends = of_backends.filter_map(|filter| filter.extension_ref.as_ref());
+        of_rule.chain(of_backends.map(|it| (&it.group, &it.kind, &it.name)))
+    });
+    names
+        .filter(|(group, kind, _)| (group.as_str(), kind.as_str()) == (GROUP, KIND))
+        .map(|(_, _, name)| ObjectKey::new(&key.namespace, name))
         .collect()
 }
 
-fn state(ctx: &Context<'_>, key: &ObjectKey, object: &CredentialInjection) -> ConditionSet {
+/// The statuses of those that routes of Gateways of ours use, with an entry for each of these. Reports what is wrong with them,
+/// and which ones nobody here uses: their Secrets are not looked into.
+pub(super) fn statuses(
+    ctx: &Context<'_>,
+    gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
+) -> BTreeMap<ObjectKey, PolicyStatus> {
+    let mut statuses = BTreeMap::new();
+    for (key, object) in &ctx.resources.credential_injections {
+        let users = gateways.iter();
+        let mut users = users
+            .filter(|(_, gateway)| gateway.uses_credential(key))
+            .peekable();
+        if users.peek().is_none() {
+            ctx.report(ObjectRef::new(KIND, key.clone()).note(
+                "CredentialNotUsed",
+                "metadata.name",
+                "no rule of a route that is served here refers to it, so it has no effect",
+                "nothing to do if one will; else correct the name, or remove it",
+            ));
+            continue;
+        }
+        let conditions = conditions(ctx, key, object);
+        let controller = &ctx.options.controller_name;
+        let ancestors = users.map(|(gateway, _)| {
+            PolicyAncestorStatus::at_gateway(gateway, controller, conditions.clone())
+        });
+        let ancestors = ancestors.collect();
+        statuses.insert(key.clone(), PolicyStatus { ancestors });
+    }
+    statuses
+}
+
+fn conditions(ctx: &Context<'_>, key: &ObjectKey, object: &CredentialInjection) -> ConditionSet {
     use ConditionStatus::{False, True};
     let mut conditions = ConditionSet::new(object.metadata.generation);
     let fault = read(ctx, key, &object.spec).err();
@@ -60,7 +113,7 @@ fn state(ctx: &Context<'_>, key: &ObjectKey, object: &CredentialInjection) -> Co
             conditions.set_finding(kind::ACCEPTED, False, finding);
             return conditions;
         }
-        Some(Fault::Unresolved(finding)) => {
+        Some(Fault::Unresolved(finding) | Fault::NotRead { finding, .. }) => {
             conditions.set_finding(kind::RESOLVED_REFS, False, finding);
         }
         None => conditions.set(
@@ -85,21 +138,29 @@ pub(crate) fn read(
     let prefix = prefix(&object, spec.prefix.as_deref().unwrap_or_default())?;
     let reference = &spec.secret_ref;
     let secret = ObjectKey::new(&key.namespace, &reference.name);
-    let unresolved = |field: &str, (message, remedy): Broken| {
+    let finding = |field: &str, (message, remedy): Broken| {
         let field = format!("spec.secretRef.{field}");
         let message = format!("Secret {secret} {message}");
-        Fault::Unresolved(object.error(reason::INVALID_CREDENTIAL, field, message, remedy))
+        object.error(reason::INVALID_CREDENTIAL, field, message, remedy)
     };
-    let Some(found) = ctx.resources.secrets.get(&secret) else {
-        return Err(unresolved("name", missing(&secret)));
-    };
-    let value = value(found, &reference.key, prefix).map_err(|broken| unresolved("key", broken))?;
-    Ok(Credential {
+    let credential = |value| Credential {
         header,
         value,
         overwrite: spec.overwrite,
         secret: secret.to_string(),
-    })
+    };
+    if let Some(not_read) = ctx.resources.not_read.secrets.get(&secret) {
+        return Err(Fault::NotRead {
+            finding: finding("name", not_read.told("Secret", &secret)),
+            credential: credential(Secret::new("")),
+        });
+    }
+    let Some(found) = ctx.resources.secrets.get(&secret) else {
+        return Err(Fault::Unresolved(finding("name", missing(&secret))));
+    };
+    let value = value(found, &reference.key, prefix);
+    let value = value.map_err(|broken| Fault::Unresolved(finding("key", broken)))?;
+    Ok(credential(value))
 }
 
 /// The name in lower case.

@@ -61,6 +61,8 @@ pub(crate) struct GatewayState<'a> {
     routes: BTreeMap<RouteKey, Arc<Route>>,
     /// Services that its routes refer to.
     services: BTreeSet<ObjectKey>,
+    /// CredentialInjections that its routes refer to.
+    credentials: BTreeSet<ObjectKey>,
 }
 
 /// The Gateways of our classes.
@@ -168,6 +170,7 @@ impl<'a> GatewayState<'a> {
             allowed_listeners: None,
             routes: BTreeMap::new(),
             services: BTreeSet::new(),
+            credentials: BTreeSet::new(),
         }
     }
 
@@ -179,6 +182,16 @@ impl<'a> GatewayState<'a> {
     /// Whether a route of the Gateway refers to this Service.
     pub(crate) fn uses(&self, service: &ObjectKey) -> bool {
         self.services.contains(service)
+    }
+
+    /// Notes that a route of this Gateway refers to these CredentialInjections.
+    pub(crate) fn use_credentials(&mut self, credentials: &BTreeSet<ObjectKey>) {
+        self.credentials.extend(credentials.iter().cloned());
+    }
+
+    /// Whether a route of this Gateway refers to a CredentialInjection.
+    pub(crate) fn uses_credential(&self, credential: &ObjectKey) -> bool {
+        self.credentials.contains(credential)
     }
 
     /// Takes the ListenerSets that it allows; they come in the order of precedence.

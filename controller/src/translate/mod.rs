@@ -32,6 +32,7 @@ pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
     class::has_egress_gateway,
+    credential::of_route as credentials_of,
     grant::{GrantSubject, GrantTarget, Grants},
 };
 pub use self::{
@@ -173,7 +174,7 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     }
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
     egress.state(&ctx, &mut statuses);
-    statuses.credential_injections = credential::conditions(&ctx);
+    statuses.credential_injections = credential::statuses(&ctx, &gateways);
     let (mut tables, mut ports) = (BTreeMap::new(), Ports::new());
     let mut parameters = parameters::remembered(&ctx);
     for (key, mut gateway) in gateways {

@@ -42,6 +42,8 @@ pub(super) trait Kind:
     const NAME: &'static str;
     /// Whether only egress needs it, so that without it all else goes on.
     const OF_EGRESS: bool;
+    /// Whether only what refers to its objects fails where they may not be read, so that all else goes on.
+    const MAY_BE_REFUSED: bool;
     /// Whether its objects say who calls: what may not be read any more must not speak for anybody.
     const IDENTIFIES: bool;
     /// Whether it is built into some releases of Kubernetes only.
@@ -69,6 +71,9 @@ macro_rules! watch {
     ($watches:ident, $type:ty, custom_with_status) => {
         $watches.custom::<$type>()
     };
+    ($watches:ident, $type:ty, by_name) => {
+        $watches.custom::<$type>()
+    };
     ($watches:ident, $type:ty, service_entry) => {
         $watches.custom::<$type>()
     };
@@ -91,6 +96,9 @@ macro_rules! watch {
 
 macro_rules! is_written {
     (custom_with_status) => {
+        true
+    };
+    (by_name) => {
         true
     };
     (service_entry) => {
@@ -150,6 +158,15 @@ macro_rules! is_of_egress {
     };
 }
 
+macro_rules! may_be_refused {
+    (by_name) => {
+        true
+    };
+    ($how:ident) => {
+        false
+    };
+}
+
 macro_rules! identifies {
     (who_calls) => {
         true
@@ -177,6 +194,7 @@ macro_rules! kinds {
             impl Kind for $type {
                 const NAME: &'static str = $name;
                 const OF_EGRESS: bool = is_of_egress!($how);
+                const MAY_BE_REFUSED: bool = may_be_refused!($how);
                 const IDENTIFIES: bool = identifies!($how);
                 const MAY_BE_MISSING: bool = may_be_missing!($how);
                 const VERSIONS: &'static [&'static str] = versions!($how);
@@ -226,7 +244,7 @@ kinds! {
     "GatewayParameters": GatewayParameters => gateway_parameters, custom;
     "ServiceEntry": ServiceEntry => service_entries, service_entry;
     "EgressPolicy": EgressPolicy => egress_policies, egress_policy;
-    "CredentialInjection": CredentialInjection => credential_injections, custom_with_status;
+    "CredentialInjection": CredentialInjection => credential_injections, by_name;
     "Namespace": Namespace => namespaces, built_in;
     "Service": Service => services, built_in reads "loadBalancer";
     "EndpointSlice": EndpointSlice => endpoint_slices, built_in;

@@ -304,10 +304,11 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
     }
 
     fn unreadable(&self, why: &Unreadable) -> bool {
-        if K::OF_EGRESS {
+        let is_spared = K::OF_EGRESS || K::MAY_BE_REFUSED && why.is_refused;
+        if is_spared {
             self.0.set_unreadable::<K>(why);
         }
-        K::OF_EGRESS
+        is_spared
     }
 }
 

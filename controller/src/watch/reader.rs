@@ -13,7 +13,10 @@ use super::{
     kind::Referenced,
     object::Watched,
 };
-use crate::{metrics::Metrics, resources::ObjectKey};
+use crate::{
+    metrics::Metrics,
+    resources::{NotRead, ObjectKey},
+};
 
 /// Time for one request; beyond it what is known of the object has to do until the next try.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,13 +52,16 @@ async fn read_one<K: Referenced>(
 ) {
     let api = Api::<Watched<K>>::namespaced(client.clone(), &key.namespace);
     loop {
-        let why = match timeout(TIMEOUT, api.get_opt(&key.name)).await {
+        let (how, why) = match timeout(TIMEOUT, api.get_opt(&key.name)).await {
             Ok(Ok(object)) => return store.read(&key, object),
-            Ok(Err(error)) => why(K::NAME, &error),
-            Err(_) => "the API server does not answer".to_owned(),
+            Ok(Err(error)) => (NotRead::of(&error), why(K::NAME, &error)),
+            Err(_) => (
+                NotRead::Failing,
+                "the API server does not answer".to_owned(),
+            ),
         };
         metrics.watch_failed(K::NAME);
-        if !store.unreadable::<K>(&key) {
+        if !store.unreadable::<K>(&key, how) {
             return;
         }
         let wait = backoff.wait();

@@ -4,21 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::{
-    experimental::{gateways::Gateway, listenersets::ListenerSet},
+    experimental::{gateways::Gateway, httproutes::HttpRoute, listenersets::ListenerSet},
     standard::backendtlspolicies::BackendTlsPolicy,
 };
 
 use super::object::Version;
 use crate::{
-    resources::{ObjectKey, Resources},
-    translate::gateway_of,
+    resources::{NotRead, ObjectKey, Resources},
+    translate::{GATEWAY_GROUP, credentials_of, gateway_of},
 };
 
 /// The objects that a translation may look into.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct References {
     /// Secrets, by the references to certificates of our Gateways, of their ListenerSets and of BackendTLSPolicies, and by
-    /// CredentialInjections.
+    /// the CredentialInjections that routes of our Gateways use.
     pub secrets: BTreeSet<ObjectKey>,
     /// ConfigMaps, by the caCertificateRefs of our Gateways and of BackendTLSPolicies.
     pub config_maps: BTreeSet<ObjectKey>,
@@ -49,16 +49,28 @@ impl References {
                 references.secrets.extend(of_set(key, set));
             }
         }
-        for (key, injection) in &resources.credential_injections {
-            let name = &injection.spec.secret_ref.name;
-            let secret = ObjectKey::new(&key.namespace, name);
-            references.secrets.insert(secret);
+        for (key, route) in &resources.http_routes {
+            let mut gateways = parents(resources, key, route);
+            if gateways.any(|key| resources.gateways.get(&key).is_some_and(|it| is_ours(it))) {
+                references.add_credentials(resources, key, route);
+            }
         }
         // No object has another name, and to ask for one would be another request, or none: it becomes part of a URL.
         for keys in [&mut references.secrets, &mut references.config_maps] {
             keys.retain(|key| key.has_valid_name() && key.has_valid_namespace());
         }
         references
+    }
+
+    /// The credentials that a route gives to its backends.
+    fn add_credentials(&mut self, resources: &Resources, key: &ObjectKey, route: &HttpRoute) {
+        for injection in credentials_of(key, route) {
+            if let Some(object) = resources.credential_injections.get(&injection) {
+                let name = &object.spec.secret_ref.name;
+                let secret = ObjectKey::new(&injection.namespace, name);
+                self.secrets.insert(secret);
+            }
+        }
     }
 
     /// The CAs that clients of a Gateway are verified with.
@@ -98,6 +110,27 @@ impl References {
             }
         }
     }
+}
+
+/// The Gateways that a route names, be it by a ListenerSet. Whether they take it is for the translation to say.
+fn parents<'a>(
+    resources: &'a Resources,
+    key: &'a ObjectKey,
+    route: &'a HttpRoute,
+) -> impl Iterator<Item = ObjectKey> + use<'a> {
+    let references = route.spec.parent_refs.iter().flatten();
+    references.filter_map(move |reference| {
+        let namespace = reference.namespace.as_ref().unwrap_or(&key.namespace);
+        let target = ObjectKey::new(namespace, &reference.name);
+        let group = reference.group.as_deref().unwrap_or(GATEWAY_GROUP);
+        match (group, reference.kind.as_deref().unwrap_or("Gateway")) {
+            (GATEWAY_GROUP, "Gateway") => Some(target),
+            (GATEWAY_GROUP, "ListenerSet") => {
+                gateway_of(&target, resources.listener_sets.get(&target)?)
+            }
+            _ => None,
+        }
+    })
 }
 
 /// The certificate that a Gateway shows to backends.
@@ -146,8 +179,8 @@ pub(super) struct Contents {
     wanted: BTreeSet<ObjectKey>,
     /// The version that was read last.
     read: BTreeMap<ObjectKey, Version>,
-    /// Those whose last reading failed.
-    failed: BTreeSet<ObjectKey>,
+    /// Those whose last reading failed, and how.
+    failed: BTreeMap<ObjectKey, NotRead>,
     /// Those that are being read.
     reading: BTreeSet<ObjectKey>,
 }
@@ -205,9 +238,19 @@ impl Contents {
         })
     }
 
-    /// Whether everything that is wanted has been read or has failed to be.
-    pub(super) fn settled(&self) -> bool {
-        self.unread().all(|key| self.failed.contains(key))
+    /// Whether there are objects to be read, for the first time or again.
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread().next().is_some()
+    }
+
+    /// Wanted objects that are there and were never read. Of one that was, what it was then is in force until it is read again:
+    /// whoever changes it all the time must not hold up anything else.
+    pub(super) fn never_read(&self) -> impl Iterator<Item = (&ObjectKey, NotRead)> {
+        let unread = self.unread().filter(|key| !self.read.contains_key(*key));
+        unread.map(|key| {
+            let failed = self.failed.get(key).copied();
+            (key, failed.unwrap_or(NotRead::Pending))
+        })
     }
 
     /// Takes the objects that have to be read now.
@@ -231,10 +274,10 @@ impl Contents {
     }
 
     /// An object could not be read; what was read of it before stays. Returns whether to try again.
-    pub(super) fn failed(&mut self, key: &ObjectKey) -> bool {
+    pub(super) fn failed(&mut self, key: &ObjectKey, how: NotRead) -> bool {
         let again = self.unread().any(|unread| unread == key);
         if again {
-            self.failed.insert(key.clone());
+            self.failed.insert(key.clone(), how);
         } else {
             self.reading.remove(key);
         }
@@ -304,40 +347,107 @@ spec:
     }
 
     #[test]
+    fn credentials_are_referred_to_by_routes_of_our_gateways_alone() {
+        let class = |name: &str, controller: &str| {
+            format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{ name: {name} }}\nspec: {{ controllerName: {controller} }}\n---\n"
+            )
+        };
+        let gateway = |class: &str| {
+            format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{ name: {class}, namespace: apps }}\nspec:\n  gatewayClassName: {class}\n  listeners: [{{ name: http, port: 80, protocol: HTTP }}]\n---\n"
+            )
+        };
+        let injection = |name: &str| {
+            format!(
+                "apiVersion: portcullis.dev/v1alpha1\nkind: CredentialInjection\nmetadata: {{ name: {name}, namespace: apps }}\nspec: {{ secretRef: {{ name: of-{name} }} }}\n---\n"
+            )
+        };
+        let filter = |name: &str| {
+            format!(
+                "filters: [{{ type: ExtensionRef, extensionRef: {{ group: portcullis.dev, kind: CredentialInjection, name: {name} }} }}]"
+            )
+        };
+        let route = |parent: &str, of_rule: &str, of_backend: &str| {
+            format!(
+                "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{ name: at-{parent}, namespace: apps }}\nspec:\n  parentRefs: [{{ name: {parent} }}]\n  rules:\n  - {}\n    backendRefs: [{{ name: web, port: 80, {} }}]\n---\n",
+                filter(of_rule),
+                filter(of_backend)
+            )
+        };
+        let manifests = [
+            class("ours", "portcullis.dev/gateway-controller"),
+            class("theirs", "example.com/other"),
+            gateway("ours"),
+            gateway("theirs"),
+            ["rule", "backend", "others", "unused"]
+                .map(injection)
+                .concat(),
+            route("ours", "rule", "backend"),
+            route("theirs", "others", "rule"),
+        ]
+        .concat();
+        let mut loaded = Loaded::default();
+        loaded.read_text("routes.yaml", &manifests);
+        assert!(loaded.problems.is_empty(), "{:?}", loaded.problems);
+        let of = |controller| References::of(&loaded.resources, controller).secrets;
+        assert_eq!(
+            of("portcullis.dev/gateway-controller"),
+            [key("of-rule"), key("of-backend")].into()
+        );
+        assert_eq!(
+            of("example.com/other"),
+            [key("of-others"), key("of-rule")].into()
+        );
+    }
+
+    /// What is waited for, and how reading it goes.
+    fn never_read(contents: &Contents) -> Vec<(ObjectKey, NotRead)> {
+        let all = contents.never_read();
+        all.map(|(key, how)| (key.clone(), how)).collect()
+    }
+
+    #[test]
     fn only_what_is_wanted_is_read_and_again_when_it_changes() {
         let mut contents = Contents::default();
         contents.replace([(key("a"), version(1)), (key("b"), version(2))].into());
-        assert!(contents.settled());
+        assert!(never_read(&contents).is_empty());
         contents.want(&[key("a"), key("missing")].into());
-        assert!(!contents.settled());
+        assert_eq!(never_read(&contents), [(key("a"), NotRead::Pending)]);
         assert_eq!(contents.take_unread(), [key("a")]);
         assert!(contents.take_unread().is_empty(), "once is enough");
         assert!(contents.read(&key("a"), Some(version(1))));
-        assert!(contents.settled());
+        assert!(never_read(&contents).is_empty() && !contents.has_unread());
 
         contents.exists(key("a"), version(3));
-        assert!(!contents.settled());
+        assert!(
+            never_read(&contents).is_empty(),
+            "what it was is in force, however often it changes"
+        );
+        assert!(contents.has_unread());
         assert_eq!(contents.take_unread(), [key("a")]);
         // What is read may be newer than what was heard of.
         assert!(contents.read(&key("a"), Some(version(5))));
         contents.exists(key("a"), version(5));
-        assert!(contents.settled() && contents.take_unread().is_empty());
+        assert!(!contents.has_unread() && contents.take_unread().is_empty());
     }
 
     #[test]
-    fn a_failure_holds_nothing_up_and_is_tried_again_while_it_is_wanted() {
+    fn a_failure_is_told_and_tried_again_while_it_is_wanted() {
         let mut contents = Contents::default();
         contents.replace([(key("a"), version(1))].into());
         contents.want(&[key("a")].into());
         assert_eq!(contents.take_unread(), [key("a")]);
-        assert!(contents.failed(&key("a")));
-        assert!(contents.settled());
+        for how in [NotRead::Failing, NotRead::Refused] {
+            assert!(contents.failed(&key("a"), how));
+            assert_eq!(never_read(&contents), [(key("a"), how)]);
+        }
         assert!(
             contents.take_unread().is_empty(),
             "whoever failed tries again"
         );
         contents.want(&BTreeSet::new());
-        assert!(!contents.failed(&key("a")));
+        assert!(!contents.failed(&key("a"), NotRead::Failing));
     }
 
     #[test]
@@ -353,6 +463,6 @@ spec:
             contents.replace([(key("a"), version(1))].into()),
             [key("b")]
         );
-        assert!(contents.settled());
+        assert!(!contents.has_unread());
     }
 }

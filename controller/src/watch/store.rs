@@ -7,7 +7,10 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Duration, Instant},
+};
 
 use super::{
     follow::Unreadable,
@@ -17,9 +20,18 @@ use super::{
     referenced::{Contents, References},
 };
 use crate::{
-    resources::{ObjectKey, Redacted, Resources},
+    resources::{NotRead, ObjectKey, ObjectsNotRead, Redacted, Resources},
     translate::{InstalledApi, TokenIssuer, Unread, has_egress_gateway},
+    writer::wait_until,
 };
+
+/// How long the first snapshot waits for objects that cannot be read: one request that is not answered, and another one. What
+/// proxies have is better than anything that is made without them.
+const PATIENCE_AT_START: Duration = Duration::from_secs(15);
+
+/// How long later ones wait for objects that were not referred to before. Whoever makes such references again and again holds up
+/// everybody's tables for no longer.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An object with a status of the Gateway API.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +85,7 @@ pub struct ResourceStore {
 struct State {
     resources: Resources,
     installed: InstalledApi,
-    /// Kinds of egress that cannot be read.
+    /// Kinds that cannot be read, and that nothing waits for.
     unread: BTreeMap<&'static str, Unread>,
     token_issuer: Option<Result<TokenIssuer, String>>,
     /// Kinds, and whether they are known by now.
@@ -81,6 +93,10 @@ struct State {
     /// The versions that kinds are asked for at, where there are several.
     versions: BTreeMap<&'static str, AtVersion>,
     contents: BTreeMap<&'static str, Contents>,
+    /// Whether there was a snapshot.
+    has_begun: bool,
+    /// Until when the next one waits for objects that were never read; `None` if it does not.
+    waits_until: Option<Instant>,
     statuses: BTreeMap<StatusTarget, SeenStatus>,
     /// Statuses that have changed since the writer last asked.
     touched: BTreeSet<StatusTarget>,
@@ -109,13 +125,18 @@ impl ResourceStore {
         }
     }
 
-    /// Waits until something that a translation reads has changed since the last call. For one caller.
+    /// Waits until something that a translation reads has changed since the last call, or the snapshot has waited long enough for what
+    /// cannot be read. For one caller.
     pub async fn changed(&self) {
-        self.changed.notified().await;
+        let waits_until = self.lock().waits_until;
+        tokio::select! {
+            () = self.changed.notified() => {}
+            () = wait_until(waits_until) => {}
+        }
     }
 
-    /// A consistent snapshot; `None` while a kind has not been listed yet, or a Secret that is referred to has not been
-    /// read yet. It says which kinds are missing that only egress Gateways go by.
+    /// A consistent snapshot; `None` while a kind has not been listed yet, and for a while if an object that is referred to
+    /// has never been read. It says which objects these are, and which kinds are missing that only egress Gateways go by.
     pub fn snapshot(&self) -> Option<Snapshot> {
         let mut state = self.lock();
         let unknown = self.unknown(&state, true);
@@ -134,12 +155,17 @@ impl ResourceStore {
         let references = References::of(&state.resources, &self.controller_name);
         state.want::<Redacted<Secret>>(&references.secrets);
         state.want::<ConfigMap>(&references.config_maps);
-        if !state.contents.values().all(Contents::settled) {
+        if state.contents.values().any(Contents::has_unread) {
             self.unread.send_replace(());
+        }
+        if state.waits() {
             return None;
         }
         Some(Snapshot {
-            resources: state.resources.clone(),
+            resources: Resources {
+                not_read: state.not_read(),
+                ..state.resources.clone()
+            },
             installed: InstalledApi {
                 unread: state.unread.clone(),
                 pending,
@@ -260,7 +286,7 @@ impl ResourceStore {
         self.changed.notify_one();
     }
 
-    /// A kind of egress cannot be read, so that nothing need wait for it any more. What was known of it before stays in force,
+    /// A kind cannot be read that not everything goes by, so that nothing need wait for it any more. What was known of it before stays in force,
     /// unless it says who calls and may not be read.
     pub(super) fn set_unreadable<K: Kind>(&self, Unreadable { is_refused, why }: &Unreadable) {
         let mut state = self.lock();
@@ -281,7 +307,7 @@ impl ResourceStore {
         tracing::warn!(
             kind = K::NAME,
             why,
-            "cannot be read; egress goes by what is known"
+            "cannot be read; what goes by it goes by what is known"
         );
         if !unread.is_known {
             K::objects(&mut state.resources).clear();
@@ -342,7 +368,7 @@ impl ResourceStore {
     pub(super) fn apply_version<K: Referenced>(&self, key: ObjectKey, version: Version) {
         let mut state = self.lock();
         state.contents::<K>().exists(key, version);
-        if !state.contents::<K>().settled() {
+        if state.contents::<K>().has_unread() {
             self.unread.send_replace(());
         }
     }
@@ -380,8 +406,8 @@ impl ResourceStore {
     }
 
     /// An object of such a kind could not be read. Returns whether to try again.
-    pub(super) fn unreadable<K: Referenced>(&self, key: &ObjectKey) -> bool {
-        let again = self.lock().contents::<K>().failed(key);
+    pub(super) fn unreadable<K: Referenced>(&self, key: &ObjectKey, how: NotRead) -> bool {
+        let again = self.lock().contents::<K>().failed(key, how);
         self.changed.notify_one();
         again
     }
@@ -468,6 +494,44 @@ impl State {
     fn want<K: Referenced>(&mut self, wanted: &BTreeSet<ObjectKey>) {
         for key in self.contents::<K>().want(wanted) {
             K::objects(&mut self.resources).remove(&key);
+        }
+    }
+
+    /// Whether a snapshot has to wait for objects that were never read. At first also for those that fail, as what proxies have may
+    /// be made of them; never for those that may not be read.
+    fn waits(&mut self) -> bool {
+        let has_begun = self.has_begun;
+        let is_lacking = |how: NotRead| match how {
+            NotRead::Pending => true,
+            NotRead::Failing => !has_begun,
+            NotRead::Refused => false,
+        };
+        let mut never_read = self.contents.values().flat_map(Contents::never_read);
+        let is_lacking = never_read.any(|(_, how)| is_lacking(how));
+        if is_lacking {
+            let patience = if has_begun {
+                PATIENCE
+            } else {
+                PATIENCE_AT_START
+            };
+            let now = Instant::now();
+            if now < *self.waits_until.get_or_insert(now + patience) {
+                return true;
+            }
+        }
+        self.waits_until = None;
+        self.has_begun = true;
+        false
+    }
+
+    fn not_read(&mut self) -> ObjectsNotRead {
+        let of = |contents: &Contents| {
+            let all = contents.never_read();
+            all.map(|(key, how)| (key.clone(), how)).collect()
+        };
+        ObjectsNotRead {
+            secrets: of(self.contents::<Redacted<Secret>>()),
+            config_maps: of(self.contents::<ConfigMap>()),
         }
     }
 }

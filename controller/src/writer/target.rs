@@ -52,7 +52,7 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
         BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
         SERVICE_ENTRY => statuses.service_entries.get(key).map(Desired::ServiceEntry),
         EGRESS_POLICY => statuses.egress_policies.get(key).map(Desired::Own),
-        CREDENTIAL_INJECTION => statuses.credential_injections.get(key).map(Desired::Own),
+        CREDENTIAL_INJECTION => Some(Desired::Policy(statuses.credential_injections.get(key))),
         _ => None,
     }
 }

@@ -341,6 +341,39 @@ async fn only_secrets_that_are_referred_to_are_read_and_again_when_they_change()
     assert_eq!(names, ["later", "tls", "tls"]);
 }
 
+/// The listener would leave the table without its certificate, and proxies would close the port.
+#[tokio::test]
+async fn a_certificate_that_cannot_be_read_keeps_its_key() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.create(&json!({
+        "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": "tls", "namespace": "shop" },
+    }));
+    api.patch(
+        EDGE,
+        &json!({ "spec": { "listeners": [{
+        "name": "https", "port": 443, "protocol": "HTTPS",
+        "tls": { "certificateRefs": [{ "name": "tls" }] },
+    }] } }),
+    );
+    api.refuse_reads("Secret", 403);
+    let mut replica = Replica::start(&api, "one");
+    let tables = replica
+        .tables("the Gateway", |tables| tables.len() == 1)
+        .await;
+    let listeners = tables.values().flat_map(|table| table.listeners.values());
+    let tls: Vec<_> = listeners.filter_map(|it| it.tls.as_ref()).collect();
+    assert_eq!(tls.len(), 1);
+    assert_eq!(tls[0].certificates[0].to_string(), "secret/shop/tls");
+    api.until("the listener says so", |api| {
+        let listener = &api.get(EDGE)["status"]["listeners"][0];
+        let said = condition(&listener["conditions"], "ResolvedRefs")["message"].to_string();
+        said.contains("Secret shop/tls is there, but cannot be read")
+    })
+    .await;
+}
+
 fn base64(text: &str) -> String {
     let data = k8s_openapi::ByteString(text.as_bytes().to_vec());
     serde_json::to_value(data)

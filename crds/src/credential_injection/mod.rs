@@ -31,7 +31,7 @@ const KEY: &str = "^[-._a-zA-Z0-9]+$";
     derive = "PartialEq",
     printcolumn = r#"{"name": "Header", "type": "string", "jsonPath": ".spec.header"}"#,
     printcolumn = r#"{"name": "Secret", "type": "string", "jsonPath": ".spec.secretRef.name"}"#,
-    printcolumn = r#"{"name": "Resolved", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"ResolvedRefs\")].status"}"#,
+    printcolumn = r#"{"name": "Resolved", "type": "string", "jsonPath": ".status.ancestors[*].conditions[?(@.type==\"ResolvedRefs\")].status"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]

@@ -30,7 +30,8 @@ const OF_PROXIES: &str = "proxy-";
 pub struct Credential {
     /// Field name, lower case; one that [`can_carry`] takes.
     pub header: String,
-    /// Field value, with what stands before the secret. At most [`MAX_CREDENTIAL_BYTES`].
+    /// Field value, with what stands before the secret. At most [`MAX_CREDENTIAL_BYTES`]. Empty while the Secret cannot be read, which
+    /// is not valid: a proxy that serves the route as it was before serves that on, another one answers 500.
     pub value: Secret,
     /// Whether it takes the place of what the request has under that name; else such a request keeps what it has. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]

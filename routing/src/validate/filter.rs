@@ -96,19 +96,28 @@ fn check_mirror(mirror: &Mirror) -> Check {
 
 /// No message holds the value.
 fn check_credential(credential: &Credential) -> Check {
-    let Credential { header, value, .. } = credential;
+    let Credential {
+        header,
+        value,
+        secret,
+        ..
+    } = credential;
     syntax::lower_header_name(header)?;
     ensure(can_carry(header), || {
         format!("header {header:?} cannot carry a credential")
     })?;
     let value = value.expose();
+    ensure(!value.is_empty(), || {
+        format!(
+            "the credential for header {header:?} is not there: Secret {secret} could not be read"
+        )
+    })?;
     ensure(syntax::header_value(value).is_ok(), || {
         format!("the credential for header {header:?} is not a header value")
     })?;
-    let within = !value.is_empty() && value.len() <= MAX_CREDENTIAL_BYTES;
-    ensure(within, || {
+    ensure(value.len() <= MAX_CREDENTIAL_BYTES, || {
         format!(
-            "the credential for header {header:?} has {} bytes, not 1 to {MAX_CREDENTIAL_BYTES}",
+            "the credential for header {header:?} has {} bytes, more than {MAX_CREDENTIAL_BYTES}",
             value.len()
         )
     })

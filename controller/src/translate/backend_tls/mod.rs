@@ -10,13 +10,12 @@ use gateway_api::apis::standard::backendtlspolicies::{
 use portcullis_routing::ClusterTls;
 
 use self::validation::Validated;
-use super::{Context, GATEWAY_GROUP, age::created_at, egress, gateway::GatewayState};
+use super::{Context, age::created_at, egress, gateway::GatewayState};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
     status::{
-        ConditionSet, ConditionStatus, ParentReference, PolicyAncestorStatus, PolicyStatus,
-        condition::kind, reason,
+        ConditionSet, ConditionStatus, PolicyAncestorStatus, PolicyStatus, condition::kind, reason,
     },
 };
 
@@ -263,17 +262,9 @@ impl Policy {
             TargetKind::ServiceEntry => state.is_egress(),
         });
         let used: Vec<_> = used.collect();
-        (!used.is_empty()).then(|| PolicyAncestorStatus {
-            ancestor_ref: ParentReference {
-                group: GATEWAY_GROUP.into(),
-                kind: "Gateway".into(),
-                namespace: Some(gateway.namespace.clone()),
-                name: gateway.name.clone(),
-                section_name: None,
-                port: None,
-            },
-            controller_name: ctx.options.controller_name.clone(),
-            conditions: self.conditions(&used),
+        (!used.is_empty()).then(|| {
+            let controller = &ctx.options.controller_name;
+            PolicyAncestorStatus::at_gateway(gateway, controller, self.conditions(&used))
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     status::{ConditionSet, ConditionStatus, condition::kind, reason},
-    translate::{Context, Unread},
+    translate::{Context, Unread, credential},
 };
 
 /// The kind that says nothing but who calls: without it callers are unknown, and an unknown caller gets the least of all.
@@ -15,7 +15,7 @@ const SERVICES_IN_SHORT: &str = "ServiceCIDR";
 const REMEDY: &str = "give the controller's ServiceAccount the verbs list and watch, as the ClusterRole \
      portcullis-controller-egress does (Helm: egress.enabled=true)";
 
-/// Kinds that cannot be read, with why; none of files.
+/// Kinds of egress that cannot be read, with why; none of files.
 fn unread<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'static str, &'a Unread)> + use<'a> {
     let installed = ctx.options.installed.as_ref();
     let unread: Option<&'a BTreeMap<_, _>> = installed.map(|installed| &installed.unread);
@@ -23,6 +23,8 @@ fn unread<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'static str, &'a Unre
         .into_iter()
         .flatten()
         .map(|(kind, unread)| (*kind, unread))
+        // Only rules that refer to one go by it, and say so themselves.
+        .filter(|(kind, _)| *kind != credential::KIND)
 }
 
 /// Whether something was never known that could forbid what the rest allows, or has not been read yet. Egress Gateways have no table

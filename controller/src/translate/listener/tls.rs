@@ -25,7 +25,7 @@ const MIN_VERSION_OPTION: &str = "portcullis.dev/tls-min-version";
 /// How an HTTPS listener terminates TLS.
 #[derive(Debug, Default)]
 pub(super) struct Terminate {
-    /// In the order of the references; `None` where the Secret is there but its content is broken.
+    /// In the order of the references; `None` where the Secret is there, but cannot be read or is broken.
     pub(super) certificates: Vec<(CertificateKey, Option<Arc<ServerCertificate>>)>,
     pub(super) min_version: TlsVersion,
     /// `None` asks for no client certificate.

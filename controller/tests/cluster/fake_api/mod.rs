@@ -251,6 +251,31 @@ impl FakeApi {
         self.shared.change(|state| state.held.remove(kind));
     }
 
+    /// From now on nobody who asks for a single object of a kind is answered.
+    pub(crate) fn hold_reads(&self, kind: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared.change(|state| state.held_reads.insert(kind));
+    }
+
+    /// Whoever asks for a single object of a kind is answered again.
+    pub(crate) fn release_reads(&self, kind: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared.change(|state| state.held_reads.remove(kind));
+    }
+
+    /// From now on whoever asks for a single object of a kind is refused.
+    pub(crate) fn refuse_reads(&self, kind: &str, code: u16) {
+        let kind = Kind::named(kind).name;
+        self.shared
+            .change(|state| state.refused_reads.insert(kind, (code, "Refused")));
+    }
+
+    /// Single objects of a kind are given again.
+    pub(crate) fn permit_reads(&self, kind: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared.change(|state| state.refused_reads.remove(kind));
+    }
+
     /// Refuses the next requests for a kind.
     pub(crate) fn refuse(&self, kind: &str, times: u32, code: u16) {
         let kind = Kind::named(kind).name;

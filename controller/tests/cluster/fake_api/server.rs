@@ -164,8 +164,9 @@ async fn answer(
         logged.from = query.get("resourceVersion").and_then(|it| it.parse().ok());
     }
     let list = request.method() == Method::GET && target.name.is_empty();
-    if list && !query.contains_key("watch") {
-        released(&shared, target.kind).await;
+    let read = request.method() == Method::GET && !list;
+    if !query.contains_key("watch") {
+        released(&shared, target.kind, list, read).await;
     }
     let method = request.method().clone();
     let said = Said {
@@ -181,7 +182,7 @@ async fn answer(
             state.log.push(logged.clone());
             return Ok(None);
         }
-        let result = refused(state, target.kind).and_then(|()| {
+        let result = refused(state, target.kind, read).and_then(|()| {
             if list && query.contains_key("watch") {
                 let from = logged.from.unwrap_or(state.version);
                 if state.refuses_expired && from < state.oldest {
@@ -225,15 +226,21 @@ async fn answer(
     })
 }
 
-/// Waits while lists of this kind are held.
-async fn released(shared: &Shared, kind: &Kind) {
+/// Waits while lists of this kind, or reads of its objects, are held.
+async fn released(shared: &Shared, kind: &Kind, list: bool, read: bool) {
+    let is_held = |state: &State| {
+        list && state.held.contains(kind.name) || read && state.held_reads.contains(kind.name)
+    };
     let mut changes = shared.changes.subscribe();
-    while shared.state.lock().unwrap().held.contains(kind.name) {
+    while is_held(&shared.state.lock().unwrap()) {
         changes.changed().await.unwrap();
     }
 }
 
-fn refused(state: &mut State, kind: &Kind) -> Result<(), Refusal> {
+fn refused(state: &mut State, kind: &Kind, read: bool) -> Result<(), Refusal> {
+    if let Some(refusal) = state.refused_reads.get(kind.name).filter(|_| read) {
+        return Err(*refusal);
+    }
     match state.refused.get_mut(kind.name) {
         Some((times, refusal)) if *times > 0 => {
             *times -= 1;

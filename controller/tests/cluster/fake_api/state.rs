@@ -140,6 +140,10 @@ pub(super) struct State {
     pub(super) refuses_expired: bool,
     /// Kinds whose lists are not answered for now.
     pub(super) held: BTreeSet<&'static str>,
+    /// Kinds of which no single object is given for now.
+    pub(super) held_reads: BTreeSet<&'static str>,
+    /// Kinds of which no single object is given, and how that is refused.
+    pub(super) refused_reads: BTreeMap<&'static str, Refusal>,
     /// Kinds whose watches say nothing for now.
     pub(super) muted: BTreeSet<&'static str>,
     /// Versions that kinds are not served at.

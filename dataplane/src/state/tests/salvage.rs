@@ -1,5 +1,7 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
+use portcullis_routing::{Filter, filter::Credential};
+
 use super::*;
 
 /// A route that can match nothing because its expression is broken.
@@ -225,6 +227,58 @@ fn a_certificate_that_is_missing_leaves_the_one_before_in_use() {
         .map(CompiledPort::port)
         .collect();
     assert_eq!(ports, [8000]);
+}
+
+/// The controller knows nothing better of a Secret that it cannot read.
+#[test]
+fn a_credential_that_could_not_be_read_is_sent_on_as_it_was() {
+    let route_with = |value: &str| {
+        let mut route = (*path_route(0, PathMatch::Prefix("/r0".into()))).clone();
+        route.filters = vec![Filter::Credential(Credential {
+            header: "x-api-key".into(),
+            value: Secret::new(value),
+            overwrite: true,
+            secret: "ns/keys".into(),
+        })];
+        Arc::new(route)
+    };
+    let first = changed(&table(1, 1), |table| {
+        table.routes.insert(route(0), route_with("known"));
+    });
+    let unread = changed(&first, |table| {
+        table.routes.insert(route(0), route_with(""));
+    });
+    let key = route(0);
+    let refusal = [(ResourceKind::Route, key.as_str())];
+    let sent = |state: &TableState| {
+        let served = snapshot(state);
+        let filters = served.compiled.table().routes[&route(0)].filters.clone();
+        filters.into_iter().next().map(|filter| match filter {
+            Filter::Credential(credential) => credential.value.expose().to_owned(),
+            other => panic!("{other:?}"),
+        })
+    };
+
+    let serving = state();
+    serving.apply(first).unwrap();
+    let report = serving.apply(Arc::clone(&unread)).unwrap();
+    assert_eq!(rejected(&report), refusal);
+    assert!(
+        report.rejected[0]
+            .message
+            .contains("Secret ns/keys could not be read")
+    );
+    assert_eq!(sent(&serving).as_deref(), Some("known"));
+
+    // Nothing is sent on without it.
+    let new = state();
+    assert_eq!(rejected(&new.apply(unread).unwrap()), refusal);
+    assert_eq!(sent(&new), None);
+    let served = snapshot(&new);
+    assert!(matches!(
+        &served.compiled.table().routes[&route(0)].action,
+        RouteAction::Respond { status: 500, .. }
+    ));
 }
 
 /// What a rule protects must not fall to a broader one because the rule is broken.

@@ -7,7 +7,8 @@ use crate::{
     resources::ObjectKey,
     status::reason,
     translate::{
-        credential::{self, GROUP, KIND},
+        Context,
+        credential::{self, Fault, GROUP, KIND},
         field::Field,
         problem::Problem,
     },
@@ -19,31 +20,37 @@ pub(super) fn is_meant(spec: &ExtensionSpec) -> bool {
 }
 
 /// The credential of the route's own namespace that a reference leads to. `earlier` are the filters before it in the same list.
+/// One whose Secret cannot be read has no value, and is told.
 pub(super) fn resolve(
     spec: &ExtensionSpec,
     earlier: &[Filter],
     field: &Field<'_>,
-    scope: &Scope<'_, '_>,
+    scope: &mut Scope<'_, '_>,
 ) -> Result<Credential, Problem> {
     let field = field.child("name");
     let key = ObjectKey::new(scope.from.namespace, &spec.name);
     let Some(object) = scope.ctx.resources.credential_injections.get(&key) else {
-        return Err(Problem::reference(
-            reason::FILTER_NOT_FOUND,
-            &field,
-            format!("{KIND} {key} does not exist"),
-            "create it in the namespace of the route, or correct the name",
-        ));
+        return Err(not_found(scope.ctx, &key, &field));
     };
-    let credential = credential::read(scope.ctx, &key, &object.spec).map_err(|fault| {
-        let finding = fault.finding();
-        Problem::reference(
-            reason::INVALID_CREDENTIAL,
-            &field,
-            format!("{} ({} of {KIND} {key})", finding.message, finding.field),
-            finding.remedy.as_str(),
-        )
-    })?;
+    let credential = match credential::read(scope.ctx, &key, &object.spec) {
+        Ok(credential) => credential,
+        Err(fault) => {
+            let finding = fault.finding();
+            let problem = Problem::reference(
+                reason::INVALID_CREDENTIAL,
+                &field,
+                format!("{} ({} of {KIND} {key})", finding.message, finding.field),
+                finding.remedy.as_str(),
+            );
+            match fault {
+                Fault::NotRead { credential, .. } => {
+                    scope.problems.tell(problem);
+                    credential
+                }
+                Fault::Refused(_) | Fault::Unresolved(_) => return Err(problem),
+            }
+        }
+    };
     let is_same = |filter: &Filter| matches!(filter, Filter::Credential(other) if other.header == credential.header);
     if earlier.iter().any(is_same) {
         return Err(Problem::incompatible(
@@ -56,6 +63,28 @@ pub(super) fn resolve(
         ));
     }
     Ok(credential)
+}
+
+/// There is no such object, or the controller may not know.
+fn not_found(ctx: &Context<'_>, key: &ObjectKey, field: &Field<'_>) -> Problem {
+    let installed = ctx.options.installed.as_ref();
+    match installed.and_then(|it| it.unread.get(KIND)) {
+        Some(unread) => Problem::reference(
+            reason::INVALID_CREDENTIAL,
+            field,
+            format!(
+                "no {KIND} can be read, so there is no credential ({})",
+                unread.why
+            ),
+            "give the controller's ServiceAccount the verbs list and watch for credentialinjections of group portcullis.dev, as the ClusterRole portcullis-controller does",
+        ),
+        None => Problem::reference(
+            reason::FILTER_NOT_FOUND,
+            field,
+            format!("{KIND} {key} does not exist"),
+            "create it in the namespace of the route, or correct the name",
+        ),
+    }
 }
 
 /// Warns of credentials that go to a host beyond the cluster in clear text.
