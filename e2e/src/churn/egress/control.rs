@@ -202,7 +202,7 @@ impl Control {
                 let latest = Arc::clone(&fleet.borrow_and_update());
                 let proxies = latest.get(&gateway());
                 let acknowledged = proxies.and_then(|proxies| proxies.acknowledged.as_ref());
-                if let Some(served) = acknowledged.filter(|it| it.version == *version) {
+                if let Some(served) = acknowledged.filter(|it| it.table.version == *version) {
                     let rejected = &served.rejected;
                     ensure!(rejected.is_empty(), "the proxy refuses {rejected:?}");
                     return Ok(());
