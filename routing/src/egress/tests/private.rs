@@ -57,3 +57,25 @@ fn private_ranges_are_opened_to_those_that_a_policy_selects() {
     assert!(egress.is_protected("::ffff:203.0.113.9".parse().unwrap()));
     assert!(!egress.is_protected("203.0.113.10".parse().unwrap()));
 }
+
+#[test]
+fn a_pod_is_found_behind_every_form_of_its_address() {
+    let mut table = with_policies(json!({}));
+    let workload = Workload {
+        namespace: "b".into(),
+        service_account: "x".into(),
+        pod: "x-1".into(),
+        labels: BTreeMap::new(),
+    };
+    let key = WorkloadKey::of("203.0.113.9".parse().unwrap());
+    table.workloads.insert(key, Arc::new(workload));
+    let compiled = compiled(table);
+    let egress = compiled.egress().unwrap();
+    let is_found = |address: &str| egress.workload_behind(address.parse().unwrap()).is_some();
+    // As it is, mapped, and as NAT64 has it.
+    for address in ["203.0.113.9", "::ffff:203.0.113.9", "64:ff9b::203.0.113.9"] {
+        assert!(is_found(address), "{address}");
+    }
+    assert!(!is_found("203.0.113.10"));
+    assert!(!is_found("64:ff9b::203.0.113.10"));
+}
