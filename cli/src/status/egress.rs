@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Question, Status,
-    condition::{Condition, Subject, key, status, view},
+    condition::{Condition, Subject, all_good, key, status, view},
     parents::OBJECT_NOT_SEEN,
 };
 use crate::cluster::Kind;
@@ -47,6 +47,29 @@ struct Spec {
 #[serde(default)]
 struct Stated {
     conditions: Vec<Condition>,
+    /// Of a CredentialInjection: what comes of it at each Gateway.
+    ancestors: Vec<Ancestor>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Ancestor {
+    controller_name: String,
+    conditions: Vec<Condition>,
+}
+
+impl Stated {
+    /// What this controller says: of an object that several may speak of, what it says at a Gateway where something is wrong, if
+    /// there is one.
+    fn of(self, controller_name: &str) -> Vec<Condition> {
+        let ancestors = self.ancestors.into_iter();
+        let ours = ancestors.filter(|it| it.controller_name == controller_name);
+        let at_gateway = ours
+            .map(|it| it.conditions)
+            .min_by_key(|conditions| all_good(conditions));
+        let own = self.conditions.into_iter();
+        own.chain(at_gateway.into_iter().flatten()).collect()
+    }
 }
 
 /// The types of the conditions that say whether an object is accepted, and whether it is in force. Those of ServiceEntries stand
@@ -90,7 +113,7 @@ impl Question<'_> {
             };
             for object in objects.iter().filter(|object| self.asks_for(object)) {
                 is_there = true;
-                answer.look_at(kind, types, object)?;
+                answer.look_at(kind, types, object, self.controller_name)?;
             }
         }
         if let Some(name) = self.name.filter(|_| !is_there) {
@@ -107,9 +130,10 @@ impl Status {
         kind: &'static str,
         (accepted, programmed): Types,
         object: &DynamicObject,
+        controller_name: &str,
     ) -> anyhow::Result<()> {
         let View { spec, status: said } = view(object)?;
-        let mut ours = said.conditions;
+        let mut ours = said.of(controller_name);
         let types = [accepted, kind::RESOLVED_REFS, programmed];
         ours.retain(|it| types.iter().any(|kind| it.is_of(kind)));
         if !ours.is_empty() {

@@ -414,9 +414,16 @@ kind: CredentialInjection
 metadata: {name: key, namespace: shop, generation: 1}
 spec: {header: Authorization}
 status:
-  conditions:
-  - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 1}
-  - {type: ResolvedRefs, status: "False", reason: SecretNotFound, message: "Secret key does not exist", observedGeneration: 1}
+  ancestors:
+  - ancestorRef: {kind: Gateway, name: theirs}
+    controllerName: example.com/other
+    conditions:
+    - {type: ResolvedRefs, status: "False", reason: InvalidCredential, message: "not for us to judge", observedGeneration: 1}
+  - ancestorRef: {kind: Gateway, name: edge}
+    controllerName: portcullis.dev/gateway-controller
+    conditions:
+    - {type: Accepted, status: "True", reason: Accepted, message: "", observedGeneration: 1}
+    - {type: ResolvedRefs, status: "False", reason: InvalidCredential, message: "Secret key does not exist", observedGeneration: 1}
 "#;
 
 #[test]
@@ -440,7 +447,12 @@ fn what_says_where_egress_may_go_is_told_and_judged() {
     ] {
         assert!(told.contains(line), "{line}\n{told}");
     }
-    for absent in ["GATEWAYCLASS", "not ours", "shop/mesh  portcullis"] {
+    for absent in [
+        "GATEWAYCLASS",
+        "not ours",
+        "not for us to judge",
+        "shop/mesh  portcullis",
+    ] {
         assert!(!told.contains(absent), "{absent}\n{told}");
     }
     let all = cluster.run(&["status", "-n", "shop", "-o", "json"]);
