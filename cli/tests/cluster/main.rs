@@ -13,3 +13,4 @@ mod lists;
 mod progress;
 mod rights;
 mod status;
+mod status_egress;
