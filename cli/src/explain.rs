@@ -25,8 +25,8 @@ use portcullis_dataplane::{
     telemetry::{Metrics, MetricsOptions},
 };
 use portcullis_routing::{
-    Backend, Explanation, Rejection, RequestHead, ResourceKind, Route, RouteAction, RouteKey,
-    RoutingTable, WeightedCluster, explain as judge,
+    Backend, Explanation, Filter, Rejection, RequestHead, ResourceKind, Route, RouteAction,
+    RouteKey, RoutingTable, WeightedCluster, explain as judge,
     explain::{Candidate, ListenerVerdict},
 };
 use serde::Serialize;
@@ -422,18 +422,19 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
         RouteAction::Forward(backends) => backends.as_slice(),
         RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
     };
+    let filters = |all: &[Filter]| all.iter().map(|one| words::filter(one, table)).collect();
     Winner {
         rule: words::source(route),
         object: ObjectKey::new(&*route.source.namespace, &*route.source.name),
         matched: matched(&won.route, won.match_index, &won.hostname, table),
         location: None,
-        filters: route.filters.iter().map(words::filter).collect(),
+        filters: filters(&route.filters),
         limits: words::policy(&route.policy),
         backends: backends
             .iter()
             .map(|backend| Destination {
                 share: words::share(backend, backends),
-                filters: backend.filters.iter().map(words::filter).collect(),
+                filters: filters(&backend.filters),
                 endpoints: match &backend.backend {
                     Backend::Cluster(key) => {
                         words::endpoints(table.endpoints.get(key).map(AsRef::as_ref))

@@ -242,6 +242,10 @@ fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<Liste
             .iter()
             .map(|(key, it)| (key.clone(), it.clone())),
     );
+    let credentials = table.credentials.iter();
+    merged
+        .credentials
+        .extend(credentials.map(|(key, it)| (key.clone(), Arc::clone(it))));
     merged.certificates.extend(
         table
             .certificates

@@ -55,7 +55,7 @@ pub(crate) fn routes(table: &RoutingTable) -> Columns {
                 ),
                 words::hostnames(route),
                 words::matching(one),
-                words::deeds(route),
+                words::deeds(route, table),
             ]);
         }
     }

@@ -209,8 +209,8 @@ pub(crate) fn endpoints(known: Option<&ClusterEndpoints>) -> String {
 }
 
 /// Everything that is done with a request, in one line.
-pub(crate) fn deeds(route: &Route) -> String {
-    let filters = route.filters.iter().map(filter);
+pub(crate) fn deeds(route: &Route, table: &RoutingTable) -> String {
+    let filters = route.filters.iter().map(|one| filter(one, table));
     let parts = std::iter::once(action(&route.action)).chain(filters);
     parts
         .chain(policy(&route.policy))
@@ -219,14 +219,17 @@ pub(crate) fn deeds(route: &Route) -> String {
 }
 
 /// What a filter does, in one line.
-pub(crate) fn filter(filter: &Filter) -> String {
+pub(crate) fn filter(filter: &Filter, table: &RoutingTable) -> String {
     match filter {
         Filter::RequestHeaders(modifier) => format!("request headers: {}", headers(modifier)),
         Filter::ResponseHeaders(modifier) => format!("response headers: {}", headers(modifier)),
         Filter::UrlRewrite(to) => rewrite(to),
         Filter::Mirror(mirror) => mirrored(mirror),
         Filter::Cors(cors) => format!("CORS: allow origins {}", cors.allow_origins.join(", ")),
-        Filter::Credential(credential) => injected(credential),
+        Filter::Credential(key) => match table.credentials.get(key) {
+            Some(credential) => injected(credential),
+            None => format!("adds {key}, which is not in the table"),
+        },
     }
 }
 

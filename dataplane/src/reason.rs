@@ -66,6 +66,8 @@ reasons! {
     NotExported = 403 "not_exported" "the host is listed, but not for this caller";
     /// Who calls is not known, and matters.
     UnknownCaller = 403 "unknown_caller" "who calls is not known";
+    /// The entry that lists host and port for the caller cannot be served.
+    EntryShut = 403 "entry_shut" "the entry that lists host and port cannot be served, and no other takes its place";
     /// The port is listed for another protocol.
     ProtocolNotListed = 403 "protocol_not_listed" "the port is listed for another protocol";
     /// An egress policy denies it.

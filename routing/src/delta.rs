@@ -13,7 +13,11 @@ use crate::{
     cluster::Cluster,
     egress::{Entry, Policy, Workload},
     endpoint::ClusterEndpoints,
-    key::{CertificateKey, ClusterKey, EntryKey, ListenerKey, PolicyKey, RouteKey, WorkloadKey},
+    filter::Credential,
+    key::{
+        CertificateKey, ClusterKey, CredentialKey, EntryKey, ListenerKey, PolicyKey, RouteKey,
+        WorkloadKey,
+    },
     listener::Listener,
     resource::{Rejection, ResourceKind},
     route::Route,
@@ -61,6 +65,9 @@ pub struct Upserts {
     /// Certificates.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+    /// What rules add to requests.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<CredentialKey, Arc<Credential>>,
     /// Entries of the allow-list.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub entries: BTreeMap<EntryKey, Arc<Entry>>,
@@ -91,6 +98,9 @@ pub struct Removes {
     /// Certificates.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub certificates: BTreeSet<CertificateKey>,
+    /// What rules add to requests.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub credentials: BTreeSet<CredentialKey>,
     /// Entries of the allow-list.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub entries: BTreeSet<EntryKey>,
@@ -161,6 +171,7 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
     let (clusters, gone_clusters) = diff_map(&old.clusters, &new.clusters);
     let (endpoints, gone_endpoints) = diff_map(&old.endpoints, &new.endpoints);
     let (certificates, gone_certificates) = diff_map(&old.certificates, &new.certificates);
+    let (credentials, gone_credentials) = diff_map(&old.credentials, &new.credentials);
     let (entries, gone_entries) = diff_map(&old.entries, &new.entries);
     let (policies, gone_policies) = diff_map(&old.policies, &new.policies);
     let (workloads, gone_workloads) = diff_map(&old.workloads, &new.workloads);
@@ -175,6 +186,7 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
             clusters,
             endpoints,
             certificates,
+            credentials,
             entries,
             policies,
             workloads,
@@ -185,6 +197,7 @@ pub fn diff(old: &RoutingTable, new: &RoutingTable) -> Delta {
             clusters: gone_clusters,
             endpoints: gone_endpoints,
             certificates: gone_certificates,
+            credentials: gone_credentials,
             entries: gone_entries,
             policies: gone_policies,
             workloads: gone_workloads,
@@ -248,6 +261,12 @@ pub fn apply(old: &RoutingTable, delta: &Delta) -> Result<RoutingTable, ApplyErr
         &mut new.certificates,
         &upserts.certificates,
         &removes.certificates,
+    )?;
+    step.map(
+        ResourceKind::Credential,
+        &mut new.credentials,
+        &upserts.credentials,
+        &removes.credentials,
     )?;
     step.map(
         ResourceKind::Entry,

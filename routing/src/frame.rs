@@ -118,6 +118,14 @@ impl Frame {
     }
 }
 
+/// Length of a resource in a frame, in bytes. Of one that no frame can hold it is more than [`MAX_FRAME`].
+pub fn length_of(resource: &impl Serialize) -> usize {
+    let mut length = Length(0);
+    // Writing fails only beyond what a frame holds, and then so much is counted.
+    _ = serde_json::to_writer(&mut length, resource);
+    length.0
+}
+
 /// Counts bytes, up to those of the longest line.
 struct Length(usize);
 

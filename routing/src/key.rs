@@ -67,6 +67,10 @@ string_key! {
 }
 
 string_key! {
+    /// Names a credential by its CredentialInjection: `credentialinjection/<namespace>/<name>`.
+    CredentialKey
+}
+string_key! {
     /// Names an entry of the allow-list by its ServiceEntry: `serviceentry/<namespace>/<name>`.
     EntryKey
 }
@@ -88,6 +92,13 @@ impl EntryKey {
     /// Namespace and name of the ServiceEntry.
     pub fn object(&self) -> Option<(&str, &str)> {
         self.0.strip_prefix("serviceentry/")?.split_once('/')
+    }
+}
+
+impl CredentialKey {
+    /// The key of the CredentialInjection `namespace/name`.
+    pub fn of(namespace: &str, name: &str) -> Self {
+        Self::new(format!("credentialinjection/{namespace}/{name}"))
     }
 }
 

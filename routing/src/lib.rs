@@ -52,7 +52,8 @@ pub use explain::{Explanation, explain};
 pub use filter::Filter;
 pub use frame::{Frame, FrameError, FrameReader};
 pub use key::{
-    CertificateKey, ClusterKey, EntryKey, GatewayKey, ListenerKey, PolicyKey, RouteKey, WorkloadKey,
+    CertificateKey, ClusterKey, CredentialKey, EntryKey, GatewayKey, ListenerKey, PolicyKey,
+    RouteKey, WorkloadKey,
 };
 pub use listener::{Direction, Listener, ListenerProtocol, ListenerTls};
 pub use lookup::{Found, RequestHead};

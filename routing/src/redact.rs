@@ -28,6 +28,10 @@ impl RoutingTable {
         for certificate in copy.certificates.values_mut() {
             Arc::make_mut(certificate).key_pem = Secret::redacted();
         }
+        for credential in copy.credentials.values_mut() {
+            // Whatever the header's name.
+            Arc::make_mut(credential).value = Secret::redacted();
+        }
         // There may be tens of thousands: only those are copied that are not shown as they are.
         for route in copy.routes.values_mut().filter(|it| has_credentials(it)) {
             redact(Arc::make_mut(route));
@@ -38,19 +42,11 @@ impl RoutingTable {
 
 fn has_credentials(route: &Route) -> bool {
     let mut asked_for = route.matches.iter().flat_map(|it| &it.headers);
-    let backends = match &route.action {
-        RouteAction::Forward(backends) => backends.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
-    let of_backends = backends.iter().flat_map(|it| &it.filters);
-    let mut filters = route.filters.iter().chain(of_backends);
+    let mut filters = route.all_filters();
     asked_for.any(|header| is_credential(&header.name)) || filters.any(has_credential)
 }
 
 fn has_credential(filter: &Filter) -> bool {
-    if let Filter::Credential(_) = filter {
-        return true;
-    }
     let mut written = modifier(filter)
         .into_iter()
         .flat_map(|it| it.set.iter().chain(&it.add));
@@ -76,10 +72,6 @@ fn redact(route: &mut Route) {
     };
     let of_backends = backends.iter_mut().flat_map(|it| &mut it.filters);
     for filter in route.filters.iter_mut().chain(of_backends) {
-        if let Filter::Credential(credential) = filter {
-            // Whatever the header's name.
-            credential.value = Secret::redacted();
-        }
         for field in fields(filter).filter(|field| is_credential(&field.name)) {
             REDACTED.clone_into(&mut field.value);
         }
@@ -106,7 +98,7 @@ fn is_credential(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{GatewayKey, RouteKey};
+    use crate::key::{CredentialKey, GatewayKey, RouteKey};
 
     const ROUTE: &str = r#"{
         "listeners": [],
@@ -136,9 +128,21 @@ mod tests {
         "source": {"kind": "HTTPRoute", "namespace": "a", "name": "b", "rule": 0}
     }"#;
 
-    /// Its header is one of those that are shown otherwise.
-    const INJECTED: &str =
-        r#"{"Credential": {"header": "x-tenant", "value": "hidden", "secret": "a/keys"}}"#;
+    #[test]
+    fn an_injected_credential_is_hidden_whatever_its_header() {
+        let mut table = RoutingTable::new(GatewayKey::new("a/b"));
+        let json = r#"{"header": "x-tenant", "value": "hidden", "secret": "a/keys"}"#;
+        let credential = serde_json::from_str(json).unwrap();
+        let key = CredentialKey::of("a", "key");
+        table.credentials.insert(key, Arc::new(credential));
+        assert!(!format!("{table:?}").contains("hidden"));
+        let shown = serde_json::to_string(&table.redacted()).unwrap();
+        assert!(!shown.contains("hidden"), "{shown}");
+        assert!(
+            shown.contains(REDACTED) && shown.contains("a/keys"),
+            "{shown}"
+        );
+    }
 
     #[test]
     fn only_routes_with_credentials_are_copied() {
@@ -168,8 +172,7 @@ mod tests {
         let filters = ["RequestHeaders", "ResponseHeaders"]
             .iter()
             .flat_map(|kind| ["set", "add"].map(|how| (kind, how)))
-            .map(|(kind, how)| format!(r#"{{"{kind}": {{"{how}": {field}}}}}"#))
-            .chain([INJECTED.to_owned()]);
+            .map(|(kind, how)| format!(r#"{{"{kind}": {{"{how}": {field}}}}}"#));
         let asked_for = ["Exact", "Regex"]
             .map(|kind| format!(r#"{{"name": "cookie", "value": {{"{kind}": "hidden"}}}}"#));
         let mut places: Vec<[String; 3]> = Vec::new();
@@ -184,7 +187,7 @@ mod tests {
             let key = RouteKey::of("HTTPRoute", "a", "b", rule);
             table.routes.insert(key, route);
         }
-        assert_eq!(table.routes.len(), 12);
+        assert_eq!(table.routes.len(), 10);
         for route in table.redacted().routes.values() {
             let shown = serde_json::to_string(route).unwrap();
             assert!(!shown.contains("hidden"), "{shown}");

@@ -26,6 +26,8 @@ pub enum ResourceKind {
     Policy,
     /// [`crate::egress::Workload`]
     Workload,
+    /// [`crate::filter::Credential`]
+    Credential,
 }
 
 impl ResourceKind {
@@ -41,6 +43,7 @@ impl ResourceKind {
             Self::Entry => "entry",
             Self::Policy => "policy",
             Self::Workload => "workload",
+            Self::Credential => "credential",
         }
     }
 }

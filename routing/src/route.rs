@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     exact,
     filter::{Filter, redirect::Redirect},
-    key::{ClusterKey, EntryKey, ListenerKey},
+    key::{ClusterKey, CredentialKey, EntryKey, ListenerKey},
     matches::RouteMatch,
     policy::RoutePolicy,
 };
@@ -44,6 +44,26 @@ pub struct Route {
     pub order: RouteOrder,
     /// Where it came from.
     pub source: RouteSource,
+}
+
+impl Route {
+    /// Its filters, then those of its backends.
+    pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
+        let backends = match &self.action {
+            RouteAction::Forward(backends) => backends.as_slice(),
+            RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
+        };
+        let of_backends = backends.iter().flat_map(|backend| &backend.filters);
+        self.filters.iter().chain(of_backends)
+    }
+
+    /// The credentials that it gives its backends, or one of them.
+    pub fn credentials(&self) -> impl Iterator<Item = &CredentialKey> {
+        self.all_filters().filter_map(|filter| match filter {
+            Filter::Credential(key) => Some(key),
+            _ => None,
+        })
+    }
 }
 
 /// What a route does with a request that it won.

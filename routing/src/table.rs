@@ -9,9 +9,10 @@ use crate::{
     cluster::Cluster,
     egress::{Entry, Policy, Workload},
     endpoint::ClusterEndpoints,
+    filter::Credential,
     key::{
-        CertificateKey, ClusterKey, EntryKey, GatewayKey, ListenerKey, PolicyKey, RouteKey,
-        WorkloadKey,
+        CertificateKey, ClusterKey, CredentialKey, EntryKey, GatewayKey, ListenerKey, PolicyKey,
+        RouteKey, WorkloadKey,
     },
     listener::Listener,
     route::Route,
@@ -49,6 +50,9 @@ pub struct RoutingTable {
     /// Certificates.
     #[serde(default)]
     pub certificates: BTreeMap<CertificateKey, Arc<Certificate>>,
+    /// What rules add to requests, each once however many of them do.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<CredentialKey, Arc<Credential>>,
     /// Entries of the allow-list. These and what follows is of egress only ([`ProxySettings::egress`]).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub entries: BTreeMap<EntryKey, Arc<Entry>>,
@@ -73,6 +77,7 @@ impl RoutingTable {
             clusters: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             certificates: BTreeMap::new(),
+            credentials: BTreeMap::new(),
             entries: BTreeMap::new(),
             policies: BTreeMap::new(),
             workloads: BTreeMap::new(),

@@ -15,9 +15,13 @@ use crate::{
 };
 
 impl RoutingTable {
-    /// Computes and sets the version. Every table is sealed once it is complete.
-    pub fn seal(&mut self) {
-        self.version = self.computed_version();
+    /// Computes and sets the version. Every table is sealed once it is complete. Returns how long a frame with all of it is, in bytes
+    /// ([`crate::frame::MAX_FRAME`]): no less than it is, and little more.
+    pub fn seal(&mut self) -> usize {
+        let sum = VersionSum::of(self);
+        self.version = sum.version();
+        let around = FRAME_AND_MAPS + self.gateway.as_str().len();
+        sum.length.saturating_add(around)
     }
 
     /// The version that the content has, whatever `version` says.
@@ -26,9 +30,14 @@ impl RoutingTable {
     }
 }
 
+/// More bytes than a frame has around the resources of a table and the name of its Gateway: names of fields, and their braces.
+const FRAME_AND_MAPS: usize = 512;
+
 /// A version under construction.
 pub(crate) struct VersionSum {
     sum: u128,
+    /// Bytes of what was put in.
+    length: usize,
     buffer: Vec<u8>,
 }
 
@@ -41,6 +50,7 @@ impl VersionSum {
             .filter(|_| canonical)?;
         Some(Self {
             sum,
+            length: 0,
             buffer: Vec::new(),
         })
     }
@@ -49,6 +59,7 @@ impl VersionSum {
     pub(crate) fn of(table: &RoutingTable) -> Self {
         let mut sum = Self {
             sum: 0,
+            length: 0,
             buffer: Vec::new(),
         };
         let gateway = table.gateway.as_str();
@@ -69,6 +80,9 @@ impl VersionSum {
         for (key, value) in &table.certificates {
             sum.add(ResourceKind::Certificate, key.as_str(), value);
         }
+        for (key, value) in &table.credentials {
+            sum.add(ResourceKind::Credential, key.as_str(), value);
+        }
         for (key, value) in &table.entries {
             sum.add(ResourceKind::Entry, key.as_str(), value);
         }
@@ -86,6 +100,8 @@ impl VersionSum {
         self.sum = self
             .sum
             .wrapping_add(self.digest(kind.as_str(), key, value.as_ref()));
+        // In a frame quotes, colon and comma stand around the key, which is less than kind and zeros in the buffer.
+        self.length += self.buffer.len();
     }
 
     /// Takes a resource out.

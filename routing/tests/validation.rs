@@ -53,6 +53,7 @@ fn good() -> Value {
             "client_certificate": "c",
         } } },
         "endpoints": { "k": { "endpoints": [{ "host": "10.0.0.1", "port": 80 }, { "host": "a.b.", "port": 80 }] } },
+        "credentials": { "x": { "header": "x-api-key", "value": "v", "secret": "ns/keys" } },
         "certificates": { "c": { "chain_pem": certificate, "key_pem": "-----BEGIN PRIVATE KEY-----\n" } },
     })
 }
@@ -433,6 +434,53 @@ fn backends() {
         "/certificates/c/key_pem",
         json!("x"),
         "certificate c: the key holds no PEM private key",
+    );
+}
+
+#[test]
+fn credentials() {
+    for (field, value, expected) in [
+        (
+            "header",
+            json!("X-Api-Key"),
+            "header name \"X-Api-Key\" is not in lower case",
+        ),
+        (
+            "header",
+            json!("host"),
+            "header \"host\" cannot carry a credential",
+        ),
+        (
+            "value",
+            json!("a\nb"),
+            "the credential for header \"x-api-key\" is not a header value",
+        ),
+        (
+            "value",
+            json!(""),
+            "the credential for header \"x-api-key\" is not there: Secret ns/keys",
+        ),
+        (
+            "value",
+            json!("v".repeat(8193)),
+            "the credential for header \"x-api-key\" has 8193 bytes",
+        ),
+    ] {
+        rejects(
+            &format!("/credentials/x/{field}"),
+            value,
+            &format!("credential x: {expected}"),
+        );
+    }
+    rejects(
+        "/routes/r/filters",
+        json!([{ "Credential": "y" }]),
+        "route r: y is not in the table",
+    );
+    rejects(
+        "/routes/r/filters",
+        json!(vec![json!({ "Credential": "x" }); 33]),
+        "route r: it names 33 credentials, and 32 are the most of a rule",
     );
 }
 

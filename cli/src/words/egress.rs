@@ -14,12 +14,13 @@ pub(crate) fn hosts(entry: &Entry) -> String {
     joined(entry.hosts.iter().cloned().chain(addresses))
 }
 
-/// `443 HTTPS, 80 HTTP (to 8080, TLS)`.
+/// `443 HTTPS, 80 HTTP (to 8080, TLS)`. A port that is listed and not served is shut.
 pub(crate) fn ports(entry: &Entry) -> String {
     joined(entry.ports.iter().map(|port| {
         let target = port.target_port.map(|target| format!("to {target}"));
-        let tls = port.tls.as_ref().map(|_| "TLS".to_owned());
-        let more: Vec<_> = target.into_iter().chain(tls).collect();
+        let tls = port.tls.map(|_| "TLS".to_owned());
+        let shut = port.shut.then(|| "shut".to_owned());
+        let more: Vec<_> = target.into_iter().chain(tls).chain(shut).collect();
         let protocol = format!("{:?}", port.protocol).to_ascii_uppercase();
         if more.is_empty() {
             format!("{} {protocol}", port.number)
@@ -180,12 +181,18 @@ mod tests {
             number,
             protocol: EntryProtocol::Http,
             target_port,
-            tls: tls.then(EntryTls::default),
+            tls: tls.then_some(0),
+            shut: number == 82,
         };
         let entry = Entry {
             hosts: vec!["a.example".into(), "*.b.example".into()],
             addresses: vec!["192.0.2.0/24".parse().unwrap()],
-            ports: vec![port(80, None, false), port(81, Some(443), true)],
+            ports: vec![
+                port(80, None, false),
+                port(81, Some(443), true),
+                port(82, None, false),
+            ],
+            tls: vec![EntryTls::default()],
             resolution: Resolution::None,
             endpoints: Vec::new(),
             exported_to: ExportedTo::Namespaces(vec!["apps".into(), "shop".into()]),
@@ -197,7 +204,10 @@ mod tests {
             },
         };
         assert_eq!(hosts(&entry), "a.example, *.b.example, 192.0.2.0/24");
-        assert_eq!(ports(&entry), "80 HTTP, 81 HTTP (to 443, TLS)");
+        assert_eq!(
+            ports(&entry),
+            "80 HTTP, 81 HTTP (to 443, TLS), 82 HTTP (shut)"
+        );
         assert_eq!(leads_to(&entry), "what is asked for");
         assert_eq!(exported_to(&entry), "apps, shop");
     }

@@ -141,6 +141,7 @@ fn has(table: &RoutingTable, rejection: &Rejection) -> bool {
         ResourceKind::Entry => table.entries.contains_key(key),
         ResourceKind::Policy => table.policies.contains_key(key),
         ResourceKind::Workload => table.workloads.contains_key(key),
+        ResourceKind::Credential => table.credentials.contains_key(key),
     }
 }
 

@@ -71,6 +71,9 @@ pub struct GatewayStatus {
     /// Number of ListenerSets that are accepted.
     #[serde(skip_serializing_if = "is_none_attached")]
     pub attached_listener_sets: i32,
+    /// Why its table cannot be sent as a whole. `Programmed` is False then, whatever its data planes say.
+    #[serde(skip)]
+    pub too_long: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]

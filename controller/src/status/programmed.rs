@@ -249,7 +249,9 @@ impl View<'_> {
         };
         let verdict = self.judge(&concerned);
         let verdict = self.hindrance(&verdict).unwrap_or(verdict);
-        self.state(&mut status.conditions, verdict);
+        let too_long = status.too_long.clone();
+        let too_long = too_long.map(|why| (ConditionStatus::False, reason::INVALID, why));
+        self.state(&mut status.conditions, too_long.unwrap_or(verdict));
     }
 
     fn observe_set(&self, set: &ObjectKey, status: &mut ListenerSetStatus) {

@@ -14,7 +14,9 @@ use super::{
     backend::Reach,
     credential,
     gateway::GatewayState,
-    hostname, listener_set,
+    hostname,
+    listener::ListenerState,
+    listener_set,
     route::{self, ConvertedRoute},
 };
 use crate::{
@@ -243,33 +245,48 @@ impl Attachment<'_> {
         let named: Vec<_> = all()
             .filter(|(_, listener)| reference.selects(&listener.spec.name, listener.spec.port))
             .collect();
+        let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
+        // What others may use is none of this route's business.
+        let is_told = |listener: &ListenerState<'_>| listener.admits(ctx, namespace);
         if named.is_empty() {
             let known: Vec<_> = all()
+                .filter(|(_, listener)| is_told(listener))
                 .map(|(_, l)| format!("{} (port {})", l.spec.name, l.spec.port))
                 .collect();
+            let remedy = if known.is_empty() {
+                format!(
+                    "ask its owner for a listener that allows routes from namespace {namespace}"
+                )
+            } else {
+                format!("choose one of {}", known.join(", "))
+            };
             return Err(self.object.error(
                 reason::NO_MATCHING_PARENT,
                 field,
                 format!("{parent} has no listener {}", reference.wanted_listener()),
-                format!("choose one of {}", known.join(", ")),
+                remedy,
             ));
         }
         if !named.iter().any(|(_, it)| it.has_known_protocol()) {
-            let named: Vec<_> = named
+            let known: Vec<_> = named
                 .iter()
+                .filter(|(_, listener)| is_told(listener))
                 .map(|(_, it)| format!("{:?} ({})", it.spec.name, it.spec.protocol))
                 .collect();
+            let known = if known.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", known.join(", "))
+            };
             return Err(self.object.error(
                 reason::NOT_ALLOWED_BY_LISTENERS,
                 field,
                 format!(
-                    "the route reaches only listeners of {parent} whose protocol is not supported: {}",
-                    named.join(", ")
+                    "the route reaches only listeners of {parent} whose protocol is not supported{known}"
                 ),
                 "mend their protocol, to HTTP or HTTPS, or name another listener",
             ));
         }
-        let (namespace, kind) = (&self.object.key.namespace, &self.object.kind);
         if named
             .iter()
             .all(|(_, listener)| listener.passes_tls_through())

@@ -82,11 +82,10 @@ impl ClientCertificate {
         }
         for entry in table.entries.values_mut() {
             let is_own = entry.order.namespace == namespace;
-            if !is_own || entry.ports.iter().all(|port| port.tls.is_none()) {
+            if !is_own || entry.tls.is_empty() {
                 continue;
             }
-            let ports = Arc::make_mut(entry).ports.iter_mut();
-            for tls in ports.filter_map(|port| port.tls.as_mut()) {
+            for tls in &mut Arc::make_mut(entry).tls {
                 tls.client_certificate = Some(self.key.clone());
                 is_used = true;
             }

@@ -1,13 +1,16 @@
 //! CredentialInjections: each with the value that its Secret holds, or what is wrong with it. No message holds a value.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use gateway_api::apis::experimental::httproutes::HttpRoute;
 use http::{HeaderName, HeaderValue};
 use k8s_openapi::api::core::v1::Secret as SecretObject;
 use portcullis_crds::{CredentialInjection, CredentialInjectionSpec};
 use portcullis_routing::{
-    Secret,
+    CredentialKey, RoutingTable, Secret,
     filter::{
         Credential,
         credential::{MAX_CREDENTIAL_BYTES, can_carry},
@@ -17,7 +20,7 @@ use portcullis_routing::{
 use super::{Context, gateway::GatewayState};
 use crate::{
     finding::{Finding, ObjectRef},
-    resources::ObjectKey,
+    resources::{ObjectKey, Resources},
     status::{
         ConditionSet, ConditionStatus, PolicyAncestorStatus, PolicyStatus, condition::kind, reason,
     },
@@ -38,7 +41,7 @@ pub(crate) enum Fault {
     NotRead {
         finding: Finding,
         /// The credential without its value, which no proxy takes: one that serves the rule as it was before serves that on.
-        credential: Credential,
+        credential: Arc<Credential>,
     },
 }
 
@@ -67,6 +70,59 @@ pub(crate) fn of_route(key: &ObjectKey, route: &HttpRoute) -> BTreeSet<ObjectKey
         .filter(|(group, kind, _)| (group.as_str(), kind.as_str()) == (GROUP, KIND))
         .map(|(_, _, name)| ObjectKey::new(&key.namespace, name))
         .collect()
+}
+
+/// All CredentialInjections, each read once however many rules name it.
+#[derive(Default)]
+pub(crate) struct Credentials(BTreeMap<CredentialKey, Result<Arc<Credential>, Fault>>);
+
+impl Credentials {
+    /// Reads all of them.
+    pub(super) fn collect(resources: &Resources) -> Self {
+        let all = resources.credential_injections.iter();
+        let all = all.map(|(key, object)| {
+            let credential = read(resources, key, &object.spec).map(Arc::new);
+            (key_of(key), credential)
+        });
+        Self(all.collect())
+    }
+
+    /// The credential of an object; `None` if there is no such object.
+    pub(crate) fn get(&self, key: &CredentialKey) -> Option<Result<&Arc<Credential>, &Fault>> {
+        self.0.get(key).map(Result::as_ref)
+    }
+
+    /// What tables have of it: all of it, or all but its value.
+    fn in_table(&self, key: &CredentialKey) -> Option<&Arc<Credential>> {
+        match self.get(key)? {
+            Ok(credential) | Err(Fault::NotRead { credential, .. }) => Some(credential),
+            Err(Fault::Refused(_) | Fault::Unresolved(_)) => None,
+        }
+    }
+
+    /// The header that a credential is for.
+    pub(crate) fn header(&self, key: &CredentialKey) -> Option<&str> {
+        self.in_table(key)
+            .map(|credential| credential.header.as_str())
+    }
+
+    /// Adds to a table those that its routes name, and nothing else.
+    pub(super) fn fill(&self, table: &mut RoutingTable) {
+        for key in table.routes.values().flat_map(|route| route.credentials()) {
+            if let Some(credential) = self.in_table(key)
+                && !table.credentials.contains_key(key)
+            {
+                table
+                    .credentials
+                    .insert(key.clone(), Arc::clone(credential));
+            }
+        }
+    }
+}
+
+/// What tables call a CredentialInjection.
+pub(crate) fn key_of(object: &ObjectKey) -> CredentialKey {
+    CredentialKey::of(&object.namespace, &object.name)
 }
 
 /// The statuses of those that routes of Gateways of ours use, with an entry for each of these. Reports what is wrong with them,
@@ -104,11 +160,11 @@ pub(super) fn statuses(
 fn conditions(ctx: &Context<'_>, key: &ObjectKey, object: &CredentialInjection) -> ConditionSet {
     use ConditionStatus::{False, True};
     let mut conditions = ConditionSet::new(object.metadata.generation);
-    let fault = read(ctx, key, &object.spec).err();
-    if let Some(fault) = &fault {
+    let fault = ctx.credentials.get(&key_of(key)).and_then(Result::err);
+    if let Some(fault) = fault {
         ctx.report(fault.finding().clone());
     }
-    match &fault {
+    match fault {
         Some(Fault::Refused(finding)) => {
             conditions.set_finding(kind::ACCEPTED, False, finding);
             return conditions;
@@ -127,9 +183,8 @@ fn conditions(ctx: &Context<'_>, key: &ObjectKey, object: &CredentialInjection) 
     conditions
 }
 
-/// The credential of the object `key`.
-pub(crate) fn read(
-    ctx: &Context<'_>,
+fn read(
+    resources: &Resources,
     key: &ObjectKey,
     spec: &CredentialInjectionSpec,
 ) -> Result<Credential, Fault> {
@@ -149,13 +204,13 @@ pub(crate) fn read(
         overwrite: spec.overwrite,
         secret: secret.to_string(),
     };
-    if let Some(not_read) = ctx.resources.not_read.secrets.get(&secret) {
+    if let Some(not_read) = resources.not_read.secrets.get(&secret) {
         return Err(Fault::NotRead {
             finding: finding("name", not_read.told("Secret", &secret)),
-            credential: credential(Secret::new("")),
+            credential: Arc::new(credential(Secret::new(""))),
         });
     }
-    let Some(found) = ctx.resources.secrets.get(&secret) else {
+    let Some(found) = resources.secrets.get(&secret) else {
         return Err(Fault::Unresolved(finding("name", missing(&secret))));
     };
     let value = value(found, &reference.key, prefix);

@@ -1,13 +1,17 @@
 //! Gateways of our classes: listeners, settings, table and status.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::Arc,
 };
 
 use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
-use portcullis_routing::{Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable};
+use portcullis_routing::{
+    Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable,
+    frame::{MAX_FRAME, length_of},
+};
 
 use super::{
     Backends, Context,
@@ -24,7 +28,8 @@ use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
     status::{
-        ConditionSet, ConditionStatus, GatewayStatus, ListenerSetStatus, condition::kind, reason,
+        ConditionSet, ConditionStatus, GatewayStatus, ListenerSetStatus, Observed, condition::kind,
+        reason,
     },
 };
 
@@ -63,6 +68,8 @@ pub(crate) struct GatewayState<'a> {
     services: BTreeSet<ObjectKey>,
     /// CredentialInjections that its routes refer to.
     credentials: BTreeSet<ObjectKey>,
+    /// Why its table cannot be sent as a whole.
+    too_long: Option<String>,
 }
 
 /// The Gateways of our classes.
@@ -171,6 +178,7 @@ impl<'a> GatewayState<'a> {
             routes: BTreeMap::new(),
             services: BTreeSet::new(),
             credentials: BTreeSet::new(),
+            too_long: None,
         }
     }
 
@@ -314,13 +322,20 @@ impl<'a> GatewayState<'a> {
             }
         }
         backends.fill(&mut table);
+        ctx.credentials.fill(&mut table);
         if self.is_egress() {
             egress.fill(&self.object.key, &parameters.egress, &mut table);
         }
         if let Some(certificate) = &self.client_certificate {
             certificate.fill(&mut table);
         }
-        table.seal();
+        let length = table.seal();
+        // A proxy in this process is not sent anything.
+        if length > MAX_FRAME && matches!(ctx.options.observed, Observed::Cluster(_)) {
+            let finding = too_long(&self.object, length, &table);
+            self.too_long = Some(finding.text());
+            ctx.report(finding);
+        }
         Some(table)
     }
 
@@ -447,6 +462,7 @@ impl<'a> GatewayState<'a> {
             conditions,
             listeners,
             attached_listener_sets,
+            too_long: self.too_long.clone(),
         }
     }
 
@@ -457,6 +473,32 @@ impl<'a> GatewayState<'a> {
             .map(|listener| listener.spec.name.as_str())
             .collect()
     }
+}
+
+/// A table that no frame holds: proxies that run go on and get what changes, and those that start get nothing.
+fn too_long(object: &ObjectRef, length: usize, table: &RoutingTable) -> Finding {
+    let mut parts = [
+        ("routes", length_of(&table.routes)),
+        (
+            "backends",
+            length_of(&table.clusters) + length_of(&table.endpoints),
+        ),
+        ("certificates", length_of(&table.certificates)),
+        ("credentials", length_of(&table.credentials)),
+        ("ServiceEntries", length_of(&table.entries)),
+        ("EgressPolicies", length_of(&table.policies)),
+        ("pods", length_of(&table.workloads)),
+    ];
+    parts.sort_by_key(|(_, length)| Reverse(*length));
+    let [(most, _), (then, _), ..] = parts;
+    object.error(
+        "TableTooLong",
+        "spec.listeners",
+        format!(
+            "what the proxies of the Gateway are to know takes {length} bytes, and {MAX_FRAME} are the most that they are sent at once: proxies that start get nothing, and those that run only what changes. Most of it are {most}, then {then}"
+        ),
+        "spread routes over several Gateways, or let fewer namespaces attach theirs",
+    )
 }
 
 fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {

@@ -27,7 +27,6 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{GatewayKey, ListenerProtocol, RoutingTable};
 
-use self::egress::Egress;
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
@@ -42,6 +41,7 @@ pub use self::{
     parameters::{Parameters, ParametersInForce},
     settings::EgressOptions,
 };
+use self::{credential::Credentials, egress::Egress};
 use crate::{
     CONTROLLER_NAME,
     finding::Finding,
@@ -126,6 +126,7 @@ pub(crate) struct Context<'a> {
     pub(crate) resources: &'a Resources,
     pub(crate) options: &'a Options,
     pub(crate) grants: Grants<'a>,
+    pub(crate) credentials: Credentials,
     findings: RefCell<Vec<Finding>>,
 }
 
@@ -135,6 +136,7 @@ impl<'a> Context<'a> {
             resources,
             options,
             grants: Grants::new(&resources.reference_grants),
+            credentials: Credentials::collect(resources),
             findings: RefCell::default(),
         }
     }
@@ -182,10 +184,11 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         if let Some(in_force) = gateway.parameters() {
             parameters.insert(key.clone(), Arc::clone(in_force));
         }
+        let table = gateway.table(&ctx, &backends, &egress);
         let (status, sets) = gateway.statuses(&ctx);
         statuses.gateways.insert(key, status);
         statuses.listener_sets.extend(sets);
-        if let Some(table) = gateway.table(&ctx, &backends, &egress) {
+        if let Some(table) = table {
             ports.insert(table.gateway.clone(), gateway.ports());
             tables.insert(table.gateway.clone(), table);
         }

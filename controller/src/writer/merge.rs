@@ -535,6 +535,7 @@ mod tests {
                 conditions: accepted(ConditionStatus::True, 1),
             }],
             attached_listener_sets: 0,
+            too_long: None,
         };
         let after = changes(&current, Desired::Gateway(&status));
         let listener = json!({

@@ -1,6 +1,6 @@
 //! CredentialInjections against an API server: Secrets that come, change and go.
 
-use portcullis_routing::{Filter, RoutingTable};
+use portcullis_routing::RoutingTable;
 use serde_json::{Value, json};
 
 use crate::{
@@ -21,11 +21,8 @@ spec: {header: X-Api-Key, overwrite: true, secretRef: {name: keys, key: credenti
 const VALUES: [(&str, &str); 2] = [("old", "b2xk"), ("new", "bmV3")];
 
 fn values(table: &RoutingTable) -> Vec<&str> {
-    let filters = table.routes.values().flat_map(|route| &route.filters);
-    let credentials = filters.filter_map(|filter| match filter {
-        Filter::Credential(credential) => Some(credential.value.expose()),
-        _ => None,
-    });
+    let named = table.routes.values().flat_map(|route| route.credentials());
+    let credentials = named.map(|key| table.credentials[key].value.expose());
     credentials.collect()
 }
 

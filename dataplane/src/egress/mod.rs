@@ -159,6 +159,7 @@ impl From<DecisionReason> for Reason {
             DecisionReason::PortNotListed => Self::PortNotListed,
             DecisionReason::NotExported => Self::NotExported,
             DecisionReason::UnknownCaller => Self::UnknownCaller,
+            DecisionReason::EntryShut => Self::EntryShut,
             DecisionReason::ProtocolNotListed => Self::ProtocolNotListed,
             DecisionReason::DeniedByPolicy => Self::DeniedByPolicy,
             DecisionReason::NotAllowedByPolicy => Self::NotAllowedByPolicy,

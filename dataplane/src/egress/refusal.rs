@@ -57,6 +57,14 @@ impl Refusal {
                     "To allow it, call from a pod of the cluster without address translation on the way.",
                 )
             }
+            DecisionReason::EntryShut => Self::new(
+                Reason::EntryShut,
+                &format!(
+                    "{place} is listed, but {} cannot be served.",
+                    lister(decision, caller)
+                ),
+                "To allow it, mend the entry: its conditions say what is wrong with it.",
+            ),
             DecisionReason::ProtocolNotListed => Self::new(
                 Reason::ProtocolNotListed,
                 &format!("{place} is not listed for {}.", seen(&question.seen)),
@@ -170,6 +178,16 @@ impl Refusal {
             &format!("{why}."),
             "Name the host as DNS has it, with its port if it is not the usual one.",
         )
+    }
+}
+
+/// The entry that lists the host, as its callers may know it: those of others are theirs.
+fn lister(decision: &Decision<'_>, caller: Option<&Identity>) -> String {
+    let object = decision.opened.and_then(|opened| opened.key.object());
+    let own = caller.map(Identity::namespace);
+    match object.filter(|(namespace, _)| own == Some(*namespace)) {
+        Some((namespace, name)) => format!("ServiceEntry {namespace}/{name}"),
+        None => "the entry for it".to_owned(),
     }
 }
 

@@ -487,11 +487,12 @@ impl<'s> Exchange<'s> {
         let Some(opened) = decision.opened else {
             return (port == 443).then_some(usual);
         };
-        if let Some(tls) = &opened.port.tls {
+        if let Some(place) = opened.port.tls {
+            let tls = opened.entry.tls_of(opened.port);
             let policies = &self.snapshot.backend_tls;
             return Some(HostTls {
-                server_name: tls.server_name.as_deref(),
-                configs: policies.of_entry(opened.key, opened.port.number),
+                server_name: tls.and_then(|tls| tls.server_name.as_deref()),
+                configs: policies.of_entry(opened.key, place),
             });
         }
         let is_usual = self.is_encrypted() && opened.port.protocol == EntryProtocol::Https;

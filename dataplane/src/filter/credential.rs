@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use portcullis_routing::filter::Credential;
 
-/// A credential whose header is ready to be set.
-#[derive(Debug)]
+/// A credential whose header is ready to be set. A clone shares the value.
+#[derive(Clone, Debug)]
 pub struct PreparedCredential {
     name: HeaderName,
     /// Marked as sensitive: HTTP/2 keeps it out of its compression tables (RFC 7541 7.1.3), and `Debug` does not print it.

@@ -1,10 +1,10 @@
 //! What the compiler prepares of a route so that a request only has to follow it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use http::StatusCode;
 use portcullis_routing::{
-    Backend, ClusterKey, EntryKey, Filter, Millis, Route, RouteAction, RouteKey, WeightedCluster,
+    Backend, ClusterKey, EntryKey, Filter, Millis, Route, RouteAction, WeightedCluster,
     filter::{Mirror, Redirect},
     policy::MAX_RETRIES,
 };
@@ -15,6 +15,7 @@ use crate::{
         rewrite::PreparedRewrite,
     },
     reason::Reason,
+    state::Credentials,
 };
 
 /// A route's prepared form: the payload of the compiled table. Filters stand apart by the phase that applies them; what is
@@ -122,15 +123,15 @@ pub struct PreparedRetry {
 }
 
 impl PreparedRoute {
-    /// Prepares `route`; an error rejects this one route.
-    pub fn prepare(_key: &RouteKey, route: &Arc<Route>) -> Result<Self, String> {
-        let rule = Filters::prepare(&route.filters)?;
+    /// Prepares `route`, with the credentials of its table, so that no request has to look for them; an error rejects this one route.
+    pub fn prepare(credentials: &Credentials, route: &Route) -> Result<Self, String> {
+        let rule = Filters::prepare(&route.filters, credentials)?;
         Ok(Self {
             cors: rule.cors,
             request: rule.request,
             response: rule.response.into(),
             mirrors: rule.mirrors.into(),
-            action: PreparedAction::prepare(&route.action)?,
+            action: PreparedAction::prepare(&route.action, credentials)?,
             request_timeout: route.policy.timeouts.request.map(Millis::duration),
             backend_timeout: route.policy.timeouts.backend_request.map(Millis::duration),
             retry: route
@@ -187,9 +188,11 @@ impl PreparedDestination {
 }
 
 impl PreparedAction {
-    fn prepare(action: &RouteAction) -> Result<Self, String> {
+    fn prepare(action: &RouteAction, credentials: &Credentials) -> Result<Self, String> {
         Ok(match action {
-            RouteAction::Forward(clusters) => Self::Forward(Choice::prepare(clusters)?),
+            RouteAction::Forward(clusters) => {
+                Self::Forward(Choice::prepare(clusters, credentials)?)
+            }
             RouteAction::Redirect(redirect) => Self::Redirect(Box::new(redirect.clone())),
             RouteAction::Respond { status, reason } => {
                 let status = StatusCode::from_u16(*status)
@@ -205,12 +208,12 @@ impl PreparedAction {
 }
 
 impl Choice {
-    fn prepare(clusters: &[WeightedCluster]) -> Result<Self, String> {
+    fn prepare(clusters: &[WeightedCluster], credentials: &Credentials) -> Result<Self, String> {
         let mut total = 0;
         let mut shares = Vec::with_capacity(clusters.len());
         for cluster in clusters.iter().filter(|cluster| cluster.weight > 0) {
             total += u64::from(cluster.weight);
-            let filters = Filters::prepare(&cluster.filters)?;
+            let filters = Filters::prepare(&cluster.filters, credentials)?;
             let backend = PreparedBackend {
                 destination: PreparedDestination::prepare(&cluster.backend),
                 request: filters.request,
@@ -266,9 +269,9 @@ struct Filters {
 }
 
 impl Filters {
-    fn prepare(filters: &[Filter]) -> Result<Self, String> {
+    fn prepare(filters: &[Filter], credentials: &Credentials) -> Result<Self, String> {
         let mut prepared = Self::default();
-        let (mut request_headers, mut credentials) = (Vec::new(), Vec::new());
+        let (mut request_headers, mut added) = (Vec::new(), Vec::new());
         for filter in filters {
             match filter {
                 Filter::RequestHeaders(modifier) => {
@@ -282,13 +285,13 @@ impl Filters {
                 }
                 Filter::Mirror(mirror) => prepared.mirrors.push(mirror.clone()),
                 Filter::Cors(cors) => prepared.cors = Some(Box::new(PreparedCors::prepare(cors)?)),
-                Filter::Credential(credential) => {
-                    credentials.push(PreparedCredential::prepare(credential)?);
+                Filter::Credential(key) => {
+                    added.push(credentials.get(key)?);
                 }
             }
         }
         prepared.request.headers = request_headers.into();
-        prepared.request.credentials = credentials.into();
+        prepared.request.credentials = added.into();
         Ok(prepared)
     }
 }
@@ -304,6 +307,10 @@ mod tests {
             backend,
             filters: vec![],
         }
+    }
+
+    fn prepare(clusters: &[WeightedCluster]) -> Choice {
+        Choice::prepare(clusters, &Credentials::default()).unwrap()
     }
 
     fn share(choice: &Choice, name: &str, draws: u32) -> f64 {
@@ -326,15 +333,9 @@ mod tests {
     #[test]
     fn weights_are_shares_and_zero_gets_nothing() {
         fastrand::seed(7);
-        let choice =
-            Choice::prepare(&[cluster("a", 90), cluster("b", 10), cluster("c", 0)]).unwrap();
+        let choice = prepare(&[cluster("a", 90), cluster("b", 10), cluster("c", 0)]);
         assert!((share(&choice, "a", 20_000) - 0.9).abs() < 0.02);
         assert!(share(&choice, "c", 20_000) == 0.0);
-        assert!(
-            Choice::prepare(&[cluster("c", 0)])
-                .unwrap()
-                .pick()
-                .is_none()
-        );
+        assert!(prepare(&[cluster("c", 0)]).pick().is_none());
     }
 }

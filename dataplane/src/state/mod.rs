@@ -4,6 +4,7 @@
 //! reported, and what it was before is served on.
 
 pub mod certificates;
+pub mod credentials;
 mod salvage;
 pub mod snapshot;
 pub mod source;
@@ -31,6 +32,7 @@ use tokio::sync::watch;
 
 pub use self::{
     certificates::Certificates,
+    credentials::Credentials,
     snapshot::Snapshot,
     source::{SourceError, TableSource},
 };
@@ -331,6 +333,9 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     let none = Certificates::default();
     let known = previous.map_or(&none, |previous| &previous.certificates);
     let (certificates, mut rejected) = Certificates::decode(known, table);
+    let none = Credentials::default();
+    let known = previous.map_or(&none, |previous| &previous.credentials);
+    let credentials = Credentials::prepare(known, table);
     let none = TlsListeners::default();
     let known = previous.map_or(&none, |previous| &previous.tls);
     let (tls, unverifiable) = TlsListeners::build(known, table, &certificates);
@@ -347,7 +352,7 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
     let (compiled, others) = compile(
         previous.map(|previous| &previous.compiled),
         Arc::clone(table),
-        PreparedRoute::prepare,
+        |_, route| PreparedRoute::prepare(&credentials, route),
     );
     rejected.extend(others);
     rejected.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
@@ -356,6 +361,7 @@ fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot 
         tls,
         compiled,
         certificates,
+        credentials,
         backend_tls: Arc::new(backend_tls),
         token_keys,
         labels: Arc::<Labels>::default(),

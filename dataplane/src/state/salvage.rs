@@ -1,12 +1,15 @@
 //! A rejected resource takes no service away: its predecessor is served on. A rule that has none answers 500, since leaving
 //! it out would hand its requests to a broader rule, perhaps one that does not protect what this one does.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use portcullis_routing::{
     Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
     RoutePolicy, RoutingTable,
-    egress::{Policy, PolicyAction},
+    egress::{Entry, ExportedTo, Policy, PolicyAction},
     validate::{self, syntax},
 };
 
@@ -26,6 +29,7 @@ pub(super) fn mended(
         match rejection.kind {
             ResourceKind::Route if !is_restored => refuse(&mut mended, table, &rejection.key),
             ResourceKind::Policy if !is_restored => shut(&mut mended, &rejection.key),
+            ResourceKind::Entry if !is_restored => shut_entry(&mut mended, &rejection.key),
             _ => {}
         }
     }
@@ -47,9 +51,13 @@ fn restore(
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
         }
+        ResourceKind::Entry if !serving.entries.contains_key(key) => return false,
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
         ResourceKind::Policy if !serving.policies.contains_key(key) => return false,
         ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
+        ResourceKind::Credential => {
+            restore_entry(&mut table.credentials, &serving.credentials, key);
+        }
         // Who had the address before says nothing of who has it now.
         ResourceKind::Workload => {}
         ResourceKind::Listener if lacks_certificates(received, key) => {
@@ -81,6 +89,9 @@ fn restore(
             for cluster in clusters_of(route) {
                 keep_entry(&mut table.clusters, &serving.clusters, cluster);
                 keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
+            }
+            for credential in route.credentials() {
+                keep_entry(&mut table.credentials, &serving.credentials, credential);
             }
         }
     }
@@ -137,6 +148,23 @@ fn shut(mended: &mut RoutingTable, key: &str) {
             allow_private: Vec::new(),
             ..Policy::clone(policy)
         });
+    }
+}
+
+/// Lets an entry that was rejected, and has no predecessor, refuse whom it would have let through, as far as it can be understood:
+/// without it another one might lead them elsewhere.
+fn shut_entry(mended: &mut RoutingTable, key: &str) {
+    if let Some(entry) = mended.entries.get_mut(key) {
+        let mut shut = Entry::clone(entry).shut();
+        shut.hosts
+            .retain(|host| syntax::outside_host_or_wildcard(host).is_ok());
+        let mut numbers = BTreeSet::new();
+        shut.ports
+            .retain(|port| port.number != 0 && numbers.insert(port.number));
+        if let ExportedTo::Namespaces(namespaces) = &mut shut.exported_to {
+            namespaces.sort();
+        }
+        *entry = Arc::new(shut);
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use portcullis_routing::{ProxySettings, Rejection, ResourceKind, compile::CompiledTable};
 
-use super::certificates::Certificates;
+use super::{certificates::Certificates, credentials::Credentials};
 use crate::{
     egress::token::TokenKeys, plan::PreparedRoute, telemetry::Labels, tls::TlsListeners,
     upstream::TlsPolicies,
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub compiled: CompiledTable<PreparedRoute>,
     /// Certificates with their keys, decoded.
     pub certificates: Certificates,
+    /// What rules add to requests.
+    pub credentials: Credentials,
     /// TLS of the HTTPS listeners.
     pub tls: TlsListeners,
     /// TLS towards the clusters.

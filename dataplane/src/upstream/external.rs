@@ -246,6 +246,7 @@ mod tests {
             hosts: vec!["*.example.com".into()],
             addresses: vec![],
             ports: vec![],
+            tls: vec![],
             resolution: Resolution::default(),
             endpoints: vec![],
             exported_to: ExportedTo::default(),

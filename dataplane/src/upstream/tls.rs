@@ -195,8 +195,8 @@ struct OfCluster {
 #[derive(Clone, Debug)]
 struct OfEntry {
     from: Arc<Entry>,
-    /// Of its [ports](tls_ports).
-    ports: Box<[MadeConfigs]>,
+    /// Of each of its [`Entry::tls`].
+    made: Box<[MadeConfigs]>,
 }
 
 impl TlsPolicies {
@@ -262,13 +262,13 @@ impl TlsPolicies {
         certificates: &Certificates,
     ) -> HashMap<EntryKey, OfEntry> {
         let known = previous.entries.values();
-        let known = known.flat_map(|known| tls_ports(&known.from).zip(&known.ports));
+        let known = known.flat_map(|known| known.from.tls.iter().zip(&known.made));
         let mut known: HashMap<Parts<'_>, Arc<TlsConfigs>> = known
-            .filter_map(|((_, tls), made)| Some((Parts::of_entry(tls), made.clone().ok()?)))
+            .filter_map(|(tls, made)| Some((Parts::of_entry(tls), made.clone().ok()?)))
             .collect();
         let mut entries = HashMap::new();
         for (key, entry) in &table.entries {
-            let ports = tls_ports(entry).map(|(_, tls)| {
+            let made = entry.tls.iter().map(|tls| {
                 let parts = Parts::of_entry(tls);
                 let client = parts.client.and_then(|key| certificates.get(key));
                 if let Some(known) = known.get(&parts).filter(|known| known.shows(client)) {
@@ -278,10 +278,10 @@ impl TlsPolicies {
                 known.insert(parts, Arc::clone(&made));
                 Ok(made)
             });
-            let ports: Box<[_]> = ports.collect();
-            if !ports.is_empty() {
+            let made: Box<[_]> = made.collect();
+            if !made.is_empty() {
                 let from = Arc::clone(entry);
-                entries.insert(key.clone(), OfEntry { from, ports });
+                entries.insert(key.clone(), OfEntry { from, made });
             }
         }
         entries
@@ -292,24 +292,15 @@ impl TlsPolicies {
         self.clusters.get(cluster).map(|found| &found.policy)
     }
 
-    /// What the hosts of an entry share at one of its ports that has a policy.
-    pub(crate) fn of_entry(&self, entry: &EntryKey, port: u16) -> &MadeConfigs {
+    /// What the hosts of an entry share at ports with the TLS at this place of it.
+    pub(crate) fn of_entry(&self, entry: &EntryKey, place: u16) -> &MadeConfigs {
         // Never clear text instead.
         static MISSING: LazyLock<MadeConfigs> =
             LazyLock::new(|| Err("it was not made with the table".to_owned()));
-        let found = self.entries.get(entry).and_then(|found| {
-            let mut ports = tls_ports(&found.from).zip(&found.ports);
-            let found = ports.find(|((number, _), _)| *number == port);
-            found.map(|(_, made)| made)
-        });
+        let found = self.entries.get(entry);
+        let found = found.and_then(|found| found.made.get(usize::from(place)));
         found.unwrap_or(&MISSING)
     }
-}
-
-/// The ports of an entry of which something is said of TLS.
-fn tls_ports(entry: &Entry) -> impl Iterator<Item = (u16, &EntryTls)> {
-    let ports = entry.ports.iter();
-    ports.filter_map(|port| Some((port.number, port.tls.as_ref()?)))
 }
 
 /// Whether two of these are one and the same instance. Unchanged ones stay so from table to table.
@@ -424,25 +415,22 @@ mod tests {
     fn hosts_of_entries_share_what_was_made_with_the_table() {
         let ca = certificate().chain_pem;
         let name = CertificateKey::secret("ns", "client");
-        let entry = |ports: serde_json::Value| {
+        let entry = |tls: serde_json::Value| {
             let entry = serde_json::json!({
-                "hosts": ["*.example.com"], "ports": ports,
+                "hosts": ["*.example.com"], "ports": [], "tls": tls,
                 "order": {"namespace": "ns", "name": "e", "rule": 0},
             });
             Arc::new(serde_json::from_value::<Entry>(entry).unwrap())
         };
-        let port = |number: u16, tls: serde_json::Value| serde_json::json!({"number": number, "protocol": "HTTPS", "tls": tls});
         let trust = serde_json::json!({"ca_pem": [ca]});
         let shows = serde_json::json!({"ca_pem": [ca], "client_certificate": name});
         let bad = serde_json::json!({"ca_pem": ["no certificate in here"]});
-        let plain = serde_json::json!({"number": 80, "protocol": "HTTP"});
         let mut table = table(vec![]);
         let (one, other) = (EntryKey::of("ns", "one"), EntryKey::of("ns", "other"));
-        let ports =
-            serde_json::json!([plain, port(1, trust.clone()), port(2, shows), port(3, bad)]);
-        table.entries.insert(one.clone(), entry(ports));
-        let ports = serde_json::json!([port(1, trust)]);
-        table.entries.insert(other.clone(), entry(ports));
+        let of_one = serde_json::json!([trust, shows, bad]);
+        table.entries.insert(one.clone(), entry(of_one));
+        let of_other = serde_json::json!([trust]);
+        table.entries.insert(other.clone(), entry(of_other));
         let renew = |table: &mut RoutingTable| {
             let certificates = &mut table.certificates;
             certificates.insert(name.clone(), Arc::new(certificate()));
@@ -460,21 +448,21 @@ mod tests {
         let renewed = made(&kept, &table);
 
         let get =
-            |(policies, _): &(TlsPolicies, _), key, port| policies.of_entry(key, port).clone();
+            |(policies, _): &(TlsPolicies, _), key, place| policies.of_entry(key, place).clone();
         // Neither of which there is none nor of which nothing can be made.
-        for (key, port) in [(&one, 80), (&other, 2), (&one, 3)] {
-            assert!(get(&first, key, port).is_err(), "{port}");
+        for (key, place) in [(&one, 3), (&other, 1), (&one, 2)] {
+            assert!(get(&first, key, place).is_err(), "{place}");
         }
         let is_same = |one: MadeConfigs, other: MadeConfigs| {
             assert!(one.is_ok());
             same(Some(&one), Some(&other))
         };
-        assert!(is_same(get(&first, &one, 1), get(&first, &other, 1)));
-        assert!(!is_same(get(&first, &one, 1), get(&first, &one, 2)));
-        for port in [1, 2] {
-            assert!(is_same(get(&first, &one, port), get(&kept, &one, port)));
+        assert!(is_same(get(&first, &one, 0), get(&first, &other, 0)));
+        assert!(!is_same(get(&first, &one, 0), get(&first, &one, 1)));
+        for place in [0, 1] {
+            assert!(is_same(get(&first, &one, place), get(&kept, &one, place)));
         }
-        assert!(is_same(get(&kept, &one, 1), get(&renewed, &one, 1)));
-        assert!(!is_same(get(&kept, &one, 2), get(&renewed, &one, 2)));
+        assert!(is_same(get(&kept, &one, 0), get(&renewed, &one, 0)));
+        assert!(!is_same(get(&kept, &one, 1), get(&renewed, &one, 1)));
     }
 }

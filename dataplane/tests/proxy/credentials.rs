@@ -2,22 +2,21 @@
 
 use http::HeaderValue;
 use portcullis_routing::{
-    Filter, Millis, RouteAction, Secret,
-    filter::{Credential, Mirror, Redirect},
+    Filter, Millis, RouteAction,
+    filter::{Mirror, Redirect, credential::MAX_CREDENTIALS},
     policy::Retry,
 };
 
-use crate::support::{Backend, Log, Proxy, TableBuilder, client, table};
+use crate::support::{
+    Backend, Log, Proxy, TableBuilder, client,
+    table::{self, credential},
+};
 
 const VALUE: &str = "Bearer hunter2";
 
-fn credential(header: &str, value: &str, overwrite: bool) -> Filter {
-    Filter::Credential(Credential {
-        header: header.into(),
-        value: Secret::new(value),
-        overwrite,
-        secret: "test/keys".into(),
-    })
+/// A table with the credential `ours`.
+fn with_ours() -> TableBuilder {
+    TableBuilder::default().credential("ours", ("authorization", VALUE), true)
 }
 
 fn set(name: &str, value: &str) -> Filter {
@@ -37,23 +36,26 @@ fn knowing(path: &str) -> http::Request<bytes::Bytes> {
 async fn a_backend_gets_them_in_place_of_what_the_client_sent() {
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     let mut own = table::weighted("two", 1);
-    own.filters = vec![credential("authorization", "Bearer of-backend", true)];
-    let table = TableBuilder::default()
+    own.filters = vec![credential("own")];
+    let table = with_ours()
+        .credential("unless", ("authorization", VALUE), false)
+        .credential("own", ("authorization", "Bearer of-backend"), true)
+        .credential("key", ("x-api-key", "key"), true)
         .cluster("one", &[one.address])
         .h2c_cluster("two", &[two.address])
         .route("/one", "one", |route| {
             // After every other change of the request, wherever it stands.
             route.filters = vec![
-                credential("authorization", VALUE, true),
+                credential("ours"),
                 set("authorization", "Basic rule"),
-                credential("x-api-key", "key", true),
+                credential("key"),
             ];
         })
         .action("/two", RouteAction::Forward(vec![own]), |route| {
-            route.filters = vec![credential("authorization", VALUE, true)];
+            route.filters = vec![credential("ours")];
         })
         .route("/kept", "one", |route| {
-            route.filters = vec![credential("authorization", VALUE, false)];
+            route.filters = vec![credential("unless")];
         });
     let log = Log::default();
     let proxy = Proxy::start_with_log(table, Box::new(log.clone()));
@@ -100,11 +102,11 @@ async fn a_copy_of_the_request_does_not_have_them() {
         numerator: 1,
         denominator: 1,
     });
-    let table = TableBuilder::default()
+    let table = with_ours()
         .cluster("main", &[main.address])
         .cluster("copies", &[copies.address])
         .route("/", "main", |route| {
-            route.filters = vec![credential("authorization", VALUE, true), copy];
+            route.filters = vec![credential("ours"), copy];
         });
     let proxy = Proxy::start(table);
     proxy.get("a", "/").await;
@@ -123,10 +125,10 @@ async fn each_attempt_has_them_and_a_redirect_has_not() {
         path: None,
         status: 302,
     };
-    let table = TableBuilder::default()
+    let table = with_ours()
         .cluster("b", &[backend.address])
         .route("/flaky", "b", |route| {
-            route.filters = vec![credential("authorization", VALUE, true)];
+            route.filters = vec![credential("ours")];
             route.policy.retry = Some(Retry {
                 codes: vec![503],
                 attempts: 2,
@@ -134,7 +136,7 @@ async fn each_attempt_has_them_and_a_redirect_has_not() {
             });
         })
         .action("/moved", RouteAction::Redirect(redirect), |route| {
-            route.filters = vec![credential("authorization", VALUE, true)];
+            route.filters = vec![credential("ours")];
         });
     let proxy = Proxy::start(table);
     assert_eq!(proxy.get("a", "/flaky/1/503").await.status, 200);
@@ -151,16 +153,15 @@ async fn each_attempt_has_them_and_a_redirect_has_not() {
     assert_eq!(proxy.send(trace).await.status, 405);
 }
 
-/// Another value is another table, as with everything that changes.
+/// Nothing but the value changes: the rule is the same.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_value_is_used_by_the_next_request() {
     let backend = Backend::start("b").await;
     let table = |value: &str| {
         TableBuilder::default()
+            .credential("key", ("x-api-key", value), true)
             .cluster("b", &[backend.address])
-            .route("/", "b", |route| {
-                route.filters = vec![credential("x-api-key", value, true)];
-            })
+            .route("/", "b", table::with_filter(credential("key")))
     };
     let proxy = Proxy::start(table("old"));
     proxy.get("a", "/").await;
@@ -177,20 +178,55 @@ async fn a_new_value_is_used_by_the_next_request() {
 async fn what_cannot_be_sent_is_rejected_without_telling_the_value() {
     let backend = Backend::start("b").await;
     let proxy = Proxy::start(TableBuilder::default().cluster("b", &[backend.address]));
-    for filter in [
-        credential("host", "hunter2", true),
-        credential("proxy-authorization", "hunter2", true),
-        credential("X-Api-Key", "hunter2", true),
-        credential("x-api-key", "hunter2\r\nx: y", true),
-        credential("x-api-key", "", true),
-        credential("x-api-key", &"hunter2".repeat(1200), true),
+    for (header, value) in [
+        ("host", "hunter2"),
+        ("proxy-authorization", "hunter2"),
+        ("X-Api-Key", "hunter2"),
+        ("x-api-key", "hunter2\r\nx: y"),
+        ("x-api-key", ""),
+        ("x-api-key", &"hunter2".repeat(1200)),
     ] {
         let table = TableBuilder::default()
+            .credential("key", (header, value), true)
             .cluster("b", &[backend.address])
-            .route("/", "b", table::with_filter(filter));
+            .route("/", "b", table::with_filter(credential("key")));
         let rejected = format!("{:?}", proxy.apply(table.build()).rejected);
-        assert!(rejected.contains("httproute/test/route/0"), "{rejected}");
+        for key in ["credentialinjection/test/key", "httproute/test/route/0"] {
+            assert!(rejected.contains(key), "{rejected}");
+        }
         assert!(!rejected.contains("hunter2"), "{rejected}");
         assert_eq!(proxy.get("a", "/").await.status, 500);
     }
+}
+
+/// A rule that names a credential which is not there, or too many of them, answers 500; the value before goes on where there was one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_does_without_none_of_its_credentials() {
+    let backend = Backend::start("b").await;
+    let of = |filters: Vec<Filter>| {
+        TableBuilder::default()
+            .cluster("b", &[backend.address])
+            .route("/", "b", |route| route.filters = filters)
+    };
+    let proxy = Proxy::start(TableBuilder::default());
+    proxy.apply(of(vec![credential("ours")]).build());
+    assert_eq!(proxy.get("a", "/").await.status, 500);
+    let many = vec![credential("ours"); MAX_CREDENTIALS + 1];
+    let ours = |table: TableBuilder, value: &str| {
+        table
+            .credential("ours", ("authorization", value), true)
+            .build()
+    };
+    proxy.apply(ours(of(many), VALUE));
+    assert_eq!(proxy.get("a", "/").await.status, 500);
+
+    proxy.apply(ours(of(vec![credential("ours")]), VALUE));
+    assert_eq!(proxy.get("a", "/").await.status, 200);
+    proxy.apply(ours(of(vec![credential("ours")]), "no\nvalue"));
+    assert_eq!(proxy.get("a", "/").await.status, 200);
+    proxy.apply(of(vec![credential("ours")]).build());
+    assert_eq!(proxy.get("a", "/").await.status, 200);
+    let seen = backend.seen();
+    assert_eq!(seen.len(), 3);
+    assert!(seen.iter().all(|it| it.headers["authorization"] == VALUE));
 }

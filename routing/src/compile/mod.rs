@@ -22,7 +22,7 @@ use crate::{
     delta::same,
     egress::{self, CompiledEgress},
     hostname::{HostMap, HostPattern},
-    key::{ListenerKey, RouteKey},
+    key::{CredentialKey, ListenerKey, RouteKey},
     listener::{Direction, Listener, ListenerProtocol},
     matcher::Patterns,
     pattern::PatternPool,
@@ -153,7 +153,7 @@ impl<P> CompiledListener<P> {
 /// Compiles a table and says which resources are not served, and why.
 ///
 /// `prepare` makes the payload of a route; an `Err` rejects that route alone. Routes that are equal in `previous` keep
-/// their payload, hosts whose routes did not change keep their tables. Clusters, endpoints and certificates are checked
+/// their payload unless a credential that they name changed, hosts whose routes did not change keep their tables. Clusters, endpoints and certificates are checked
 /// but not compiled. Equal resources are recognised fastest, and held in memory once, if the two tables share them: so
 /// bring a whole new table in as `apply(old, &diff(old, new))`.
 pub fn compile<P>(
@@ -270,6 +270,8 @@ struct RoutePass<'a, P> {
     table: &'a RoutingTable,
     /// Whether a listener or cluster went away, so that references of unchanged routes may dangle now.
     references_lost: bool,
+    /// Credentials that changed or went away: what was prepared of routes that name them is outdated.
+    renewed: BTreeSet<&'a CredentialKey>,
     pool: PatternPool,
     /// Results: every route served, by key.
     routes: Vec<Arc<CompiledRoute<P>>>,
@@ -287,10 +289,15 @@ impl<'a, P> RoutePass<'a, P> {
             validate::lost_a_key(&old.listeners, &table.listeners)
                 || validate::lost_a_key(&old.clusters, &table.clusters)
         });
+        let before = previous.map(|previous| &previous.table.credentials);
+        let renewed = before.into_iter().flatten();
+        let is_as_it_was = |key, old| table.credentials.get(key).is_some_and(|new| same(old, new));
+        let renewed = renewed.filter(|(key, old)| !is_as_it_was(*key, old));
         Self {
             previous,
             table,
             references_lost,
+            renewed: renewed.map(|(key, _)| key).collect(),
             pool: PatternPool::default(),
             routes: Vec::with_capacity(table.routes.len()),
             removed: Vec::new(),
@@ -307,7 +314,11 @@ impl<'a, P> RoutePass<'a, P> {
         {
             match pair {
                 EitherOrBoth::Left(old) => self.removed.push(old.clone()),
-                EitherOrBoth::Both(old, (_, route)) if same(old.route(), route) => self.keep(old),
+                EitherOrBoth::Both(old, (_, route))
+                    if same(old.route(), route) && !self.is_renewed(route) =>
+                {
+                    self.keep(old);
+                }
                 EitherOrBoth::Both(old, (key, route)) => {
                     self.removed.push(old.clone());
                     self.compile(key, route, prepare);
@@ -315,6 +326,11 @@ impl<'a, P> RoutePass<'a, P> {
                 EitherOrBoth::Right((key, route)) => self.compile(key, route, prepare),
             }
         }
+    }
+
+    /// Whether a route names a credential that is not what it was.
+    fn is_renewed(&self, route: &Route) -> bool {
+        !self.renewed.is_empty() && route.credentials().any(|key| self.renewed.contains(key))
     }
 
     fn keep(&mut self, old: &Arc<CompiledRoute<P>>) {

@@ -102,6 +102,48 @@ fn a_changed_route_rebuilds_its_hosts_only() {
 }
 
 #[test]
+fn a_credential_that_changes_is_prepared_anew_where_it_is_named() {
+    let credential = |value: &str| {
+        let json = json!({"header": "x-api-key", "value": value, "secret": "ns/keys"});
+        Arc::new(serde_json::from_value::<crate::filter::Credential>(json).unwrap())
+    };
+    let keys = ["one", "two"].map(|name| CredentialKey::of("ns", name));
+    let mut table = table();
+    for key in &keys {
+        table.credentials.insert(key.clone(), credential("old"));
+    }
+    for (name, key) in ["a1", "b"].into_iter().zip(&keys) {
+        let route = table
+            .routes
+            .get_mut(&RouteKey::of("HTTPRoute", "ns", name, 0));
+        let route = Arc::make_mut(route.unwrap());
+        let filter = crate::Filter::Credential(key.clone());
+        match &mut route.action {
+            // Wherever it stands.
+            crate::RouteAction::Forward(backends) if name == "b" => {
+                backends[0].filters.push(filter)
+            }
+            _ => route.filters.push(filter),
+        }
+    }
+    let (before, _) = compile_next(None, &table);
+    let (same, prepared) = compile_next(Some(&before), &table);
+    assert_eq!(prepared, [""; 0]);
+    table.credentials.insert(keys[1].clone(), credential("new"));
+    let (after, prepared) = compile_next(Some(&same), &table);
+    assert_eq!(prepared, ["b"]);
+    assert!(same_host(&before, &after, 80, "a") && !same_host(&before, &after, 80, "b"));
+
+    table.credentials.remove(&keys[0]);
+    let (_, rejections) = compile(Some(&after), Arc::new(table), |_, _| Ok(()));
+    let rejected: Vec<_> = rejections.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        rejected,
+        ["route httproute/ns/a1/0: credentialinjection/ns/one is not in the table"]
+    );
+}
+
+#[test]
 fn a_route_that_moves_leaves_its_old_host() {
     let mut table = table();
     let (before, _) = compile_next(None, &table);

@@ -2,7 +2,7 @@
 //!
 //! Entries of the caller's own namespace go first, then those of the Gateway's, then others; among these exact hosts before
 //! wildcards, long suffixes before short ones, then the oldest. Those that do not have the port, or are not exported to the caller, are
-//! passed over. Then policies: those of the Gateway's namespace, then those of the caller's. Nothing is allocated.
+//! passed over; those that have it and cannot be served are not. Then policies: those of the Gateway's namespace, then those of the caller's. Nothing is allocated.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -121,6 +121,8 @@ pub enum DecisionReason {
     NotExported,
     /// Who calls is not known, and matters.
     UnknownCaller,
+    /// The entry that lists host and port for the caller cannot be served, and no other takes its place.
+    EntryShut,
     /// The port is listed for another protocol than the one that is seen.
     ProtocolNotListed,
     /// A policy denies it.
@@ -138,6 +140,7 @@ impl DecisionReason {
             Self::PortNotListed => "port_not_listed",
             Self::NotExported => "not_exported",
             Self::UnknownCaller => "unknown_caller",
+            Self::EntryShut => "entry_shut",
             Self::ProtocolNotListed => "protocol_not_listed",
             Self::DeniedByPolicy => "denied_by_policy",
             Self::NotAllowedByPolicy => "not_allowed_by_policy",
@@ -219,10 +222,18 @@ impl CompiledEgress {
     }
 
     fn judge<'t>(&'t self, question: &Question<'_>, opened: Opened<'t>) -> Decision<'t> {
-        if !fits(opened.port, &question.seen) {
+        // Neither is for policies to open, nor for a mode in which they only report.
+        let obstacle = if opened.port.shut {
+            Some(DecisionReason::EntryShut)
+        } else if !fits(opened.port, &question.seen) {
+            Some(DecisionReason::ProtocolNotListed)
+        } else {
+            None
+        };
+        if let Some(reason) = obstacle {
             return Decision {
                 verdict: Verdict::Refuse,
-                reason: DecisionReason::ProtocolNotListed,
+                reason,
                 opened: Some(opened),
                 policy: None,
             };

@@ -24,6 +24,14 @@ pub struct Entry {
     /// Ports, each number once.
     #[serde(deserialize_with = "exact::list")]
     pub ports: Vec<EntryPort>,
+    /// TLS that the proxy begins for requests it can read (`BackendTLSPolicy`, or HTTPS on an HTTPS listener). Ports point here, as
+    /// most have the same. Tunnels and TLS that passes through are not touched by it.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "exact::list"
+    )]
+    pub tls: Vec<EntryTls>,
     /// Where connections go.
     #[serde(default)]
     pub resolution: Resolution,
@@ -52,10 +60,44 @@ pub struct EntryPort {
     /// The port that is connected to, if it is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_port: Option<u16>,
-    /// TLS that the proxy begins for requests it can read (`BackendTLSPolicy`, or HTTPS on an HTTPS listener). Tunnels and TLS
-    /// that passes through are not touched by it.
+    /// The place of its TLS in [`Entry::tls`]; `None` if the proxy begins none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<EntryTls>,
+    pub tls: Option<u16>,
+    /// It is listed, and cannot be served: whoever would be let through by this entry is refused, and by no other entry led
+    /// elsewhere. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shut: bool,
+}
+
+impl Entry {
+    /// The same callers, hosts and ports, but nothing of it is served: see [`EntryPort::shut`].
+    #[must_use]
+    pub fn shut(self) -> Self {
+        let ports = self.ports.into_iter().map(|port| EntryPort {
+            number: port.number,
+            protocol: port.protocol,
+            target_port: None,
+            tls: None,
+            shut: true,
+        });
+        Self {
+            ports: ports.collect(),
+            tls: Vec::new(),
+            resolution: Resolution::None,
+            endpoints: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Whether nothing of it is served.
+    pub fn is_shut(&self) -> bool {
+        self.ports.iter().all(|port| port.shut)
+    }
+
+    /// The TLS that the proxy begins at one of its ports.
+    pub fn tls_of(&self, port: &EntryPort) -> Option<&EntryTls> {
+        self.tls.get(usize::from(port.tls?))
+    }
 }
 
 impl EntryPort {

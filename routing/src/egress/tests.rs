@@ -137,10 +137,13 @@ fn a_port_is_open_for_its_protocol() {
         {"number": 80, "protocol": "HTTP"}, {"number": 443, "protocol": "HTTPS"},
         {"number": 444, "protocol": "TLS"}, {"number": 22, "protocol": "TCP"},
         {"number": 50, "protocol": "GRPC"},
-        {"number": 81, "protocol": "HTTP", "target_port": 443, "tls": {}},
+        {"number": 81, "protocol": "HTTP", "target_port": 443, "tls": 0},
     ]);
     check(
-        table(json!({"e": {"hosts": ["h"], "ports": ports}}), json!({})),
+        table(
+            json!({"e": {"hosts": ["h"], "ports": ports, "tls": [{}]}}),
+            json!({}),
+        ),
         &[
             ("? h 80 GET /", "allow allowed through e"),
             ("? h 50 POST /", "allow allowed through e"),

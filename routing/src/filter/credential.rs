@@ -1,4 +1,4 @@
-//! CredentialInjection.
+//! CredentialInjection: a resource of the table, which filters name.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,9 @@ const OF_THE_HOP: [&str; 9] = [
 
 /// What is said to a proxy is not passed on.
 const OF_PROXIES: &str = "proxy-";
+
+/// Most of them that a rule may name, its backends' included.
+pub const MAX_CREDENTIALS: usize = 32;
 
 /// Gives the rule's backends a header that the client does not know. It is set after every other change of the request, copies of
 /// the request (mirrors) do not have it, and nothing that is meant for people shows its value.

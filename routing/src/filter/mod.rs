@@ -9,6 +9,8 @@ pub mod rewrite;
 
 use serde::{Deserialize, Serialize};
 
+use crate::key::CredentialKey;
+
 pub use self::{
     cors::Cors,
     credential::Credential,
@@ -31,6 +33,6 @@ pub enum Filter {
     Mirror(Mirror),
     /// Cross-origin resource sharing (Fetch standard). On rules only.
     Cors(Cors),
-    /// Sets a header to a secret.
-    Credential(Credential),
+    /// Sets a header to a secret: a credential of the table.
+    Credential(CredentialKey),
 }

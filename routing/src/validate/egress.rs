@@ -23,11 +23,12 @@ pub(crate) fn entry(entry: &Entry) -> Check {
     ensure(!entry.ports.is_empty(), || "it lists no port".to_owned())?;
     let mut numbers = HashSet::new();
     for port in &entry.ports {
-        entry_port(port)?;
+        entry_port(entry, port)?;
         ensure(numbers.insert(port.number), || {
             format!("port {} stands twice", port.number)
         })?;
     }
+    entry.tls.iter().try_for_each(tls)?;
     endpoints(entry)?;
     if let ExportedTo::Namespaces(namespaces) = &entry.exported_to {
         // They are searched by halves.
@@ -38,11 +39,15 @@ pub(crate) fn entry(entry: &Entry) -> Check {
     Ok(())
 }
 
-fn entry_port(port: &EntryPort) -> Check {
+fn entry_port(entry: &Entry, port: &EntryPort) -> Check {
     ensure(port.number != 0 && port.target() != 0, || {
         "a port is 0".to_owned()
     })?;
-    port.tls.as_ref().map_or(Ok(()), tls)
+    // Without, the port would be one of clear text.
+    let is_there = port.tls.is_none() || entry.tls_of(port).is_some();
+    ensure(is_there, || {
+        format!("the TLS of port {} is not there", port.number)
+    })
 }
 
 fn tls(tls: &EntryTls) -> Check {

@@ -1,10 +1,7 @@
 //! Filters of rules and backends.
 
 use super::{Check, ensure, syntax};
-use crate::filter::{
-    Cors, Credential, Filter, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite,
-    credential::{MAX_CREDENTIAL_BYTES, can_carry},
-};
+use crate::filter::{Cors, Filter, HeaderModifier, Mirror, PathModifier, Redirect, UrlRewrite};
 
 /// `by_prefix`: whether every match of the rule is a prefix, which the replacement of a prefix needs.
 pub(crate) fn check(filter: &Filter, by_prefix: bool) -> Check {
@@ -15,7 +12,8 @@ pub(crate) fn check(filter: &Filter, by_prefix: bool) -> Check {
         Filter::UrlRewrite(rewrite) => check_rewrite(rewrite, by_prefix),
         Filter::Mirror(mirror) => check_mirror(mirror),
         Filter::Cors(cors) => check_cors(cors),
-        Filter::Credential(credential) => check_credential(credential),
+        // It is held against the table.
+        Filter::Credential(_) => Ok(()),
     }
 }
 
@@ -91,35 +89,6 @@ fn check_mirror(mirror: &Mirror) -> Check {
     } = mirror;
     ensure(*denominator > 0 && numerator <= denominator, || {
         format!("{numerator}/{denominator} is not a share between 0 and 1")
-    })
-}
-
-/// No message holds the value.
-fn check_credential(credential: &Credential) -> Check {
-    let Credential {
-        header,
-        value,
-        secret,
-        ..
-    } = credential;
-    syntax::lower_header_name(header)?;
-    ensure(can_carry(header), || {
-        format!("header {header:?} cannot carry a credential")
-    })?;
-    let value = value.expose();
-    ensure(!value.is_empty(), || {
-        format!(
-            "the credential for header {header:?} is not there: Secret {secret} could not be read"
-        )
-    })?;
-    ensure(syntax::header_value(value).is_ok(), || {
-        format!("the credential for header {header:?} is not a header value")
-    })?;
-    ensure(value.len() <= MAX_CREDENTIAL_BYTES, || {
-        format!(
-            "the credential for header {header:?} has {} bytes, more than {MAX_CREDENTIAL_BYTES}",
-            value.len()
-        )
     })
 }
 

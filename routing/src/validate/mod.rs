@@ -5,6 +5,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod cluster;
+pub(crate) mod credential;
 pub(crate) mod egress;
 pub(crate) mod endpoint;
 pub(crate) mod filter;
@@ -55,7 +56,7 @@ pub(crate) fn ensure(holds: bool, message: impl FnOnce() -> String) -> Check {
     if holds { Ok(()) } else { Err(message()) }
 }
 
-/// Checks settings, clusters, endpoints, certificates and what egress consists of. Those that are good and equal in the previous table
+/// Checks settings, clusters, endpoints, certificates, credentials and what egress consists of. Those that are good and equal in the previous table
 /// are not checked again.
 pub(crate) fn resources(
     previous: Option<(&RoutingTable, &[Rejection])>,
@@ -96,6 +97,13 @@ pub(crate) fn resources(
         known,
         &table.certificates,
         |_, c| certificate::check(c),
+    ));
+    rejections.extend(changed(
+        ResourceKind::Credential,
+        before.map(|before| &before.credentials),
+        known,
+        &table.credentials,
+        |_, it| credential::check(it),
     ));
     rejections.extend(changed(
         ResourceKind::Entry,

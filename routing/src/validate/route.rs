@@ -1,8 +1,8 @@
 //! Routes: one rule each.
 
-use super::{Check, ensure, filter, matches, policy, syntax};
+use super::{Check, credential, ensure, filter, matches, policy, syntax};
 use crate::{
-    filter::Filter,
+    filter::{Filter, credential::MAX_CREDENTIALS},
     key::ClusterKey,
     matches::PathMatch,
     route::{Backend, Route, RouteAction, WeightedCluster},
@@ -33,7 +33,21 @@ pub(crate) fn check(table: &RoutingTable, route: &Route) -> Check {
         .try_for_each(|f| filter::check(f, by_prefix))?;
     check_action(&route.action, by_prefix)?;
     policy::check(&route.policy)?;
+    check_credentials(table, route)?;
     check_references(table, route)
+}
+
+/// A rule without one of its credentials must not be served. Which of them have changed is known to the compiler.
+fn check_credentials(table: &RoutingTable, route: &Route) -> Check {
+    let named = route.credentials().count();
+    ensure(named <= MAX_CREDENTIALS, || {
+        format!("it names {named} credentials, and {MAX_CREDENTIALS} are the most of a rule")
+    })?;
+    route.credentials().try_for_each(|key| {
+        let credential = table.credentials.get(key);
+        let credential = credential.ok_or_else(|| format!("{key} is not in the table"))?;
+        credential::check(credential)
+    })
 }
 
 /// The listeners and clusters that a route names must be in the table.

@@ -86,8 +86,10 @@ fn entry() -> impl Strategy<Value = Entry> {
                     protocol: EntryProtocol::Http,
                     target_port: None,
                     tls: None,
+                    shut: false,
                 })
                 .collect(),
+            tls: vec![],
             resolution: Resolution::None,
             endpoints: vec![],
             exported_to,

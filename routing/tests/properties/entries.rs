@@ -54,6 +54,7 @@ fn entry() -> impl Strategy<Value = Entry> {
                         .map(|range| range.parse().unwrap())
                         .collect(),
                     ports: ports.into_iter().map(port).collect(),
+                    tls: vec![],
                     resolution: Resolution::None,
                     endpoints: vec![],
                     exported_to,
@@ -74,6 +75,7 @@ fn port(number: u16) -> EntryPort {
         protocol: EntryProtocol::Tcp,
         target_port: None,
         tls: None,
+        shut: false,
     }
 }
 

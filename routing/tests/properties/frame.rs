@@ -21,6 +21,13 @@ fn frame() -> impl Strategy<Value = Frame> {
 
 proptest! {
     #[test]
+    fn the_length_of_a_frame_is_known_when_its_table_is_sealed(mut table in table()) {
+        let told = table.seal();
+        let frame = Frame::Snapshot(Arc::new(table)).line_length().unwrap();
+        prop_assert!((frame..frame + 2048).contains(&told), "{} B, not {}", told, frame);
+    }
+
+    #[test]
     fn frames_survive_the_wire_however_it_is_cut(frames in vec(frame(), 0..4), cut in 1_usize..2000) {
         let mut wire = Vec::new();
         for frame in &frames {

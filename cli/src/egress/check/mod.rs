@@ -13,6 +13,7 @@ use http::{HeaderMap, Method, header};
 use portcullis_dataplane::{
     exchange::{Wanted, path},
     plan::PreparedRoute,
+    state::Credentials,
 };
 use portcullis_routing::{
     GatewayKey, Rejection, ResourceKind, RoutingTable, compile,
@@ -88,7 +89,10 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     let table = origin.table(args)?;
     let who = who(args, table)?;
     // As proxies have it.
-    let (compiled, rejections) = compile(None, Arc::new(table.clone()), PreparedRoute::prepare);
+    let credentials = Credentials::prepare(&Credentials::default(), table);
+    let (compiled, rejections) = compile(None, Arc::new(table.clone()), |_, route| {
+        PreparedRoute::prepare(&credentials, route)
+    });
     let case = Case {
         asked: &asked,
         method: &args.method,

@@ -54,6 +54,11 @@ impl Remedy {
                     .to_owned()
                     .into()
             }
+            DecisionReason::EntryShut => {
+                "mend the ServiceEntry that lists it: its conditions say what is wrong"
+                    .to_owned()
+                    .into()
+            }
             DecisionReason::ProtocolNotListed => {
                 "give the port of the ServiceEntry the protocol that is spoken"
                     .to_owned()

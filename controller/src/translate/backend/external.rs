@@ -143,7 +143,7 @@ fn by_entry(
         ));
     }
     let key = ObjectKey::new(namespace, name);
-    let Some(entry) = entries.get(&key) else {
+    let Some(entry) = entries.get(&key).filter(|entry| !entry.is_shut()) else {
         let is_there = ctx.resources.service_entries.contains_key(&key);
         let (message, remedy) = if is_there {
             (
@@ -160,7 +160,8 @@ fn by_entry(
     };
     let port = reference.port(field)?;
     if !has_port(entry, port) {
-        return Err(no_port(&key, entry, port, field));
+        let ports = (namespace == from.namespace).then_some(entry);
+        return Err(no_port(&key, ports, port, field));
     }
     Ok(Backend::External {
         entry: entry_key(&key),
@@ -204,17 +205,31 @@ fn by_host(
     };
     let port = reference.port(field)?;
     let of_host = entries.of_host(&host, from.namespace, &reach.egress);
-    let mut with_port = of_host.iter().filter(|(_, entry)| has_port(entry, port));
-    if let Some((key, _)) = with_port.next() {
+    // The proxy stops at the first too: whoever comes next is not who was meant.
+    let mut with_port = of_host.iter().filter(|(_, entry)| lists(entry, port));
+    if let Some((key, entry)) = with_port.next() {
+        if !has_port(entry, port) {
+            return Err(is_shut(key, from, port, &field_of_name));
+        }
         return Ok(Backend::External {
             entry: entry_key(key),
             host: Some(host.to_string()),
             port,
         });
     }
-    Err(match of_host.first() {
-        Some((key, entry)) => no_port(key, entry, port, field),
-        None => not_found(
+    let mut own = of_host.iter();
+    let own = own.find(|(key, _)| key.namespace == from.namespace);
+    Err(match (own, of_host.is_empty()) {
+        (Some((key, entry)), _) => no_port(key, Some(entry), port, field),
+        (None, false) => not_found(
+            &field.child("port"),
+            format!(
+                "no ServiceEntry opens port {port} of the host {host:?} to namespace {:?}",
+                from.namespace
+            ),
+            "write a port that is open, or create a ServiceEntry with this host and port",
+        ),
+        (None, true) => not_found(
             &field_of_name,
             format!(
                 "no ServiceEntry opens the host {host:?} to namespace {:?}",
@@ -229,22 +244,49 @@ fn entry_key(key: &ObjectKey) -> EntryKey {
     EntryKey::of(&key.namespace, &key.name)
 }
 
-fn has_port(entry: &Entry, number: u16) -> bool {
+fn lists(entry: &Entry, number: u16) -> bool {
     entry.ports.iter().any(|port| port.number == number)
 }
 
-fn no_port(key: &ObjectKey, entry: &Entry, port: u16, field: &Field<'_>) -> Problem {
-    let ports: Vec<_> = entry
-        .ports
-        .iter()
+fn has_port(entry: &Entry, number: u16) -> bool {
+    let mut ports = entry.ports.iter();
+    ports.any(|port| port.number == number && !port.shut)
+}
+
+/// The entry that would be asked cannot be served. That of another namespace is not named.
+fn is_shut(key: &ObjectKey, from: GrantSubject<'_>, port: u16, field: &Field<'_>) -> Problem {
+    let (which, remedy) = if key.namespace == from.namespace {
+        (
+            format!("ServiceEntry {key}"),
+            "the finding of the ServiceEntry says why; no other entry takes its place",
+        )
+    } else {
+        (
+            "an entry of another namespace".to_owned(),
+            "ask whoever runs the egress Gateway, or create a ServiceEntry with this host in this namespace",
+        )
+    };
+    not_found(
+        field,
+        format!("port {port} of the host is listed by {which}, which cannot be served"),
+        remedy,
+    )
+}
+
+/// `entry`: the entry, if what it has is for the route's namespace to know.
+fn no_port(key: &ObjectKey, entry: Option<&Entry>, port: u16, field: &Field<'_>) -> Problem {
+    let served = entry.iter().flat_map(|entry| &entry.ports);
+    let served: Vec<_> = served
+        .filter(|port| !port.shut)
         .map(|port| port.number.to_string())
         .collect();
+    let others = match served.as_slice() {
+        [] => String::new(),
+        served => format!(" (it has {})", served.join(", ")),
+    };
     not_found(
         &field.child("port"),
-        format!(
-            "ServiceEntry {key} has no port {port} that is served (it has {})",
-            ports.join(", ")
-        ),
+        format!("ServiceEntry {key} has no port {port} that is served{others}"),
         "write the number of one of its ports, or add this port to the ServiceEntry",
     )
 }

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use portcullis_routing::egress::{Entry, EntryEndpoint, EntryPort, ExportedTo, Resolution};
+use portcullis_routing::egress::{
+    Entry, EntryEndpoint, EntryPort, EntryTls, ExportedTo, Resolution,
+};
 
 use crate::{
     finding::{Finding, ObjectRef},
@@ -39,10 +41,8 @@ pub(super) struct Outcome {
 pub(super) enum Standing {
     /// Its own, and others' does not.
     First,
-    /// Others' for some of what it says.
+    /// Others' for some or all of what it says.
     Second,
-    /// Others' for all that it says.
-    Idle,
 }
 
 /// What a candidate has lost and won so far.
@@ -140,19 +140,34 @@ struct Meaning {
 impl Meaning {
     fn of_all<'a>(candidates: &[Candidate<'a>]) -> Vec<Self> {
         let mut ways = HashMap::<(Resolution, &[EntryEndpoint]), usize>::new();
-        let mut ports = HashMap::<&EntryPort, usize>::new();
+        let mut tls = HashMap::<&EntryTls, usize>::new();
+        let mut ports = HashMap::<(EntryPort, Option<usize>), usize>::new();
         let meaning = |candidate: &Candidate<'a>| {
             let Entry {
                 resolution,
                 endpoints,
                 ports: own,
+                tls: own_tls,
                 ..
             } = candidate.entry;
             let next = ways.len();
             let way = *ways.entry((*resolution, endpoints)).or_insert(next);
+            let own_tls: Vec<_> = own_tls
+                .iter()
+                .map(|one| {
+                    let next = tls.len();
+                    *tls.entry(one).or_insert(next)
+                })
+                .collect();
             let own = own.iter().map(|port| {
+                let tls = port.tls.and_then(|place| own_tls.get(usize::from(place)));
+                let alone = EntryPort {
+                    tls: None,
+                    ..port.clone()
+                };
                 let next = ports.len();
-                (port.number, *ports.entry(port).or_insert(next))
+                let number = *ports.entry((alone, tls.copied())).or_insert(next);
+                (port.number, number)
             });
             Self {
                 way,
@@ -268,20 +283,19 @@ fn outcome(key: &ObjectKey, score: &Score<'_>) -> Option<Outcome> {
     let object = ObjectRef::new("ServiceEntry", key.clone());
     let field = "spec.hosts";
     if score.losses.count > 0 {
-        let message = format!(
+        let mut message = format!(
             "older entries open the same and say otherwise, so they are the ones in force: {}",
             list(&score.losses)
         );
+        // It is in tables all the same: routes lead through it, and it takes over when the others are gone.
+        if score.lost == score.claims {
+            message += ". That is all of it: nobody is led by it but routes that name it";
+        }
         let remedy =
             "make the entries alike, remove one of them, or export them to different namespaces";
-        let is_idle = score.lost == score.claims;
         return Some(Outcome {
             finding: object.error(reason::CONFLICTED, field, message, remedy),
-            standing: if is_idle {
-                Standing::Idle
-            } else {
-                Standing::Second
-            },
+            standing: Standing::Second,
         });
     }
     (score.wins.count > 0).then(|| {
@@ -329,7 +343,9 @@ mod tests {
                 protocol: EntryProtocol::Https,
                 target_port: Some(target),
                 tls: None,
+                shut: false,
             }],
+            tls: Vec::new(),
             resolution: Resolution::None,
             endpoints: Vec::new(),
             exported_to: exported_to.clone(),

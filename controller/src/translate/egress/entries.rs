@@ -47,7 +47,7 @@ pub(crate) struct Entries {
     by_name: BTreeMap<ObjectKey, EntryState>,
     /// The namespaces of egress Gateways.
     of_gateways: BTreeSet<String>,
-    /// Those that are served, by host, oldest first.
+    /// Those in tables, by host, oldest first.
     by_host: BTreeMap<String, Vec<ObjectKey>>,
     /// Those that are not looked at, for there is no egress Gateway.
     unused: Vec<ObjectKey>,
@@ -56,7 +56,7 @@ pub(crate) struct Entries {
 #[derive(Debug)]
 struct EntryState {
     generation: Option<i64>,
-    /// `None` if nothing of it is served.
+    /// Shut if nothing of it is served; `None` if not even its hosts are known.
     entry: Option<Arc<Entry>>,
     faults: Faults,
 }
@@ -128,13 +128,16 @@ impl Entries {
         let outcomes = outcomes.into_iter().chain(conflict::find(&others));
         let outcomes: Vec<_> = outcomes.collect();
         for (key, outcome) in outcomes {
-            if let Some(state) = self.by_name.get_mut(&key) {
+            // One that is refused has better reasons to tell.
+            if let Some(state) = self.by_name.get_mut(&key)
+                && !state.faults.is_refused()
+            {
                 state.faults.conflict(outcome);
             }
         }
     }
 
-    /// The entry of this name, if anything of it is served.
+    /// The entry of this name, if anything is known of whom it is for. It may be shut.
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&Entry> {
         self.by_name.get(key)?.entry.as_deref()
     }

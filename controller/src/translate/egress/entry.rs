@@ -1,7 +1,8 @@
 //! One ServiceEntry in, an entry of the allow-list out.
 //!
-//! What is wrong with it never opens more than what is right of it: a host, port or endpoint that cannot be served is left out
-//! and told, and an entry of which nothing sure is left is refused.
+//! What is wrong with it never opens more than what is right of it: a host or endpoint that cannot be served is left out and told,
+//! a port is shut, and an entry of which nothing sure is left is refused. Whoever it is for is then refused too, and not left to the
+//! entry of somebody else, who would get what the callers send.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -13,6 +14,7 @@ use portcullis_crds::{
 use portcullis_routing::{
     ClusterTls, RouteOrder, SubjectAltName,
     egress::{Entry, EntryProtocol, EntryTls, ExportedTo, Resolution},
+    frame::length_of,
     validate::syntax,
 };
 
@@ -29,10 +31,15 @@ use crate::{status::reason, translate::field::Field};
 /// Most hosts and addresses, ports and namespaces of one entry, multiplied.
 const MAX_CLAIMS: usize = 4096;
 
+/// Longest entry in a table, in bytes. Room for all CAs that browsers trust, and too little for a namespace to fill the frame that a
+/// table is sent in with a few objects.
+const MAX_LENGTH: usize = 256 << 10;
+
 /// What a BackendTLSPolicy asks of a port by its name, or why it cannot be carried out; `None` without one.
 pub(super) type PortTls<'t> = dyn Fn(&str) -> Option<Result<&'t ClusterTls, &'static str>> + 't;
 
-/// Translates an entry; `None` if nothing of it is served. `order` has its namespace and age.
+/// Translates an entry; all of it is shut if it is refused. `None` if not even that can be said of it. `order` has its namespace and
+/// age.
 pub(super) fn translate(
     spec: &ServiceEntrySpec,
     order: RouteOrder,
@@ -44,7 +51,7 @@ pub(super) fn translate(
     let field = |name| root.child(name);
     refuse_unsupported(spec, &root, faults);
     tell_of_location(spec, &field("location"), faults);
-    let resolution = resolution(spec, &field("resolution"), faults)?;
+    let resolution = resolution(spec, &field("resolution"), faults);
     let exported_to = export::translate(
         &spec.export_to,
         &order.namespace,
@@ -66,31 +73,81 @@ pub(super) fn translate(
         faults,
     );
     let names = subject_alt_names(spec, &field("subjectAltNames"), faults);
-    originate_tls(&mut ports, tls, &names, &root, faults);
+    let tls = originate_tls(&mut ports, tls, &names, &root, faults);
 
     refuse_without(hosts.is_empty(), "host", &field("hosts"), faults);
-    refuse_without(ports.is_empty(), "port", &field("ports"), faults);
+    let lacks_port = ports.iter().all(|named| named.port.shut);
+    refuse_without(lacks_port, "port", &field("ports"), faults);
     let needs_endpoint = resolution == Resolution::Static || !spec.endpoints.is_empty();
     let lacks_endpoint = needs_endpoint && endpoints.is_empty();
     refuse_without(lacks_endpoint, "endpoint", &field("endpoints"), faults);
-    let namespaces = match &exported_to {
-        ExportedTo::All => 1,
-        ExportedTo::Namespaces(namespaces) => namespaces.len(),
-    };
-    let destinations = hosts.len() + addresses.len();
-    refuse_too_broad(destinations * ports.len() * namespaces, &root, faults);
-    if faults.is_refused() {
-        return None;
-    }
-    Some(Entry {
+    let entry = Entry {
         hosts,
         addresses,
         ports: ports.into_iter().map(|named| named.port).collect(),
+        tls,
         resolution,
         endpoints,
         exported_to,
         order,
-    })
+    };
+    refuse_too_broad(claims(&entry), &root, faults);
+    refuse_too_long(&entry, &root, faults);
+    if faults.is_refused() {
+        shut(entry)
+    } else {
+        Some(entry)
+    }
+}
+
+/// What is left of an entry that is refused. One that is for too many is for its own namespace: what callers of that send is what it
+/// answers for. `None` if nothing can be said of whom it is for.
+fn shut(entry: Entry) -> Option<Entry> {
+    let mut shut = entry.shut();
+    if claims(&shut) > MAX_CLAIMS {
+        shut.exported_to = ExportedTo::Namespaces(vec![shut.order.namespace.clone()]);
+    }
+    let is_good = !shut.hosts.is_empty() && !shut.ports.is_empty();
+    (is_good && claims(&shut) <= MAX_CLAIMS).then_some(shut)
+}
+
+/// Hosts and addresses, ports and namespaces, multiplied.
+fn claims(entry: &Entry) -> usize {
+    let namespaces = match &entry.exported_to {
+        ExportedTo::All => 1,
+        ExportedTo::Namespaces(namespaces) => namespaces.len(),
+    };
+    (entry.hosts.len() + entry.addresses.len()) * entry.ports.len() * namespaces
+}
+
+/// Every proxy of every egress Gateway is sent every entry, in one frame with all else.
+fn refuse_too_long(entry: &Entry, root: &Field<'_>, faults: &mut Faults) {
+    let length = length_of(entry);
+    if length <= MAX_LENGTH {
+        return;
+    }
+    let parts = [
+        ("hosts", length_of(&entry.hosts)),
+        ("addresses", length_of(&entry.addresses)),
+        ("ports", length_of(&entry.ports)),
+        ("endpoints", length_of(&entry.endpoints)),
+        ("exportTo", length_of(&entry.exported_to)),
+        ("subjectAltNames", length_of(&entry.tls)),
+    ];
+    let longest = parts.into_iter().max_by_key(|(_, length)| *length);
+    let field = longest.map_or("hosts", |(field, _)| field);
+    let remedy = if field == "subjectAltNames" {
+        "list fewer names, put fewer certificates into the CA bundles of its BackendTLSPolicies, or let one policy be for all ports"
+    } else {
+        "split it into several"
+    };
+    let fault = Fault::invalid(
+        format!(
+            "the entry takes {length} bytes in the table of every egress Gateway or more, what its BackendTLSPolicies say included, and {MAX_LENGTH} are the most of one entry"
+        ),
+        remedy,
+    );
+    faults.refuse(&root.child(field), fault);
 }
 
 /// Without, there is nothing to serve, whether or not there was something that is left out.
@@ -146,12 +203,8 @@ fn tell_of_location(spec: &ServiceEntrySpec, field: &Field<'_>, faults: &mut Fau
     }
 }
 
-/// Where connections go; `None` if that is not known.
-fn resolution(
-    spec: &ServiceEntrySpec,
-    field: &Field<'_>,
-    faults: &mut Faults,
-) -> Option<Resolution> {
+/// Where connections go. One that is not known refuses the entry.
+fn resolution(spec: &ServiceEntrySpec, field: &Field<'_>, faults: &mut Faults) -> Resolution {
     let endpoints = spec.endpoints.len();
     let resolution = match spec.resolution.as_ref().unwrap_or(&ResolutionSpec::None) {
         ResolutionSpec::None => Resolution::None,
@@ -164,7 +217,7 @@ fn resolution(
                 "use NONE, which looks up the name that the caller asks for",
             );
             faults.refuse(field, fault);
-            return None;
+            return Resolution::None;
         }
         ResolutionSpec::Unknown(other) => {
             let fault = Fault::unsupported(
@@ -172,7 +225,7 @@ fn resolution(
                 "use NONE, STATIC, DNS or DNS_ROUND_ROBIN",
             );
             faults.refuse(field, fault);
-            return None;
+            return Resolution::None;
         }
     };
     let contradiction = match resolution {
@@ -189,7 +242,7 @@ fn resolution(
     if let Some((message, remedy)) = contradiction {
         faults.refuse(field, Fault::invalid(message, remedy));
     }
-    Some(resolution)
+    resolution
 }
 
 fn hosts(
@@ -290,37 +343,36 @@ fn subject_alt_name(text: &str) -> Result<SubjectAltName, Fault> {
     })
 }
 
-/// Sets the TLS that the proxy begins itself. A port whose policy cannot be carried out is not opened: neither clear text nor
-/// a connection that nobody verifies will do.
+/// The TLS that the proxy begins itself, each once, and at which ports. A port whose policy cannot be carried out is shut: neither clear text nor a connection that nobody verifies will do.
 fn originate_tls(
-    ports: &mut Vec<NamedPort<'_>>,
+    ports: &mut [NamedPort<'_>],
     tls: &PortTls<'_>,
     names: &[SubjectAltName],
     root: &Field<'_>,
     faults: &mut Faults,
-) {
+) -> Vec<EntryTls> {
     let field = root.child("ports");
-    ports.retain_mut(|NamedPort { name, port }| {
-        let wanted = match tls(name) {
-            Some(Ok(policy)) => Some(entry_tls(policy, names)),
+    let mut made = Origination::new(names);
+    for NamedPort { name, port } in ports.iter_mut().filter(|named| !named.port.shut) {
+        port.tls = match tls(name) {
+            Some(Ok(policy)) => made.place(Some(policy)),
             Some(Err(_)) => {
                 let fault = Fault::invalid(
-                    format!("port {name:?} is not opened, as the BackendTLSPolicy for it cannot be carried out"),
+                    format!(
+                        "port {name:?} is not opened, as the BackendTLSPolicy for it cannot be carried out"
+                    ),
                     "the finding of the BackendTLSPolicy says why",
                 );
-                return faults.keep::<()>(&field, Err(fault)).is_some();
+                faults.drop(&field, fault);
+                port.shut = true;
+                None
             }
             None => {
                 let verifies = port.protocol == EntryProtocol::Https && !names.is_empty();
-                verifies.then(|| EntryTls {
-                    subject_alt_names: names.to_vec(),
-                    ..EntryTls::default()
-                })
+                verifies.then(|| made.place(None)).flatten()
             }
         };
-        port.tls = wanted;
-        true
-    });
+    }
     if !names.is_empty() && ports.iter().all(|named| named.port.tls.is_none()) {
         faults.warn(
             reason::UNSUPPORTED_VALUE,
@@ -329,10 +381,59 @@ fn originate_tls(
             "remove them, or let the gateway begin TLS: protocol HTTPS, or a BackendTLSPolicy for the port",
         );
     }
+    made.all
+}
+
+/// The TLS of an entry's ports, most of which have the same.
+struct Origination<'p> {
+    /// What the certificates have to be valid for where a policy does not say it.
+    names: &'p [SubjectAltName],
+    /// The policy that each of `all` is from.
+    policies: Vec<Option<&'p ClusterTls>>,
+    all: Vec<EntryTls>,
+    /// Bytes of all.
+    length: usize,
+}
+
+impl<'p> Origination<'p> {
+    const fn new(names: &'p [SubjectAltName]) -> Self {
+        Self {
+            names,
+            policies: Vec::new(),
+            all: Vec::new(),
+            length: 0,
+        }
+    }
+
+    /// The place of what a policy asks for, or the names alone. What comes after all that an entry may have is not made: such an
+    /// entry is refused.
+    fn place(&mut self, policy: Option<&'p ClusterTls>) -> Option<u16> {
+        let mut known = self.policies.iter();
+        let same = |known: &Option<&ClusterTls>| match (known, policy) {
+            (Some(known), Some(policy)) => std::ptr::eq(*known, policy),
+            (known, policy) => known.is_none() && policy.is_none(),
+        };
+        let place = known.position(same).unwrap_or_else(|| {
+            if self.length <= MAX_LENGTH {
+                let tls = entry_tls(policy, self.names);
+                self.length += length_of(&tls);
+                self.all.push(tls);
+                self.policies.push(policy);
+            }
+            self.all.len().saturating_sub(1)
+        });
+        u16::try_from(place).ok()
+    }
 }
 
 /// The names of a policy go before those of the entry.
-fn entry_tls(policy: &ClusterTls, names: &[SubjectAltName]) -> EntryTls {
+fn entry_tls(policy: Option<&ClusterTls>, names: &[SubjectAltName]) -> EntryTls {
+    let Some(policy) = policy else {
+        return EntryTls {
+            subject_alt_names: names.to_vec(),
+            ..EntryTls::default()
+        };
+    };
     let ClusterTls {
         server_name,
         ca_pem,

@@ -33,7 +33,8 @@ pub(super) fn translate(
             "write \"*\" alone for all namespaces, \"~\" alone for none, or names of namespaces and \".\" for the entry's own",
         );
         faults.refuse(field, fault);
-        return ExportedTo::Namespaces(Vec::new());
+        // It is shut, at least for those who are sure to be meant.
+        return ExportedTo::Namespaces(vec![own.to_owned()]);
     }
     match specs.first().map(String::as_str) {
         None | Some(EVERYBODY) => ExportedTo::All,

@@ -86,10 +86,6 @@ impl Faults {
     /// The object as a whole cannot be accepted. The first reason counts; others are told.
     pub(super) fn refuse(&mut self, field: &Field<'_>, fault: Fault) {
         let finding = fault.at(&self.object, field);
-        self.refuse_for(finding);
-    }
-
-    fn refuse_for(&mut self, finding: Finding) {
         if self.refused.is_none() {
             self.refused = Some(finding);
         } else {
@@ -156,7 +152,6 @@ impl Faults {
         match standing {
             Standing::First => self.won.push(finding),
             Standing::Second => self.lost.push(finding),
-            Standing::Idle => self.refuse_for(finding),
         }
     }
 

@@ -11,14 +11,14 @@ use crate::translate::field::Field;
 /// What is spoken at a port that does not say it.
 const DEFAULT: &str = "TCP";
 
-/// A port that is served, and the name that endpoints and policies have for it.
+/// A port that is listed, and the name that endpoints and policies have for it.
 #[derive(Debug)]
 pub(super) struct NamedPort<'a> {
     pub(super) name: &'a str,
     pub(super) port: EntryPort,
 }
 
-/// The ports that are good, each number and each name once.
+/// The ports by their numbers, each once. One that cannot be served is shut: it is not left to entries of others.
 pub(super) fn translate<'a>(
     specs: &'a [ServicePort],
     field: &Field<'_>,
@@ -28,7 +28,7 @@ pub(super) fn translate<'a>(
     let mut ports = Vec::with_capacity(specs.len());
     for (index, spec) in specs.iter().enumerate() {
         let field = field.at(index);
-        let Some(port) = port(spec, &field, faults) else {
+        let Some(mut port) = port(spec, &field, faults) else {
             continue;
         };
         let is_first = numbers.insert(port.number);
@@ -46,9 +46,7 @@ pub(super) fn translate<'a>(
         } else {
             Err(repeated(&format!("the name {:?}", spec.name)))
         };
-        if faults.keep(&field.child("name"), name).is_none() {
-            continue;
-        }
+        port.shut |= faults.keep(&field.child("name"), name).is_none();
         ports.push(NamedPort {
             name: &spec.name,
             port,
@@ -73,12 +71,9 @@ fn port(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) -> Option<En
     let protocol_field = field.child("protocol");
     let named = spec.protocol.as_deref().filter(|name| !name.is_empty());
     let protocol = faults.keep(&protocol_field, protocol(named.unwrap_or(DEFAULT)));
-    let (number, protocol) = (number?, protocol?);
+    let number = number?;
     // A target that is wrong must not become the number itself.
-    let target_port = match target_port {
-        Some(target) => Some(target?),
-        None => None,
-    };
+    let is_misled = target_port.is_some_and(|target| target.is_none());
     if let Some(name) = named.filter(|name| is_not_looked_into(name)) {
         faults.note(
             "ProtocolNotInspected",
@@ -89,9 +84,10 @@ fn port(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) -> Option<En
     }
     Some(EntryPort {
         number,
-        protocol,
-        target_port: target_port.filter(|target| *target != number),
+        protocol: protocol.unwrap_or(EntryProtocol::Tcp),
+        target_port: target_port.flatten().filter(|target| *target != number),
         tls: None,
+        shut: protocol.is_none() || is_misled,
     })
 }
 

@@ -81,6 +81,11 @@ impl AllowedRoutes {
 
     /// Whether an object of the namespace `own` takes a route of this kind from `namespace`.
     pub(super) fn allows(&self, ctx: &Context<'_>, own: &str, kind: &str, namespace: &str) -> bool {
-        self.kinds.contains(&kind) && self.namespaces.contain(ctx, own, namespace)
+        self.kinds.contains(&kind) && self.admits(ctx, own, namespace)
+    }
+
+    /// The same of routes of whatever kinds there are.
+    pub(super) fn admits(&self, ctx: &Context<'_>, own: &str, namespace: &str) -> bool {
+        self.namespaces.contain(ctx, own, namespace)
     }
 }

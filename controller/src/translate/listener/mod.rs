@@ -170,6 +170,12 @@ impl<'a> ListenerState<'a> {
         self.allowed.allows(ctx, own, kind, namespace)
     }
 
+    /// Whether `allowedRoutes` admits routes from this namespace, of some kind: to those of others its name is not told.
+    pub(crate) fn admits(&self, ctx: &Context<'_>, namespace: &str) -> bool {
+        let own = &self.object.key.namespace;
+        self.allowed.admits(ctx, own, namespace)
+    }
+
     /// Whether clients speak TLS to it, terminated here.
     pub(crate) fn is_https(&self) -> bool {
         self.protocol == Some(ListenerProtocol::Https)

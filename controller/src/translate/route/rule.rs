@@ -138,6 +138,7 @@ fn forward(
         .map(|(index, spec)| weighted(spec, by_prefix, &field.at(index), scope))
         .collect();
     filter::warn_if_in_clear(filters, &backends, field, scope);
+    filter::refuse_too_many(filters, &backends, field, scope);
     RouteAction::Forward(backends)
 }
 

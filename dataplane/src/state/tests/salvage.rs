@@ -1,6 +1,7 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
-use portcullis_routing::{Filter, filter::Credential};
+use portcullis_routing::{CredentialKey, EntryKey, Filter, filter::Credential};
+use serde_json::json;
 
 use super::*;
 
@@ -232,31 +233,34 @@ fn a_certificate_that_is_missing_leaves_the_one_before_in_use() {
 /// The controller knows nothing better of a Secret that it cannot read.
 #[test]
 fn a_credential_that_could_not_be_read_is_sent_on_as_it_was() {
-    let route_with = |value: &str| {
-        let mut route = (*path_route(0, PathMatch::Prefix("/r0".into()))).clone();
-        route.filters = vec![Filter::Credential(Credential {
+    let name = CredentialKey::of("ns", "key");
+    let with_value = |value: &str| {
+        Arc::new(Credential {
             header: "x-api-key".into(),
             value: Secret::new(value),
             overwrite: true,
             secret: "ns/keys".into(),
-        })];
-        Arc::new(route)
+        })
     };
     let first = changed(&table(1, 1), |table| {
-        table.routes.insert(route(0), route_with("known"));
+        let mut named = (*path_route(0, PathMatch::Prefix("/r0".into()))).clone();
+        named.filters = vec![Filter::Credential(name.clone())];
+        table.routes.insert(route(0), Arc::new(named));
+        table.credentials.insert(name.clone(), with_value("known"));
     });
     let unread = changed(&first, |table| {
-        table.routes.insert(route(0), route_with(""));
+        table.credentials.insert(name.clone(), with_value(""));
     });
     let key = route(0);
-    let refusal = [(ResourceKind::Route, key.as_str())];
+    let refusal = [
+        (ResourceKind::Route, key.as_str()),
+        (ResourceKind::Credential, name.as_str()),
+    ];
     let sent = |state: &TableState| {
         let served = snapshot(state);
-        let filters = served.compiled.table().routes[&route(0)].filters.clone();
-        filters.into_iter().next().map(|filter| match filter {
-            Filter::Credential(credential) => credential.value.expose().to_owned(),
-            other => panic!("{other:?}"),
-        })
+        let table = served.compiled.table();
+        let named = table.routes[&route(0)].credentials().next().cloned();
+        named.map(|name| table.credentials[&name].value.expose().to_owned())
     };
 
     let serving = state();
@@ -417,4 +421,30 @@ fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
         .map(|l| l.key().clone())
         .collect();
     assert_eq!(keys, [listener("new")]);
+}
+
+/// Without it another entry might lead its callers elsewhere.
+#[test]
+fn a_rejected_entry_without_a_predecessor_refuses_whom_it_is_for() {
+    let state = state();
+    let key = EntryKey::of("ns", "e");
+    let first = changed(&table(1, 1), |table| {
+        Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
+        let twice = json!({"number": 80, "protocol": "HTTP", "target_port": 8080});
+        let entry = json!({
+            "hosts": ["Bad", "api.example"], "ports": [twice, twice],
+            "order": {"namespace": "ns", "name": "e", "rule": 0},
+        });
+        let entry = serde_json::from_value(entry).unwrap();
+        table.entries.insert(key.clone(), Arc::new(entry));
+    });
+    let report = state.apply(first).unwrap();
+    assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
+    let served = snapshot(&state);
+    let entry = served.compiled.egress().unwrap().entry(&key).unwrap();
+    assert!(entry.is_shut(), "{entry:?}");
+    assert_eq!(
+        (entry.hosts.as_slice(), entry.ports.len()),
+        (&["api.example".to_owned()][..], 1)
+    );
 }

@@ -170,17 +170,19 @@ async fn tls_is_begun_for_the_host_that_was_named_and_verified() {
     let entry = |to: SocketAddr, host: &str| {
         let mut entry = fixed(host, to);
         entry["ports"] = json!([
-            {"number": 80, "protocol": "HTTP", "target_port": to.port(), "tls": {"ca_pem": [ca]}},
-            {"number": 443, "protocol": "HTTPS", "target_port": to.port(), "tls": {"ca_pem": [ca]}},
+            {"number": 80, "protocol": "HTTP", "target_port": to.port(), "tls": 0},
+            {"number": 443, "protocol": "HTTPS", "target_port": to.port(), "tls": 0},
         ]);
+        entry["tls"] = json!([{"ca_pem": [ca]}]);
         entry
     };
     let (literal, its_ca) = tls_host("2001:db8::7").await;
     let mut address = fixed("address.example.com", literal);
     address["addresses"] = json!(["2001:db8::7/128"]);
     address["ports"] = json!([{
-        "number": 80, "protocol": "HTTP", "target_port": literal.port(), "tls": {"ca_pem": [its_ca]},
+        "number": 80, "protocol": "HTTP", "target_port": literal.port(), "tls": 0,
     }]);
+    address["tls"] = json!([{"ca_pem": [its_ca]}]);
     let mut usual = fixed("usual.example.com", host);
     usual["ports"] = json!([{"number": 443, "protocol": "HTTPS", "target_port": host.port()}]);
     let outside = Outside::new(&dns)

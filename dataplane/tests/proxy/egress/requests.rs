@@ -87,6 +87,8 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
     own["exported_to"] = json!({"Namespaces": ["b"]});
     let mut tls = fixed("tls.example.com", backend.address);
     tls["ports"] = json!([{"number": 443, "protocol": "TLS"}]);
+    let mut shut = fixed("shut.example.com", backend.address);
+    shut["ports"][0]["shut"] = json!(true);
     let deny = json!({
         "scope": "Gateway", "action": "Deny", "from": [{"namespaces": ["a"]}], "to": [{"paths": [{"Prefix": "/admin"}]}],
     });
@@ -94,6 +96,7 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
         .entry("api", fixed("api.example.com", backend.address))
         .entry("own", own)
         .entry("tls", tls)
+        .entry("shut", shut)
         .policy("admin", deny)
         .start();
     let unlisted = |place: &str, port: u16| {
@@ -113,6 +116,13 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
             "unknown_caller",
             "unknown_caller: own.example.com:80 is open to some callers only, and who calls is not known.\nTo allow it, call from a \
              pod of the cluster without address translation on the way.\n".into(),
+        ),
+        (
+            A,
+            "http://shut.example.com/",
+            "entry_shut",
+            "entry_shut: shut.example.com:80 is listed, but the entry for it cannot be served.\nTo allow it, mend the entry: its \
+             conditions say what is wrong with it.\n".into(),
         ),
         (
             A,

@@ -186,7 +186,8 @@ async fn a_request_that_is_being_connected_ends_when_its_address_is_not_allowed_
     // It takes connections, and does not begin with TLS.
     let slow = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut entry = fixed("api.example.com", slow.local_addr().unwrap());
-    entry["ports"][0]["tls"] = json!({});
+    entry["ports"][0]["tls"] = json!(0);
+    entry["tls"] = json!([{}]);
     let table = || Outside::new(&dns).entry("api", entry.clone());
     let denied = sealed(table().guarded());
     let (proxy, log) = table().start();

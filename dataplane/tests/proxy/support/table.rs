@@ -4,9 +4,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use portcullis_routing::{
     Backend, Certificate, CertificateKey, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol,
-    Endpoint, EndpointHost, EndpointState, Filter, GatewayKey, Listener, ListenerKey,
-    ListenerProtocol, PathMatch, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
-    RouteSource, RoutingTable, WeightedCluster, settings::ProxySettings,
+    CredentialKey, Endpoint, EndpointHost, EndpointState, Filter, GatewayKey, Listener,
+    ListenerKey, ListenerProtocol, PathMatch, Route, RouteAction, RouteKey, RouteMatch, RouteOrder,
+    RoutePolicy, RouteSource, RoutingTable, Secret, WeightedCluster, filter::Credential,
+    settings::ProxySettings,
 };
 
 /// A table under construction. It has an HTTP listener without hostname on port 80.
@@ -140,6 +141,24 @@ impl TableBuilder {
         self
     }
 
+    /// A credential that filters call `name`.
+    pub(crate) fn credential(
+        mut self,
+        name: &str,
+        (header, value): (&str, &str),
+        overwrite: bool,
+    ) -> Self {
+        let credential = Credential {
+            header: header.into(),
+            value: Secret::new(value),
+            overwrite,
+            secret: "test/keys".into(),
+        };
+        let key = CredentialKey::of("test", name);
+        self.0.credentials.insert(key, Arc::new(credential));
+        self
+    }
+
     /// A certificate.
     pub(crate) fn certificate(mut self, key: CertificateKey, certificate: Certificate) -> Self {
         self.0.certificates.insert(key, Arc::new(certificate));
@@ -160,6 +179,11 @@ pub(crate) fn weighted(cluster: &str, weight: u32) -> WeightedCluster {
         backend: Backend::Cluster(cluster_key(cluster)),
         filters: vec![],
     }
+}
+
+/// Adds a credential of the table.
+pub(crate) fn credential(name: &str) -> Filter {
+    Filter::Credential(CredentialKey::of("test", name))
 }
 
 /// Adds a filter to a route.

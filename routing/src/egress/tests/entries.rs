@@ -64,6 +64,39 @@ fn own_entries_go_first_then_those_of_the_gateway() {
 }
 
 #[test]
+fn a_port_that_cannot_be_served_is_left_to_nobody_else() {
+    let entry = |created_at: i64, namespace: &str, is_shut: bool, exported_to: Value| {
+        json!({
+            "hosts": ["h"],
+            "ports": [
+                {"number": 80, "protocol": "HTTP", "shut": is_shut}, {"number": 443, "protocol": "TLS"},
+            ],
+            "exported_to": exported_to,
+            "order": {"created_at": created_at, "namespace": namespace, "name": "e", "rule": 0},
+        })
+    };
+    let entries = || {
+        json!({
+            "others": entry(1, "b", false, json!("All")),
+            "own": entry(2, "a", true, json!({"Namespaces": ["a"]})),
+        })
+    };
+    let answers = [
+        ("a/x h 80 GET /", "refuse entry_shut through own"),
+        ("a/x h 80 tunnel", "refuse entry_shut through own"),
+        ("a/x h 443 tls", "allow allowed through own"),
+        ("b/x h 80 GET /", "allow allowed through others"),
+        ("? h 80 GET /", "allow allowed through others"),
+    ];
+    check(table(entries(), json!({})), &answers);
+    // What is listed is not what a mode that only reports lets pass.
+    let mut reporting = table(entries(), json!({}));
+    let settings = std::sync::Arc::make_mut(&mut reporting.settings);
+    settings.egress.as_mut().unwrap().mode = PolicyMode::Report;
+    check(reporting, &answers);
+}
+
+#[test]
 fn through_a_certain_entry_goes_what_that_opens_to_the_caller() {
     let entry = |namespace: &str, exported_to: Value| {
         json!({

@@ -1,6 +1,8 @@
 //! CredentialInjection, a filter by reference.
 
-use portcullis_routing::{Backend, Filter, WeightedCluster, filter::Credential};
+use portcullis_routing::{
+    Backend, CredentialKey, Filter, WeightedCluster, filter::credential::MAX_CREDENTIALS,
+};
 
 use super::{super::scope::Scope, spec::ExtensionSpec};
 use crate::{
@@ -26,43 +28,67 @@ pub(super) fn resolve(
     earlier: &[Filter],
     field: &Field<'_>,
     scope: &mut Scope<'_, '_>,
-) -> Result<Credential, Problem> {
+) -> Result<CredentialKey, Problem> {
     let field = field.child("name");
     let key = ObjectKey::new(scope.from.namespace, &spec.name);
-    let Some(object) = scope.ctx.resources.credential_injections.get(&key) else {
+    let credentials = &scope.ctx.credentials;
+    let name = credential::key_of(&key);
+    let Some(credential) = credentials.get(&name) else {
         return Err(not_found(scope.ctx, &key, &field));
     };
-    let credential = match credential::read(scope.ctx, &key, &object.spec) {
-        Ok(credential) => credential,
-        Err(fault) => {
-            let finding = fault.finding();
-            let problem = Problem::reference(
-                reason::INVALID_CREDENTIAL,
-                &field,
-                format!("{} ({} of {KIND} {key})", finding.message, finding.field),
-                finding.remedy.as_str(),
-            );
-            match fault {
-                Fault::NotRead { credential, .. } => {
-                    scope.problems.tell(problem);
-                    credential
-                }
-                Fault::Refused(_) | Fault::Unresolved(_) => return Err(problem),
-            }
+    if let Err(fault) = credential {
+        let finding = fault.finding();
+        let problem = Problem::reference(
+            reason::INVALID_CREDENTIAL,
+            &field,
+            format!("{} ({} of {KIND} {key})", finding.message, finding.field),
+            finding.remedy.as_str(),
+        );
+        match fault {
+            Fault::NotRead { .. } => scope.problems.tell(problem),
+            Fault::Refused(_) | Fault::Unresolved(_) => return Err(problem),
         }
-    };
-    let is_same = |filter: &Filter| matches!(filter, Filter::Credential(other) if other.header == credential.header);
-    if earlier.iter().any(is_same) {
+    }
+    let header = credentials.header(&name);
+    let mut earlier = named(earlier);
+    if earlier.any(|other| credentials.header(other) == header) {
         return Err(Problem::incompatible(
             &field,
             format!(
                 "a credential for the header {} stands here already",
-                credential.header
+                header.unwrap_or_default()
             ),
             "keep one of them, or give each backendRef its own",
         ));
     }
-    Ok(credential)
+    Ok(name)
+}
+
+fn named(filters: &[Filter]) -> impl Iterator<Item = &CredentialKey> {
+    filters.iter().filter_map(|filter| match filter {
+        Filter::Credential(key) => Some(key),
+        _ => None,
+    })
+}
+
+/// A rule with more than a few is rejected: each stands in the memory of every proxy, in every rule that names it.
+pub(in super::super) fn refuse_too_many(
+    rule: &[Filter],
+    backends: &[WeightedCluster],
+    field: &Field<'_>,
+    scope: &mut Scope<'_, '_>,
+) {
+    let backends = backends.iter().flat_map(|backend| named(&backend.filters));
+    let count = named(rule).chain(backends).count();
+    if count > MAX_CREDENTIALS {
+        scope.problems.tell(Problem::unsupported(
+            field,
+            format!(
+                "the rule and its backendRefs name {count} CredentialInjections, and {MAX_CREDENTIALS} are the most of a rule"
+            ),
+            "split the rule in several",
+        ));
+    }
 }
 
 /// There is no such object, or the controller may not know.
@@ -95,12 +121,9 @@ pub(in super::super) fn warn_if_in_clear(
     scope: &mut Scope<'_, '_>,
 ) {
     for (index, weighted) in backends.iter().enumerate() {
-        let filters = rule.iter().chain(&weighted.filters);
-        let mut headers = filters.filter_map(|filter| match filter {
-            Filter::Credential(credential) => Some(&credential.header),
-            _ => None,
-        });
-        if let Some(header) = headers.next()
+        let credentials = &scope.ctx.credentials;
+        let mut all = named(rule).chain(named(&weighted.filters));
+        if let Some(header) = all.find_map(|key| credentials.header(key))
             && scope.backends.is_in_clear_beyond(&weighted.backend)
         {
             let remedy = match weighted.backend {
