@@ -64,7 +64,12 @@ fn settings(
     let namespace = of_egress()
         .map(|(key, _)| key.namespace().to_owned())
         .next();
-    let strictest = first(of_egress(), findings).map(|first| {
+    let comparable = of_egress().map(|(key, settings)| {
+        // That each has addresses of its own is no difference.
+        let own = Vec::new();
+        (key, EgressSettings { own, ..settings })
+    });
+    let strictest = first(comparable, findings).map(|first| {
         let first = EgressSettings { namespace, ..first };
         let others = of_egress().map(|(_, settings)| settings);
         others.fold(first, egress::stricter)
@@ -236,12 +241,14 @@ fn add(merged: &mut RoutingTable, table: &RoutingTable, refused: &BTreeSet<Liste
     merged
         .workloads
         .extend(workloads.map(|(key, it)| (key.clone(), Arc::clone(it))));
-    merged.endpoints.extend(
-        table
-            .endpoints
-            .iter()
-            .map(|(key, it)| (key.clone(), it.clone())),
-    );
+    for (key, endpoints) in &table.endpoints {
+        let known = merged.endpoints.entry(key.clone());
+        let known = known.or_insert_with(|| Arc::clone(endpoints));
+        // Those of egress lack the names; to what these lead its requests are not sent all the same, unless it is of the cluster.
+        if known.endpoints.len() < endpoints.endpoints.len() {
+            *known = Arc::clone(endpoints);
+        }
+    }
     let credentials = table.credentials.iter();
     merged
         .credentials

@@ -331,6 +331,64 @@ spec: {from: [{serviceAccounts: [shop/web]}], to: [{hosts: [other.example]}]}
     );
 }
 
+#[test]
+fn a_check_tells_which_entry_is_in_force_and_which_are_not() {
+    let entry = |namespace: &str, name: &str, host: &str, rest: &str| {
+        format!(
+            "
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  hosts: ['{host}']
+  ports: [{{number: 443, name: tls, protocol: TLS}}]
+{rest}
+"
+        )
+    };
+    let elsewhere = "  resolution: STATIC\n  endpoints: [{address: 198.51.100.7}]";
+    let policy = "
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: api, namespace: egress}
+spec: {to: [{hosts: ['*.example.com']}]}
+";
+    let manifests = [
+        GATEWAY,
+        policy,
+        &entry("egress", "exact", "api.example.com", ""),
+        &entry("shop", "wide", "*.example.com", elsewhere),
+    ];
+    let file = tempfile::Builder::new()
+        .suffix(".yaml")
+        .tempfile()
+        .expect("a file");
+    fs::write(file.path(), manifests.concat()).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let check = |place: &str| {
+        let asked = ["egress", "check", "-f", path, "--from", "shop/web", place];
+        stdout(&run(&asked))
+    };
+    let said = check("api.example.com:443");
+    for expected in [
+        "Entry    serviceentry/egress/exact",
+        "Not by   serviceentry/shop/wide: the entry above goes before it",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = check("other.example.com:443");
+    for expected in [
+        "(led_elsewhere)",
+        "Entry    serviceentry/shop/wide",
+        "Policy   egresspolicy/egress/api",
+        "take endpoints and targetPort out of serviceentry/shop/wide, or have it in namespace egress",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+}
+
 /// An egress Gateway, which what was learned is for.
 const GATEWAY: &str = "
 ---

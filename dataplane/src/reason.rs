@@ -74,6 +74,8 @@ reasons! {
     DeniedByPolicy = 403 "denied_by_policy" "a policy denies it";
     /// Egress policies allow the caller other destinations only.
     NotAllowedByPolicy = 403 "not_allowed_by_policy" "policies allow the caller other destinations only";
+    /// Egress policies allow the caller the destination, but not where an entry of others than the policies' leads it.
+    LedElsewhere = 403 "led_elsewhere" "policies allow the host, but not where its ServiceEntry leads";
     /// The host leads to an address that is not outside.
     AddressRefused = 403 "address_refused" "the host leads to an address that is not outside";
     /// A request in a tunnel is for another destination than the tunnel.

@@ -83,6 +83,13 @@ string_key! {
     WorkloadKey
 }
 
+impl RouteKey {
+    /// The namespace of the route; empty for a key that is not of this form.
+    pub fn namespace(&self) -> &str {
+        self.0.split('/').nth(1).unwrap_or_default()
+    }
+}
+
 impl EntryKey {
     /// The key of the ServiceEntry `namespace/name`.
     pub fn of(namespace: &str, name: &str) -> Self {

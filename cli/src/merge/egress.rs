@@ -19,6 +19,9 @@ pub(super) fn stricter(mut one: EgressSettings, other: EgressSettings) -> Egress
     one.protected.extend(other.protected);
     one.protected.sort_unstable();
     one.protected.dedup();
+    one.own.extend(other.own);
+    one.own.sort_unstable();
+    one.own.dedup();
     let longest = one.tunnel_max_duration.into_iter();
     one.tunnel_max_duration = longest.chain(other.tunnel_max_duration).min();
     if one.dns_servers.is_empty() {

@@ -321,7 +321,7 @@ impl<'a> GatewayState<'a> {
                     .insert(key.clone(), certificate.certificate.clone());
             }
         }
-        backends.fill(&mut table);
+        backends.fill(&mut table, self.direction);
         ctx.credentials.fill(&mut table);
         if self.is_egress() {
             egress.fill(&self.object.key, &parameters.egress, &mut table);

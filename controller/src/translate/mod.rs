@@ -160,9 +160,8 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
     let (classes, gateway_classes) = class::Classes::collect(&ctx);
     let mut gateways = gateway::collect(&ctx, &classes);
     let policies = BackendTlsPolicies::collect(&ctx);
-    let of_egress = gateways.iter().filter(|(_, gateway)| gateway.is_egress());
-    let egress = Egress::collect(&ctx, of_egress.map(|(key, _)| key), &policies);
-    let mut backends = Backends::new(resources, &policies, &egress.entries);
+    let egress = Egress::collect(&ctx, &gateways, &policies);
+    let mut backends = Backends::new(resources, &policies, &egress);
     let mut statuses = Statuses {
         gateway_classes,
         ..Statuses::default()

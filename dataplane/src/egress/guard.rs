@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use portcullis_routing::{
     EndpointHost,
     egress::{
-        CompiledEgress, Destination, Entry, EntryEndpoint, Inside, Opened, Question, Resolution,
+        CompiledEgress, Destination, EntryEndpoint, Inside, Opened, Question, Resolution,
         address::{self, AddressClass},
     },
 };
@@ -29,6 +29,13 @@ pub(crate) struct Guard<'a> {
     pub(crate) own: &'a [IpAddr],
     /// The one that the caller connected to.
     pub(crate) local: IpAddr,
+}
+
+/// A question that was answered with yes, and what opens its destination.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    question: &'a Question<'a>,
+    opened: Option<Opened<'a>>,
 }
 
 /// Addresses that may be connected to, at least one.
@@ -63,9 +70,10 @@ impl Guard<'_> {
         opened: Option<Opened<'_>>,
     ) -> Result<Checked, Obstacle> {
         let mut addresses = Vec::new();
-        let Some(Opened { entry, port, .. }) = opened else {
-            let port = question.port;
-            self.requested(question, port, &mut addresses).await?;
+        let asked = Asked { question, opened };
+        let Some(opened @ Opened { entry, port, .. }) = opened else {
+            self.requested(&asked, question.port, &mut addresses)
+                .await?;
             return Ok(Checked::shared(addresses));
         };
         let by_name = matches!(
@@ -73,7 +81,7 @@ impl Guard<'_> {
             Resolution::None | Resolution::Dns | Resolution::DnsRoundRobin
         );
         if by_name && entry.endpoints.is_empty() {
-            self.requested(question, port.target(), &mut addresses)
+            self.requested(&asked, port.target(), &mut addresses)
                 .await?;
             return Ok(Checked {
                 addresses,
@@ -86,24 +94,22 @@ impl Guard<'_> {
             if addresses.len() >= MAX_ADDRESSES {
                 break;
             }
-            let ports = endpoint.ports.iter();
-            let own = ports.copied().find(|(named, _)| *named == question.port);
-            let port = own.map_or(port.target(), |(_, port)| port);
+            let port = endpoint.target(port);
             match &endpoint.host {
                 // Unlike answers of DNS these were written one by one: the others are as good as they were.
                 EndpointHost::Ip(ip) if entry.resolution == Resolution::Static => {
-                    match self.allow_listed(question, entry, *ip) {
+                    match self.allow_listed(question, opened, *ip) {
                         Ok(()) => addresses.push(SocketAddr::new(*ip, port)),
                         Err(obstacle) => refused = Some(obstacle),
                     }
                 }
                 EndpointHost::Ip(ip) => {
                     let class = AddressClass::of(*ip);
-                    self.allow(question, None, *ip, class)?;
+                    self.allow(&asked, None, *ip, class)?;
                     addresses.push(SocketAddr::new(*ip, port));
                 }
                 EndpointHost::Name(name) => {
-                    self.named(question, name, port, &mut addresses).await?;
+                    self.named(&asked, name, port, &mut addresses).await?;
                 }
             }
         }
@@ -123,28 +129,29 @@ impl Guard<'_> {
         opened: Option<Opened<'_>>,
         address: IpAddr,
     ) -> bool {
-        if let Some(Opened { entry, .. }) = opened
+        if let Some(opened @ Opened { entry, .. }) = opened
             && entry.resolution == Resolution::Static
         {
             let mut endpoints = entry.endpoints.iter();
             let is_listed = endpoints.any(|endpoint| endpoint.host == EndpointHost::Ip(address));
-            return is_listed && self.allow_listed(question, entry, address).is_ok();
+            return is_listed && self.allow_listed(question, opened, address).is_ok();
         }
         let class = AddressClass::of(address);
-        self.allow(question, None, address, class).is_ok()
+        let asked = Asked { question, opened };
+        self.allow(&asked, None, address, class).is_ok()
     }
 
     /// The addresses of the host that was asked for.
     async fn requested(
         &self,
-        question: &Question<'_>,
+        asked: &Asked<'_>,
         port: u16,
         addresses: &mut Vec<SocketAddr>,
     ) -> Result<(), Obstacle> {
-        match question.destination {
-            Destination::Name(name) => self.named(question, name, port, addresses).await,
+        match asked.question.destination {
+            Destination::Name(name) => self.named(asked, name, port, addresses).await,
             Destination::Address(ip) => {
-                self.allow(question, None, ip, AddressClass::of(ip))?;
+                self.allow(asked, None, ip, AddressClass::of(ip))?;
                 addresses.push(SocketAddr::new(ip, port));
                 Ok(())
             }
@@ -154,12 +161,12 @@ impl Guard<'_> {
     /// The addresses of a name.
     async fn named(
         &self,
-        question: &Question<'_>,
+        asked: &Asked<'_>,
         name: &str,
         port: u16,
         addresses: &mut Vec<SocketAddr>,
     ) -> Result<(), Obstacle> {
-        let namespace = question.caller.map_or("", |caller| caller.namespace);
+        let namespace = asked.question.caller.map_or("", |caller| caller.namespace);
         let answer = self.resolver.resolve(name, namespace).await;
         let answer = answer.map_err(|why| Obstacle::Unresolved {
             name: name.into(),
@@ -168,7 +175,7 @@ impl Guard<'_> {
         addresses.reserve(answer.addresses.len().min(2 * MAX_USED));
         let (mut v4, mut v6) = (0, 0);
         for (ip, class) in &answer.addresses {
-            match self.allow(question, Some(name), *ip, *class) {
+            match self.allow(asked, Some(name), *ip, *class) {
                 Ok(()) => {}
                 Err(_) if is_translated(*ip, &answer) => continue,
                 Err(refused) => return Err(refused),
@@ -185,13 +192,15 @@ impl Guard<'_> {
     /// An address that a name leads to, or that a caller names.
     fn allow(
         &self,
-        question: &Question<'_>,
+        asked: &Asked<'_>,
         name: Option<&str>,
         address: IpAddr,
         class: AddressClass,
     ) -> Result<(), Obstacle> {
+        let Asked { question, opened } = *asked;
         let is_own = |address| self.is_own(address);
-        let inside = self.egress.refuses(question, (address, class), is_own);
+        let egress = self.egress;
+        let inside = egress.refuses(question, opened, (address, class), is_own);
         refused(inside, name, address)
     }
 
@@ -199,19 +208,23 @@ impl Guard<'_> {
     fn allow_listed(
         &self,
         question: &Question<'_>,
-        entry: &Entry,
+        opened: Opened<'_>,
         address: IpAddr,
     ) -> Result<(), Obstacle> {
         let is_own = |address| self.is_own(address);
         let egress = self.egress;
-        let inside = egress.refuses_endpoint(question, entry, address, is_own);
+        let inside = egress.refuses_endpoint(question, opened, address, is_own);
         refused(inside, None, address)
     }
 
     fn is_own(&self, address: IpAddr) -> bool {
-        let local = self.local.to_canonical();
-        self.own.contains(&address) || (address == local && !address.is_loopback())
+        is_own(self.own, self.local, address)
     }
+}
+
+/// Whether an address is one of the proxy's `own`, or the one that the caller connected to.
+pub(crate) fn is_own(own: &[IpAddr], local: IpAddr, address: IpAddr) -> bool {
+    own.contains(&address) || (address == local.to_canonical() && !address.is_loopback())
 }
 
 /// Whether an address is what a DNS64 server (RFC 6147) makes of a public one that the name has as well: then that is used, and

@@ -163,6 +163,7 @@ impl From<DecisionReason> for Reason {
             DecisionReason::ProtocolNotListed => Self::ProtocolNotListed,
             DecisionReason::DeniedByPolicy => Self::DeniedByPolicy,
             DecisionReason::NotAllowedByPolicy => Self::NotAllowedByPolicy,
+            DecisionReason::LedElsewhere => Self::LedElsewhere,
         }
     }
 }

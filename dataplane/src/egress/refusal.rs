@@ -86,6 +86,14 @@ impl Refusal {
                     rule.command()
                 ),
             ),
+            DecisionReason::LedElsewhere => Self::new(
+                Reason::LedElsewhere,
+                &format!(
+                    "{place} is among what {rule} allows to {who}, but the ServiceEntry in force leads it elsewhere, by endpoints or a \
+                     targetPort, and stands neither in the Gateway's namespace nor in that of the policy."
+                ),
+                "To allow it, take them out of the ServiceEntry, or have it in the Gateway's namespace.",
+            ),
         }
     }
 
@@ -125,6 +133,17 @@ impl Refusal {
                 "Give an endpoint of the ServiceEntry a weight above 0.",
             ),
         }
+    }
+
+    /// Of a route to a Service without an endpoint that may be connected to.
+    pub(crate) fn of_endpoints(host: &str) -> Self {
+        Self::new(
+            Reason::AddressRefused,
+            &format!(
+                "{host} may not be reached: no endpoint of the Service that a route leads it to is in the cluster."
+            ),
+            "To reach a host beyond the cluster, lead the route to a ServiceEntry.",
+        )
     }
 
     /// Of a tunnel for requests that would not be read.
@@ -241,12 +260,8 @@ fn unclear(question: &Question<'_>) -> &'static str {
 
 /// Whether nobody should be led to an address for whatever reason.
 fn is_never_wise(address: IpAddr) -> bool {
-    let class = match AddressClass::of(address) {
-        AddressClass::Embedded { inner } => AddressClass::of(inner.into()),
-        class => class,
-    };
     matches!(
-        class,
+        AddressClass::of(address).inner(),
         AddressClass::Metadata
             | AddressClass::LinkLocal
             | AddressClass::Loopback

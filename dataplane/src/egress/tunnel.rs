@@ -455,6 +455,7 @@ impl Passage {
                     | Reason::Revoked
                     | Reason::DeniedByPolicy
                     | Reason::NotAllowedByPolicy
+                    | Reason::LedElsewhere
                     | Reason::UnknownCaller
             )
         );

@@ -3,16 +3,65 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use http::HeaderValue;
-use portcullis_routing::egress::host::{Authority, Host};
+use portcullis_routing::egress::{
+    Caller, Destination, Question, Seen,
+    host::{Authority, Host},
+};
 
 use super::head::Target;
-use crate::reason::Reason;
+use crate::{egress::Identity, plan::PreparedExternal, reason::Reason};
 
 /// The host that the client names. Its name, if it has one, is the request's target's.
 #[derive(Clone, Copy)]
 pub(super) struct Requested {
     pub(super) address: Option<IpAddr>,
     pub(super) port: Option<u16>,
+}
+
+/// A host that is to be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'t> {
+    /// In normal form. An IPv6 address has its brackets.
+    pub name: &'t str,
+    /// The address that `name` is, if it is one.
+    pub address: Option<IpAddr>,
+    /// The port, as it is asked for.
+    pub port: u16,
+}
+
+impl<'t> Wanted<'t> {
+    /// Where a route leads a request for this host.
+    #[must_use]
+    pub fn through(self, external: &'t PreparedExternal) -> Self {
+        let port = external.port;
+        match external.host.as_deref() {
+            None => Self { port, ..self },
+            Some(name) => Self {
+                name,
+                address: None,
+                port,
+            },
+        }
+    }
+
+    /// What is asked about it, for somebody.
+    pub fn asked<'q>(&'q self, caller: Option<Caller<'q>>, seen: Seen<'q>) -> Question<'q> {
+        let name = Destination::Name(self.name);
+        Question {
+            destination: self.address.map_or(name, Destination::Address),
+            port: self.port,
+            caller,
+            seen,
+        }
+    }
+
+    pub(super) fn question<'q>(
+        &'q self,
+        caller: Option<&'q Identity>,
+        seen: Seen<'q>,
+    ) -> Question<'q> {
+        self.asked(caller.map(Identity::caller), seen)
+    }
 }
 
 /// A destination in normal form.

@@ -3,20 +3,19 @@
 //! Destination in normal form -> HTTPRoute of the listener, if one takes the request -> its filters -> decision -> addresses,
 //! all of them checked -> a connection to one of these.
 
-use std::{net::IpAddr, pin::pin, rc::Rc};
+use std::{pin::pin, rc::Rc};
 
 use http::{Method, header, request, uri::Scheme};
 use portcullis_routing::{
     CompiledListener, CompiledPort, ListenerProtocol, PathMatch, RequestHead,
-    egress::{
-        Caller, CompiledEgress, Decision, DecisionReason, Destination, EntryProtocol, Question,
-        Seen, Verdict,
-    },
+    egress::{CompiledEgress, Decision, DecisionReason, EntryProtocol, Question, Seen, Verdict},
 };
 
+pub use super::destination::Wanted;
 use super::{
     Exchange,
     destination::{Requested, authority, normal},
+    fence::Fence,
     filter_request,
     forward::{self, Outside, Towards, reason_of},
     head::{self, Target},
@@ -41,15 +40,15 @@ const AMBIGUOUS: &str = "the path can be read in several ways";
 
 /// What is to be told of a request that wants to leave.
 pub(super) struct Outgoing<'s> {
-    egress: &'s CompiledEgress,
+    pub(super) egress: &'s CompiledEgress,
     pub(super) caller: Option<Rc<Identity>>,
     form: Form,
-    requested: Requested,
+    pub(super) requested: Requested,
     /// The host that a route puts in place of the requested one, and its port.
     routed: Option<(&'s str, u16)>,
-    ruling: Option<Ruling<'s>>,
+    pub(super) ruling: Option<Ruling<'s>>,
     /// The particulars of a refusal.
-    detail: Option<Box<str>>,
+    pub(super) detail: Option<Box<str>>,
 }
 
 /// A question that was answered with yes.
@@ -183,7 +182,7 @@ impl<'s> Exchange<'s> {
 
     /// Whether the client speaks TLS with us for the sake of the request. In a tunnel to a port of clear HTTP that was for the
     /// CONNECT.
-    fn is_encrypted(&self) -> bool {
+    pub(super) fn is_encrypted(&self) -> bool {
         self.connection.tls && self.connection.pinned.get().is_none()
     }
 
@@ -271,7 +270,7 @@ impl<'s> Exchange<'s> {
         &mut self,
         downstream: &mut Downstream,
         head: &mut request::Parts,
-        target: &Target,
+        target: &Rc<Target>,
         matched: &PathMatch,
         request: forward::Request<'s>,
         external: Option<&'s PreparedExternal>,
@@ -311,7 +310,11 @@ impl<'s> Exchange<'s> {
         };
         head.headers.insert(header::HOST, authority);
         self.record.external = Some(outside.key().clone());
-        let prepared = self.prepare(downstream, head, &request);
+        let fence = match &*request.plan.mirrors {
+            [] => None,
+            _ => Some(self.fence(head, target)?),
+        };
+        let prepared = self.prepare(downstream, head, &request, fence.as_ref());
         let head = &*head;
         let outside = Outside {
             external: outside,
@@ -444,17 +447,19 @@ impl<'s> Exchange<'s> {
     }
 
     /// Asks policies about a request that a route leads to a backend of the cluster: about what the client names, whatever
-    /// filters will make of it. Its copies go where the same route leads, so this is for them too.
+    /// filters will make of it. Its copies go where the same route leads, so this is for them too, and so is what is given: to which
+    /// endpoints it may be led.
     pub(super) fn ask_policies(
         &mut self,
         head: &request::Parts,
-        target: &Target,
-    ) -> Result<(), Reason> {
+        target: &Rc<Target>,
+    ) -> Result<Rc<Fence>, Reason> {
         let host = self.wanted_host(target, None)?;
+        let encrypted = self.is_encrypted();
         let seen = Seen::Request {
             method: head.method.as_str(),
             path: &target.path,
-            encrypted: self.is_encrypted(),
+            encrypted,
         };
         let audience = self.audience();
         let outgoing = self.outgoing.as_deref_mut();
@@ -462,13 +467,13 @@ impl<'s> Exchange<'s> {
         let question = host.question(outgoing.caller.as_deref(), seen);
         let decision = outgoing.egress.decide_inside(&question);
         outgoing.ruling = Some(Ruling::of(&decision));
-        if decision.verdict != Verdict::Refuse {
-            return Ok(());
+        if decision.verdict == Verdict::Refuse {
+            let caller = outgoing.caller.as_deref();
+            let (refusal, reason) = refused(&question, &decision, caller, audience);
+            self.refusal = Some(Box::new(refusal));
+            return Err(reason);
         }
-        let caller = outgoing.caller.as_deref();
-        let (refusal, reason) = refused(&question, &decision, caller, audience);
-        self.refusal = Some(Box::new(refusal));
-        Err(reason)
+        self.fence(head, target)
     }
 
     /// The audience of the tokens that a caller who is not known can be asked for. In a tunnel the host would be taken to ask.
@@ -531,52 +536,6 @@ impl<'s> Exchange<'s> {
 
 fn is_connect(downstream: &Downstream, head: &request::Parts) -> bool {
     head.method == Method::CONNECT && downstream.extended_connect().is_none()
-}
-
-/// A host that is to be reached.
-#[derive(Clone, Copy, Debug)]
-pub struct Wanted<'t> {
-    /// In normal form. An IPv6 address has its brackets.
-    pub name: &'t str,
-    /// The address that `name` is, if it is one.
-    pub address: Option<IpAddr>,
-    /// The port, as it is asked for.
-    pub port: u16,
-}
-
-impl<'t> Wanted<'t> {
-    /// Where a route leads a request for this host.
-    #[must_use]
-    pub fn through(self, external: &'t PreparedExternal) -> Self {
-        let port = external.port;
-        match external.host.as_deref() {
-            None => Self { port, ..self },
-            Some(name) => Self {
-                name,
-                address: None,
-                port,
-            },
-        }
-    }
-
-    /// What is asked about it, for somebody.
-    pub fn asked<'q>(&'q self, caller: Option<Caller<'q>>, seen: Seen<'q>) -> Question<'q> {
-        let name = Destination::Name(self.name);
-        Question {
-            destination: self.address.map_or(name, Destination::Address),
-            port: self.port,
-            caller,
-            seen,
-        }
-    }
-
-    pub(super) fn question<'q>(
-        &'q self,
-        caller: Option<&'q Identity>,
-        seen: Seen<'q>,
-    ) -> Question<'q> {
-        self.asked(caller.map(Identity::caller), seen)
-    }
 }
 
 /// What a caller is told that is refused. Some clients send credentials only when they are asked for them (RFC 9110 11.7.1); who

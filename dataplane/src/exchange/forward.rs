@@ -1,12 +1,13 @@
 //! Forwarding: attempts at a backend until one answers, within the deadlines of the route.
 
-use std::{net::SocketAddr, pin::pin, time::Duration};
+use std::{net::SocketAddr, pin::pin, rc::Rc, time::Duration};
 
 use http::{HeaderMap, HeaderName, header, request, response};
 use portcullis_routing::ClusterKey;
 
 use super::{
     Exchange,
+    fence::Fence,
     head::{self, Upgrade},
     hop,
     pump::Pump,
@@ -39,8 +40,8 @@ pub(super) struct Request<'a> {
 
 /// Where it goes.
 pub(super) enum Towards<'a> {
-    /// To a cluster of the table.
-    Cluster(&'a ClusterKey),
+    /// To a cluster of the table; what wants to leave, to certain endpoints of it only.
+    Cluster(&'a ClusterKey, Option<Rc<Fence>>),
     /// To a host outside.
     Outside(&'a Outside<'a>),
 }
@@ -63,7 +64,15 @@ impl Towards<'_> {
         request: OpenRequest<'_>,
     ) -> Result<Upstream, UpstreamError> {
         match self {
-            Self::Cluster(cluster) => upstreams.open(cluster, request).await,
+            Self::Cluster(cluster, None) => upstreams.open(cluster, request).await,
+            Self::Cluster(cluster, Some(fence)) => {
+                let admits = |address| fence.admits(address);
+                let request = OpenRequest {
+                    fence: Some(&admits),
+                    ..request
+                };
+                upstreams.open(cluster, request).await
+            }
             Self::Outside(outside) => {
                 let checked = outside.watch.checked();
                 let within = Some(Within {
@@ -85,7 +94,7 @@ impl Towards<'_> {
             Self::Outside(outside) if !outside.watch.stands() => {
                 Err(Failure::last(Reason::Revoked))
             }
-            Self::Cluster(_) | Self::Outside(_) => Ok(()),
+            Self::Cluster(..) | Self::Outside(_) => Ok(()),
         }
     }
 }
@@ -172,6 +181,7 @@ pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
     match kind {
         UpstreamErrorKind::NoCluster => Reason::InvalidBackend,
         UpstreamErrorKind::NoEndpoint => Reason::NoEndpoint,
+        UpstreamErrorKind::FencedOut => Reason::AddressRefused,
         UpstreamErrorKind::Overloaded => Reason::Overloaded,
         UpstreamErrorKind::Dns | UpstreamErrorKind::Refused => Reason::ConnectFailed,
         UpstreamErrorKind::ConnectTimeout => Reason::ConnectTimeout,
@@ -183,12 +193,13 @@ pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
 }
 
 impl<'s> Exchange<'s> {
-    /// Makes a head what the backend gets, and has its copies sent.
+    /// Makes a head what the backend gets, and has its copies sent, no further than the fence.
     pub(super) fn prepare<'r>(
         &self,
         downstream: &Downstream,
         head: &mut request::Parts,
         request: &Request<'r>,
+        fence: Option<&Rc<Fence>>,
     ) -> Prepared<'r> {
         let handshake =
             (request.upgrade == Upgrade::ExtendedWebSocket).then(|| Handshake::begin(head));
@@ -199,7 +210,13 @@ impl<'s> Exchange<'s> {
             replay.end(None);
         }
         let mirrors = match request.upgrade {
-            Upgrade::None => mirror::start(self.worker, &request.plan.mirrors, head, body_is_empty),
+            Upgrade::None => mirror::start(
+                self.worker,
+                &request.plan.mirrors,
+                fence,
+                head,
+                body_is_empty,
+            ),
             // A tunnel cannot be copied, so its request is not either.
             Upgrade::WebSocket | Upgrade::ExtendedWebSocket => Mirrors::default(),
         };
@@ -238,7 +255,7 @@ impl<'s> Exchange<'s> {
                 websocket: request.upgrade != Upgrade::None,
                 avoid: &failed,
                 fresh,
-                within: None,
+                ..OpenRequest::default()
             };
             let attempt = Attempt {
                 request,

@@ -5,6 +5,7 @@
 
 mod destination;
 mod egress;
+pub(crate) mod fence;
 mod forward;
 pub mod head;
 mod hop;
@@ -168,7 +169,7 @@ impl<'s> Exchange<'s> {
         &mut self,
         downstream: &mut Downstream,
         head: &mut request::Parts,
-        target: &Target,
+        target: &Rc<Target>,
         upgrade: Upgrade,
         (plan, matched): (&'s PreparedRoute, &'s PathMatch),
     ) -> Result<(), Reason> {
@@ -202,16 +203,17 @@ impl<'s> Exchange<'s> {
                 };
                 let external = match &backend.destination {
                     PreparedDestination::Cluster(cluster) => {
-                        if self.outgoing.is_some() {
-                            self.ask_policies(head, target)?;
-                        }
+                        let fence = match &self.outgoing {
+                            Some(_) => Some(self.ask_policies(head, target)?),
+                            None => None,
+                        };
                         self.limit_body(head)?;
                         self.forwarded_head(head, target, matched, &request)?;
                         self.record.cluster = Some(cluster);
-                        let (towards, mut timeouts) =
-                            (Towards::Cluster(cluster), Timeouts::new(plan));
-                        let prepared = self.prepare(downstream, head, &request);
-                        return self
+                        let prepared = self.prepare(downstream, head, &request, fence.as_ref());
+                        let towards = Towards::Cluster(cluster, fence);
+                        let mut timeouts = Timeouts::new(plan);
+                        let done = self
                             .forward(
                                 downstream,
                                 head,
@@ -221,6 +223,10 @@ impl<'s> Exchange<'s> {
                                 &mut timeouts,
                             )
                             .await;
+                        if done == Err(Reason::AddressRefused) {
+                            self.fenced_out(target);
+                        }
+                        return done;
                     }
                     PreparedDestination::External(external) => Some(&**external),
                     PreparedDestination::Requested => None,

@@ -15,6 +15,7 @@ use portcullis_routing::{ClusterKey, filter::Mirror};
 use tokio::sync::mpsc;
 
 use crate::{
+    exchange::fence::Fence,
     telemetry::MirrorResult,
     upstream::{OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamEvent},
     worker::Worker,
@@ -38,10 +39,11 @@ enum Piece {
 #[derive(Default)]
 pub struct Mirrors(RefCell<Vec<mpsc::Sender<Piece>>>);
 
-/// Begins the copies of a request whose head is ready to be forwarded.
-pub fn start(
+/// Begins the copies of a request whose head is ready to be forwarded. With a fence they go no further than that.
+pub(crate) fn start(
     worker: &Rc<Worker>,
     mirrors: &[Mirror],
+    fence: Option<&Rc<Fence>>,
     head: &request::Parts,
     body_is_empty: bool,
 ) -> Mirrors {
@@ -58,6 +60,7 @@ pub fn start(
         let copy = Copy {
             worker: Rc::clone(worker),
             cluster: mirror.cluster.clone(),
+            fence: fence.cloned(),
             pieces,
             body_is_empty,
             counted,
@@ -106,6 +109,7 @@ impl Drop for Counted {
 struct Copy {
     worker: Rc<Worker>,
     cluster: ClusterKey,
+    fence: Option<Rc<Fence>>,
     pieces: mpsc::Receiver<Piece>,
     body_is_empty: bool,
     #[expect(dead_code, reason = "counts for as long as the copy lives")]
@@ -135,17 +139,22 @@ impl Copy {
         }
     }
 
+    async fn open(&self) -> Result<Upstream, UpstreamError> {
+        let admits = |address| self.fence.as_ref().is_none_or(|it| it.admits(address));
+        let request = OpenRequest {
+            fence: self.fence.is_some().then_some(&admits),
+            ..OpenRequest::default()
+        };
+        self.worker.upstreams.open(&self.cluster, request).await
+    }
+
     /// Sends the copy and throws the answer away. `false`: the copy was cut off.
     async fn send(
         &mut self,
         head: request::Parts,
         upstream: &mut Option<Upstream>,
     ) -> Result<bool, UpstreamError> {
-        let opened = self
-            .worker
-            .upstreams
-            .open(&self.cluster, OpenRequest::default())
-            .await?;
+        let opened = self.open().await?;
         let upstream = upstream.insert(opened);
         upstream.send_head(&head, self.body_is_empty)?;
         while !self.body_is_empty {

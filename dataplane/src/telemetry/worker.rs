@@ -149,7 +149,12 @@ impl Slot {
                 .position(|known| *known == (ruling.verdict, reason))
         };
         let counters = self.requests.iter().chain([&self.amount, &self.extra]);
-        let place = place(ruling.reason).or_else(|| place(OTHER));
+        // To do something about it one has to look at the log in either case.
+        let reason = match ruling.reason {
+            "led_elsewhere" => "not_allowed_by_policy",
+            reason => reason,
+        };
+        let place = place(reason).or_else(|| place(OTHER));
         if let Some(counter) = place.and_then(|place| counters.into_iter().nth(place)) {
             counter.add(1);
         }

@@ -26,6 +26,8 @@ pub enum UpstreamErrorKind {
     NoCluster,
     /// The cluster has no endpoint that takes traffic.
     NoEndpoint,
+    /// The cluster has endpoints, and the request may have none of them.
+    FencedOut,
     /// The cluster's `max_connections` is reached and too many requests wait already.
     Overloaded,
     /// The backend's DNS name could not be resolved, or only to addresses that are refused.

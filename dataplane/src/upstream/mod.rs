@@ -25,7 +25,7 @@ pub(crate) mod tls;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -62,7 +62,7 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LINGER: Duration = Duration::from_mins(1);
 
 /// What a request needs of the connection it gets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct OpenRequest<'a> {
     /// The request asks for an HTTP/1.1 upgrade (WebSocket): it gets an HTTP/1.1 connection whatever the cluster speaks.
     pub websocket: bool,
@@ -72,6 +72,8 @@ pub struct OpenRequest<'a> {
     pub fresh: bool,
     /// The endpoints that this request may have; `None` is all of the cluster's.
     pub within: Option<Within<'a>>,
+    /// Whether this request may have an endpoint with this address; `None` is any. Asked before each of them is used.
+    pub fence: Option<&'a dyn Fn(IpAddr) -> bool>,
 }
 
 impl OpenRequest<'_> {
@@ -79,6 +81,7 @@ impl OpenRequest<'_> {
     fn may_have(&self, address: SocketAddr) -> bool {
         self.within
             .is_none_or(|within| within.addresses.contains(&address))
+            && self.fence.is_none_or(|admits| admits(address.ip()))
     }
 }
 

@@ -54,9 +54,20 @@ pub(super) async fn open(
                 return Ok(hand_over(session, lease, reused));
             }
             Lack::Room => wait_for_room(cluster, deadline).await?,
+            Lack::Endpoint if is_fenced_out(cluster, &request) => {
+                return Err(UpstreamError::new(
+                    UpstreamErrorKind::FencedOut,
+                    format_args!("the request may have no endpoint of {}", cluster.key),
+                ));
+            }
             Lack::Endpoint => wait_for_address(cluster, deadline).await?,
         }
     }
+}
+
+/// Whether there are endpoints, and none is for this request.
+fn is_fenced_out(cluster: &ClusterState, request: &OpenRequest<'_>) -> bool {
+    request.fence.is_some() && !cluster.peers().is_empty()
 }
 
 fn hand_over(session: Session, lease: Lease, reused: bool) -> Upstream {

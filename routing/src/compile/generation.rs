@@ -104,6 +104,7 @@ mod tests {
             service_account: "x".into(),
             pod: "a-1".into(),
             labels: BTreeMap::new(),
+            proxy_of: None,
         });
         let key = || ListenerKey::of(&GatewayKey::of("test", "gateway"), "http");
         let changes: [(Change<'_>, bool, bool); 8] = [

@@ -167,6 +167,15 @@ impl AddressClass {
         }
     }
 
+    /// That of the address that packets may end at.
+    #[must_use]
+    pub fn inner(self) -> Self {
+        match self {
+            Embedded { inner } => Self::of_v4(inner),
+            class => class,
+        }
+    }
+
     /// Whose word it takes to lead connections there. An address in an address counts as the one inside.
     pub fn endpoint_rule(self) -> EndpointRule {
         match self {

@@ -37,6 +37,7 @@ pub(crate) fn compile(
         .filter(|(.., compiled)| compiled.settings.protected == settings.protected)
         .map(|(.., compiled)| Arc::clone(&compiled.protected));
     Some(CompiledEgress {
+        gateway: table.gateway.clone(),
         namespace: settings.namespace_of(&table.gateway).into(),
         protected: protected.unwrap_or_else(|| Arc::new(Ranges::new(&settings.protected))),
         settings,

@@ -1,29 +1,32 @@
 //! The decision: may this caller reach that destination?
 //!
-//! Entries of the caller's own namespace go first, then those of the Gateway's, then others; among these exact hosts before
-//! wildcards, long suffixes before short ones, then the oldest. Those that do not have the port, or are not exported to the caller, are
-//! passed over; those that have it and cannot be served are not. Then policies: those of the Gateway's namespace, then those of the caller's. Nothing is allocated.
+//! Entries of the caller's own namespace and of the Gateway's go before others; of both exact hosts before wildcards, long suffixes
+//! before short ones, and of the same host the caller's own. Of others it is the same, and then the oldest goes first. Those that do
+//! not have the port, or are not exported to the caller, are passed over; those that have it and cannot be served are not. Then policies:
+//! those of the Gateway's namespace, then those of the caller's. Nothing is allocated.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    entry::{Entry, EntryPort, EntryProtocol, ExportedTo},
+    entry::{Entry, EntryPort, EntryProtocol},
     index::{EntryIndex, Wanted},
     path,
     policies::{Opinion, PolicyIndex},
     policy::PolicyMode,
     ranges::Ranges,
     settings::EgressSettings,
+    way::Way,
     workload::Workload,
     workloads::WorkloadIndex,
 };
-use crate::key::{EntryKey, PolicyKey};
+use crate::key::{EntryKey, GatewayKey, PolicyKey};
 
 /// The entries, policies and workloads of a table, ready to be asked.
 #[derive(Debug)]
 pub struct CompiledEgress {
+    pub(super) gateway: GatewayKey,
     /// The Gateway's namespace.
     pub(super) namespace: Box<str>,
     pub(super) settings: EgressSettings,
@@ -129,6 +132,8 @@ pub enum DecisionReason {
     DeniedByPolicy,
     /// Policies allow the caller other destinations only.
     NotAllowedByPolicy,
+    /// Policies allow the caller this destination, but not where an entry leads it: see [`Opened::leads_elsewhere`].
+    LedElsewhere,
 }
 
 impl DecisionReason {
@@ -144,6 +149,7 @@ impl DecisionReason {
             Self::ProtocolNotListed => "protocol_not_listed",
             Self::DeniedByPolicy => "denied_by_policy",
             Self::NotAllowedByPolicy => "not_allowed_by_policy",
+            Self::LedElsewhere => "led_elsewhere",
         }
     }
 }
@@ -173,15 +179,32 @@ pub struct Opened<'t> {
     pub port: &'t EntryPort,
 }
 
+impl<'t> Opened<'t> {
+    /// The ports that are connected to: each endpoint's, or the one of the host that is asked for.
+    pub fn targets(self) -> impl Iterator<Item = u16> + use<'t> {
+        let Self { entry, port, .. } = self;
+        let own = entry.endpoints.is_empty().then(|| port.target());
+        let endpoints = entry.endpoints.iter();
+        own.into_iter()
+            .chain(endpoints.map(|endpoint| endpoint.target(port)))
+    }
+
+    /// Whether it leads elsewhere than to the host and port that the caller names.
+    pub fn leads_elsewhere(&self) -> bool {
+        !self.entry.endpoints.is_empty() || self.port.target() != self.port.number
+    }
+}
+
 impl CompiledEgress {
     /// The settings.
     pub fn settings(&self) -> &EgressSettings {
         &self.settings
     }
 
-    /// The pod that has an address.
+    /// The pod that calls from an address. Proxies call for others, so it is none of them.
     pub fn workload(&self, address: IpAddr) -> Option<&Arc<Workload>> {
-        self.workloads.get(address)
+        let found = self.workloads.get(address);
+        found.filter(|workload| workload.proxy_of.is_none())
     }
 
     /// An entry that is served.
@@ -210,7 +233,9 @@ impl CompiledEgress {
         let compiled = self.entries.entry(key)?;
         let listed = compiled.lists(question.destination);
         let opened = compiled.opened(question.port).filter(|_| listed)?;
-        if is_exported(&opened.entry.exported_to, question.caller) {
+        let to = &opened.entry.exported_to;
+        let caller = question.caller.map(|caller| caller.namespace);
+        if caller.map_or_else(|| to.is_all(), |caller| to.contains(caller)) {
             return Some(self.judge(question, opened));
         }
         let reason = match question.caller {
@@ -238,10 +263,8 @@ impl CompiledEgress {
                 policy: None,
             };
         }
-        let inspected = is_inspected(opened.port, &question.seen);
-        let opinion = self
-            .policies
-            .opinion(question, &opened.entry.hosts, inspected);
+        let way = self.way(Some(opened));
+        let opinion = self.policies.opinion(question, way);
         Decision {
             opened: Some(opened),
             ..by_policies(opinion)
@@ -251,24 +274,40 @@ impl CompiledEgress {
     /// Whether somebody may have a route lead a request to a backend of the cluster. No entry opens that, so only policies are
     /// asked, with what the request names.
     pub fn decide_inside(&self, question: &Question<'_>) -> Decision<'_> {
-        by_policies(self.policies.opinion(question, &[], false))
+        by_policies(self.policies.opinion(question, self.way(None)))
     }
 
-    /// Whether a policy lets the caller reach this address of the destination, although its range is refused by default.
-    pub fn opens_private(&self, question: &Question<'_>, address: IpAddr) -> bool {
-        let opened = self.opened(question);
-        let inspected = opened.is_ok_and(|opened| is_inspected(opened.port, &question.seen));
-        self.policies.opens_private(question, address, inspected)
+    /// Whether a policy lets the caller reach this address of the destination, although its range is refused by default. `opened` is
+    /// what opens the destination, if anything does.
+    pub fn opens_private(
+        &self,
+        question: &Question<'_>,
+        opened: Option<Opened<'_>>,
+        address: IpAddr,
+    ) -> bool {
+        let way = self.way(opened);
+        self.policies.opens_private(question, way, address)
     }
 
-    /// Whether an entry stands in the Gateway's namespace.
-    pub fn is_of_gateway(&self, entry: &Entry) -> bool {
-        *entry.order.namespace == *self.namespace
+    fn way<'a>(&'a self, opened: Option<Opened<'a>>) -> Way<'a> {
+        Way::new(opened, &self.namespace)
+    }
+
+    /// Whether an object of this namespace stands in that of the Gateway.
+    pub fn is_of_gateway(&self, namespace: &str) -> bool {
+        *namespace == *self.namespace
     }
 
     /// Whether an address is the cluster's own.
     pub fn is_protected(&self, address: IpAddr) -> bool {
         self.protected.contain(address) || self.workloads.get(address).is_some()
+    }
+
+    /// Whether an address is that of a proxy of this Gateway, or of a Service in front of them.
+    pub(super) fn is_proxy(&self, address: IpAddr) -> bool {
+        let found = self.workloads.get(address);
+        let proxy_of = found.and_then(|workload| workload.proxy_of.as_ref());
+        proxy_of == Some(&self.gateway) || self.settings.own.contains(&address.to_canonical())
     }
 
     fn opened(&self, question: &Question<'_>) -> Result<Opened<'_>, DecisionReason> {
@@ -292,7 +331,7 @@ impl CompiledEgress {
             opened: None,
             policy: None,
         };
-        match self.policies.opinion(question, &[], false) {
+        match self.policies.opinion(question, self.way(None)) {
             Opinion::Against {
                 mode: PolicyMode::Enforce,
                 reason,
@@ -333,16 +372,6 @@ const fn refusal(mode: PolicyMode) -> Verdict {
     }
 }
 
-fn is_exported(to: &ExportedTo, caller: Option<Caller<'_>>) -> bool {
-    match (to, caller) {
-        (ExportedTo::All, _) => true,
-        (ExportedTo::Namespaces(_), None) => false,
-        (ExportedTo::Namespaces(namespaces), Some(caller)) => namespaces
-            .binary_search_by(|namespace| namespace.as_str().cmp(caller.namespace))
-            .is_ok(),
-    }
-}
-
 /// Whether what is seen can be what the port is listed for.
 fn fits(port: &EntryPort, seen: &Seen<'_>) -> bool {
     match seen {
@@ -354,9 +383,4 @@ fn fits(port: &EntryPort, seen: &Seen<'_>) -> bool {
         Seen::Tunnel => true,
         Seen::Tls => port.protocol.is_tls() || port.protocol == EntryProtocol::Tcp,
     }
-}
-
-/// Whether requests inside a tunnel will be asked about one by one.
-fn is_inspected(port: &EntryPort, seen: &Seen<'_>) -> bool {
-    *seen == Seen::Tunnel && port.protocol == EntryProtocol::Http
 }

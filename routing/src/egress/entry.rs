@@ -7,6 +7,9 @@ use crate::{
     cluster::SubjectAltName, endpoint::EndpointHost, exact, key::CertificateKey, route::RouteOrder,
 };
 
+/// Most [claims](Entry::claims) of one entry.
+pub const MAX_CLAIMS: usize = 4096;
+
 /// ONE ServiceEntry: hosts outside of the cluster, and the ports of them that may be reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -45,9 +48,23 @@ pub struct Entry {
     /// Whose workloads may use it.
     #[serde(default, skip_serializing_if = "ExportedTo::is_all")]
     pub exported_to: ExportedTo,
-    /// Decides between entries that open the same host and port: the caller's own namespace goes before the Gateway's, and that
-    /// before others; then the oldest wins, then `namespace/name`. `rule` is 0.
+    /// Decides between entries that open the same host and port: the caller's own namespace and the Gateway's go before others; of
+    /// these the narrower host, then the caller's own; then the oldest wins, then `namespace/name`. `rule` is 0.
     pub order: RouteOrder,
+}
+
+impl Entry {
+    /// Hosts and addresses, ports and namespaces, multiplied: what entries are held against one another for. One of them must not make
+    /// that costly for all.
+    pub fn claims(&self) -> usize {
+        let namespaces = match &self.exported_to {
+            ExportedTo::All => 1,
+            ExportedTo::Namespaces(namespaces) => namespaces.len(),
+        };
+        let destinations = self.hosts.len() + self.addresses.len();
+        let ports = destinations.saturating_mul(self.ports.len());
+        ports.saturating_mul(namespaces)
+    }
 }
 
 /// One port of an entry.
@@ -183,6 +200,15 @@ pub struct EntryEndpoint {
     pub weight: u32,
 }
 
+impl EntryEndpoint {
+    /// The port of it that is connected to, for this port of its entry.
+    pub fn target(&self, port: &EntryPort) -> u16 {
+        let mut ports = self.ports.iter();
+        let own = ports.find(|(named, _)| *named == port.number);
+        own.map_or_else(|| port.target(), |(_, target)| *target)
+    }
+}
+
 const fn one() -> u32 {
     1
 }
@@ -206,5 +232,15 @@ impl ExportedTo {
     /// Whether everybody may use the entry.
     pub fn is_all(&self) -> bool {
         *self == Self::All
+    }
+
+    /// Whether the workloads of a namespace may use the entry.
+    pub fn contains(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespaces(namespaces) => namespaces
+                .binary_search_by(|one| one.as_str().cmp(namespace))
+                .is_ok(),
+        }
     }
 }

@@ -147,9 +147,9 @@ impl EntryIndex {
         self.by_key.get(key)
     }
 
-    /// The entry that is in force, or why none is. Those of the caller's own namespace go first, so that nobody else decides
-    /// where it is led, then those of the Gateway's, then all others. Among these the narrower pattern goes first, then the
-    /// older entry.
+    /// The entry that is in force, or why none is. Those of the caller's own namespace and of the Gateway's go before all others, so
+    /// that nobody else decides where it is led. Of both the narrower pattern goes first: what is made for one host is meant for it,
+    /// whoever has made something for many. Of the same pattern the caller's own goes first. Then the older entry does.
     pub(super) fn find(&self, wanted: &Wanted<'_>) -> Result<&CompiledEntry, DecisionReason> {
         match wanted.destination {
             Destination::Name(name) => first(self.hosts.matching(name), wanted),
@@ -170,18 +170,16 @@ fn first<'t>(
         ..
     } = *wanted;
     let mut lack = DecisionReason::HostNotListed;
-    let (mut of_gateway, mut of_others) = (None, None);
+    let mut of_others = None;
     for claims in claims {
         let of = |namespace: &str| claims.of(namespace)?.first(port, caller);
-        if let Some(own) = caller.and_then(of) {
-            return Ok(own);
+        if let Some(near) = caller.and_then(of).or_else(|| of(gateway)) {
+            return Ok(near);
         }
-        of_gateway = of_gateway.or_else(|| of(gateway));
-        // Those of the two namespaces are among them: had they one, it would have been found.
         of_others = of_others.or_else(|| claims.all.first(port, caller));
         lack = lack.max(claims.lack(port, caller));
     }
-    of_gateway.or(of_others).ok_or(lack)
+    of_others.ok_or(lack)
 }
 
 /// What is said of a host is as a rule said of others too, by the same entries.

@@ -16,6 +16,7 @@ pub mod policy;
 mod ranges;
 mod reach;
 pub mod settings;
+mod way;
 pub mod workload;
 mod workloads;
 
@@ -24,7 +25,10 @@ pub use self::{
         Caller, CompiledEgress, Decision, DecisionReason, Destination, Opened, Question, Seen,
         Verdict,
     },
-    entry::{Entry, EntryEndpoint, EntryPort, EntryProtocol, EntryTls, ExportedTo, Resolution},
+    entry::{
+        Entry, EntryEndpoint, EntryPort, EntryProtocol, EntryTls, ExportedTo, MAX_CLAIMS,
+        Resolution,
+    },
     policy::{
         CallerMatch, DestinationMatch, LabelRequirement, LabelSelector, Policy, PolicyAction,
         PolicyMode, PolicyScope,

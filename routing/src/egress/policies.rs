@@ -8,11 +8,16 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{
-    decide::{Caller, DecisionReason, Destination, Question, Seen},
+    decide::{Caller, DecisionReason, Destination, Opened, Question, Seen},
+    entry::Entry,
     path::is_ambiguous,
     policy::{CallerMatch, DestinationMatch, Policy, PolicyAction, PolicyMode, PolicyScope},
+    way::Way,
 };
-use crate::{hostname::HostPattern, key::PolicyKey, matcher::has_prefix, matches::PathMatch};
+use crate::{
+    endpoint::EndpointHost, hostname::HostPattern, key::PolicyKey, matcher::has_prefix,
+    matches::PathMatch,
+};
 
 /// Policies by whom they may speak of.
 #[derive(Debug, Default)]
@@ -73,19 +78,9 @@ impl PolicyIndex {
         index
     }
 
-    /// The gravest that is said. `hosts` are those of the entry that opens the destination; `inspected`: the requests of a tunnel are
-    /// asked about one by one later.
-    pub(super) fn opinion(
-        &self,
-        question: &Question<'_>,
-        hosts: &[String],
-        inspected: bool,
-    ) -> Opinion<'_> {
-        let asked = Asked {
-            question,
-            hosts,
-            inspected,
-        };
+    /// The gravest that is said of a question whose destination is reached this way.
+    pub(super) fn opinion(&self, question: &Question<'_>, way: Way<'_>) -> Opinion<'_> {
+        let asked = Asked { question, way };
         let mut told = Opinion::Fine;
         for scope in self.scopes(question.caller) {
             match judge(scope, &asked) {
@@ -104,9 +99,10 @@ impl PolicyIndex {
     pub(super) fn opens_private(
         &self,
         question: &Question<'_>,
+        way: Way<'_>,
         address: IpAddr,
-        inspected: bool,
     ) -> bool {
+        let asked = Asked { question, way };
         let opens = |policy: &Policy| {
             policy.action == PolicyAction::Allow
                 && policy.mode == PolicyMode::Enforce
@@ -115,14 +111,7 @@ impl PolicyIndex {
                     .iter()
                     .any(|range| range.contains(&address))
                 && selects(policy, question.caller) == Selects::Yes
-                && names(
-                    policy,
-                    &Asked {
-                        question,
-                        hosts: &[],
-                        inspected,
-                    },
-                )
+                && names(policy, &asked)
         };
         self.gateway.iter().any(|(_, policy)| opens(policy))
     }
@@ -152,10 +141,7 @@ impl Scope {
 #[derive(Clone, Copy)]
 struct Asked<'a> {
     question: &'a Question<'a>,
-    /// The hosts of the entry that opens it.
-    hosts: &'a [String],
-    /// Its requests are asked about one by one later.
-    inspected: bool,
+    way: Way<'a>,
 }
 
 fn judge<'t>(scope: &'t Scope, asked: &Asked<'_>) -> Opinion<'t> {
@@ -183,7 +169,7 @@ fn objection<'t>(
     asked: &Asked<'_>,
     counts: impl Fn(&Policy) -> bool,
 ) -> Option<(DecisionReason, Option<&'t PolicyKey>)> {
-    let (mut shut_in, mut allowed) = (None, false);
+    let (mut shut_in, mut allowed, mut is_led) = (None, false, false);
     for (key, policy) in scope.iter().filter(|(_, policy)| counts(policy)) {
         let selected = selects(policy, asked.question.caller);
         if selected == Selects::No {
@@ -198,6 +184,7 @@ fn objection<'t>(
             PolicyAction::Deny => {}
             PolicyAction::Allow => {
                 allowed |= named && selected == Selects::Yes;
+                is_led |= !named && selected == Selects::Yes && would_name(policy, asked);
                 // The surest that selects the caller is the one to tell of.
                 if shut_in.is_none_or(|(before, _)| before < selected) {
                     shut_in = Some((selected, key));
@@ -206,10 +193,18 @@ fn objection<'t>(
         }
     }
     let (selected, key) = shut_in.filter(|_| !allowed)?;
-    Some((
-        reason(DecisionReason::NotAllowedByPolicy, selected),
-        Some(key),
-    ))
+    let sure = if is_led {
+        DecisionReason::LedElsewhere
+    } else {
+        DecisionReason::NotAllowedByPolicy
+    };
+    Some((reason(sure, selected), Some(key)))
+}
+
+/// Whether an Allow would be about a destination if the entry that opens it led where it is named.
+fn would_name(policy: &Policy, asked: &Asked<'_>) -> bool {
+    let way = asked.way.as_named();
+    names(policy, &Asked { way, ..*asked })
 }
 
 fn reason(sure: DecisionReason, selected: Selects) -> DecisionReason {
@@ -276,29 +271,53 @@ fn is_from(from: &CallerMatch, caller: Option<Caller<'_>>) -> Selects {
 
 /// Whether a policy is about a destination. Of what cannot be seen in a tunnel, or be read in one way only, the worse is assumed.
 fn names(policy: &Policy, asked: &Asked<'_>) -> bool {
-    let hosts = match policy.action {
-        PolicyAction::Allow => &[][..],
-        // An address is as good as the hosts that its entry has.
-        PolicyAction::Deny => asked.hosts,
-    };
     let mut to = policy.to.iter().flatten();
-    policy.to.is_none() || to.any(|to| is_to(to, policy.action, hosts, asked))
+    policy.to.is_none() || to.any(|to| is_to(to, policy, asked))
 }
 
-fn is_to(to: &DestinationMatch, action: PolicyAction, hosts: &[String], asked: &Asked<'_>) -> bool {
-    let question = asked.question;
-    let host = to.hosts.is_empty() || to.hosts.iter().any(|host| is_host(host, question, hosts));
-    let port = to.ports.is_empty() || to.ports.contains(&question.port);
-    let worse = action == PolicyAction::Deny;
-    host && port
-        && match question.seen {
+fn is_to(to: &DestinationMatch, policy: &Policy, asked: &Asked<'_>) -> bool {
+    let worse = policy.action == PolicyAction::Deny;
+    is_there(to, policy, asked)
+        && match asked.question.seen {
             Seen::Request { method, path, .. } => {
                 let is_method = to.methods.is_empty() || to.methods.iter().any(|it| it == method);
-                is_method && is_among(&to.paths, path, action)
+                is_method && is_among(&to.paths, path, policy.action)
             }
             // What is asked about later counts in the caller's favour now.
-            Seen::Tunnel | Seen::Tls => !to.is_of_requests() || worse != asked.inspected,
+            seen => !to.is_of_requests() || worse != asked.way.is_inspected(&seen),
         }
+}
+
+/// Whether host and port of a destination are among those that a policy names. It goes by what the caller names; but where others
+/// have led that elsewhere, an Allow does not cover what it has not named itself, and a Deny covers that too.
+fn is_there(to: &DestinationMatch, policy: &Policy, asked: &Asked<'_>) -> bool {
+    let Asked { question, way } = asked;
+    let astray = way.astray(&policy.scope);
+    let is_port = |port: u16| to.ports.contains(&port);
+    let (host, port) = match policy.action {
+        PolicyAction::Allow => {
+            let is_host = |host: &String| is_host(host, question, &[]);
+            let stays = astray.is_none_or(|astray| astray.entry.endpoints.is_empty());
+            let mut targets = astray.into_iter().flat_map(Opened::targets);
+            (
+                stays && to.hosts.iter().any(is_host),
+                is_port(question.port) && targets.all(is_port),
+            )
+        }
+        PolicyAction::Deny => {
+            // An address is as good as the hosts that its entry has.
+            let is_host = |host: &String| {
+                is_host(host, question, way.hosts())
+                    || astray.is_some_and(|astray| leads_to(astray.entry, host))
+            };
+            let mut targets = astray.into_iter().flat_map(Opened::targets);
+            (
+                to.hosts.iter().any(is_host),
+                is_port(question.port) || targets.any(is_port),
+            )
+        }
+    };
+    (to.hosts.is_empty() || host) && (to.ports.is_empty() || port)
 }
 
 /// Whether the path of a request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
@@ -325,6 +344,15 @@ fn is_host(host: &str, question: &Question<'_>, hosts: &[String]) -> bool {
             host.parse() == Ok(address) || hosts.any(|one| host == one || pattern.matches(one))
         }
     }
+}
+
+/// Whether an entry has an endpoint of this name or address.
+fn leads_to(entry: &Entry, host: &str) -> bool {
+    let mut endpoints = entry.endpoints.iter();
+    endpoints.any(|endpoint| match &endpoint.host {
+        EndpointHost::Name(name) => HostPattern::new(Some(host)).matches(name),
+        EndpointHost::Ip(address) => host.parse() == Ok(*address),
+    })
 }
 
 fn is_path(wanted: &PathMatch, path: &str) -> bool {

@@ -4,8 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     address::{AddressClass, EndpointRule},
-    decide::{CompiledEgress, Question},
-    entry::Entry,
+    decide::{CompiledEgress, Opened, Question},
     workload::Workload,
 };
 
@@ -39,13 +38,16 @@ impl CompiledEgress {
     }
 
     /// Why an address, which is of this class, is refused; `None` if it may be connected to. It is one that a name leads to, or that
-    /// a caller names. `is_own` tells the proxy's own addresses, as far as they are known.
+    /// a caller names. `opened` is what opens the destination, if anything does; `is_own` tells the proxy's own addresses, as far as
+    /// they are known.
     pub fn refuses(
         &self,
         question: &Question<'_>,
+        opened: Option<Opened<'_>>,
         (address, class): (IpAddr, AddressClass),
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Option<Inside> {
+        let is_own = |address| is_own(address) || self.is_proxy(address);
         let inside = if is_own(address) || is_own(plain(address, class)) {
             Inside::Proxy
         } else if !class.is_public() {
@@ -55,7 +57,7 @@ impl CompiledEgress {
         } else {
             return None;
         };
-        self.unless_opened(question, address, inside)
+        self.unless_opened(question, opened, address, inside)
     }
 
     /// The same of an address that an entry lists as an endpoint. Private ones are connected to as they are listed, but nobody
@@ -63,32 +65,56 @@ impl CompiledEgress {
     pub fn refuses_endpoint(
         &self,
         question: &Question<'_>,
-        entry: &Entry,
+        opened: Opened<'_>,
         address: IpAddr,
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Option<Inside> {
         let class = AddressClass::of(address);
         let plain = plain(address, class);
+        let is_own = |address| is_own(address) || self.is_proxy(address);
         let inside = match class.endpoint_rule() {
             _ if is_own(address) || is_own(plain) => Inside::Proxy,
             EndpointRule::Nobody => Inside::Range(class),
-            _ if self.is_of_gateway(entry) => return None,
+            _ if self.is_of_gateway(&opened.entry.order.namespace) => return None,
             EndpointRule::Gateway => Inside::Range(class),
             EndpointRule::Anybody if self.is_protected(plain) => Inside::Cluster,
             EndpointRule::Anybody => return None,
         };
-        self.unless_opened(question, address, inside)
+        self.unless_opened(question, Some(opened), address, inside)
+    }
+
+    /// Whether a route may lead a request to an endpoint of a Service there. What EndpointSlices list may be anything: it must be of the
+    /// cluster, or private, and nothing that no endpoint of a Service is. `by_gateway` tells that the route stands in the Gateway's
+    /// namespace: then policies open other addresses too.
+    pub fn admits_backend(
+        &self,
+        question: &Question<'_>,
+        by_gateway: bool,
+        address: IpAddr,
+        is_own: impl Fn(IpAddr) -> bool,
+    ) -> bool {
+        let class = AddressClass::of(address);
+        let plain = plain(address, class);
+        let is_own = |address| is_own(address) || self.is_proxy(address);
+        if is_own(address) || is_own(plain) {
+            return false;
+        }
+        let is_public = class.inner().is_public();
+        let is_usual = class.endpoint_rule() == EndpointRule::Anybody
+            && (!is_public || self.is_protected(plain));
+        is_usual || (by_gateway && self.opens_private(question, None, address))
     }
 
     /// Nothing opens the proxy itself: behind its own addresses are ports that are not for callers.
     fn unless_opened(
         &self,
         question: &Question<'_>,
+        opened: Option<Opened<'_>>,
         address: IpAddr,
         inside: Inside,
     ) -> Option<Inside> {
-        let opened = inside != Inside::Proxy && self.opens_private(question, address);
-        (!opened).then_some(inside)
+        let is_open = inside != Inside::Proxy && self.opens_private(question, opened, address);
+        (!is_open).then_some(inside)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Settings of an egress Gateway as a whole. A table that has them is one of egress: nothing leaves that is not allowed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ pub struct EgressSettings {
     /// The cluster's own ranges (pods, Services, nodes, API server): refused whatever name leads there, even if they are public.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protected: Vec<IpNet>,
+    /// Addresses of the Services in front of the Gateway's proxies. They lead to the proxy itself, and nothing opens them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<IpAddr>,
     /// DNS servers to ask; empty means those of the pod's `resolv.conf`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dns_servers: Vec<SocketAddr>,
@@ -44,6 +47,7 @@ impl Default for EgressSettings {
             namespace: None,
             mode: PolicyMode::default(),
             protected: Vec::new(),
+            own: Vec::new(),
             dns_servers: Vec::new(),
             tunnel_idle_timeout: Millis::from_secs(15 * 60),
             tunnel_max_duration: None,

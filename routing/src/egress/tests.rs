@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{EntryKey, GatewayKey, PolicyKey, RoutingTable, WorkloadKey, compile};
 
+mod astray;
 mod entries;
 mod paths;
 mod private;
+mod proxies;
 
 /// A table of entries and policies, each by the name of its object in namespace `a`.
 fn table(entries: Value, policies: Value) -> RoutingTable {
@@ -405,6 +407,7 @@ fn what_did_not_change_is_not_compiled_again() {
         service_account: "x".into(),
         pod: "x-1".into(),
         labels: BTreeMap::new(),
+        proxy_of: None,
     };
     next.workloads
         .insert(WorkloadKey::new("10.0.0.1"), Arc::new(workload));
@@ -516,20 +519,47 @@ const QUESTIONS: &[&str] = &[
 ];
 const CALLERS: &[&str] = &["a/x", "a/y", "b/x", "b/y", "c/x"];
 
+/// The entries of [`BOTH`], in a namespace, and leading elsewhere or not.
+fn entries() -> impl Strategy<Value = Value> {
+    let home = select(&["a", "b", "c", "gateways"][..]);
+    let target = select(&[None, Some(25_u16), Some(443)][..]);
+    (home, any::<bool>(), target).prop_map(|(home, is_led, target)| {
+        let mut entries: Value = serde_json::from_str(BOTH).unwrap();
+        let entry = &mut entries["e"];
+        entry["order"] = json!({"created_at": 0, "namespace": home, "name": "e", "rule": 0});
+        entry["ports"][0]["target_port"] = json!(target);
+        if is_led {
+            entry["resolution"] = json!("Dns");
+            entry["endpoints"] = json!([{"host": "bait.example"}]);
+        }
+        entries
+    })
+}
+
+fn with_these(entries: &Value, policies: impl IntoIterator<Item = Policy>) -> RoutingTable {
+    let mut table = table(entries.clone(), json!({}));
+    for (number, policy) in policies.into_iter().enumerate() {
+        let key = PolicyKey::of("a", &format!("p{number}"));
+        table.policies.insert(key, Arc::new(policy));
+    }
+    table
+}
+
+/// What is worse comes later.
+fn rank(answer: &str) -> Option<usize> {
+    let verdicts = ["allow", "report", "refuse"];
+    verdicts.iter().position(|it| answer.starts_with(it))
+}
+
 proptest! {
     /// Not being known is never of use: what an unknown caller may, everybody may.
     #[test]
-    fn nobody_gains_by_hiding(policies in vec(policy(), 0..5)) {
-        let mut table = with_policies(json!({}));
-        for (number, policy) in policies.into_iter().enumerate() {
-            table.policies.insert(PolicyKey::of("a", &format!("p{number}")), Arc::new(policy));
-        }
-        let compiled = compiled(table);
+    fn nobody_gains_by_hiding(entries in entries(), policies in vec(policy(), 0..5)) {
+        let compiled = compiled(with_these(&entries, policies));
         for question in QUESTIONS {
             let hidden = ask(&compiled, &format!("? {question}"));
             for caller in CALLERS {
                 let known = ask(&compiled, &format!("{caller} {question}"));
-                let rank = |answer: &str| ["allow", "report", "refuse"].iter().position(|it| answer.starts_with(it));
                 prop_assert!(rank(&known) <= rank(&hidden), "{caller} {question}: {known}, hidden: {hidden}");
             }
         }
@@ -537,13 +567,11 @@ proptest! {
 
     /// One more Deny, or one more destination shut, never opens anything.
     #[test]
-    fn a_denial_only_takes_away(policies in vec(policy(), 0..5), mut denial in policy()) {
+    fn a_denial_only_takes_away(entries in entries(), policies in vec(policy(), 0..5), mut denial in policy()) {
         denial.action = PolicyAction::Deny;
-        let mut table = with_policies(json!({}));
-        for (number, policy) in policies.into_iter().enumerate() {
-            table.policies.insert(PolicyKey::of("a", &format!("p{number}")), Arc::new(policy));
-        }
+        let table = with_these(&entries, policies);
         let before = compiled(table.clone());
+        let mut table = table;
         table.policies.insert(PolicyKey::of("a", "more"), Arc::new(denial));
         let after = compiled(table);
         for question in QUESTIONS {
@@ -552,6 +580,21 @@ proptest! {
                 if ask(&before, &question).starts_with("refuse") {
                     prop_assert!(ask(&after, &question).starts_with("refuse"), "{question}");
                 }
+            }
+        }
+    }
+
+    /// Whoever leads hosts elsewhere gets nothing that he would not get by leading them to where they are.
+    #[test]
+    fn nobody_gains_by_leading_elsewhere(entries in entries(), policies in vec(policy(), 0..5)) {
+        let mut plain: Value = serde_json::from_str(BOTH).unwrap();
+        plain["e"]["order"] = entries["e"]["order"].clone();
+        let plain = compiled(with_these(&plain, policies.clone()));
+        let led = compiled(with_these(&entries, policies));
+        for question in QUESTIONS {
+            for caller in CALLERS.iter().chain(&["?"]) {
+                let question = format!("{caller} {question}");
+                prop_assert!(rank(&ask(&plain, &question)) <= rank(&ask(&led, &question)), "{question}");
             }
         }
     }

@@ -6,8 +6,8 @@ use super::{Check, certificate::is_certificate, ensure, syntax};
 use crate::{
     cluster::SubjectAltName,
     egress::{
-        DestinationMatch, EgressSettings, Entry, EntryPort, EntryTls, ExportedTo, Policy,
-        PolicyAction, PolicyScope, Resolution, Workload,
+        DestinationMatch, EgressSettings, Entry, EntryPort, EntryTls, ExportedTo, MAX_CLAIMS,
+        Policy, PolicyAction, PolicyScope, Resolution, Workload,
     },
     endpoint::EndpointHost,
     key::WorkloadKey,
@@ -29,6 +29,12 @@ pub(crate) fn entry(entry: &Entry) -> Check {
         })?;
     }
     entry.tls.iter().try_for_each(tls)?;
+    ensure(entry.claims() <= MAX_CLAIMS, || {
+        format!(
+            "its hosts and addresses, ports and namespaces multiply to {}, and {MAX_CLAIMS} are the most",
+            entry.claims()
+        )
+    })?;
     endpoints(entry)?;
     if let ExportedTo::Namespaces(namespaces) = &entry.exported_to {
         // They are searched by halves.

@@ -130,6 +130,7 @@ fn workload() -> impl Strategy<Value = Workload> {
         service_account: "default".to_owned(),
         pod: "pod".to_owned(),
         labels: [].into(),
+        proxy_of: None,
     })
 }
 

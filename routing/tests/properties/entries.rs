@@ -140,16 +140,12 @@ fn reference(
         .filter(|(_, entry, _)| is_exported(entry, caller));
     let winner = exported.min_by_key(|(_, entry, narrowness)| {
         let order = &entry.order;
-        let tier = if caller == Some(&order.namespace) {
-            0
-        } else if order.namespace == GATEWAY {
-            1
-        } else {
-            2
-        };
+        let is_own = caller == Some(&order.namespace);
+        let is_far = !is_own && order.namespace != GATEWAY;
         (
-            tier,
+            is_far,
             Reverse(*narrowness),
+            !is_own,
             order.created_at,
             &order.namespace,
             &order.name,

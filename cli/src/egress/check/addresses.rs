@@ -6,7 +6,7 @@ use anyhow::bail;
 use portcullis_routing::{
     EndpointHost,
     egress::{
-        CompiledEgress, Decision, Destination, Entry, Inside, Question, Resolution,
+        CompiledEgress, Decision, Destination, Inside, Opened, Question, Resolution,
         address::{AddressClass, EndpointRule},
         host::Host,
     },
@@ -110,14 +110,14 @@ impl Addresses {
             let class = AddressClass::of(address);
             judged(
                 address,
-                egress.refuses(question, (address, class), |_| false),
+                egress.refuses(question, decision.opened, (address, class), |_| false),
             )
         };
-        let entry = decision.opened.map(|opened| opened.entry);
-        let own = entry
-            .filter(|entry| entry.resolution == Resolution::Static || !entry.endpoints.is_empty());
-        if let Some(entry) = own {
-            return Self::of_endpoints(question, entry, egress, told, judge);
+        let own = decision.opened.filter(|Opened { entry, .. }| {
+            entry.resolution == Resolution::Static || !entry.endpoints.is_empty()
+        });
+        if let Some(opened) = own {
+            return Self::of_endpoints(question, opened, egress, told, judge);
         }
         let addresses = match question.destination {
             Destination::Address(address) => vec![address],
@@ -133,17 +133,18 @@ impl Addresses {
 
     fn of_endpoints(
         question: &Question<'_>,
-        entry: &Entry,
+        opened: Opened<'_>,
         egress: &CompiledEgress,
         told: &Told<'_>,
         judge: impl Fn(IpAddr) -> Judged,
     ) -> Self {
+        let entry = opened.entry;
         let is_listed = entry.resolution == Resolution::Static;
         let (mut addresses, mut unknown) = (Vec::new(), Vec::new());
         for endpoint in entry.endpoints.iter().filter(|it| it.weight > 0) {
             match &endpoint.host {
                 EndpointHost::Ip(ip) if is_listed => {
-                    let inside = egress.refuses_endpoint(question, entry, *ip, |_| false);
+                    let inside = egress.refuses_endpoint(question, opened, *ip, |_| false);
                     addresses.push(judged(*ip, inside));
                 }
                 EndpointHost::Ip(ip) => addresses.push(judge(*ip)),

@@ -94,7 +94,7 @@ impl Judged {
                 let decision = case.egress.decide(&question);
                 let judged = Self::decided(&question, &decision, remedy::Way::Straight, case)?;
                 let judged = Self {
-                    passed_over: passed_over(&question, case.table),
+                    passed_over: passed_over(&question, &decision, case.table),
                     ..judged
                 };
                 judged.unless_unread(&decision, &question)
@@ -312,20 +312,28 @@ fn asked(form: &Form, encrypted: bool, case: &Case<'_>) -> String {
     }
 }
 
-/// Entries that are for the host and do not open it: each is asked alone, as if there were no other and no policy.
-fn passed_over(question: &Question<'_>, table: &RoutingTable) -> Vec<PassedOver> {
-    let reasons = table.entries.iter().filter_map(|(key, entry)| {
-        let reason = alone(question, table, key, entry)?;
-        let is_passed_over = !matches!(
-            reason,
-            DecisionReason::Allowed | DecisionReason::HostNotListed
-        );
-        is_passed_over.then(|| PassedOver {
+/// Entries that are for the host and do not open it: each is asked alone, as if there were no other and no policy. Those that would
+/// are not in force, for another one is.
+fn passed_over(
+    question: &Question<'_>,
+    decision: &Decision<'_>,
+    table: &RoutingTable,
+) -> Vec<PassedOver> {
+    let winner = decision.opened.map(|opened| opened.key);
+    let others = table.entries.iter();
+    let others = others.filter(|(key, _)| Some(*key) != winner);
+    let reasons = others.filter_map(|(key, entry)| {
+        let (reason, why) = match alone(question, table, key, entry)? {
+            DecisionReason::HostNotListed => return None,
+            DecisionReason::Allowed => ("not_first", "the entry above goes before it"),
+            reason => (reason.code(), why(reason)),
+        };
+        Some(PassedOver {
             entry: key.clone(),
             ports: words::ports(entry),
             exported_to: words::exported_to(entry),
-            reason: reason.code(),
-            why: why(reason),
+            reason,
+            why,
         })
     });
     reasons.collect()

@@ -68,6 +68,15 @@ impl Remedy {
                 format!("change {policy}: a Deny goes before whatever allows").into()
             }
             DecisionReason::NotAllowedByPolicy => beside(question, policy)?,
+            DecisionReason::LedElsewhere => {
+                let entry = decision.opened.map_or("", |opened| opened.key.as_str());
+                format!(
+                    "take endpoints and targetPort out of {entry}, or have it in namespace {}: {policy} goes by names and ports, and \
+                     does not follow where others lead them",
+                    own_namespace(table)
+                )
+                .into()
+            }
         })
     }
 }

@@ -62,7 +62,7 @@ impl Reach {
 
     /// Clients of an ingress Gateway may be anybody: they do not get out of the cluster through it.
     pub(super) fn check(&self, kind: ExternalKind, field: &Field<'_>) -> Result<(), Problem> {
-        let (what, remedy) = match (self.ingress, !self.egress.is_empty()) {
+        let (what, remedy) = match (self.ingress, self.has_egress()) {
             (false, _) => return Ok(()),
             (true, false) => (
                 "the route is attached to a Gateway of ingress",
@@ -84,9 +84,14 @@ impl Reach {
         ))
     }
 
+    /// Whether there is one of egress.
+    pub(super) fn has_egress(&self) -> bool {
+        !self.egress.is_empty()
+    }
+
     /// On egress Gateways a host beyond the cluster needs an entry, by whatever name a Service calls it.
     pub(super) fn check_external_name(&self, field: &Field<'_>) -> Result<(), Problem> {
-        if self.egress.is_empty() {
+        if !self.has_egress() {
             return Ok(());
         }
         Err(Problem::reference(

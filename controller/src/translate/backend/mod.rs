@@ -12,8 +12,8 @@ use std::{
 
 use k8s_openapi::api::core::v1::ServicePort;
 use portcullis_routing::{
-    Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, ClusterTls, Endpoint,
-    EndpointState, Filter, Route, RouteAction, RoutingTable,
+    Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, ClusterTls, Direction,
+    Endpoint, EndpointHost, EndpointState, Filter, Route, RouteAction, RoutingTable,
 };
 
 use self::{
@@ -23,7 +23,7 @@ use self::{
 };
 pub(crate) use self::{external::Reach, reference::BackendReference};
 use super::{
-    BackendTlsPolicies, Context, GrantSubject, backend_tls::TargetKind, egress::Entries,
+    BackendTlsPolicies, Context, GrantSubject, backend_tls::TargetKind, egress::Egress,
     field::Field, problem::Problem,
 };
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 pub(crate) struct Backends<'a> {
     slices: EndpointSlices<'a>,
     policies: &'a BackendTlsPolicies<'a>,
-    entries: &'a Entries,
+    egress: &'a Egress,
     resolved: BTreeMap<ClusterKey, Resolved>,
     /// Services that were referred to since the last [`Self::take_named`].
     named: BTreeSet<ObjectKey>,
@@ -47,6 +47,8 @@ pub(crate) struct Backends<'a> {
 struct Resolved {
     cluster: Arc<Cluster>,
     endpoints: Arc<ClusterEndpoints>,
+    /// Whether it was told what egress Gateways make of the endpoints.
+    is_judged: bool,
 }
 
 /// How a cluster's endpoints are talked to.
@@ -60,12 +62,12 @@ impl<'a> Backends<'a> {
     pub(crate) fn new(
         resources: &'a Resources,
         policies: &'a BackendTlsPolicies<'a>,
-        entries: &'a Entries,
+        egress: &'a Egress,
     ) -> Self {
         Self {
             slices: EndpointSlices::new(&resources.endpoint_slices),
             policies,
-            entries,
+            egress,
             resolved: BTreeMap::new(),
             named: BTreeSet::new(),
         }
@@ -83,7 +85,13 @@ impl<'a> Backends<'a> {
     ) -> Result<Backend, Problem> {
         if let Some(kind) = reference.external() {
             reach.check(kind, field)?;
-            return external::resolve(ctx, self.entries, (kind, reference), (from, reach), field);
+            return external::resolve(
+                ctx,
+                &self.egress.entries,
+                (kind, reference),
+                (from, reach),
+                field,
+            );
         }
         let key = reference.service(ctx, from, field)?;
         self.named.insert(key.clone());
@@ -93,7 +101,7 @@ impl<'a> Backends<'a> {
                 reach.check_external_name(field)?;
                 self.external(ctx, &target, &name, field)
             }
-            None => self.service(ctx, &target, field),
+            None => self.service(ctx, &target, reach, field),
         }
     }
 
@@ -106,7 +114,7 @@ impl<'a> Backends<'a> {
                 key.is_external() && cluster.is_some_and(|cluster| cluster.tls.is_none())
             }
             Backend::External { entry, port, .. } => {
-                let entry = self.entries.of_key(entry);
+                let entry = self.egress.entries.of_key(entry);
                 let port = entry.and_then(|it| it.ports.iter().find(|it| it.number == *port));
                 port.is_some_and(|port| port.tls.is_none() && port.protocol.is_clear_http())
             }
@@ -119,16 +127,23 @@ impl<'a> Backends<'a> {
         std::mem::take(&mut self.named)
     }
 
-    /// Adds to a table the clusters and endpoints that its routes use (actions and mirrors), and nothing else.
-    pub(crate) fn fill(&self, table: &mut RoutingTable) {
+    /// Adds to a table the clusters and endpoints that its routes use (actions and mirrors), and nothing else. What leaves the
+    /// cluster needs an entry, so on egress Gateways no name is an endpoint; which addresses may be one their proxies know.
+    pub(crate) fn fill(&self, table: &mut RoutingTable, direction: Direction) {
         for key in table.routes.values().flat_map(|route| used_clusters(route)) {
-            if let Some(Resolved { cluster, endpoints }) = self.resolved.get(key)
+            if let Some(Resolved {
+                cluster, endpoints, ..
+            }) = self.resolved.get(key)
                 && table
                     .clusters
                     .insert(key.clone(), Arc::clone(cluster))
                     .is_none()
             {
-                table.endpoints.insert(key.clone(), Arc::clone(endpoints));
+                let endpoints = match direction {
+                    Direction::Ingress => Arc::clone(endpoints),
+                    Direction::Egress => without_names(endpoints),
+                };
+                table.endpoints.insert(key.clone(), endpoints);
             }
         }
     }
@@ -137,6 +152,7 @@ impl<'a> Backends<'a> {
         &mut self,
         ctx: &Context<'_>,
         target: &Target<'_>,
+        reach: &Reach,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
         let port = service::port(target.service, target.port, field)?;
@@ -159,6 +175,18 @@ impl<'a> Backends<'a> {
                 .slices
                 .endpoints(&target.key, port, |finding| ctx.report(finding));
             self.insert(key.clone(), Manner { protocol, tls }, endpoints);
+        }
+        if reach.has_egress()
+            && let Some(resolved) = self.resolved.get_mut(&key)
+            && !std::mem::replace(&mut resolved.is_judged, true)
+        {
+            let endpoints = &resolved.endpoints;
+            let judged = self
+                .egress
+                .judge_endpoints(&target.key, target.port, endpoints);
+            if let Some(finding) = judged {
+                ctx.report(finding);
+            }
         }
         Ok(Backend::Cluster(key))
     }
@@ -222,6 +250,7 @@ impl<'a> Backends<'a> {
             Resolved {
                 cluster: Arc::new(cluster),
                 endpoints: Arc::new(endpoints),
+                is_judged: false,
             },
         );
     }
@@ -284,6 +313,17 @@ fn warn_if_assumed(
         format!("the appProtocol {name:?} of port {} is not known; plain HTTP/1.1 is assumed", port.port),
         "if it speaks something else, say so: https, kubernetes.io/h2c, kubernetes.io/ws or kubernetes.io/wss",
     ));
+}
+
+fn without_names(endpoints: &Arc<ClusterEndpoints>) -> Arc<ClusterEndpoints> {
+    let is_name = |endpoint: &Endpoint| matches!(endpoint.host, EndpointHost::Name(_));
+    if !endpoints.endpoints.iter().any(is_name) {
+        return Arc::clone(endpoints);
+    }
+    let addresses = endpoints.endpoints.iter().filter(|it| !is_name(it));
+    Arc::new(ClusterEndpoints {
+        endpoints: addresses.cloned().collect(),
+    })
 }
 
 fn used_clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {

@@ -1,22 +1,21 @@
-//! Entries that open the same host and port to the same callers: the oldest is in force, and what the others say otherwise is
+//! Entries that open the same host, or range of addresses, and port to the same callers: the oldest is in force, and what the others say otherwise is
 //! told. That callers of a namespace get the entries of that first is no conflict.
 //!
 //! There may be thousands of them, so each entry is compared with what those before it come to, never with each of them.
 
-use std::collections::{BTreeMap, HashMap};
-
-use portcullis_routing::egress::{
-    Entry, EntryEndpoint, EntryPort, EntryTls, ExportedTo, Resolution,
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
 };
 
+use portcullis_routing::egress::{Entry, ExportedTo};
+
+use super::claim::{Claim, Meaning, Tally};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
     status::reason,
 };
-
-/// Conflicts that a message names; how many more there are is a number.
-const NAMED: usize = 3;
 
 /// Most that are kept of what is in force: without two of one meaning and one of a namespace there is one left.
 const MOST_IN_FORCE: usize = 4;
@@ -48,43 +47,36 @@ pub(super) enum Standing {
 /// What a candidate has lost and won so far.
 #[derive(Default)]
 struct Score<'a> {
-    /// Hosts and ports that it opens, each for all callers or for one namespace.
+    /// What it claims, each for all callers or for one namespace.
     claims: usize,
     /// Claims that are others' and mean something else there.
     lost: usize,
-    /// Where it lost: host, port and to whom.
-    losses: Tally<(&'a str, u16, &'a ObjectKey)>,
-    /// Where it won.
-    wins: Tally<(&'a str, u16, &'a ObjectKey)>,
+    /// Where it lost.
+    losses: Tally<Rival<'a>>,
+    /// Where it won, against entries of its own namespace.
+    wins: Tally<Rival<'a>>,
 }
 
-/// The first few of many.
-struct Tally<T> {
-    first: Vec<T>,
-    count: usize,
+/// Where two entries are in conflict.
+struct Rival<'a> {
+    claim: Claim<'a>,
+    /// The other entry, if it is of the same namespace. What others have is nobody else's business.
+    entry: Option<&'a ObjectKey>,
 }
 
-impl<T> Default for Tally<T> {
-    fn default() -> Self {
-        Self {
-            first: Vec::new(),
-            count: 0,
+impl fmt::Display for Rival<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { claim, entry } = self;
+        match entry {
+            Some(entry) => write!(f, "{claim} (ServiceEntry {entry})"),
+            None => write!(f, "{claim} (an entry of another namespace)"),
         }
     }
 }
 
-impl<T> Tally<T> {
-    fn add(&mut self, one: T) {
-        if self.first.len() < NAMED {
-            self.first.push(one);
-        }
-        self.count += 1;
-    }
-}
-
-/// What opens a host and port, of the entries so far.
+/// What is in force for a claim, of the entries so far.
 #[derive(Default)]
-struct Claim<'a> {
+struct Claimants<'a> {
     /// For the callers of these namespaces, of the entries that stand there.
     own: HashMap<&'a str, usize>,
     /// For everybody who is not in `namespaces`.
@@ -100,24 +92,27 @@ struct Claim<'a> {
 pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome> {
     let meanings = Meaning::of_all(candidates);
     let mut scores: Vec<Score<'_>> = candidates.iter().map(|_| Score::default()).collect();
-    let mut claims = HashMap::<(&str, u16), Claim<'_>>::new();
+    let mut claims = HashMap::<Claim<'_>, Claimants<'_>>::new();
     for (index, candidate) in candidates.iter().enumerate() {
-        for host in &candidate.entry.hosts {
-            for port in &candidate.entry.ports {
-                let claim = claims.entry((host, port.number)).or_default();
-                let same = |one: usize, other: usize| {
-                    meanings[one].at(port.number) == meanings[other].at(port.number)
-                };
-                let loss = claim.add(index, candidate.entry, same);
-                let score = &mut scores[index];
-                score.claims += loss.claims;
-                score.lost += loss.lost;
-                if let Some(winner) = loss.winner {
-                    score
-                        .losses
-                        .add((host, port.number, candidates[winner].key));
-                    scores[winner].wins.add((host, port.number, candidate.key));
-                }
+        for claim in Claim::all(candidate.entry) {
+            let same = |one: usize, other: usize| {
+                meanings[one].at(claim.port) == meanings[other].at(claim.port)
+            };
+            let claimants = claims.entry(claim).or_default();
+            let loss = claimants.add(index, candidate.entry, same);
+            let score = &mut scores[index];
+            score.claims += loss.claims;
+            score.lost += loss.lost;
+            let Some(winner) = loss.winner else {
+                continue;
+            };
+            let other = &candidates[winner];
+            let is_near = other.key.namespace == candidate.key.namespace;
+            let entry = is_near.then_some(other.key);
+            score.losses.add(Rival { claim, entry });
+            if is_near {
+                let entry = Some(candidate.key);
+                scores[winner].wins.add(Rival { claim, entry });
             }
         }
     }
@@ -129,61 +124,7 @@ pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome>
         .collect()
 }
 
-/// Everything of an entry that decides what becomes of a connection to it, as numbers: what is equal has the same one. So it is
-/// looked at once, however many hosts and ports it is asked about.
-struct Meaning {
-    /// Where connections go.
-    way: usize,
-    ports: HashMap<u16, usize>,
-}
-
-impl Meaning {
-    fn of_all<'a>(candidates: &[Candidate<'a>]) -> Vec<Self> {
-        let mut ways = HashMap::<(Resolution, &[EntryEndpoint]), usize>::new();
-        let mut tls = HashMap::<&EntryTls, usize>::new();
-        let mut ports = HashMap::<(EntryPort, Option<usize>), usize>::new();
-        let meaning = |candidate: &Candidate<'a>| {
-            let Entry {
-                resolution,
-                endpoints,
-                ports: own,
-                tls: own_tls,
-                ..
-            } = candidate.entry;
-            let next = ways.len();
-            let way = *ways.entry((*resolution, endpoints)).or_insert(next);
-            let own_tls: Vec<_> = own_tls
-                .iter()
-                .map(|one| {
-                    let next = tls.len();
-                    *tls.entry(one).or_insert(next)
-                })
-                .collect();
-            let own = own.iter().map(|port| {
-                let tls = port.tls.and_then(|place| own_tls.get(usize::from(place)));
-                let alone = EntryPort {
-                    tls: None,
-                    ..port.clone()
-                };
-                let next = ports.len();
-                let number = *ports.entry((alone, tls.copied())).or_insert(next);
-                (port.number, number)
-            });
-            Self {
-                way,
-                ports: own.collect(),
-            }
-        };
-        candidates.iter().map(meaning).collect()
-    }
-
-    /// What a connection to this port means.
-    fn at(&self, port: u16) -> (usize, Option<usize>) {
-        (self.way, self.ports.get(&port).copied())
-    }
-}
-
-/// What an entry did not get of a host and port.
+/// What an entry did not get of a claim.
 #[derive(Default)]
 struct Loss {
     claims: usize,
@@ -192,7 +133,7 @@ struct Loss {
     winner: Option<usize>,
 }
 
-impl<'a> Claim<'a> {
+impl<'a> Claimants<'a> {
     /// Adds an entry that comes after all others so far.
     fn add(&mut self, index: usize, entry: &'a Entry, same: impl Fn(usize, usize) -> bool) -> Loss {
         let mut loss = Loss::default();
@@ -279,13 +220,13 @@ impl<'a> Claim<'a> {
     }
 }
 
+/// Whoever wins is told of entries of its own namespace only: what others open, however late they come, changes nothing for it.
 fn outcome(key: &ObjectKey, score: &Score<'_>) -> Option<Outcome> {
     let object = ObjectRef::new("ServiceEntry", key.clone());
-    let field = "spec.hosts";
-    if score.losses.count > 0 {
+    if let Some(first) = score.losses.first() {
         let mut message = format!(
             "older entries open the same and say otherwise, so they are the ones in force: {}",
-            list(&score.losses)
+            score.losses
         );
         // It is in tables all the same: routes lead through it, and it takes over when the others are gone.
         if score.lost == score.claims {
@@ -293,17 +234,19 @@ fn outcome(key: &ObjectKey, score: &Score<'_>) -> Option<Outcome> {
         }
         let remedy =
             "make the entries alike, remove one of them, or export them to different namespaces";
+        let field = first.claim.field();
         return Some(Outcome {
             finding: object.error(reason::CONFLICTED, field, message, remedy),
             standing: Standing::Second,
         });
     }
-    (score.wins.count > 0).then(|| {
+    score.wins.first().map(|first| {
         let message = format!(
             "younger entries open the same and say otherwise; this one is in force: {}",
-            list(&score.wins)
+            score.wins
         );
         let remedy = "nothing to do for this entry; make the others like it, or remove one of them";
+        let field = first.claim.field();
         Outcome {
             finding: object.warning(reason::CONFLICTED, field, message, remedy),
             standing: Standing::First,
@@ -311,22 +254,11 @@ fn outcome(key: &ObjectKey, score: &Score<'_>) -> Option<Outcome> {
     })
 }
 
-fn list(tally: &Tally<(&str, u16, &ObjectKey)>) -> String {
-    let first = tally.first.iter();
-    let named: Vec<_> = first
-        .map(|(host, port, other)| format!("{host}:{port} (ServiceEntry {other})"))
-        .collect();
-    match tally.count - tally.first.len() {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use portcullis_routing::{
         RouteOrder,
-        egress::{EntryProtocol, Resolution},
+        egress::{EntryPort, EntryProtocol, Resolution},
     };
 
     use super::*;
@@ -337,7 +269,7 @@ mod tests {
     fn entry(home: &str, exported_to: &ExportedTo, target: u16) -> Entry {
         Entry {
             hosts: vec!["api.example".into()],
-            addresses: Vec::new(),
+            addresses: vec!["192.0.2.0/24".parse().unwrap()],
             ports: vec![EntryPort {
                 number: 443,
                 protocol: EntryProtocol::Https,

@@ -6,16 +6,14 @@ use std::{
 };
 
 use portcullis_crds::ServiceEntry;
-use portcullis_routing::{
-    EntryKey, RouteOrder,
-    egress::{Entry, ExportedTo},
-};
+use portcullis_routing::{EntryKey, RouteOrder, egress::Entry};
 
 use super::{
     conflict::{self, Candidate},
     entry,
     faults::Faults,
     inward::Inward,
+    precedence,
 };
 use crate::{
     finding::ObjectRef,
@@ -120,19 +118,25 @@ impl Entries {
                 of_host.push(ObjectKey::clone(key));
             }
         }
-        // Which of the two kinds goes first is no conflict.
+        // Which of the two kinds goes first is no conflict, but told.
         let (of_gateways, others): (Vec<_>, Vec<_>) = served
             .into_iter()
             .partition(|candidate| self.of_gateways.contains(&candidate.key.namespace));
         let outcomes = conflict::find(&of_gateways);
         let outcomes = outcomes.into_iter().chain(conflict::find(&others));
         let outcomes: Vec<_> = outcomes.collect();
+        let overrides = precedence::find(&of_gateways, &others);
         for (key, outcome) in outcomes {
             // One that is refused has better reasons to tell.
             if let Some(state) = self.by_name.get_mut(&key)
                 && !state.faults.is_refused()
             {
                 state.faults.conflict(outcome);
+            }
+        }
+        for (key, finding) in overrides {
+            if let Some(state) = self.by_name.get_mut(&key) {
+                state.faults.tell(finding);
             }
         }
     }
@@ -149,8 +153,9 @@ impl Entries {
     }
 
     /// The entries that open a host to a namespace, in the order in which proxies of Gateways of the namespaces `of_gateways` ask
-    /// them: those of that namespace, those of Gateways', then others; among these those that name it, then those that name a suffix
-    /// of it, long ones first. Gateways that do not serve the caller put nobody's entries first.
+    /// them. Those of that namespace and of Gateways' go before others; of both those that name it come before those that name a
+    /// suffix of it, long ones first; and of those that name the same those of the namespace come first. Gateways that do not serve
+    /// the caller put nobody's entries first.
     pub(crate) fn of_host(
         &self,
         host: &str,
@@ -160,17 +165,21 @@ impl Entries {
         let dots = host.match_indices('.');
         let wildcards = dots.map(|(dot, _)| format!("*{}", &host[dot..]));
         let patterns = std::iter::once(host.to_owned()).chain(wildcards);
-        let keys = patterns
-            .filter_map(|pattern| self.by_host.get(&pattern))
-            .flatten();
-        let entries = keys.filter_map(|key| Some((key, self.get(key)?)));
-        let entries = entries.filter(|(_, entry)| is_exported(&entry.exported_to, namespace));
-        let mut entries: Vec<_> = entries.collect();
-        entries.sort_by_key(|(key, _)| {
-            let is_own = key.namespace == namespace;
-            (!is_own, !of_gateways.contains(&key.namespace))
+        let of_pattern = |pattern| self.by_host.get(&pattern).into_iter().flatten();
+        let keys = patterns.enumerate().flat_map(|(width, pattern)| {
+            let keys = of_pattern(pattern);
+            keys.map(move |key| (width, key))
         });
-        entries
+        let entries = keys.filter_map(|(width, key)| Some((width, key, self.get(key)?)));
+        let exported = entries.filter(|(.., entry)| entry.exported_to.contains(namespace));
+        let mut entries: Vec<_> = exported.collect();
+        entries.sort_by_key(|(width, key, _)| {
+            let is_own = key.namespace == namespace;
+            let is_far = !is_own && !of_gateways.contains(&key.namespace);
+            (is_far, *width, !is_own)
+        });
+        let entries = entries.into_iter();
+        entries.map(|(_, key, entry)| (key, entry)).collect()
     }
 
     /// What a table has of them.
@@ -217,12 +226,5 @@ impl EntryState {
             entry: entry.map(Arc::new),
             faults,
         }
-    }
-}
-
-fn is_exported(to: &ExportedTo, namespace: &str) -> bool {
-    match to {
-        ExportedTo::All => true,
-        ExportedTo::Namespaces(namespaces) => namespaces.iter().any(|one| one == namespace),
     }
 }

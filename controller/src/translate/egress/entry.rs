@@ -13,7 +13,7 @@ use portcullis_crds::{
 };
 use portcullis_routing::{
     ClusterTls, RouteOrder, SubjectAltName,
-    egress::{Entry, EntryProtocol, EntryTls, ExportedTo, Resolution},
+    egress::{Entry, EntryProtocol, EntryTls, ExportedTo, MAX_CLAIMS, Resolution},
     frame::length_of,
     validate::syntax,
 };
@@ -27,9 +27,6 @@ use super::{
     port::{self, NamedPort},
 };
 use crate::{status::reason, translate::field::Field};
-
-/// Most hosts and addresses, ports and namespaces of one entry, multiplied.
-const MAX_CLAIMS: usize = 4096;
 
 /// Longest entry in a table, in bytes. Room for all CAs that browsers trust, and too little for a namespace to fill the frame that a
 /// table is sent in with a few objects.
@@ -91,7 +88,7 @@ pub(super) fn translate(
         exported_to,
         order,
     };
-    refuse_too_broad(claims(&entry), &root, faults);
+    refuse_too_broad(entry.claims(), &root, faults);
     refuse_too_long(&entry, &root, faults);
     if faults.is_refused() {
         shut(entry)
@@ -104,20 +101,11 @@ pub(super) fn translate(
 /// answers for. `None` if nothing can be said of whom it is for.
 fn shut(entry: Entry) -> Option<Entry> {
     let mut shut = entry.shut();
-    if claims(&shut) > MAX_CLAIMS {
+    if shut.claims() > MAX_CLAIMS {
         shut.exported_to = ExportedTo::Namespaces(vec![shut.order.namespace.clone()]);
     }
     let is_good = !shut.hosts.is_empty() && !shut.ports.is_empty();
-    (is_good && claims(&shut) <= MAX_CLAIMS).then_some(shut)
-}
-
-/// Hosts and addresses, ports and namespaces, multiplied.
-fn claims(entry: &Entry) -> usize {
-    let namespaces = match &entry.exported_to {
-        ExportedTo::All => 1,
-        ExportedTo::Namespaces(namespaces) => namespaces.len(),
-    };
-    (entry.hosts.len() + entry.addresses.len()) * entry.ports.len() * namespaces
+    (is_good && shut.claims() <= MAX_CLAIMS).then_some(shut)
 }
 
 /// Every proxy of every egress Gateway is sent every entry, in one frame with all else.

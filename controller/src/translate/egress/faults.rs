@@ -147,6 +147,11 @@ impl Faults {
         self.told.push(finding);
     }
 
+    /// Worth knowing, found elsewhere.
+    pub(super) fn tell(&mut self, finding: Finding) {
+        self.told.push(finding);
+    }
+
     /// Another object says otherwise.
     pub(super) fn conflict(&mut self, Outcome { finding, standing }: Outcome) {
         match standing {

@@ -8,6 +8,7 @@ use portcullis_routing::egress::address::{AddressClass, EndpointRule};
 use super::{
     faults::Fault,
     policies::{EgressGateways, Policies},
+    protected,
 };
 
 /// What opens addresses of the inside.
@@ -49,7 +50,7 @@ impl<'a> Inward<'a> {
             EndpointRule::Gateway => {
                 format!("a {class} address, which entries of the Gateway's namespace alone lead to")
             }
-            EndpointRule::Anybody if self.is_protected(address) => {
+            EndpointRule::Anybody if protected::contain(self.protected, address) => {
                 "the cluster's own, which entries of the Gateway's namespace alone lead to"
                     .to_owned()
             }
@@ -64,15 +65,5 @@ impl<'a> Inward<'a> {
                 "list an address outside of the cluster, or ask whoever runs the Gateway for an EgressPolicy there that names {address} in allowPrivate"
             ),
         ))
-    }
-
-    fn is_protected(&self, address: IpAddr) -> bool {
-        let behind = self
-            .protected
-            .partition_point(|range| range.network() <= address);
-        let before = behind
-            .checked_sub(1)
-            .and_then(|index| self.protected.get(index));
-        before.is_some_and(|range| range.contains(&address))
     }
 }

@@ -1,6 +1,7 @@
 //! Egress: what ServiceEntries open, what EgressPolicies leave of it, who calls from which address, and which addresses are the
 //! cluster's own. All of that is the same for every egress Gateway but for the policies, and is made once.
 
+mod claim;
 mod conflict;
 mod destination;
 mod endpoint;
@@ -13,18 +14,21 @@ mod inward;
 mod policies;
 mod policy;
 mod port;
+mod precedence;
 mod protected;
+mod proxies;
 mod select;
+mod service;
 mod settings;
 mod sources;
 mod tokens;
 mod workload;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use portcullis_routing::{
-    EntryKey, RoutingTable, WorkloadKey,
+    EntryKey, GatewayKey, RoutingTable, WorkloadKey,
     egress::{Entry, Workload},
 };
 
@@ -34,8 +38,9 @@ pub use self::tokens::TokenIssuer;
 use self::{
     inward::Inward,
     policies::{EgressGateways, Policies},
+    proxies::Proxies,
 };
-use super::{BackendTlsPolicies, Context, settings::EgressOptions};
+use super::{BackendTlsPolicies, Context, gateway::GatewayState, settings::EgressOptions};
 use crate::{resources::ObjectKey, status::Statuses};
 
 /// What the tables of egress Gateways have besides what every table has.
@@ -45,19 +50,26 @@ pub(crate) struct Egress {
     in_table: BTreeMap<EntryKey, Arc<Entry>>,
     policies: Policies,
     workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
+    /// The cluster's own ranges, in order and apart.
     protected: Vec<IpNet>,
+    /// Ranges that a policy opens somewhere.
+    opened: Vec<IpNet>,
+    /// The addresses of the Services in front of the proxies of each Gateway.
+    own: BTreeMap<GatewayKey, Vec<IpAddr>>,
     /// Whose tokens are believed.
     token_issuer: Option<TokenIssuer>,
 }
 
 impl Egress {
-    /// Translates and reports everything of egress. Without an egress Gateway ServiceEntries are nobody's here.
-    pub(crate) fn collect<'g>(
+    /// Translates and reports everything of egress. Without an egress Gateway ServiceEntries are nobody's here. `all` are the Gateways
+    /// of our classes.
+    pub(crate) fn collect(
         ctx: &Context<'_>,
-        gateways: impl Iterator<Item = &'g ObjectKey>,
+        all: &BTreeMap<ObjectKey, GatewayState<'_>>,
         tls: &BackendTlsPolicies<'_>,
     ) -> Self {
-        let gateways = EgressGateways(gateways.collect());
+        let of_egress = all.iter().filter(|(_, gateway)| gateway.is_egress());
+        let gateways = EgressGateways(of_egress.map(|(key, _)| key).collect());
         let policies = Policies::collect(ctx, &gateways);
         if gateways.0.is_empty() {
             let entries = Entries::unused(ctx);
@@ -67,19 +79,24 @@ impl Egress {
                 in_table: BTreeMap::new(),
                 workloads: BTreeMap::new(),
                 protected: Vec::new(),
+                opened: Vec::new(),
+                own: BTreeMap::new(),
                 token_issuer: None,
             };
         }
         let protected = protected::of_cluster(ctx.resources);
         let inward = Inward::new(&gateways, &policies, &protected);
         let entries = Entries::collect(ctx, tls, &inward);
-        let workloads = workload::index(&ctx.resources.pods, &policies.label_keys());
+        let proxies = Proxies::of(all.keys());
+        let workloads = workload::index(&ctx.resources.pods, &policies.label_keys(), &proxies);
         Self {
             in_table: entries.table(),
             entries,
+            opened: policies.opened(),
             policies,
             workloads,
             protected,
+            own: proxies.addresses(ctx.resources),
             token_issuer: tokens::issuer(ctx, &gateways),
         }
     }
@@ -94,7 +111,13 @@ impl Egress {
         table.workloads = self.workloads.clone();
         table.entries = self.in_table.clone();
         table.policies = self.policies.table(gateway);
-        let settings = settings::settings(options, &self.protected, self.token_issuer.as_ref());
+        let own = self.own.get(&table.gateway).map(Vec::as_slice);
+        let settings = settings::settings(
+            options,
+            own.unwrap_or_default(),
+            &self.protected,
+            self.token_issuer.as_ref(),
+        );
         Arc::make_mut(&mut table.settings).egress = Some(settings);
     }
 

@@ -58,6 +58,13 @@ fn api_server(resources: &Resources) -> impl Iterator<Item = IpNet> {
     addresses.filter_map(|address| address.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
+/// Whether one of these ranges, which are in order and apart, has an address.
+pub(super) fn contain(ranges: &[IpNet], address: IpAddr) -> bool {
+    let behind = ranges.partition_point(|range| range.network() <= address);
+    let before = behind.checked_sub(1).and_then(|index| ranges.get(index));
+    before.is_some_and(|range| range.contains(&address))
+}
+
 /// As few ranges as say the same, in order.
 pub(super) fn merged<'r>(ranges: impl Iterator<Item = &'r IpNet>) -> Vec<IpNet> {
     let ranges = ranges.map(IpNet::trunc).collect();

@@ -1,5 +1,7 @@
 //! Settings of an egress Gateway: what its parameters say, and the addresses of the cluster.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use portcullis_crds::gateway_parameters::{DecisionLogMode, EgressMode};
 use portcullis_routing::egress::{DecisionLog, EgressSettings, PolicyMode};
@@ -7,9 +9,11 @@ use portcullis_routing::egress::{DecisionLog, EgressSettings, PolicyMode};
 use super::{TokenIssuer, protected};
 use crate::translate::settings::EgressOptions;
 
-/// The settings of a Gateway with these options, in a cluster with these addresses, whose tokens are of this issuer.
+/// The settings of a Gateway with these options, and `own` addresses of its Services, in a cluster with these addresses, whose tokens
+/// are of this issuer.
 pub(super) fn settings(
     options: &EgressOptions,
+    own: &[IpAddr],
     cluster: &[IpNet],
     issuer: Option<&TokenIssuer>,
 ) -> EgressSettings {
@@ -30,6 +34,7 @@ pub(super) fn settings(
             EgressMode::Report => PolicyMode::Report,
         },
         protected: protected::merged(protected.iter().chain(cluster)),
+        own: own.to_vec(),
         dns_servers: dns_servers.clone(),
         tunnel_idle_timeout: *tunnel_idle_timeout,
         tunnel_max_duration: *tunnel_max_duration,

@@ -8,18 +8,20 @@ use std::{
 
 use portcullis_routing::{WorkloadKey, egress::Workload};
 
+use super::proxies::Proxies;
 use crate::{
     callers::Pod,
     resources::{ObjectKey, Objects},
 };
 
-/// The pods by address, with those of their labels that `keys` has.
+/// The pods by address, with those of their labels that `keys` has. Proxies are there for their addresses: nobody is taken for them.
 ///
 /// The addresses of a node say nothing of who calls from them, nor does one that two running pods claim: a caller from there is
 /// unknown. A pod that has ended may have left its address to another.
 pub(super) fn index(
     pods: &Objects<Pod>,
     keys: &BTreeSet<&str>,
+    proxies: &Proxies,
 ) -> BTreeMap<WorkloadKey, Arc<Workload>> {
     let mut callers = BTreeMap::<IpAddr, Option<Arc<Workload>>>::new();
     let running = pods
@@ -30,7 +32,7 @@ pub(super) fn index(
         if addresses.is_empty() {
             continue;
         }
-        let workload = Arc::new(workload(key, pod, keys));
+        let workload = Arc::new(workload(key, pod, keys, proxies));
         for address in addresses {
             match callers.entry(address) {
                 btree_map::Entry::Vacant(free) => drop(free.insert(Some(Arc::clone(&workload)))),
@@ -44,8 +46,9 @@ pub(super) fn index(
         .collect()
 }
 
-fn workload(key: &ObjectKey, pod: &Pod, keys: &BTreeSet<&str>) -> Workload {
-    let labels = pod.metadata.labels.iter().flatten();
+fn workload(key: &ObjectKey, pod: &Pod, keys: &BTreeSet<&str>, proxies: &Proxies) -> Workload {
+    let all = pod.metadata.labels.as_ref();
+    let labels = all.into_iter().flatten();
     let labels = labels.filter(|(label, _)| keys.contains(label.as_str()));
     Workload {
         namespace: key.namespace.clone(),
@@ -54,6 +57,7 @@ fn workload(key: &ObjectKey, pod: &Pod, keys: &BTreeSet<&str>) -> Workload {
         labels: labels
             .map(|(label, value)| (label.clone(), value.clone()))
             .collect(),
+        proxy_of: proxies.gateway(&key.namespace, all).cloned(),
     }
 }
 
@@ -75,7 +79,7 @@ mod tests {
     }
 
     fn index_of(all: &[(&str, Pod)]) -> Vec<(String, String)> {
-        let index = index(&pods(all), &BTreeSet::new());
+        let index = index(&pods(all), &BTreeSet::new(), &Proxies::default());
         let index = index.into_iter();
         index
             .map(|(key, workload)| (key.to_string(), workload.pod.clone()))

@@ -329,3 +329,39 @@ async fn an_entry_leads_nobody_to_the_proxy_its_node_or_the_cluster() {
         assert_eq!(line["entry"], "serviceentry/test/api");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_that_the_gateways_policy_allows_is_not_led_elsewhere_by_a_tenant() {
+    let (backend, bait) = (Backend::start("up").await, Backend::start("bait").await);
+    let dns = FakeDns::start(&[backend.address.ip()], 60).await;
+    let mut led = fixed("api.example.com", bait.address);
+    led["order"] = json!({"namespace": "a", "name": "led", "rule": 0});
+    let outside = Outside::new(&dns)
+        .guarded()
+        .entry("api", by_dns("api.example.com", backend.address))
+        .policy(
+            "api",
+            json!({
+                "scope": "Gateway", "action": "Allow", "to": [{"hosts": ["api.example.com"]}],
+                "allow_private": ["127.0.0.0/8"],
+            }),
+        );
+    let (proxy, _) = Outside(outside.0.clone()).start();
+    assert!(proxy.fetch(A, URL).await.ends_with("up"));
+
+    let (proxy, log) = outside.entry("led", led).start();
+    let answer = proxy.fetch(A, URL).await;
+    assert_eq!(outcome(&answer), ("403", Some("led_elsewhere")), "{answer}");
+    // Nobody else is led by it.
+    assert!(proxy.fetch(B, URL).await.ends_with("up"));
+    assert_eq!(bait.connections(), 0);
+    let line = &log.departures(1).await[0];
+    assert_eq!(
+        (&line["reason"], &line["entry"], &line["policy"]),
+        (
+            &json!("led_elsewhere"),
+            &json!("serviceentry/test/led"),
+            &json!("egresspolicy/test/api")
+        )
+    );
+}

@@ -214,6 +214,7 @@ fn with_pod(outside: Outside, pod: Option<(&str, &str)>) -> Outside {
             service_account: "x".into(),
             pod: pod.into(),
             labels: BTreeMap::from([("app".to_owned(), app.to_owned())]),
+            proxy_of: None,
         };
         outside.0.workloads.insert(key, Arc::new(workload));
     }

@@ -294,3 +294,114 @@ async fn a_route_of_the_gateways_namespace_leads_callers_only_where_its_entry_is
         assert_eq!(outcome(&answer), ("403", Some(reason)), "{answer}");
     }
 }
+
+/// A route of `namespace` for everything, to a Service.
+fn to_service(namespace: &str, cluster: ClusterKey) -> Route {
+    let mut route = route("/", None, "Bearer token");
+    route.source.namespace = namespace.into();
+    route.action = RouteAction::Forward(vec![WeightedCluster {
+        weight: 1,
+        backend: RouteBackend::Cluster(cluster),
+        filters: vec![],
+    }]);
+    route
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_leads_to_no_endpoint_that_is_not_in_the_cluster() {
+    let (backend, copies) = (Backend::start("up").await, Backend::start("copies").await);
+    let dns = FakeDns::start(&[], 60).await;
+    let mut outside = Outside::new(&dns);
+    let cluster = service(&mut outside, "api", &backend);
+    let mirror = Mirror {
+        cluster: service(&mut outside, "copies", &copies),
+        numerator: 1,
+        denominator: 1,
+    };
+    // By a route of the Gateway's namespace, what policies open, which here is the loopback; by others no more than the cluster.
+    for (namespace, path) in [("test", "/"), ("a", "/team")] {
+        let mut route = to_service(namespace, cluster.clone());
+        route.matches[0].path = PathMatch::Prefix(path.into());
+        route.filters.push(Filter::Mirror(mirror.clone()));
+        let key = RouteKey::of("HTTPRoute", namespace, "out", 0);
+        outside.0.routes.insert(key, Arc::new(route));
+    }
+    let guarded = Outside(outside.0.clone()).guarded();
+
+    let (proxy, log) = outside.start();
+    let url = |path: &str| format!("http://inside.example.com{path}");
+    assert!(proxy.fetch(A, &url("/")).await.ends_with("up"));
+    let answer = proxy.fetch(A, &url("/team")).await;
+    assert_eq!(
+        outcome(&answer),
+        ("403", Some("address_refused")),
+        "{answer}"
+    );
+    assert!(
+        answer.contains("lead the route to a ServiceEntry"),
+        "{answer}"
+    );
+    let line = log.departures(2).await.pop().unwrap();
+    assert_eq!(
+        (&line["verdict"], &line["reason"], &line["host"]),
+        (
+            &json!("refuse"),
+            &json!("address_refused"),
+            &json!("inside.example.com")
+        )
+    );
+    assert_eq!(
+        line["detail"],
+        "no endpoint of the Service is in the cluster"
+    );
+    let failed = r#"portcullis_mirrors_total{result="failed"}"#;
+    proxy.reaches(failed, 1.0).await;
+    let sent = r#"portcullis_mirrors_total{result="sent"}"#;
+    proxy.reaches(sent, 1.0).await;
+    assert_eq!((backend.seen().len(), copies.seen().len()), (1, 1));
+
+    let (proxy, _) = guarded.start();
+    for path in ["/", "/team"] {
+        let answer = proxy.fetch(A, &url(path)).await;
+        assert_eq!(
+            outcome(&answer),
+            ("403", Some("address_refused")),
+            "{answer}"
+        );
+    }
+    proxy.reaches(failed, 2.0).await;
+    assert_eq!((backend.connections(), copies.connections()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_are_not_in_the_cluster_are_passed_over() {
+    let backend = Backend::start("up").await;
+    let dns = FakeDns::start(&[], 60).await;
+    // All of the loopback, but for one address of it, is the cluster's here.
+    let mut outside = Outside::new(&dns).guarded().policy(
+        "here",
+        json!({"scope": "Gateway", "action": "Allow", "allow_private": ["127.0.0.1/32"]}),
+    );
+    let cluster = service(&mut outside, "api", &backend);
+    let endpoints = Arc::make_mut(outside.0.endpoints.get_mut(&cluster).unwrap());
+    for bad in ["127.0.0.9", "8.8.8.8", "169.254.169.254", "::1"] {
+        endpoints.endpoints.push(Endpoint {
+            host: EndpointHost::Ip(bad.parse().unwrap()),
+            port: backend.address.port(),
+            state: EndpointState::Ready,
+        });
+    }
+    let order = |one: &Endpoint, other: &Endpoint| one.host.cmp(&other.host);
+    endpoints.endpoints.sort_by(order);
+    let key = RouteKey::of("HTTPRoute", "test", "out", 0);
+    let route = to_service("test", cluster);
+    outside.0.routes.insert(key, Arc::new(route));
+    let (proxy, log) = outside.start();
+    for _ in 0..10 {
+        let answer = proxy.fetch(A, "http://inside.example.com/").await;
+        assert!(answer.ends_with("up"), "{answer}");
+    }
+    for line in log.departures(10).await {
+        assert_eq!(line["address"], json!(backend.address));
+    }
+}

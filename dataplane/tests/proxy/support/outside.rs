@@ -62,6 +62,7 @@ impl Outside {
                 service_account: "x".into(),
                 pod: format!("{namespace}-1"),
                 labels: BTreeMap::new(),
+                proxy_of: None,
             };
             let key = WorkloadKey::of(address.into());
             table.workloads.insert(key, Arc::new(workload));

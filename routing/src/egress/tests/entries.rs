@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::{check, compiled, table};
 use crate::{
-    CompiledTable, EntryKey,
-    egress::{Caller, Destination, PolicyMode, Question, Seen},
+    CompiledTable, EntryKey, compile,
+    egress::{Caller, Destination, MAX_CLAIMS, PolicyMode, Question, Seen},
 };
 
 #[test]
-fn own_entries_go_first_then_those_of_the_gateway() {
+fn own_entries_and_those_of_the_gateway_go_before_others_and_narrow_ones_before_wide_ones() {
     let entry = |created_at: i64, namespace: &str, host: &str, exported_to: Value| {
         json!({
             "hosts": [host], "addresses": ["192.0.2.0/24"], "ports": [{"number": 80, "protocol": "HTTP"}],
@@ -25,6 +25,8 @@ fn own_entries_go_first_then_those_of_the_gateway() {
         "captor": entry(0, "captor", "api.example.com", all()),
         "gateway": entry(1, "gateways", "*.example.com", all()),
         "own": entry(2, "b", "*.com", json!({"Namespaces": ["b"]})),
+        // The same as the Gateway's, but younger and of the caller.
+        "same": entry(3, "e", "*.example.com", all()),
         "away": entry(0, "c", "api.example.com", json!({"Namespaces": ["d"]})),
     });
     check(
@@ -34,7 +36,12 @@ fn own_entries_go_first_then_those_of_the_gateway() {
                 "a/x api.example.com 80 GET /",
                 "allow allowed through gateway",
             ),
-            ("b/x api.example.com 80 GET /", "allow allowed through own"),
+            // What the Gateway has for fewer hosts is not taken away by what somebody has for many.
+            (
+                "b/x api.example.com 80 GET /",
+                "allow allowed through gateway",
+            ),
+            ("e/x api.example.com 80 GET /", "allow allowed through same"),
             (
                 "c/x api.example.com 80 GET /",
                 "allow allowed through gateway",
@@ -94,6 +101,23 @@ fn a_port_that_cannot_be_served_is_left_to_nobody_else() {
     let settings = std::sync::Arc::make_mut(&mut reporting.settings);
     settings.egress.as_mut().unwrap().mode = PolicyMode::Report;
     check(reporting, &answers);
+}
+
+#[test]
+fn an_entry_does_not_claim_more_than_others_can_be_held_against() {
+    let hosts = |count: usize| (0..count).map(|it| format!("h{it}")).collect::<Vec<_>>();
+    let rejections = |hosts: Vec<String>| {
+        let entry = json!({
+            "hosts": hosts, "addresses": ["192.0.2.0/24"], "exported_to": {"Namespaces": ["a", "b"]},
+            "ports": [{"number": 80, "protocol": "HTTP"}, {"number": 81, "protocol": "HTTP"}],
+        });
+        let table = Arc::new(table(json!({"e": entry}), json!({})));
+        compile::<()>(None, table, |_, _| Ok(())).1
+    };
+    assert_eq!(rejections(hosts(MAX_CLAIMS / 4 - 1)), []);
+    let told = rejections(hosts(MAX_CLAIMS / 4));
+    assert_eq!(told.len(), 1);
+    assert!(told[0].message.contains("multiply to 4100"), "{told:?}");
 }
 
 #[test]

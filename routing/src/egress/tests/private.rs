@@ -20,6 +20,7 @@ fn private_ranges_are_opened_to_those_that_a_policy_selects() {
         service_account: "x".into(),
         pod: "x-1".into(),
         labels: BTreeMap::new(),
+        proxy_of: None,
     };
     let address = "203.0.113.9".parse().unwrap();
     table
@@ -38,7 +39,8 @@ fn private_ranges_are_opened_to_those_that_a_policy_selects() {
             }),
             seen,
         };
-        egress.opens_private(&question, address.parse().unwrap())
+        let opened = egress.decide(&question).opened;
+        egress.opens_private(&question, opened, address.parse().unwrap())
     };
     let opens = |namespace, host, address| opens_to(namespace, host, address, Seen::Tunnel);
     assert!(opens("a", "h", "10.1.2.3"));

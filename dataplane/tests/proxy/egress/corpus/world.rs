@@ -103,6 +103,7 @@ impl World {
                 service_account: "x".into(),
                 pod: "a-1".into(),
                 labels: BTreeMap::new(),
+                proxy_of: None,
             };
             outside
                 .0

@@ -1,0 +1,80 @@
+//! Proxies of Gateways: which pods are one, and by which addresses they are reached.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use k8s_openapi::api::core::v1::Service;
+use portcullis_routing::GatewayKey;
+
+use crate::{
+    provision::{GATEWAY_NAME, label_value},
+    resources::{ObjectKey, Resources},
+};
+
+/// Gateways by their namespace and the label that their proxies have.
+#[derive(Debug, Default)]
+pub(super) struct Proxies(BTreeMap<(String, String), GatewayKey>);
+
+impl Proxies {
+    /// Those of these Gateways. Whoever may make pods in the namespace of a Gateway is trusted with its proxies; elsewhere the label
+    /// says nothing.
+    pub(super) fn of<'g>(gateways: impl Iterator<Item = &'g ObjectKey>) -> Self {
+        let labelled = gateways.map(|ObjectKey { namespace, name }| {
+            let gateway = GatewayKey::of(namespace, name);
+            ((namespace.clone(), label_value(name)), gateway)
+        });
+        Self(labelled.collect())
+    }
+
+    /// The Gateway that a pod of a namespace, with these labels, is a proxy of; or pods that a Service looks for by them.
+    pub(super) fn gateway(
+        &self,
+        namespace: &str,
+        labels: Option<&BTreeMap<String, String>>,
+    ) -> Option<&GatewayKey> {
+        let label = labels?.get(GATEWAY_NAME)?;
+        self.0.get(&(namespace.to_owned(), label.clone()))
+    }
+
+    /// The addresses of the Services in front of proxies, by Gateway: what the controller made, and what others did beside it.
+    pub(super) fn addresses(&self, resources: &Resources) -> BTreeMap<GatewayKey, Vec<IpAddr>> {
+        let mut found = BTreeMap::<_, BTreeSet<IpAddr>>::new();
+        for (key, service) in &resources.services {
+            let selector = service
+                .spec
+                .as_ref()
+                .and_then(|spec| spec.selector.as_ref());
+            if let Some(gateway) = self.gateway(&key.namespace, selector) {
+                let addresses = found.entry(gateway.clone()).or_default();
+                addresses.extend(addresses_of(service));
+            }
+        }
+        let found = found.into_iter();
+        found
+            .map(|(gateway, addresses)| (gateway, addresses.into_iter().collect()))
+            .collect()
+    }
+}
+
+/// All of a Service, whatever type it has.
+fn addresses_of(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let spec = service.spec.as_ref();
+    let of_cluster = spec.into_iter().flat_map(|spec| {
+        let several = spec.cluster_ips.iter().chain(&spec.external_ips).flatten();
+        several
+            .chain(&spec.cluster_ip)
+            .chain(&spec.load_balancer_ip)
+    });
+    let balancer = service
+        .status
+        .as_ref()
+        .and_then(|it| it.load_balancer.as_ref());
+    let ingress = balancer.and_then(|balancer| balancer.ingress.as_deref());
+    let of_balancer = ingress.unwrap_or_default().iter();
+    let of_balancer = of_balancer.filter_map(|ingress| ingress.ip.as_ref());
+    // A headless Service has `None`.
+    let addresses = of_cluster.chain(of_balancer);
+    addresses.filter_map(|address| Some(address.parse::<IpAddr>().ok()?.to_canonical()))
+}
