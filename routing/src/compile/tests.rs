@@ -121,7 +121,7 @@ fn a_credential_that_changes_is_prepared_anew_where_it_is_named() {
         match &mut route.action {
             // Wherever it stands.
             crate::RouteAction::Forward(backends) if name == "b" => {
-                backends[0].filters.push(filter)
+                backends[0].filters.push(filter);
             }
             _ => route.filters.push(filter),
         }

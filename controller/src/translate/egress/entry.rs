@@ -396,9 +396,9 @@ impl<'p> Origination<'p> {
     /// The place of what a policy asks for, or the names alone. What comes after all that an entry may have is not made: such an
     /// entry is refused.
     fn place(&mut self, policy: Option<&'p ClusterTls>) -> Option<u16> {
-        let mut known = self.policies.iter();
-        let same = |known: &Option<&ClusterTls>| match (known, policy) {
-            (Some(known), Some(policy)) => std::ptr::eq(*known, policy),
+        let mut known = self.policies.iter().copied();
+        let same = |known: Option<&ClusterTls>| match (known, policy) {
+            (Some(known), Some(policy)) => std::ptr::eq(known, policy),
             (known, policy) => known.is_none() && policy.is_none(),
         };
         let place = known.position(same).unwrap_or_else(|| {

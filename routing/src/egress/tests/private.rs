@@ -68,6 +68,7 @@ fn a_pod_is_found_behind_every_form_of_its_address() {
         service_account: "x".into(),
         pod: "x-1".into(),
         labels: BTreeMap::new(),
+        proxy_of: None,
     };
     let key = WorkloadKey::of("203.0.113.9".parse().unwrap());
     table.workloads.insert(key, Arc::new(workload));
