@@ -419,7 +419,7 @@ Examples:
   kubectl kustomize overlays/production | portcullis analyze -
 
 All that it looks at in a cluster; what is left out counts as missing:
-  kinds=gatewayclasses,gateways.gateway.networking.k8s.io,listenersets,httproutes,backendtlspolicies,referencegrants
+  kinds=gatewayclasses,gateways.gateway.networking.k8s.io,listenersets,httproutes,tlsroutes,backendtlspolicies,referencegrants
   kinds=$kinds,gatewayparameters.portcullis.dev,credentialinjections.portcullis.dev,namespaces,services,endpointslices,secrets,configmaps
   kinds=$kinds,egresspolicies.portcullis.dev,serviceentries.networking.istio.io,pods,nodes   # with an egress Gateway
   kinds=$kinds,servicecidrs   # the same, from Kubernetes 1.33 on

@@ -7,6 +7,7 @@ mod cors;
 mod entrance;
 mod in_force;
 mod live;
+mod passing;
 mod progress;
 mod reader;
 mod routes;
@@ -16,7 +17,7 @@ mod unread;
 use std::{process::ExitCode, sync::Arc};
 
 use http::{HeaderMap, Method};
-use portcullis_controller::ObjectKey;
+use portcullis_controller::{ObjectKey, ObjectRef};
 use portcullis_dataplane::{
     exchange::path,
     filter::redirect::{self, RedirectedRequest},
@@ -25,8 +26,8 @@ use portcullis_dataplane::{
     telemetry::{Metrics, MetricsOptions},
 };
 use portcullis_routing::{
-    Backend, Explanation, Filter, Rejection, RequestHead, ResourceKind, Route, RouteAction,
-    RouteKey, RoutingTable, WeightedCluster, explain as judge,
+    Backend, Explanation, Filter, ListenerProtocol, Rejection, RequestHead, ResourceKind, Route,
+    RouteAction, RouteKey, RoutingTable, WeightedCluster, explain as judge,
     explain::{Candidate, ListenerVerdict},
 };
 use serde::Serialize;
@@ -37,6 +38,7 @@ use self::{
     connection::{
         ensure_ingress, misdirected, no_port, no_session, of_egress, refused, unauthenticated,
     },
+    passing::lack,
     routes::Routes,
 };
 use crate::{
@@ -125,7 +127,7 @@ struct Winner {
     rule: String,
     /// The route that the rule is of.
     #[serde(skip)]
-    object: ObjectKey,
+    object: ObjectRef,
     matched: String,
     /// Where a redirect leads to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -234,6 +236,9 @@ fn answer(request: &Request, headers: &HeaderMap, table: RoutingTable) -> Answer
         };
     };
     let (compiled, table) = (&snapshot.compiled, snapshot.compiled.table());
+    if bound.protocol() == ListenerProtocol::Tls && request.url.scheme_str() == Some("https") {
+        return passing::answer(asked, request, compiled, table);
+    }
     if let Some(outcome) = no_session(request, bound, &snapshot.tls) {
         return unanswered(asked, &outcome, None);
     }
@@ -375,17 +380,10 @@ fn forwarded(backends: &[WeightedCluster], table: &RoutingTable) -> Option<Strin
         .then_some(answer)
 }
 
+/// Status and words of the answer that a backend does not give.
 fn failure(backend: &WeightedCluster, table: &RoutingTable) -> Option<String> {
-    match &backend.backend {
-        Backend::Invalid { reason } => Some(format!("500: the backendRef is invalid ({reason})")),
-        // Where its host is, is asked when a request comes.
-        Backend::External { .. } => None,
-        Backend::Cluster(key) => {
-            let known = table.endpoints.get(key);
-            let is_empty = known.is_none_or(|known| known.endpoints.is_empty());
-            is_empty.then(|| format!("503: {} has no endpoints", words::cluster(key)))
-        }
-    }
+    let (status, why) = lack(backend, table)?;
+    Some(format!("{status}: {why}"))
 }
 
 fn no_route(explanation: &Explanation) -> &'static str {
@@ -425,7 +423,10 @@ fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
     let filters = |all: &[Filter]| all.iter().map(|one| words::filter(one, table)).collect();
     Winner {
         rule: words::source(route),
-        object: ObjectKey::new(&*route.source.namespace, &*route.source.name),
+        object: ObjectRef::new(
+            &*route.source.kind,
+            ObjectKey::new(&*route.source.namespace, &*route.source.name),
+        ),
         matched: matched(&won.route, won.match_index, &won.hostname, table),
         location: None,
         filters: filters(&route.filters),
@@ -454,11 +455,12 @@ fn matched(route: &RouteKey, index: usize, hostname: &str, table: &RoutingTable)
     } else {
         format!("host {hostname}")
     };
-    let one = table
-        .routes
-        .get(route)
-        .and_then(|route| route.matches.get(index));
-    format!("{host}, {}", one.map(words::matching).unwrap_or_default())
+    let route = table.routes.get(route);
+    match route.and_then(|route| route.matches.get(index)) {
+        Some(one) => format!("{host}, {}", words::matching(one)),
+        // One that takes connections asks for nothing else.
+        None => host,
+    }
 }
 
 fn in_words(candidate: &Candidate, table: &RoutingTable) -> String {

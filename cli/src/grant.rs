@@ -35,6 +35,7 @@ pub(crate) fn for_finding(finding: &Finding, resources: &Resources) -> Option<St
         "Gateway" => json_of(resources.gateways.get(key)?),
         "ListenerSet" => json_of(resources.listener_sets.get(key)?),
         "HTTPRoute" => json_of(resources.http_routes.get(key)?),
+        "TLSRoute" => json_of(resources.tls_routes.get(key)?),
         _ => None,
     }?;
     let subject = Subject {

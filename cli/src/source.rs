@@ -70,7 +70,10 @@ impl Configuration {
         issues.filter(|it| {
             it.file.is_some()
                 && it.severity == Severity::Error
-                && it.object.starts_with("HTTPRoute ")
+                && it
+                    .object
+                    .split_once(' ')
+                    .is_some_and(|(kind, _)| analyze::broken::ROUTES.contains(&kind))
         })
     }
 

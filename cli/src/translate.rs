@@ -101,10 +101,10 @@ fn conditions(statuses: &Statuses) -> Columns {
             );
         }
     }
-    for (key, route) in &statuses.http_routes {
+    for (kind, key, route) in statuses.routes() {
         for parent in &route.parents {
             rows(
-                format!("HTTPRoute {key} at {}", parent.parent_ref.name),
+                format!("{kind} {key} at {}", parent.parent_ref.name),
                 &parent.conditions,
             );
         }

@@ -10,7 +10,7 @@ use std::{
 use gateway_api::apis::{
     experimental::{
         gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-        listenersets::ListenerSet, referencegrants::ReferenceGrant,
+        listenersets::ListenerSet, referencegrants::ReferenceGrant, tlsroutes::TlsRoute,
     },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
@@ -27,6 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use crate::{
     callers::{Node, Pod},
     finding::ObjectRef,
+    status::ParentReference,
+    translate::RouteObject,
 };
 
 /// A name that the API server takes (RFC 1123 subdomain), but for its length.
@@ -49,6 +51,8 @@ pub struct Resources {
     pub listener_sets: Objects<ListenerSet>,
     /// HTTPRoutes.
     pub http_routes: Objects<HttpRoute>,
+    /// TLSRoutes.
+    pub tls_routes: Objects<TlsRoute>,
     /// BackendTLSPolicies.
     pub backend_tls_policies: Objects<BackendTlsPolicy>,
     /// ReferenceGrants.
@@ -133,6 +137,7 @@ macro_rules! for_each_kind {
         $do!("Gateway", gateways);
         $do!("ListenerSet", listener_sets);
         $do!("HTTPRoute", http_routes);
+        $do!("TLSRoute", tls_routes);
         $do!("BackendTLSPolicy", backend_tls_policies);
         $do!("ReferenceGrant", reference_grants);
         $do!("Namespace", namespaces);
@@ -166,6 +171,24 @@ impl Resources {
         }
         for_each_kind!(count);
         counts
+    }
+
+    /// Routes of every kind.
+    pub fn routes(&self) -> impl Iterator<Item = RouteView<'_>> {
+        let http = self.http_routes.iter();
+        let http = http.map(|(key, route)| RouteView::of(key, &**route));
+        let tls = self.tls_routes.iter();
+        http.chain(tls.map(|(key, route)| RouteView::of(key, &**route)))
+    }
+
+    /// A route of whatever kind.
+    pub fn route(&self, object: &ObjectRef) -> Option<RouteView<'_>> {
+        let key = &object.key;
+        match object.kind.as_str() {
+            HttpRoute::KIND => Some(RouteView::of(key, &**self.http_routes.get(key)?)),
+            TlsRoute::KIND => Some(RouteView::of(key, &**self.tls_routes.get(key)?)),
+            _ => None,
+        }
     }
 
     /// Whether there is no object at all.
@@ -229,6 +252,27 @@ impl Resources {
             };
         }
         for_each_kind!(retain);
+    }
+}
+
+/// A route, as far as those of all kinds are alike.
+#[derive(Clone, Debug)]
+pub struct RouteView<'a> {
+    /// The route.
+    pub object: ObjectRef,
+    /// Its hostnames; without any it is for every host.
+    pub hostnames: &'a [String],
+    /// Its parentRefs.
+    pub parents: Vec<ParentReference>,
+}
+
+impl<'a> RouteView<'a> {
+    fn of<R: RouteObject>(key: &ObjectKey, route: &'a R) -> Self {
+        Self {
+            object: ObjectRef::new(R::KIND, key.clone()),
+            hostnames: route.hostnames(),
+            parents: route.parents(),
+        }
     }
 }
 

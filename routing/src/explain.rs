@@ -165,7 +165,7 @@ fn judge_routes<P>(listener: &CompiledListener<P>, head: &RequestHead<'_>) -> Ve
         .flat_map(|(pattern, host)| host.routes.iter().map(move |route| (pattern, route)));
     let mut ranked: Vec<Ranked<'_, P>> = hosts
         .flat_map(|(pattern, route)| {
-            (0..route.route().matches.len()).filter_map(move |index| {
+            (0..route.candidates()).filter_map(move |index| {
                 let rank = route.rank(pattern, index)?;
                 let mismatch = mismatch(pattern, route, index, head);
                 Some(Ranked {

@@ -59,7 +59,7 @@ pub enum ListenerProtocol {
     Http,
     /// TLS terminated here; HTTP/2 or HTTP/1.1 by ALPN.
     Https,
-    /// TLS that passes through: only the name in its greeting is read. For [`Direction::Egress`].
+    /// TLS that passes through: only the name in its greeting is read.
     Tls,
 }
 

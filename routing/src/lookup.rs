@@ -1,4 +1,4 @@
-//! One lookup per request. It allocates nothing and locks nothing.
+//! One lookup per request, or per connection of TLS that passes through. It allocates nothing and locks nothing.
 
 use std::sync::Arc;
 
@@ -46,11 +46,37 @@ impl<P> CompiledListener<P> {
     /// Gateway's namespace take everybody's, others only those of their own. On a listener of egress, where a route may add what
     /// is not everybody's to have, and see what others send.
     pub fn lookup_of(&self, caller: Option<&str>, head: &RequestHead<'_>) -> Option<Found<'_, P>> {
-        let gateway = self.key().gateway_namespace();
-        self.find(head, |route| {
-            let namespace = route.route().source.namespace.as_str();
-            namespace == gateway || caller == Some(namespace)
-        })
+        self.find(head, |route| self.takes_from(route, caller))
+    }
+
+    /// The route that takes a connection of TLS that passes through, by the name that its greeting has (in lower case): the one with
+    /// the most specific hostname, then the oldest.
+    pub fn lookup_connection(&self, name: &str) -> Option<&Arc<CompiledRoute<P>>> {
+        self.find_connection(name, |_| true)
+    }
+
+    /// The same among the routes that take [requests of the caller](Self::lookup_of).
+    pub fn lookup_connection_of(
+        &self,
+        caller: Option<&str>,
+        name: &str,
+    ) -> Option<&Arc<CompiledRoute<P>>> {
+        self.find_connection(name, |route| self.takes_from(route, caller))
+    }
+
+    fn takes_from(&self, route: &CompiledRoute<P>, caller: Option<&str>) -> bool {
+        let namespace = route.route().source.namespace.as_str();
+        namespace == self.key().gateway_namespace() || caller == Some(namespace)
+    }
+
+    fn find_connection(
+        &self,
+        name: &str,
+        takes: impl Fn(&CompiledRoute<P>) -> bool,
+    ) -> Option<&Arc<CompiledRoute<P>>> {
+        self.hosts
+            .matching(name)
+            .find_map(|host| host.connection(&takes))
     }
 
     fn find(

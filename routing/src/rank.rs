@@ -11,6 +11,14 @@ use crate::{
     route::{Route, RouteOrder},
 };
 
+/// Stands for the match that a route of connections has none of: among these hostname and age decide.
+pub(crate) static CONNECTION: RouteMatch = RouteMatch {
+    path: PathMatch::Prefix(String::new()),
+    method: None,
+    headers: Vec::new(),
+    query: Vec::new(),
+};
+
 /// The rank of one match of one route under one of its hostnames, among matches that all hold: the greatest wins.
 #[derive(Clone, Copy, Debug)]
 pub struct MatchRank<'a> {

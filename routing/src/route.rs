@@ -1,4 +1,4 @@
-//! Routes: one rule of an HTTPRoute each.
+//! Routes: one rule of an HTTPRoute or TLSRoute each.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ pub struct Route {
         deserialize_with = "exact::list"
     )]
     pub hostnames: Vec<String>,
-    /// Alternatives, at least one.
+    /// Alternatives, at least one; none if the route [takes connections](Self::takes_connections).
     #[serde(deserialize_with = "exact::list")]
     pub matches: Vec<RouteMatch>,
     /// Filters of the rule, in the order of the spec.
@@ -64,12 +64,18 @@ impl Route {
             _ => None,
         })
     }
+
+    /// Whether it takes whole connections of TLS that passes through, by the name in their greeting, and no requests: a rule of a
+    /// TLSRoute. It matches nothing else, and forwards without filters and policy.
+    pub fn takes_connections(&self) -> bool {
+        self.matches.is_empty()
+    }
 }
 
 /// What a route does with a request that it won.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RouteAction {
-    /// Forward to one of these, chosen by weight. All weights 0 (or an empty list) answers 500.
+    /// Forward to one of these, chosen by weight. All weights 0 (or an empty list) answers 500, or refuses the connection.
     Forward(#[serde(deserialize_with = "exact::list")] Vec<WeightedCluster>),
     /// Answer with a redirect.
     Redirect(Redirect),
@@ -113,7 +119,7 @@ pub enum Backend {
         /// One of its ports.
         port: u16,
     },
-    /// A reference that could not be resolved. It keeps its share, which answers 500.
+    /// A reference that could not be resolved. It keeps its share, which answers 500, or is refused.
     Invalid {
         /// The condition reason, such as `BackendNotFound`.
         reason: String,

@@ -27,6 +27,7 @@ fn compiled() -> CompiledTable<()> {
         "listeners": {
             "ns/gw/any": { "port": 80, "protocol": "HTTP" },
             "ns/gw/wild": { "port": 80, "protocol": "HTTP", "hostname": "*.example.com" },
+            "ns/gw/tls": { "port": 443, "protocol": "TLS" },
         },
         "routes": {
             "prefix": route("prefix", &["*.example.com"], serde_json::json!([{ "path": { "Prefix": "/a/b" } }])),
@@ -43,6 +44,14 @@ fn compiled() -> CompiledTable<()> {
                     { "name": "e", "value": { "Regex": "[0-9 ]+" } },
                 ],
             }])),
+            "tls": {
+                "listeners": ["ns/gw/tls"],
+                "hostnames": ["*.example.com"],
+                "matches": [],
+                "action": { "Forward": [] },
+                "order": { "namespace": "ns", "name": "tls", "rule": 0 },
+                "source": { "kind": "TLSRoute", "namespace": "ns", "name": "tls", "rule": 0 },
+            },
         },
     }))
     .unwrap();
@@ -127,6 +136,30 @@ fn a_lookup_allocates_nothing() {
             "{host}{path}"
         );
         assert_eq!(allocations.count_total, 0, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_lookup_of_a_connection_allocates_nothing() {
+    let compiled = compiled();
+    let labels = format!("{}example.com", "x.".repeat(4096));
+    for (name, expected) in [
+        ("a.example.com", Some("tls")),
+        (&labels, Some("tls")),
+        ("example.com", None),
+    ] {
+        let mut found = [None; 2];
+        let allocations = allocation_counter::measure(|| {
+            let port = compiled.port(443);
+            let listener = port.and_then(|port| port.listener_for(name));
+            found = [
+                listener.and_then(|it| it.lookup_connection(name)),
+                listener.and_then(|it| it.lookup_connection_of(Some("ns"), name)),
+            ];
+        });
+        let found = found.map(|route| route.map(|route| route.key().as_str()));
+        assert_eq!(found, [expected; 2], "{name}");
+        assert_eq!(allocations.count_total, 0, "{name}");
     }
 }
 

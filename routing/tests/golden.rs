@@ -22,7 +22,7 @@ struct Input {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Request {
-    /// `METHOD http://host[:port]/path[?query]`
+    /// `METHOD http://host[:port]/path[?query]`, or `TLS https://host:port/` for a connection that greets this host.
     request: String,
     /// `name: value`
     #[serde(default)]
@@ -78,13 +78,20 @@ fn answer<'a>(compiled: &'a CompiledTable<()>, request: &'a Request) -> Answer<'
     };
     let port = url.port_u16().unwrap_or(80);
     let listener = compiled.port(port).and_then(|port| port.listener_for(host));
-    let found = listener.and_then(|listener| listener.lookup(&head));
-    let route = found.as_ref().map(|found| found.route.route());
+    let (route, match_index) = match listener {
+        Some(listener) if method.as_str() == "TLS" => (listener.lookup_connection(host), None),
+        listener => listener
+            .and_then(|listener| listener.lookup(&head))
+            .map(|found| (found.route, found.match_index))
+            .unzip(),
+    };
+    let key = route.map(|route| route.key());
+    let route = route.map(|route| route.route());
     Answer {
         request: &request.request,
         listener: listener.map(|listener| listener.key()),
-        route: found.as_ref().map(|found| found.route.key()),
-        match_index: found.as_ref().map(|found| found.match_index),
+        route: key,
+        match_index,
         filters: route
             .map(|route| route.filters.as_slice())
             .unwrap_or_default(),

@@ -16,6 +16,7 @@ fn good() -> Value {
         "listeners": {
             "l": { "port": 80, "protocol": "HTTP", "hostname": "*.a.b" },
             "s": { "port": 443, "protocol": "HTTPS", "tls": { "certificates": ["c"] } },
+            "t": { "port": 8443, "protocol": "TLS" },
         },
         "routes": { "r": {
             "listeners": ["l"],
@@ -45,6 +46,13 @@ fn good() -> Value {
             },
             "order": { "created_at": 0, "namespace": "ns", "name": "r", "rule": 0 },
             "source": { "kind": "HTTPRoute", "namespace": "ns", "name": "r", "rule": 0 },
+        }, "t": {
+            "listeners": ["t"],
+            "hostnames": ["a.b"],
+            "matches": [],
+            "action": { "Forward": [{ "weight": 1, "backend": { "Cluster": "k" } }] },
+            "order": { "namespace": "ns", "name": "t", "rule": 0 },
+            "source": { "kind": "TLSRoute", "namespace": "ns", "name": "t", "rule": 0 },
         } },
         "clusters": { "k": { "tls": {
             "server_name": "a.b",
@@ -166,6 +174,32 @@ fn listeners() {
 }
 
 #[test]
+fn routes_of_connections() {
+    let rejects = |place: &str, value: Value, expected: &str| {
+        rejects(
+            &format!("/routes/t{place}"),
+            value,
+            &format!("route t: {expected}"),
+        );
+    };
+    rejects("/listeners/0", json!("l"), "it has no match");
+    let header = json!([{ "RequestHeaders": { "remove": ["y"] } }]);
+    let expected = "it has no match, but filters or a policy";
+    rejects("/filters", header.clone(), expected);
+    rejects("/action/Forward/0/filters", header, expected);
+    rejects(
+        "/policy",
+        json!({ "timeouts": { "request": 2000 } }),
+        expected,
+    );
+    rejects(
+        "/action",
+        json!({ "Respond": { "status": 500, "reason": "x" } }),
+        "it has no match, and does not forward",
+    );
+}
+
+#[test]
 fn routes() {
     let rejects = |place: &str, value: Value, expected: &str| {
         rejects(
@@ -178,6 +212,11 @@ fn routes() {
     rejects("/listeners/0", json!("x"), "listener x is not in the table");
     rejects("/hostnames/0", json!("*"), "\"*\" is not a hostname");
     rejects("/matches", json!([]), "it has no match");
+    rejects(
+        "/listeners/0",
+        json!("t"),
+        "TLS passes through listener t, where nobody sees what it matches",
+    );
     rejects(
         "/action/Forward/0/weight",
         json!(1_000_001),

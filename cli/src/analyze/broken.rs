@@ -4,6 +4,9 @@ use portcullis_controller::{Severity, manifests::LoadProblem};
 
 use crate::report::Issue;
 
+/// Kinds of routes.
+pub(crate) const ROUTES: [&str; 2] = ["HTTPRoute", "TLSRoute"];
+
 /// Says in the issues that miss an object which document describes it, but is broken.
 pub(crate) fn point_out(issues: &mut [Issue], problems: &[LoadProblem]) {
     point_to_missing(issues, problems);
@@ -48,7 +51,8 @@ fn namespace(key: &str) -> Option<&str> {
 
 /// A listener may have no route because the document of the route is broken. It is looked for in the same namespace.
 fn point_to_routes(issues: &mut [Issue], problems: &[LoadProblem]) {
-    let is_route = |it: &&LoadProblem| it.severity == Severity::Error && it.kind == "HTTPRoute";
+    let is_route =
+        |it: &&LoadProblem| it.severity == Severity::Error && ROUTES.contains(&it.kind.as_str());
     let bare = |it: &&mut Issue| it.code == "ListenerWithoutRoutes";
     for issue in issues.iter_mut().filter(bare) {
         let own = issue.object.split(' ').next_back().and_then(namespace);
@@ -57,7 +61,8 @@ fn point_to_routes(issues: &mut [Issue], problems: &[LoadProblem]) {
             continue;
         };
         issue.remedy = format!(
-            "if HTTPRoute {} is meant for it, mend that: {} describes it, but is broken. Else {}",
+            "if {} {} is meant for it, mend that: {} describes it, but is broken. Else {}",
+            problem.kind,
             problem.name,
             problem.place(),
             issue.remedy

@@ -6,7 +6,9 @@ use portcullis_controller::{
     Finding, ObjectKey, ObjectRef, Resources, Translation,
     status::{RouteParentStatus, condition::kind, reason},
 };
-use portcullis_routing::{GatewayKey, ListenerKey, Route, RouteAction, RoutingTable};
+use portcullis_routing::{
+    GatewayKey, Listener, ListenerKey, ListenerProtocol, Route, RouteAction, RoutingTable,
+};
 
 /// Hints about one Gateway's table.
 pub(crate) fn table(table: &RoutingTable) -> Vec<Finding> {
@@ -47,26 +49,26 @@ fn no_weight(route: &Route) -> Option<Finding> {
     Some(source(route).error(
         "WeightsAllZero",
         format!("spec.rules[{}].backendRefs", route.source.rule),
-        "every backend has weight 0, so all requests of this rule are answered with 500",
+        if route.takes_connections() {
+            "every backend has weight 0, so all connections of this rule are refused"
+        } else {
+            "every backend has weight 0, so all requests of this rule are answered with 500"
+        },
         "give at least one backendRef a weight above 0 (without `weight` it is 1)",
     ))
 }
 
 /// Routes without any parent. (A parent that does not exist is a finding of the translation.)
 fn orphans(resources: &Resources) -> impl Iterator<Item = Finding> {
-    let is_orphan = |parents: Option<usize>| parents.is_none_or(|count| count == 0);
-    resources
-        .http_routes
-        .iter()
-        .filter(move |(_, route)| is_orphan(route.spec.parent_refs.as_ref().map(Vec::len)))
-        .map(|(key, _)| {
-            ObjectRef::new("HTTPRoute", key.clone()).error(
-                "NoParent",
-                "spec.parentRefs",
-                "the route names no Gateway, so nobody serves it",
-                "add a parentRef with the name (and the namespace, if it is another one) of a Gateway",
-            )
-        })
+    let orphans = resources.routes().filter(|route| route.parents.is_empty());
+    orphans.map(|route| {
+        route.object.error(
+            "NoParent",
+            "spec.parentRefs",
+            "the route names no Gateway, so nobody serves it",
+            "add a parentRef with the name (and the namespace, if it is another one) of a Gateway",
+        )
+    })
 }
 
 /// In a cluster they become addresses of the Gateway's Service. Here they would be those of the machine, and one who writes an
@@ -92,7 +94,7 @@ struct Bare<'a> {
     object: &'a ObjectRef,
     index: usize,
     name: &'a str,
-    port: u16,
+    served: &'a Listener,
 }
 
 /// Listeners that are served, and have no route. Those of a ListenerSet are in the table of its Gateway.
@@ -106,7 +108,7 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
         // Those of egress serve what entries open, without any route.
         let listeners = table.listeners.iter();
         let listeners = listeners.filter(|(_, listener)| listener.direction.is_ingress());
-        listeners.map(|(key, listener)| (place(&table.gateway, key), listener.port))
+        listeners.map(|(key, listener)| (place(&table.gateway, key), &**listener))
     });
     let served: BTreeMap<_, _> = served.collect();
     let mut findings = Vec::new();
@@ -114,12 +116,12 @@ fn listeners_without_routes(translation: &Translation) -> Vec<Finding> {
         let object = ObjectRef::new(kind, key.clone());
         for (index, listener) in listeners.iter().enumerate() {
             let place = (kind, key.to_string(), &*listener.name);
-            if let (0, Some(port)) = (listener.attached_routes, served.get(&place)) {
+            if let (0, Some(served)) = (listener.attached_routes, served.get(&place)) {
                 let bare = Bare {
                     object: &object,
                     index,
                     name: &listener.name,
-                    port: *port,
+                    served,
                 };
                 findings.push(without_routes(&bare, translation));
             }
@@ -134,20 +136,25 @@ fn without_routes(bare: &Bare<'_>, translation: &Translation) -> Finding {
         object,
         index,
         name,
-        ..
+        served,
     } = bare;
-    let message =
-        format!("no route is attached to listener {name}, so it answers 404 to everything");
+    let (wanted, hence) = match served.protocol {
+        ListenerProtocol::Http | ListenerProtocol::Https => {
+            ("an HTTPRoute", "answers 404 to everything")
+        }
+        ListenerProtocol::Tls => ("a TLSRoute", "refuses every connection"),
+    };
+    let message = format!("no route is attached to listener {name}, so it {hence}");
     let kind = &object.kind;
     let (message, remedy) = match refused(bare, translation) {
         Some(route) => (
-            format!("{message}: HTTPRoute {route} names this {kind}, and is refused"),
-            format!("mend what is said of HTTPRoute {route}"),
+            format!("{message}: {route} names this {kind}, and is refused"),
+            format!("mend what is said of {route}"),
         ),
         None => (
             message,
             format!(
-                "add an HTTPRoute whose parentRef names this {kind} and whose hostnames fit the listener's"
+                "add {wanted} whose parentRef names this {kind} and whose hostnames fit the listener's"
             ),
         ),
     };
@@ -157,9 +164,9 @@ fn without_routes(bare: &Bare<'_>, translation: &Translation) -> Finding {
 
 /// The first route that names a listener, or the whole object it stands in, or a listener that this has not, and is not
 /// accepted there.
-fn refused<'a>(bare: &Bare<'_>, translation: &'a Translation) -> Option<&'a ObjectKey> {
+fn refused(bare: &Bare<'_>, translation: &Translation) -> Option<String> {
     let object = bare.object;
-    let mut routes = translation.statuses.http_routes.iter();
+    let mut routes = translation.statuses.routes();
     let names_it = |route: &ObjectKey, parent: &RouteParentStatus| {
         let accepted = parent.conditions.get(kind::ACCEPTED);
         let is_stray = accepted.is_some_and(|it| it.reason == reason::NO_MATCHING_PARENT);
@@ -170,13 +177,15 @@ fn refused<'a>(bare: &Bare<'_>, translation: &'a Translation) -> Option<&'a Obje
             && (namespace, &parent.name) == (&object.key.namespace, &object.key.name)
             && (is_stray
                 || section.is_none_or(|name| name == bare.name)
-                    && parent.port.is_none_or(|port| port == i32::from(bare.port)))
+                    && parent
+                        .port
+                        .is_none_or(|port| port == i32::from(bare.served.port)))
     };
-    let found = routes.find(|(key, route)| {
+    let found = routes.find(|(_, key, route)| {
         let mut parents = route.parents.iter();
         parents.any(|it| names_it(key, it) && !it.conditions.is_true(kind::ACCEPTED))
     });
-    found.map(|(key, _)| key)
+    found.map(|(kind, key, _)| format!("{kind} {key}"))
 }
 
 /// The kind and name of the object that a listener stands in, and its own name.

@@ -25,7 +25,7 @@ pub(crate) fn hints(table: &RoutingTable) -> Vec<Finding> {
     for route in by_order {
         let mut lost_to = Vec::new();
         let mut wins_somewhere = false;
-        let conditions: Vec<_> = route.matches.iter().map(canonical).collect();
+        let conditions = conditions(route);
         for place in places(route) {
             for condition in &conditions {
                 match winners.entry((place, condition.clone())) {
@@ -58,6 +58,14 @@ fn places(route: &Route) -> impl Iterator<Item = Place<'_>> {
     })
 }
 
+fn conditions(route: &Route) -> Vec<String> {
+    if route.takes_connections() {
+        // It asks for nothing but a host.
+        return vec![String::new()];
+    }
+    route.matches.iter().map(canonical).collect()
+}
+
 /// The same text for the same conditions, in whatever order they were written.
 fn canonical(one: &RouteMatch) -> String {
     let mut one = one.clone();
@@ -77,13 +85,27 @@ fn shadowed(route: &Route, winner: &Route) -> Finding {
     } else {
         "is older"
     };
-    ObjectRef::new(source.kind.clone(), ObjectKey::new(source.namespace.clone(), source.name.clone())).warning(
+    let (part, what, remedy) = if route.takes_connections() {
+        (
+            "spec.hostnames".to_owned(),
+            "connection",
+            "remove one of the two, or give this one other hostnames",
+        )
+    } else {
+        (
+            format!("spec.rules[{}].matches", source.rule),
+            "request",
+            "remove one of the two, or make this one more specific (path, method, header or query parameter)",
+        )
+    };
+    let key = ObjectKey::new(source.namespace.clone(), source.name.clone());
+    ObjectRef::new(source.kind.clone(), key).warning(
         "RuleShadowed",
-        format!("spec.rules[{}].matches", source.rule),
+        part,
         format!(
-            "this rule never gets a request: rule {} of {} {}/{} asks for the same and {why}",
+            "this rule never gets a {what}: rule {} of {} {}/{} asks for the same and {why}",
             winner.source.rule, winner.source.kind, winner.source.namespace, winner.source.name
         ),
-        "remove one of the two, or make this one more specific (path, method, header or query parameter)",
+        remedy,
     )
 }

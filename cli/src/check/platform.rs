@@ -11,10 +11,11 @@ use crate::cluster::{Cluster, INSTALL_GATEWAY_API, Kind, Refusal};
 const OLDEST_MINOR: u32 = 31;
 
 /// Kinds of Gateway API that are read, and whether nothing goes without them.
-const KINDS: [(&str, bool); 6] = [
+const KINDS: [(&str, bool); 7] = [
     ("gatewayclasses", true),
     ("gateways", true),
     ("httproutes", true),
+    ("tlsroutes", false),
     ("referencegrants", false),
     ("listenersets", false),
     ("backendtlspolicies", false),

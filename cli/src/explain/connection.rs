@@ -24,7 +24,7 @@ pub(super) fn no_session<P>(
         return Some(match bound.protocol() {
             ListenerProtocol::Https => refused(Reason::PlainHttp),
             ListenerProtocol::Tls => {
-                format!("TLS on port {port} passes through: no request is read there")
+                format!("no answer: TLS passes through port {port}, and the URL asks for {asked}")
             }
             ListenerProtocol::Http => format!(
                 "no answer: the TLS handshake fails, for port {port} speaks {spoken}, and the URL asks for {asked}"

@@ -42,7 +42,7 @@ pub(crate) struct Live {
     /// Objects that this release cannot read, and what is taken for what may not be read.
     unreadable: Vec<String>,
     /// Routes that have changed since a controller looked at them.
-    pub(super) outdated_routes: BTreeSet<ObjectKey>,
+    pub(super) outdated_routes: BTreeSet<ObjectRef>,
     /// As they are in the cluster, with their statuses.
     pub(super) listener_sets: BTreeMap<ObjectKey, DynamicObject>,
     pub(super) controller: Controller,
@@ -211,9 +211,7 @@ fn named_elsewhere(routes: &Routes<'_>) -> Vec<String> {
     let others = routes.of_others().into_iter();
     let told = others.map(|(route, gateways)| {
         let gateways = gateways.join(" and ");
-        format!(
-            "HTTPRoute {route} names this host, and is for Gateway {gateways}, not for this one"
-        )
+        format!("{route} names this host, and is for Gateway {gateways}, not for this one")
     });
     told.collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kube::api::DynamicObject;
 use portcullis_controller::{
-    ObjectKey,
+    ObjectKey, ObjectRef,
     status::{condition::kind, reason},
 };
 use serde_json::Value;
@@ -81,7 +81,7 @@ impl Around<'_> {
         let known = self.routes();
         let routes: Vec<_> = outdated.filter(|it| known.concerns(it)).collect();
         let named = routes.iter().take(ROUTES_NAMED);
-        changed.extend(named.map(|route| format!("HTTPRoute {route}")));
+        changed.extend(named.map(ToString::to_string));
         if let Some(more) = routes.len().checked_sub(ROUTES_NAMED).filter(|it| *it > 0) {
             changed.push(format!("{more} more"));
         }
@@ -144,9 +144,10 @@ fn is_outdated(gateway: &DynamicObject) -> bool {
 
 /// Those of these routes that have changed since a controller of this name looked at them.
 pub(super) fn outdated<'a>(
+    kind: &str,
     routes: impl IntoIterator<Item = &'a DynamicObject>,
     controller: &str,
-) -> BTreeSet<ObjectKey> {
+) -> BTreeSet<ObjectRef> {
     let is_outdated = |route: &&DynamicObject| {
         let parents = route.data["status"]["parents"].as_array().into_iter();
         let own = parents
@@ -155,14 +156,8 @@ pub(super) fn outdated<'a>(
         let conditions = own.filter_map(|it| it["conditions"].as_array()).flatten();
         is_before(route, conditions)
     };
-    let key = |route: &DynamicObject| {
-        let metadata = &route.metadata;
-        ObjectKey::new(
-            metadata.namespace.as_deref().unwrap_or_default(),
-            metadata.name.as_deref().unwrap_or_default(),
-        )
-    };
-    routes.into_iter().filter(is_outdated).map(key).collect()
+    let object = |route: &DynamicObject| ObjectRef::new(kind, ObjectKey::of(route));
+    routes.into_iter().filter(is_outdated).map(object).collect()
 }
 
 /// Whether a condition is of an earlier generation of its object, or there is none at all.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::DynamicObject;
 use portcullis_controller::{
-    ObjectKey, manifests::Loaded, translate::EGRESS_CLASS, watch::References,
+    ObjectKey, ObjectRef, manifests::Loaded, translate::EGRESS_CLASS, watch::References,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub(super) struct Reader {
     pub(super) cluster: Cluster,
     pub(super) loaded: Loaded,
     pub(super) unread: Unread,
-    pub(super) outdated_routes: BTreeSet<ObjectKey>,
+    pub(super) outdated_routes: BTreeSet<ObjectRef>,
     /// With their statuses, which say what proxies serve of them.
     pub(super) listener_sets: BTreeMap<ObjectKey, DynamicObject>,
     /// What is taken for what cannot be read.
@@ -32,10 +32,11 @@ impl Reader {
     ) -> anyhow::Result<()> {
         let key = ObjectKey::of(found);
         let own = Scope::Namespace(key.namespace.clone());
-        let [http_route, ..] = Kind::ROUTES;
+        let [http_route, _, tls_route] = Kind::ROUTES;
         for kind in [
             &Kind::GATEWAY,
             &http_route,
+            &tls_route,
             &Kind::LISTENER_SET,
             &Kind::BACKEND_TLS_POLICY,
             &Kind::REFERENCE_GRANT,
@@ -46,8 +47,9 @@ impl Reader {
             &Kind::ENDPOINT_SLICE,
         ] {
             let objects = self.listed(kind, &own).await?;
-            if kind.name == http_route.name {
-                self.outdated_routes = progress::outdated(&objects, controller_name);
+            if [http_route.name, tls_route.name].contains(&kind.name) {
+                let outdated = progress::outdated(kind.name, &objects, controller_name);
+                self.outdated_routes.extend(outdated);
             }
             if kind.name == Kind::LISTENER_SET.name {
                 let sets = objects.iter().cloned();

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 
 use portcullis_controller::{
-    Finding, ObjectKey, Resources, Translation,
+    Finding, ObjectKey, ObjectRef, Resources, Translation,
+    resources::RouteView,
     status::{ConditionStatus, RouteParentStatus, condition::kind},
     translate::gateway_of,
 };
 
 use super::{Answer, around::index};
 use crate::{cluster::Kind, report::Issue};
-
-/// Group and kind of a parentRef; without them it is a Gateway.
-type GroupKind<'a> = (Option<&'a str>, Option<&'a str>);
 
 /// The routes of a translation, beside a request.
 pub(super) struct Routes<'a> {
@@ -54,7 +52,7 @@ impl Answer {
 
 impl<'a> Routes<'a> {
     /// What is wrong with the route that answers: with its references, and with rules of it.
-    fn lacks(&self, route: &ObjectKey) -> Vec<&'a Finding> {
+    fn lacks(&self, route: &ObjectRef) -> Vec<&'a Finding> {
         let told: Vec<_> = self.faults(route, true).collect();
         let findings = self.findings().remove(route).into_iter().flatten();
         findings
@@ -64,7 +62,7 @@ impl<'a> Routes<'a> {
 
     /// What is wrong with routes that are refused, the most likely ones first. Where one answers, only those that are for the
     /// host; before a listener is reached, only those that name it.
-    fn refused(&self, winner: Option<&ObjectKey>, is_reached: bool) -> Vec<&'a Finding> {
+    fn refused(&self, winner: Option<&ObjectRef>, is_reached: bool) -> Vec<&'a Finding> {
         let worst = match winner {
             _ if !is_reached => Fit::Exact,
             Some(_) => Fit::Included,
@@ -72,13 +70,13 @@ impl<'a> Routes<'a> {
         };
         let mut found: Vec<(Fit, &Finding)> = Vec::new();
         let findings = self.findings();
-        for key in self.resources.http_routes.keys() {
-            let fit = self.fit(key);
-            if winner == Some(key) || fit > worst {
+        for route in self.resources.routes() {
+            let fit = self.fit(&route);
+            if winner == Some(&route.object) || fit > worst {
                 continue;
             }
-            let told: Vec<_> = self.faults(key, false).collect();
-            let own = findings.get(key).into_iter().flatten();
+            let told: Vec<_> = self.faults(&route.object, false).collect();
+            let own = findings.get(&route.object).into_iter().flatten();
             // Two parents may tell of the same.
             let own = own.filter(|it| {
                 self.is_lost(it, fit) || told.iter().any(|told| told.contains(&it.text()))
@@ -89,24 +87,24 @@ impl<'a> Routes<'a> {
         found.into_iter().map(|(_, finding)| finding).collect()
     }
 
-    fn findings(&self) -> BTreeMap<&'a ObjectKey, Vec<&'a Finding>> {
+    fn findings(&self) -> BTreeMap<&'a ObjectRef, Vec<&'a Finding>> {
         let mut findings: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for finding in &self.translation.findings {
-            if finding.object.kind == "HTTPRoute" {
-                let own = findings.entry(&finding.object.key).or_default();
-                own.push(finding);
-            }
+            let own: &mut Vec<_> = findings.entry(&finding.object).or_default();
+            own.push(finding);
         }
         findings
     }
 
     /// The messages of the conditions that explain why a route does not take a request. References that lead nowhere do so
     /// only for the one that answers.
-    fn faults(&self, route: &ObjectKey, answers: bool) -> impl Iterator<Item = &'a str> {
-        let is_exact = self.fit(route) == Fit::Exact && !answers;
-        let parents = self.translation.statuses.http_routes.get(route);
-        let parents = parents.into_iter().flat_map(|status| &status.parents);
-        let parents = parents.filter(move |it| is_exact || self.is_parent(route, it));
+    fn faults(&self, route: &ObjectRef, answers: bool) -> impl Iterator<Item = &'a str> {
+        let fit = self.resources.route(route).map(|route| self.fit(&route));
+        let is_exact = fit == Some(Fit::Exact) && !answers;
+        let statuses = self.translation.statuses.routes();
+        let own = statuses.filter(|(kind, key, _)| (*kind, *key) == (&*route.kind, &route.key));
+        let parents = own.flat_map(|(_, _, status)| &status.parents);
+        let parents = parents.filter(move |it| is_exact || self.is_parent(&route.key, it));
         let conditions = parents.flat_map(|parent| parent.conditions.iter());
         let conditions = conditions.filter(move |it| match it.kind {
             kind::ACCEPTED => it.status != ConditionStatus::True,
@@ -127,22 +125,22 @@ impl<'a> Routes<'a> {
             && (fit == Fit::Exact
                 || self
                     .gateway
-                    .is_none_or(|it| self.parent(finding) == Some(&it.name)))
+                    .is_none_or(|it| self.parent(finding).as_ref() == Some(&it.name)))
     }
 
     /// The name in the parentRef that a finding about a route is of.
-    fn parent(&self, finding: &Finding) -> Option<&str> {
-        let route = self.resources.http_routes.get(&finding.object.key)?;
+    fn parent(&self, finding: &Finding) -> Option<String> {
+        let route = self.resources.route(&finding.object)?;
         let index = index("spec.parentRefs", &finding.field)?;
-        let parent = route.spec.parent_refs.as_ref()?.get(index)?;
-        Some(&parent.name)
+        let parent = route.parents.into_iter().nth(index)?;
+        Some(parent.name)
     }
 
     /// Where a route names a Gateway of the same name in a namespace that has none, what is to be written to mean this one.
     pub(super) fn remedy(&self, finding: &Finding) -> Option<String> {
         let gateway = self.gateway?;
-        let is_namesake =
-            finding.code == "GatewayNotFound" && self.parent(finding) == Some(&gateway.name);
+        let is_namesake = finding.code == "GatewayNotFound"
+            && self.parent(finding).as_ref() == Some(&gateway.name);
         is_namesake.then(|| {
             format!(
                 "write namespace: {} beside the name if Gateway {gateway} is meant",
@@ -152,17 +150,12 @@ impl<'a> Routes<'a> {
     }
 
     /// Routes that name the host and a Gateway that is there, but is not the one that is asked, with the names of theirs.
-    pub(super) fn of_others(&self) -> BTreeMap<&'a ObjectKey, Vec<String>> {
-        let routes = self.resources.http_routes.iter();
-        let routes = routes.filter(|(key, _)| self.fit(key) == Fit::Exact);
-        let gateways = routes.map(|(key, route)| {
-            let parents = route.spec.parent_refs.iter().flatten();
-            let parents = parents.map(|it| {
-                let namespace = it.namespace.as_ref().unwrap_or(&key.namespace);
-                let kind = (it.group.as_deref(), it.kind.as_deref());
-                self.gateway_of(kind, ObjectKey::new(namespace, &it.name))
-            });
-            (key, parents.flatten().collect::<Vec<_>>())
+    pub(super) fn of_others(&self) -> BTreeMap<ObjectRef, Vec<String>> {
+        let routes = self.resources.routes();
+        let routes = routes.filter(|route| self.fit(route) == Fit::Exact);
+        let gateways = routes.map(|route| {
+            let all: Vec<_> = self.gateways_of(&route).collect();
+            (route.object, all)
         });
         let others = gateways.filter(|(_, all)| {
             let is_there = all
@@ -171,28 +164,33 @@ impl<'a> Routes<'a> {
             is_there && !all.iter().any(|it| Some(it) == self.gateway)
         });
         let names = |all: Vec<ObjectKey>| all.iter().map(ToString::to_string).collect();
-        others.map(|(key, all)| (key, names(all))).collect()
+        others.map(|(route, all)| (route, names(all))).collect()
     }
 
     /// Whether one of these routes is for the Gateway, and for the host.
-    pub(super) fn concerns(&self, route: &ObjectKey) -> bool {
-        let Some(object) = self.resources.http_routes.get(route) else {
+    pub(super) fn concerns(&self, route: &ObjectRef) -> bool {
+        let Some(route) = self.resources.route(route) else {
             return false;
         };
-        let mut parents = object.spec.parent_refs.iter().flatten();
-        let is_of_gateway = parents.any(|it| {
-            let namespace = it.namespace.as_ref().unwrap_or(&route.namespace);
-            let kind = (it.group.as_deref(), it.kind.as_deref());
-            self.is_gateway(kind, ObjectKey::new(namespace, &it.name))
-        });
-        is_of_gateway && self.fit(route) <= Fit::Included
+        let mut gateways = self.gateways_of(&route);
+        let is_of_gateway =
+            self.gateway.is_none() || gateways.any(|gateway| Some(&gateway) == self.gateway);
+        is_of_gateway && self.fit(&route) <= Fit::Included
+    }
+
+    /// The Gateways that a route names, by itself or by a ListenerSet.
+    fn gateways_of(&self, route: &RouteView<'_>) -> impl Iterator<Item = ObjectKey> {
+        let namespace = &route.object.key.namespace;
+        let parents = route.parents.iter();
+        parents.filter_map(move |it| {
+            let namespace = it.namespace.as_ref().unwrap_or(namespace);
+            self.gateway_of((&it.group, &it.kind), ObjectKey::new(namespace, &it.name))
+        })
     }
 
     /// How well a route fits the host.
-    fn fit(&self, route: &ObjectKey) -> Fit {
-        let route = self.resources.http_routes.get(route);
-        let hostnames = route.and_then(|route| route.spec.hostnames.as_deref());
-        let fits = hostnames.unwrap_or_default().iter().map(|hostname| {
+    fn fit(&self, route: &RouteView<'_>) -> Fit {
+        let fits = route.hostnames.iter().map(|hostname| {
             let is_wildcard_for_it = hostname
                 .strip_prefix('*')
                 .is_some_and(|suffix| self.host.ends_with(suffix));
@@ -211,24 +209,19 @@ impl<'a> Routes<'a> {
     fn is_parent(&self, route: &ObjectKey, parent: &RouteParentStatus) -> bool {
         let parent = &parent.parent_ref;
         let namespace = parent.namespace.as_ref().unwrap_or(&route.namespace);
-        let kind = (Some(&*parent.group), Some(&*parent.kind));
-        self.is_gateway(kind, ObjectKey::new(namespace, &parent.name))
-    }
-
-    /// Whether an object is the Gateway, or a ListenerSet of it.
-    fn is_gateway(&self, kind: GroupKind<'_>, key: ObjectKey) -> bool {
-        self.gateway.is_none() || self.gateway_of(kind, key).as_ref() == self.gateway
+        let gateway = self.gateway_of(
+            (&parent.group, &parent.kind),
+            ObjectKey::new(namespace, &parent.name),
+        );
+        self.gateway.is_none() || gateway.as_ref() == self.gateway
     }
 
     /// The Gateway that an object is, or adds to. A Service, say, may have the name of one.
-    fn gateway_of(&self, (group, kind): GroupKind<'_>, key: ObjectKey) -> Option<ObjectKey> {
-        if group.is_some_and(|group| group != Kind::GATEWAY.group) {
-            return None;
-        }
-        match kind {
-            None | Some("Gateway") => Some(key),
-            Some("ListenerSet") => gateway_of(&key, self.resources.listener_sets.get(&key)?),
-            Some(_) => None,
+    fn gateway_of(&self, (group, kind): (&str, &str), key: ObjectKey) -> Option<ObjectKey> {
+        match (group == Kind::GATEWAY.group, kind) {
+            (true, "Gateway") => Some(key),
+            (true, "ListenerSet") => gateway_of(&key, self.resources.listener_sets.get(&key)?),
+            _ => None,
         }
     }
 }

@@ -259,7 +259,7 @@ fn a_gateway_whose_parameters_are_not_there_is_left_out_and_named() {
 #[test]
 fn what_is_in_force_or_cannot_be_mended_is_not_called_left_out() {
     let broken = route("a", "/2").replace("Exact", "Wrong");
-    let not_yet = "apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {name: t}\n";
+    let not_yet = "apiVersion: gateway.networking.k8s.io/v1\nkind: TCPRoute\nmetadata: {name: t}\n";
     let namesake = route("a", "/3").replace("name: a}", "name: a, namespace: other}");
     let (root, mut source) = directory(&[
         ("a.yaml", &broken),

@@ -165,7 +165,7 @@ impl Gateways<'_> {
 
     fn silent_gateway(&self, route: &str, key: &str, class: &str) -> (&'static str, String) {
         match self.classes.owner(class) {
-            Owner::Ours if route == "HTTPRoute" => (NO_ANSWER, SILENT.into()),
+            Owner::Ours if ["HTTPRoute", "TLSRoute"].contains(&route) => (NO_ANSWER, SILENT.into()),
             Owner::Ours => (
                 "UnsupportedKind",
                 format!(

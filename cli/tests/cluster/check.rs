@@ -14,6 +14,7 @@ fn definitions(missing: &[&str]) -> String {
         "gatewayclasses",
         "gateways",
         "httproutes",
+        "tlsroutes",
         "referencegrants",
         "listenersets",
         "backendtlspolicies",

@@ -46,7 +46,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The Portcullis controller: translates the Gateway API objects of a cluster, makes the proxies and Services of Gateways,
 /// gives each Gateway's proxies their routing table, and writes statuses.
 ///
-/// It watches GatewayClasses, Gateways, ListenerSets, HTTPRoutes, BackendTLSPolicies, ReferenceGrants, GatewayParameters,
+/// It watches GatewayClasses, Gateways, ListenerSets, HTTPRoutes, TLSRoutes, BackendTLSPolicies, ReferenceGrants, GatewayParameters,
 /// Namespaces, Services, EndpointSlices, and those Secrets and ConfigMaps that one of them refers to; a kind whose CRD is not
 /// installed is named in the status of the GatewayClass and watched once it is there. Of several replicas one writes, the one that
 /// holds the Lease; all of them translate, so that any can take over at once.

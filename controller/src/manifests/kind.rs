@@ -53,6 +53,7 @@ const KINDS: &[Kind] = kinds! {
     GATEWAY_API, "GatewayClass", ["v1", "v1beta1"], false, gateway_classes, identity;
     GATEWAY_API, "Gateway", ["v1", "v1beta1"], true, gateways, identity;
     GATEWAY_API, "HTTPRoute", ["v1", "v1beta1"], true, http_routes, identity;
+    GATEWAY_API, "TLSRoute", ["v1"], true, tls_routes, identity;
     GATEWAY_API, "ListenerSet", ["v1"], true, listener_sets, identity;
     GATEWAY_API, "BackendTLSPolicy", ["v1", "v1alpha3"], true, backend_tls_policies, identity;
     GATEWAY_API, "ReferenceGrant", ["v1", "v1beta1"], true, reference_grants, identity;
@@ -71,10 +72,9 @@ const KINDS: &[Kind] = kinds! {
 };
 
 /// Kinds of the Gateway API that are known, and not read yet.
-const NOT_YET: [&str; 8] = [
+const NOT_YET: [&str; 7] = [
     "GRPCRoute",
     "TCPRoute",
-    "TLSRoute",
     "UDPRoute",
     "XBackend",
     "XBackendTrafficPolicy",

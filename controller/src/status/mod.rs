@@ -6,13 +6,17 @@ pub mod reason;
 
 use std::collections::BTreeMap;
 
+use gateway_api::apis::experimental::{httproutes::HttpRoute, tlsroutes::TlsRoute};
 use serde::Serialize;
 
 pub use self::{
     condition::{Condition, ConditionSet, ConditionStatus},
     programmed::{Observation, Observed},
 };
-use crate::{resources::ObjectKey, translate::GATEWAY_GROUP};
+use crate::{
+    resources::ObjectKey,
+    translate::{GATEWAY_GROUP, RouteObject},
+};
 
 /// The desired statuses of all objects that are ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -30,6 +34,9 @@ pub struct Statuses {
     /// HTTPRoutes with a parent among those Gateways and ListenerSets.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub http_routes: BTreeMap<ObjectKey, RouteStatus>,
+    /// The same for TLSRoutes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tls_routes: BTreeMap<ObjectKey, RouteStatus>,
     /// BackendTLSPolicies for Services that routes of those Gateways use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub backend_tls_policies: BTreeMap<ObjectKey, PolicyStatus>,
@@ -44,6 +51,16 @@ pub struct Statuses {
     /// CredentialInjections that routes of those Gateways use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub credential_injections: BTreeMap<ObjectKey, PolicyStatus>,
+}
+
+impl Statuses {
+    /// The statuses of routes of every kind, each with the kind.
+    pub fn routes(&self) -> impl Iterator<Item = (&'static str, &ObjectKey, &RouteStatus)> {
+        let http = self.http_routes.iter();
+        let http = http.map(|(key, status)| (HttpRoute::KIND, key, status));
+        let tls = self.tls_routes.iter();
+        http.chain(tls.map(|(key, status)| (TlsRoute::KIND, key, status)))
+    }
 }
 
 /// Status of a GatewayClass.

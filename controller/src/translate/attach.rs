@@ -5,24 +5,21 @@ use std::{
     fmt,
 };
 
-use gateway_api::apis::experimental::httproutes::{
-    HttpRoute, HttpRouteParentRefs, HttpRouteUseDefaultGateways,
-};
+use gateway_api::apis::experimental::tlsroutes::TlsRoute;
 
 use super::{
     Backends, Context, GATEWAY_GROUP,
     backend::Reach,
-    credential,
     gateway::GatewayState,
     hostname,
     listener::ListenerState,
     listener_set,
-    route::{self, ConvertedRoute},
+    route::{ConvertedRoute, RouteObject},
 };
 use crate::{
     finding::{Finding, ObjectRef},
     near::nearest,
-    resources::ObjectKey,
+    resources::{ObjectKey, Objects},
     status::{
         ConditionSet, ConditionStatus, ParentReference, RouteParentStatus, RouteStatus,
         condition::kind, reason,
@@ -37,27 +34,37 @@ struct Attachment<'a> {
     parents: Vec<ParentReference>,
 }
 
-/// Attaches an HTTPRoute to Gateways of ours and their ListenerSets. `None` if it has no parent among them.
-pub(crate) fn attach_http_route<'a>(
+/// Attaches routes of a kind to Gateways of ours and their ListenerSets; `convert` gives the rules of one. Those without a parent
+/// among them have no status.
+pub(crate) fn attach_all<'a, R: RouteObject>(
     ctx: &Context<'a>,
-    key: &ObjectKey,
-    route: &HttpRoute,
+    routes: &Objects<R>,
+    convert: impl Fn(&R, &Reach, &mut Backends<'a>) -> ConvertedRoute,
     gateways: &mut BTreeMap<ObjectKey, GatewayState<'_>>,
     backends: &mut Backends<'a>,
+) -> BTreeMap<ObjectKey, RouteStatus> {
+    let attached = routes.iter().filter_map(|(key, route)| {
+        let convert = |reach: &Reach| convert(route, reach, backends);
+        let status = attach(ctx, key, &**route, convert, gateways)?;
+        Some((key.clone(), status))
+    });
+    attached.collect()
+}
+
+fn attach<R: RouteObject>(
+    ctx: &Context<'_>,
+    key: &ObjectKey,
+    route: &R,
+    convert: impl FnOnce(&Reach) -> ConvertedRoute,
+    gateways: &mut BTreeMap<ObjectKey, GatewayState<'_>>,
 ) -> Option<RouteStatus> {
     let attachment = Attachment {
-        object: ObjectRef::new("HTTPRoute", key.clone()),
-        generation: route.metadata.generation,
-        hostnames: route.spec.hostnames.as_deref().unwrap_or_default(),
-        parents: route
-            .spec
-            .parent_refs
-            .iter()
-            .flatten()
-            .map(parent_reference)
-            .collect(),
+        object: ObjectRef::new(R::KIND, key.clone()),
+        generation: route.meta().generation,
+        hostnames: route.hostnames(),
+        parents: route.parents(),
     };
-    if route.spec.use_default_gateways == Some(HttpRouteUseDefaultGateways::All) {
+    if route.wants_default_gateways() {
         ctx.report(attachment.object.warning(
             reason::UNSUPPORTED_VALUE,
             "spec.useDefaultGateways",
@@ -73,7 +80,7 @@ pub(crate) fn attach_http_route<'a>(
         .iter()
         .filter_map(|parent| gateways.get(&parent.gateway));
     let reach = Reach::of(own.map(|it| (it.direction, it.object.key.namespace.as_str())));
-    let converted = route::convert(ctx, route, &reach, backends);
+    let converted = convert(&reach);
     let mut status = RouteStatus::default();
     let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
     for parent in parents {
@@ -97,11 +104,10 @@ pub(crate) fn attach_http_route<'a>(
             conditions: conditions(attachment.generation, refused.as_ref(), &converted),
         });
     }
-    let credentials = credential::of_route(key, route);
     for (key, listeners) in reached {
         if let Some(gateway) = gateways.get_mut(&key) {
             gateway.use_services(&converted.services);
-            gateway.use_credentials(&credentials);
+            gateway.use_credentials(&converted.credentials);
             add_rules(gateway, &listeners, &converted);
         }
     }
@@ -284,19 +290,11 @@ impl Attachment<'_> {
                 format!(
                     "the route reaches only listeners of {parent} whose protocol is not supported{known}"
                 ),
-                "mend their protocol, to HTTP or HTTPS, or name another listener",
+                "mend their protocol, or name another listener",
             ));
         }
-        if named
-            .iter()
-            .all(|(_, listener)| listener.passes_tls_through())
-        {
-            return Err(self.object.error(
-                reason::NOT_ALLOWED_BY_LISTENERS,
-                field,
-                format!("TLS passes through the listeners of {parent} that the route reaches, so no {kind} is served there"),
-                "name a listener of protocol HTTP or HTTPS",
-            ));
+        if !named.iter().any(|(_, listener)| listener.serves(kind)) {
+            return Err(self.of_no_use(parent, field));
         }
         let allowed: Vec<_> = named
             .into_iter()
@@ -327,6 +325,28 @@ impl Attachment<'_> {
             ));
         }
         Ok(matching)
+    }
+
+    /// Why listeners that are for routes of other kinds only take none of this.
+    fn of_no_use(&self, parent: &Parent, field: String) -> Finding {
+        let kind = &self.object.kind;
+        let (message, remedy) = if kind == TlsRoute::KIND {
+            (
+                format!(
+                    "the route reaches only listeners of {parent} that TLS does not pass through, so no {kind} is served there"
+                ),
+                "name a listener of protocol TLS with tls.mode Passthrough",
+            )
+        } else {
+            (
+                format!(
+                    "TLS passes through the listeners of {parent} that the route reaches, so no {kind} is served there"
+                ),
+                "name a listener of protocol HTTP or HTTPS",
+            )
+        };
+        self.object
+            .error(reason::NOT_ALLOWED_BY_LISTENERS, field, message, remedy)
     }
 
     fn shares_hostname(&self, listener: Option<&str>) -> bool {
@@ -371,20 +391,6 @@ impl ParentReference {
             (None, Some(port)) => format!("on port {port}"),
             (None, None) => "at all".into(),
         }
-    }
-}
-
-fn parent_reference(reference: &HttpRouteParentRefs) -> ParentReference {
-    ParentReference {
-        group: reference
-            .group
-            .clone()
-            .unwrap_or_else(|| GATEWAY_GROUP.into()),
-        kind: reference.kind.clone().unwrap_or_else(|| "Gateway".into()),
-        namespace: reference.namespace.clone(),
-        name: reference.name.clone(),
-        section_name: reference.section_name.clone(),
-        port: reference.port,
     }
 }
 

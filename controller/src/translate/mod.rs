@@ -27,6 +27,7 @@ use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{GatewayKey, ListenerProtocol, RoutingTable};
 
+use self::{attach::attach_all, credential::Credentials, egress::Egress};
 pub(crate) use self::{
     backend::Backends,
     backend_tls::BackendTlsPolicies,
@@ -39,9 +40,9 @@ pub use self::{
     egress::TokenIssuer,
     listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},
+    route::RouteObject,
     settings::EgressOptions,
 };
-use self::{credential::Credentials, egress::Egress};
 use crate::{
     CONTROLLER_NAME,
     finding::Finding,
@@ -166,13 +167,20 @@ pub fn translate(resources: &Resources, options: &Options) -> Translation {
         gateway_classes,
         ..Statuses::default()
     };
-    for (key, route) in &resources.http_routes {
-        if let Some(status) =
-            attach::attach_http_route(&ctx, key, route, &mut gateways, &mut backends)
-        {
-            statuses.http_routes.insert(key.clone(), status);
-        }
-    }
+    statuses.http_routes = attach_all(
+        &ctx,
+        &resources.http_routes,
+        |route, reach, backends| route::http::convert(&ctx, route, reach, backends),
+        &mut gateways,
+        &mut backends,
+    );
+    statuses.tls_routes = attach_all(
+        &ctx,
+        &resources.tls_routes,
+        |route, reach, backends| route::tls::convert(&ctx, route, reach, backends),
+        &mut gateways,
+        &mut backends,
+    );
     statuses.backend_tls_policies = policies.statuses(&ctx, &gateways);
     egress.state(&ctx, &mut statuses);
     statuses.credential_injections = credential::statuses(&ctx, &gateways);

@@ -5,7 +5,7 @@ use std::fmt;
 use gateway_api::apis::{
     experimental::{
         gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-        listenersets::ListenerSet, referencegrants::ReferenceGrant,
+        listenersets::ListenerSet, referencegrants::ReferenceGrant, tlsroutes::TlsRoute,
     },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
@@ -46,7 +46,7 @@ pub(super) trait Kind:
     const MAY_BE_REFUSED: bool;
     /// Whether its objects say who calls: what may not be read any more must not speak for anybody.
     const IDENTIFIES: bool;
-    /// Whether it is built into some releases of Kubernetes only.
+    /// Whether it is built into some releases of Kubernetes only, or its CRD may be there without the version that is read.
     const MAY_BE_MISSING: bool;
     /// Versions that are alike, of which a cluster may serve any; empty if there is only that of the type.
     const VERSIONS: &'static [&'static str];
@@ -74,6 +74,9 @@ macro_rules! watch {
     ($watches:ident, $type:ty, by_name) => {
         $watches.custom::<$type>()
     };
+    ($watches:ident, $type:ty, custom_of_later_release) => {
+        $watches.custom::<$type>()
+    };
     ($watches:ident, $type:ty, service_entry) => {
         $watches.custom::<$type>()
     };
@@ -99,6 +102,9 @@ macro_rules! is_written {
         true
     };
     (by_name) => {
+        true
+    };
+    (custom_of_later_release) => {
         true
     };
     (service_entry) => {
@@ -139,6 +145,9 @@ macro_rules! is_for_egress {
 
 macro_rules! may_be_missing {
     (for_egress_if_known) => {
+        true
+    };
+    (custom_of_later_release) => {
         true
     };
     ($how:ident) => {
@@ -239,6 +248,7 @@ kinds! {
     "Gateway": Gateway => gateways, custom_with_status;
     "ListenerSet": ListenerSet => listener_sets, custom_with_status;
     "HTTPRoute": HttpRoute => http_routes, custom_with_status;
+    "TLSRoute": TlsRoute => tls_routes, custom_of_later_release;
     "BackendTLSPolicy": BackendTlsPolicy => backend_tls_policies, custom_with_status;
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;
     "GatewayParameters": GatewayParameters => gateway_parameters, custom;

@@ -201,7 +201,9 @@ impl Watches<'_> {
                 )
                 .await;
                 if ended == Ended::NotFound {
-                    if backoff.is_lasting() {
+                    if backoff.is_lasting() && K::MAY_BE_MISSING {
+                        store.not_served::<K>();
+                    } else if backoff.is_lasting() {
                         let why = Unreadable {
                             is_refused: false,
                             why: "its CRD is there, but no version of it that is known".to_owned(),

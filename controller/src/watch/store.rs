@@ -322,6 +322,18 @@ impl ResourceStore {
         self.replace::<K>(BTreeMap::new());
     }
 
+    /// A kind whose CRD is that of an earlier release, which has it in other versions only: unless it was known before, it has no
+    /// objects.
+    pub(super) fn not_served<K: Kind>(&self) {
+        if self.unknown_kinds().contains(&K::NAME) {
+            tracing::warn!(
+                kind = K::NAME,
+                "the CRD is there, without the version that is read"
+            );
+            self.not_installed::<K>();
+        }
+    }
+
     /// All objects of a kind, as a list gave them.
     pub(super) fn replace<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>) {
         let mut state = self.lock();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gateway_api::apis::{
     experimental::{
         gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute,
-        listenersets::ListenerSet,
+        listenersets::ListenerSet, tlsroutes::TlsRoute,
     },
     standard::backendtlspolicies::BackendTlsPolicy,
 };
@@ -23,17 +23,19 @@ const GATEWAY_CLASS: &str = "GatewayClass";
 const GATEWAY: &str = "Gateway";
 const LISTENER_SET: &str = "ListenerSet";
 const HTTP_ROUTE: &str = "HTTPRoute";
+const TLS_ROUTE: &str = "TLSRoute";
 const BACKEND_TLS_POLICY: &str = "BackendTLSPolicy";
 const SERVICE_ENTRY: &str = "ServiceEntry";
 const EGRESS_POLICY: &str = "EgressPolicy";
 const CREDENTIAL_INJECTION: &str = "CredentialInjection";
 
 /// All of them.
-pub(crate) const KINDS: [&str; 8] = [
+pub(crate) const KINDS: [&str; 9] = [
     GATEWAY_CLASS,
     GATEWAY,
     LISTENER_SET,
     HTTP_ROUTE,
+    TLS_ROUTE,
     BACKEND_TLS_POLICY,
     SERVICE_ENTRY,
     EGRESS_POLICY,
@@ -49,6 +51,7 @@ pub(super) fn desired<'a>(target: &StatusTarget, statuses: &'a Statuses) -> Opti
         LISTENER_SET => statuses.listener_sets.get(key).map(Desired::ListenerSet),
         // A route that is not ours any more may still carry entries of ours.
         HTTP_ROUTE => Some(Desired::Route(statuses.http_routes.get(key))),
+        TLS_ROUTE => Some(Desired::Route(statuses.tls_routes.get(key))),
         BACKEND_TLS_POLICY => Some(Desired::Policy(statuses.backend_tls_policies.get(key))),
         SERVICE_ENTRY => statuses.service_entries.get(key).map(Desired::ServiceEntry),
         EGRESS_POLICY => statuses.egress_policies.get(key).map(Desired::Own),
@@ -79,6 +82,7 @@ pub(super) fn differences(before: &Statuses, now: &Statuses) -> Vec<StatusTarget
         &before.http_routes,
         &now.http_routes,
     );
+    differ(&mut targets, TLS_ROUTE, &before.tls_routes, &now.tls_routes);
     differ(
         &mut targets,
         BACKEND_TLS_POLICY,
@@ -127,6 +131,7 @@ pub(super) fn path(target: &StatusTarget, version: AtVersion) -> String {
         GATEWAY_CLASS => GatewayClass::url_path(&(), None),
         GATEWAY => Gateway::url_path(&(), namespace),
         LISTENER_SET => ListenerSet::url_path(&(), namespace),
+        TLS_ROUTE => TlsRoute::url_path(&(), namespace),
         BACKEND_TLS_POLICY => BackendTlsPolicy::url_path(&(), namespace),
         SERVICE_ENTRY => Watched::<ServiceEntry>::url_path(&version, namespace),
         EGRESS_POLICY => EgressPolicy::url_path(&(), namespace),

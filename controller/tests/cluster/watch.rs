@@ -15,6 +15,7 @@ async fn nothing_is_published_before_everything_is_known() {
         "Gateway",
         "ListenerSet",
         "HTTPRoute",
+        "TLSRoute",
         "BackendTLSPolicy",
         "ReferenceGrant",
         "GatewayParameters",
@@ -80,6 +81,48 @@ async fn a_kind_that_is_installed_and_cannot_be_listed_is_not_taken_for_empty() 
     }
 }
 
+/// CRDs of an earlier release may have TLSRoutes without the version that is read. All else goes on, and they are served once they
+/// can be; what was known then is not forgotten.
+#[tokio::test]
+async fn tls_routes_of_an_earlier_release_are_none() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(TLS);
+    api.refuse("TLSRoute", u32::MAX, 404);
+    let mut replica = Replica::start(&api, "one");
+    replica
+        .tables("the route of the shop", |tables| routes(tables) == 1)
+        .await;
+    api.refuse("TLSRoute", 0, 404);
+    replica
+        .tables("the TLSRoute", |tables| routes(tables) == 2)
+        .await;
+    api.until("its status is written", |api| {
+        let route = api.get(("TLSRoute", "shop/through"));
+        let conditions = &route["status"]["parents"][0]["conditions"];
+        condition(conditions, "Accepted")["status"] == "True"
+    })
+    .await;
+}
+
+/// A listener of TLS, and a route there.
+const TLS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: through, namespace: shop}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: through, namespace: shop}
+spec:
+  parentRefs: [{name: through}]
+  hostnames: [shop.example]
+  rules: [{backendRefs: [{name: web, port: 8080}]}]
+";
+
 /// Nor are the kinds that cannot be told apart from those that are not installed.
 #[tokio::test]
 async fn what_is_installed_has_to_be_known_first() {
@@ -89,7 +132,7 @@ async fn what_is_installed_has_to_be_known_first() {
     let mut replica = Replica::start(&api, "one");
     let store = replica.controller.store();
     api.until("it asks in vain", |api| {
-        store.unknown_kinds().len() == 10
+        store.unknown_kinds().len() == 11
             && api.count(|it| it.kind == "CustomResourceDefinition" && it.code == 403) >= 3
     })
     .await;
@@ -437,7 +480,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
     };
     api.until("the GatewayClass tells", |api| {
         message(api)
-            .contains("not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant, ServiceEntry")
+            .contains("not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, HTTPRoute, ListenerSet, ReferenceGrant, ServiceEntry, TLSRoute")
     })
     .await;
 
@@ -448,7 +491,7 @@ async fn a_kind_that_is_not_installed_is_told_and_watched_once_it_is() {
         .await;
     api.until("the GatewayClass tells", |api| {
         message(api).contains(
-            "not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, ListenerSet, ReferenceGrant, ServiceEntry",
+            "not served: BackendTLSPolicy, CredentialInjection, EgressPolicy, GatewayParameters, ListenerSet, ReferenceGrant, ServiceEntry, TLSRoute",
         )
     })
     .await;

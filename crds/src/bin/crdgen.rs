@@ -19,6 +19,7 @@ const KINDS: &[(&str, &str)] = &[
     ("httproutes", "httproute"),
     ("listenersets", "listenerset"),
     ("referencegrants", "referencegrant"),
+    ("tlsroutes", "tlsroute"),
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -111,6 +111,8 @@ pub(crate) async fn refuse(
         | Reason::ConnectFailed
         | Reason::ConnectTimeout
         | Reason::NoEndpoint
+        | Reason::Overloaded
+        | Reason::InvalidBackend
         | Reason::TooManyTunnels => AlertDescription::InternalError,
         _ => AlertDescription::AccessDenied,
     };

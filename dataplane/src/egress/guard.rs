@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use portcullis_routing::{
-    EndpointHost,
+    EndpointHost, RouteKey,
     egress::{
         CompiledEgress, Destination, EntryEndpoint, Inside, Opened, Question, Resolution,
         address::{self, AddressClass},
@@ -120,6 +120,19 @@ impl Guard<'_> {
             addresses,
             in_order: drawn || entry.resolution == Resolution::DnsRoundRobin,
         })
+    }
+
+    /// Whether a route may lead to an endpoint of a Service there.
+    pub(crate) fn admits_backend(
+        &self,
+        question: &Question<'_>,
+        route: &RouteKey,
+        address: IpAddr,
+    ) -> bool {
+        let by_gateway = self.egress.is_of_gateway(route.namespace());
+        let is_own = |address| self.is_own(address);
+        self.egress
+            .admits_backend(question, by_gateway, address, is_own)
     }
 
     /// Whether an address that was connected to may stay so, by what the table says now.

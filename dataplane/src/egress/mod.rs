@@ -11,6 +11,7 @@ pub(crate) mod entrance;
 pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
+pub(crate) mod led;
 mod own;
 pub(crate) mod reach;
 pub(crate) mod refusal;

@@ -7,17 +7,47 @@ use std::{
 };
 
 use portcullis_routing::ClusterKey;
+use tokio::net::TcpStream;
 
 use crate::{
     reason::Reason,
     state::Snapshot,
     telemetry::ConnectResult,
     tunnel::dial::{DialError, Dialled, dial},
+    upstream::{Hold, RawUpstream},
     worker::Worker,
 };
 
 /// Time for the connection, all addresses together: that of a cluster.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The other end of a tunnel.
+pub(crate) struct Reached {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: SocketAddr,
+    /// Of a backend of the cluster.
+    pub(crate) hold: Option<Hold>,
+}
+
+impl From<Dialled> for Reached {
+    fn from(dialled: Dialled) -> Self {
+        Self {
+            stream: dialled.stream,
+            address: dialled.address,
+            hold: None,
+        }
+    }
+}
+
+impl From<RawUpstream> for Reached {
+    fn from(upstream: RawUpstream) -> Self {
+        Self {
+            stream: upstream.stream,
+            address: upstream.endpoint,
+            hold: Some(upstream.hold),
+        }
+    }
+}
 
 /// Why there is no connection.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use portcullis_routing::egress::{
 use super::{Identity, guard::Obstacle, token::Fault};
 use crate::{downstream::Pin, reason::Reason};
 
+/// Logged of a Service whose endpoints are not where those of Services are.
+pub(crate) const FENCED_OUT: &str = "no endpoint of the Service is in the cluster";
+
 /// An answer to a caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Refusal {

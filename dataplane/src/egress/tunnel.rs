@@ -15,7 +15,7 @@ use std::{
 
 use bytes::BytesMut;
 use portcullis_routing::{
-    EntryKey, PolicyKey, ProxySettings,
+    EntryKey, PolicyKey, ProxySettings, RouteKey,
     egress::{
         CompiledEgress, Destination, EntryProtocol, Opened, Question, Seen, Verdict, Workload,
         host::Host,
@@ -30,6 +30,8 @@ use super::{
     event::{Departure, Form},
     greeting::{self, Hello, NoHello},
     guard::Guard,
+    led::{self, Way},
+    reach::Reached,
 };
 use crate::{
     deadline::Deadline,
@@ -40,6 +42,7 @@ use crate::{
         end::End,
         relay::{Clock, Ended, Limits, Moved, Tunnel},
     },
+    upstream::Hold,
     worker::Worker,
 };
 
@@ -66,6 +69,10 @@ pub(crate) struct Grant {
     pub(crate) reason: &'static str,
     pub(crate) entry: Option<EntryKey>,
     pub(crate) policy: Option<PolicyKey>,
+    /// The route that leads it, and how.
+    pub(crate) led: Option<(RouteKey, Way)>,
+    /// The name in the greeting, if that has been read already.
+    pub(crate) greeted: Option<Box<str>>,
     pub(crate) greets: Greets,
     /// The rules that granted it ([`Generation::rules`](portcullis_routing::Generation)).
     pub(crate) rules: u64,
@@ -109,29 +116,31 @@ pub(crate) struct Passage {
     /// How it ended, if not by itself.
     end: Option<Reason>,
     is_over: bool,
+    /// Of a backend of the cluster.
+    hold: Option<Hold>,
     _open: OpenTunnel,
 }
 
 impl Passage {
-    /// A tunnel to `upstream`, which was reached at `to`.
+    /// A tunnel to who was reached.
     pub(crate) fn new(
         worker: &Rc<Worker>,
         open: OpenTunnel,
         grant: Grant,
-        upstream: TcpStream,
-        to: SocketAddr,
+        reached: Reached,
     ) -> Self {
         Self {
             worker: Rc::clone(worker),
-            upstream: Some(upstream),
-            to,
+            upstream: Some(reached.stream),
+            to: reached.address,
+            hold: reached.hold,
             moved: Moved::default(),
             granted: RefCell::new(Granted {
                 rules: grant.rules,
                 caller: grant.caller.clone(),
                 behind: None,
             }),
-            sni: (grant.form == Form::Sni).then(|| grant.host.clone()),
+            sni: grant.greeted.clone(),
             detail: None,
             end: None,
             is_over: false,
@@ -182,7 +191,13 @@ impl Passage {
         if let Ended::ClientGone(error) | Ended::UpstreamGone(error) = &ended {
             self.detail = Some(error.to_string().into());
         }
-        self.end = reason_of(&ended);
+        if matches!(ended, Ended::UpstreamGone(_))
+            && self.moved.to_client() == 0
+            && let Some(hold) = &self.hold
+        {
+            hold.broken();
+        }
+        self.end = ended.reason();
     }
 
     /// Whether the client begins, so that it may greet. Where anything is spoken the host may do so as well, and then speaks no TLS.
@@ -206,7 +221,7 @@ impl Passage {
             begun = client.read_buf(read) => begun.is_ok_and(|read| read > 0),
             _ = upstream.peek(&mut first) => false,
             ended = poll_fn(|cx| clock.poll(cx, &self.moved)) => {
-                return reason_of(&ended).map_or(Ok(false), Err);
+                return ended.reason().map_or(Ok(false), Err);
             }
         };
         if !begins {
@@ -395,7 +410,25 @@ impl Passage {
             return false;
         }
         let question = grant.question(caller);
-        let decision = egress.decide(&question);
+        let guard = Guard {
+            egress,
+            resolver: &self.worker.egress.resolver,
+            own: &self.worker.egress.own,
+            local: grant.local,
+        };
+        let decision = match &grant.led {
+            None => egress.decide(&question),
+            Some((route, Way::Inside)) => {
+                return egress.decide_inside(&question).verdict != Verdict::Refuse
+                    && guard.admits_backend(&question, route, self.to.ip());
+            }
+            Some((_, Way::Through(entry))) => {
+                match led::decide(egress, entry, &question, self.sni.as_deref()) {
+                    Ok(decision) => decision,
+                    Err(_) => return false,
+                }
+            }
+        };
         let elsewhere = greeted_elsewhere(grant, self.sni.as_deref());
         let is_refused_there = elsewhere.is_some_and(|name| {
             let destination = Destination::Name(&name);
@@ -405,12 +438,6 @@ impl Passage {
             });
             there.verdict == Verdict::Refuse
         });
-        let guard = Guard {
-            egress,
-            resolver: &self.worker.egress.resolver,
-            own: &self.worker.egress.own,
-            local: grant.local,
-        };
         decision.verdict != Verdict::Refuse
             && !is_refused_there
             && self.suits(egress, decision.opened)
@@ -485,7 +512,7 @@ impl Passage {
             ech: grant.ech,
             address: Some(self.to),
             ruling,
-            route: None,
+            route: grant.led.as_ref().map(|(route, _)| route),
             error: self.end.filter(|_| !is_refused).map(Reason::code),
             detail: self.detail.as_deref(),
             bytes_in: self.moved.to_upstream(),
@@ -502,7 +529,10 @@ impl Passage {
 impl Drop for Passage {
     /// Here, because a tunnel may also end with its connection, or with the worker.
     fn drop(&mut self) {
-        self.worker.metrics.upstream_closed();
+        // The hold on a backend counts by itself.
+        if self.hold.is_none() {
+            self.worker.metrics.upstream_closed();
+        }
         if !self.is_over {
             self.end = Some(if self.worker.has_ended.get() {
                 Reason::Shutdown
@@ -558,17 +588,5 @@ fn greeted_elsewhere(grant: &Grant, sni: Option<&str>) -> Option<Box<str>> {
         Ok(Host::Name(name)) => Some(name),
         // No policy names such a host.
         Ok(Host::Address(_)) | Err(_) => None,
-    }
-}
-
-fn reason_of(ended: &Ended) -> Option<Reason> {
-    match ended {
-        Ended::Closed => None,
-        Ended::ClientGone(_) => Some(Reason::ClientGone),
-        Ended::UpstreamGone(_) => Some(Reason::UpstreamReset),
-        Ended::Idle => Some(Reason::TunnelIdle),
-        Ended::TooLong => Some(Reason::TunnelTooLong),
-        Ended::Drained => Some(Reason::Shutdown),
-        Ended::Revoked => Some(Reason::Revoked),
     }
 }

@@ -17,7 +17,7 @@ use super::{
     destination::{Requested, authority, normal},
     fence::Fence,
     filter_request,
-    forward::{self, Outside, Towards, reason_of},
+    forward::{self, Outside, Towards},
     head::{self, Target},
     timeouts::Timeouts,
     watch::{Leave, Watch},
@@ -302,7 +302,7 @@ impl<'s> Exchange<'s> {
             },
             tls,
         });
-        let outside = found.map_err(|error| reason_of(error.kind))?;
+        let outside = found.map_err(|error| error.kind)?;
         // Whatever filters made of it: the host that was decided on is the host that is asked.
         let authority = match external {
             None => target.authority.clone(),

@@ -8,14 +8,15 @@ use portcullis_routing::egress::Seen;
 
 use super::{Exchange, egress::Wanted, head::Target};
 use crate::{
-    egress::{Identity, Ruling, guard::is_own, refusal::Refusal},
+    egress::{
+        Identity, Ruling,
+        guard::is_own,
+        refusal::{FENCED_OUT, Refusal},
+    },
     reason::Reason,
     state::Snapshot,
     worker::Worker,
 };
-
-/// Told of a Service whose endpoints are not where those of Services are.
-const FENCED_OUT: &str = "no endpoint of the Service is in the cluster";
 
 /// Of one request. Copies of it may outlive it.
 pub(crate) struct Fence {

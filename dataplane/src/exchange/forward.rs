@@ -25,8 +25,7 @@ use crate::{
     plan::{PreparedBackend, PreparedRoute},
     reason::Reason,
     upstream::{
-        External, OpenRequest, Outcome, Progress, Upstream, UpstreamError, UpstreamErrorKind,
-        Upstreams, Within,
+        External, OpenRequest, Outcome, Progress, Upstream, UpstreamError, Upstreams, Within,
     },
 };
 
@@ -158,7 +157,7 @@ impl Failure {
             Repeat::MayHaveActed
         };
         Self {
-            reason: reason_of(error.kind),
+            reason: error.kind.into(),
             repeat,
             endpoint: error.endpoint,
             blame: error.blame(),
@@ -175,21 +174,6 @@ fn authenticates_connection(headers: &HeaderMap, field: &HeaderName) -> bool {
         let scheme = scheme.unwrap_or_default();
         schemes.iter().any(|it| it.eq_ignore_ascii_case(scheme))
     })
-}
-
-pub(super) fn reason_of(kind: UpstreamErrorKind) -> Reason {
-    match kind {
-        UpstreamErrorKind::NoCluster => Reason::InvalidBackend,
-        UpstreamErrorKind::NoEndpoint => Reason::NoEndpoint,
-        UpstreamErrorKind::FencedOut => Reason::AddressRefused,
-        UpstreamErrorKind::Overloaded => Reason::Overloaded,
-        UpstreamErrorKind::Dns | UpstreamErrorKind::Refused => Reason::ConnectFailed,
-        UpstreamErrorKind::ConnectTimeout => Reason::ConnectTimeout,
-        UpstreamErrorKind::Tls => Reason::UpstreamTls,
-        UpstreamErrorKind::Closed | UpstreamErrorKind::Reset => Reason::UpstreamReset,
-        UpstreamErrorKind::Protocol => Reason::UpstreamProtocol,
-        UpstreamErrorKind::Request => Reason::BadRequest,
-    }
 }
 
 impl<'s> Exchange<'s> {

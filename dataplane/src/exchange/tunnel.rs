@@ -96,6 +96,8 @@ impl<'s> Exchange<'s> {
             reason: ruling.reason,
             entry: ruling.entry.cloned(),
             policy: ruling.policy.cloned(),
+            led: None,
+            greeted: None,
             greets: if spoken == Inside::Tls {
                 Greets::Must
             } else {
@@ -105,7 +107,7 @@ impl<'s> Exchange<'s> {
             ech: false,
             since: self.record.started(),
         };
-        let passage = Passage::new(self.worker, open, grant, dialled.stream, dialled.address);
+        let passage = Passage::new(self.worker, open, grant, dialled.into());
         self.record.status(StatusCode::OK);
         let handed = downstream.hand_over(Box::new(passage));
         handed.map_err(|error| error.reason())

@@ -327,22 +327,21 @@ pub fn egress(families: &mut Families, workers: &Workers, slots: &[(&Owner, Slot
         "Requests and tunnels that wanted to leave, by what was decided, why, and the entry that opens the host.",
         decisions,
     );
-    let opened = sum(workers, |w| &w.egress_tunnels);
-    families.counter(
-        "portcullis_egress_tunnels_total",
-        "Tunnels opened.",
-        float(opened),
-    );
-    let open = opened.saturating_sub(sum(workers, |w| &w.egress_tunnels_closed));
-    families.gauge("portcullis_egress_tunnels", "Tunnels open.", float(open));
-    let bytes = [
-        sum(workers, |w| &w.egress_bytes_in),
-        sum(workers, |w| &w.egress_bytes_out),
-    ];
-    families.counters(
-        "portcullis_egress_tunnel_bytes_total",
-        "Bytes of tunnels that are over, from clients and to them.",
-        named("direction", &["in", "out"], &bytes),
+    tunnels(
+        families,
+        [
+            "portcullis_egress_tunnels_total",
+            "portcullis_egress_tunnels",
+            "portcullis_egress_tunnel_bytes_total",
+        ],
+        [
+            sum(workers, |w| &w.egress_tunnels),
+            sum(workers, |w| &w.egress_tunnels_closed),
+        ],
+        [
+            sum(workers, |w| &w.egress_bytes_in),
+            sum(workers, |w| &w.egress_bytes_out),
+        ],
     );
     families.counters(
         "portcullis_egress_dns_total",
@@ -352,6 +351,43 @@ pub fn egress(families: &mut Families, workers: &Workers, slots: &[(&Owner, Slot
             &DnsResult::NAMES,
             &sums(workers, |w| &w.egress_dns),
         ),
+    );
+}
+
+/// TLS that passes through to backends of the cluster.
+pub fn passthrough(families: &mut Families, workers: &Workers) {
+    tunnels(
+        families,
+        [
+            "portcullis_tls_tunnels_total",
+            "portcullis_tls_tunnels",
+            "portcullis_tls_tunnel_bytes_total",
+        ],
+        [
+            sum(workers, |w| &w.tls_tunnels),
+            sum(workers, |w| &w.tls_tunnels_closed),
+        ],
+        [
+            sum(workers, |w| &w.tls_bytes_in),
+            sum(workers, |w| &w.tls_bytes_out),
+        ],
+    );
+}
+
+/// Names of what has been opened, of what is open, and of the bytes of what is over.
+fn tunnels(
+    families: &mut Families,
+    [total, now, carried]: [&str; 3],
+    [opened, closed]: [u64; 2],
+    bytes: [u64; 2],
+) {
+    families.counter(total, "Tunnels opened.", float(opened));
+    let open = opened.saturating_sub(closed);
+    families.gauge(now, "Tunnels open.", float(open));
+    families.counters(
+        carried,
+        "Bytes of tunnels that are over, from clients and to them.",
+        named("direction", &["in", "out"], &bytes),
     );
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use portcullis_routing::{Frame, GatewayKey, RoutingTable, TableVersion};
+use portcullis_routing::{Frame, GatewayKey, ListenerProtocol, RoutingTable, TableVersion};
 use prometheus::{TextEncoder, proto::MetricFamily};
 
 use super::{
@@ -65,6 +65,8 @@ pub struct TableMetrics {
     pub apply_seconds: f64,
     /// Whether the table being served is one of egress.
     pub is_egress: bool,
+    /// Whether TLS passes through it to backends of the cluster.
+    pub passes_tls: bool,
     /// The controller that tables come from; `None` if they come from elsewhere.
     pub controller: Option<ControllerMetrics>,
 }
@@ -97,6 +99,9 @@ impl TableMetrics {
     pub fn serving(&mut self, table: &RoutingTable) {
         self.version = Some(table.version.clone());
         self.is_egress = table.settings.egress.is_some();
+        self.passes_tls = table.listeners.values().any(|listener| {
+            listener.protocol == ListenerProtocol::Tls && listener.direction.is_ingress()
+        });
         self.applied_at = Some(SystemTime::now());
         let endpoints = table
             .endpoints
@@ -156,6 +161,7 @@ impl Metrics {
         metrics.update_table(|table| {
             table.serving(&RoutingTable::new(GatewayKey::new("")));
             table.is_egress = true;
+            table.passes_tls = true;
             table.controller = Some(ControllerMetrics::default());
         });
         let fixed = families::series(&metrics.gather());
@@ -219,6 +225,9 @@ impl Metrics {
         exposition::table(&mut families, &table);
         exposition::downstream(&mut families, &workers);
         exposition::upstream(&mut families, &workers);
+        if table.passes_tls {
+            exposition::passthrough(&mut families, &workers);
+        }
         exposition::resources(&mut families, &owned);
         if table.is_egress {
             exposition::egress(&mut families, &workers, &owned);

@@ -16,7 +16,7 @@ pub mod worker;
 pub use access_log::{AccessLog, AccessLogWriter};
 pub use labels::Labels;
 pub use metrics::{Metrics, MetricsOptions};
-pub use record::RequestRecord;
+pub use record::{ConnectionRecord, RequestRecord};
 pub use worker::{ConnectResult, DnsResult, HandshakeResult, MirrorResult, WorkerMetrics};
 
 #[cfg(test)]

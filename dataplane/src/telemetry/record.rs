@@ -1,4 +1,5 @@
-//! What is known about a request when it is over: the one input of request metrics and of the access log.
+//! What is known about a request, or a connection of TLS that passes through, when it is over: the one input of request metrics
+//! and of the access log.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -49,4 +50,31 @@ pub struct RequestRecord<'a> {
     pub attempts: u32,
     /// Whether the last attempt used a pooled connection.
     pub upstream_reused: bool,
+}
+
+/// A connection of TLS that passed through, or was to, and is over.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionRecord<'a> {
+    /// Address of the client, after PROXY protocol.
+    pub client: SocketAddr,
+    /// The name in its greeting; empty if there was none.
+    pub name: &'a str,
+    /// Listener that took it.
+    pub listener: Option<&'a ListenerKey>,
+    /// Route rule that won.
+    pub route: Option<&'a RouteKey>,
+    /// Cluster that was chosen.
+    pub cluster: Option<&'a ClusterKey>,
+    /// Endpoint that was connected to, or tried last.
+    pub endpoint: Option<SocketAddr>,
+    /// Why the proxy refused or ended it; `None` if both ends ended it.
+    pub reason: Option<Reason>,
+    /// The particulars, in words.
+    pub detail: Option<&'a str>,
+    /// From its acceptance to its end.
+    pub duration: Duration,
+    /// Bytes from the client that the backend has taken.
+    pub bytes_in: u64,
+    /// Bytes from the backend that the client has taken.
+    pub bytes_out: u64,
 }

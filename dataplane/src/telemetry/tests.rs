@@ -316,6 +316,7 @@ fn every_metric_is_documented() {
     metrics.update_table(|state| {
         state.serving(&table(1, 1));
         state.is_egress = true;
+        state.passes_tls = true;
         state.controller = Some(ControllerMetrics::default());
     });
     let text = metrics.encode().unwrap();

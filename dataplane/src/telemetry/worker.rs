@@ -216,6 +216,10 @@ pub struct WorkerMetrics {
     pub(super) mirrors: [Counter; MirrorResult::NAMES.len()],
     pub(super) access_log_lines: Counter,
     pub(super) access_log_dropped: Counter,
+    pub(super) tls_tunnels: Counter,
+    pub(super) tls_tunnels_closed: Counter,
+    pub(super) tls_bytes_in: Counter,
+    pub(super) tls_bytes_out: Counter,
     pub(super) egress_dns: [Counter; DnsResult::NAMES.len()],
     pub(super) egress_tunnels: Counter,
     pub(super) egress_tunnels_closed: Counter,
@@ -248,6 +252,10 @@ impl WorkerMetrics {
             mirrors: Default::default(),
             access_log_lines: Counter::default(),
             access_log_dropped: Counter::default(),
+            tls_tunnels: Counter::default(),
+            tls_tunnels_closed: Counter::default(),
+            tls_bytes_in: Counter::default(),
+            tls_bytes_out: Counter::default(),
             egress_dns: Default::default(),
             egress_tunnels: Counter::default(),
             egress_tunnels_closed: Counter::default(),
@@ -388,6 +396,18 @@ impl WorkerMetrics {
         if let Some(slot) = self.slots.get(labels.entry(ruling.entry)) {
             slot.decision(ruling);
         }
+    }
+
+    /// TLS has begun to pass through to a backend of the cluster.
+    pub fn tls_tunnel_opened(&self) {
+        self.tls_tunnels.add(1);
+    }
+
+    /// It is over, and has carried so many bytes, from the client and to it.
+    pub fn tls_tunnel_closed(&self, received: u64, sent: u64) {
+        self.tls_tunnels_closed.add(1);
+        self.tls_bytes_in.add(received);
+        self.tls_bytes_out.add(sent);
     }
 
     /// Somebody wanted a DNS name of the outside world.

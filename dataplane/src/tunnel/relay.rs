@@ -23,7 +23,10 @@ use self::{
     pipe::Pipes,
 };
 use super::end::End;
-use crate::deadline::{Deadline, Deadlines};
+use crate::{
+    deadline::{Deadline, Deadlines},
+    reason::Reason,
+};
 
 /// Bytes that are copied at once; those of a TLS record, which come one by one.
 const BUFFER: usize = 16 * 1024;
@@ -103,6 +106,21 @@ pub enum Ended {
     Drained,
     /// It is not allowed any more.
     Revoked,
+}
+
+impl Ended {
+    /// Why, as it is told; `None` if both ends ended it.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Closed => None,
+            Self::ClientGone(_) => Some(Reason::ClientGone),
+            Self::UpstreamGone(_) => Some(Reason::UpstreamReset),
+            Self::Idle => Some(Reason::TunnelIdle),
+            Self::TooLong => Some(Reason::TunnelTooLong),
+            Self::Drained => Some(Reason::Shutdown),
+            Self::Revoked => Some(Reason::Revoked),
+        }
+    }
 }
 
 impl Relay {

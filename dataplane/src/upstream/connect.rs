@@ -66,10 +66,7 @@ pub(super) async fn connect(
         .map(Result::as_ref)
         .transpose()
         .map_err(unusable_policy)?;
-    let tcp = TcpStream::connect(address)
-        .await
-        .map_err(|error| refused(&error))?;
-    tune(&tcp);
+    let tcp = connect_tcp(address).await?;
     let Some(policy) = tls else {
         return Ok(Connected {
             transport: tcp.into(),
@@ -94,6 +91,14 @@ pub(super) async fn connect(
         transport: stream.into(),
         http2,
     })
+}
+
+/// Connects, and speaks nothing.
+pub(super) async fn connect_tcp(address: SocketAddr) -> Result<TcpStream, UpstreamError> {
+    let tcp = TcpStream::connect(address).await;
+    let tcp = tcp.map_err(|error| refused(&error))?;
+    tune(&tcp);
+    Ok(tcp)
 }
 
 /// Sets the options of a connection to a server. Best effort: a kernel that lacks one still carries the connection.

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use super::session::Outcome;
-use crate::telemetry::ConnectResult;
+use crate::{reason::Reason, telemetry::ConnectResult};
 
 /// How far an attempt came before it failed: the base of every retry decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +56,24 @@ impl From<UpstreamErrorKind> for ConnectResult {
             UpstreamErrorKind::ConnectTimeout => ConnectResult::Timeout,
             UpstreamErrorKind::Tls => ConnectResult::Tls,
             _ => ConnectResult::Other,
+        }
+    }
+}
+
+/// Why the proxy answers by itself when all attempts have failed.
+impl From<UpstreamErrorKind> for Reason {
+    fn from(kind: UpstreamErrorKind) -> Self {
+        match kind {
+            UpstreamErrorKind::NoCluster => Reason::InvalidBackend,
+            UpstreamErrorKind::NoEndpoint => Reason::NoEndpoint,
+            UpstreamErrorKind::FencedOut => Reason::AddressRefused,
+            UpstreamErrorKind::Overloaded => Reason::Overloaded,
+            UpstreamErrorKind::Dns | UpstreamErrorKind::Refused => Reason::ConnectFailed,
+            UpstreamErrorKind::ConnectTimeout => Reason::ConnectTimeout,
+            UpstreamErrorKind::Tls => Reason::UpstreamTls,
+            UpstreamErrorKind::Closed | UpstreamErrorKind::Reset => Reason::UpstreamReset,
+            UpstreamErrorKind::Protocol => Reason::UpstreamProtocol,
+            UpstreamErrorKind::Request => Reason::BadRequest,
         }
     }
 }

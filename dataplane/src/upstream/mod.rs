@@ -14,6 +14,7 @@ mod open;
 mod outlier;
 mod peer;
 mod pool;
+mod raw;
 mod san;
 mod session;
 #[cfg(test)]
@@ -47,6 +48,7 @@ pub(crate) use self::{
     connect::tune,
     external::{External, ExternalHost, HostTls},
     open::{MAX_RIVALS, SLOW_CONNECT},
+    raw::{Hold, RawUpstream},
     tls::usual,
 };
 pub use self::{
@@ -165,18 +167,31 @@ impl Upstreams {
         cluster: &ClusterKey,
         request: OpenRequest<'_>,
     ) -> Result<Upstream, UpstreamError> {
-        let state = self.cluster(cluster).ok_or_else(|| {
-            UpstreamError::new(
-                UpstreamErrorKind::NoCluster,
-                format_args!("the table has no cluster {cluster}"),
-            )
-        })?;
-        open::open(&state, request).await
+        open::open(&self.known(cluster)?, request).await
+    }
+
+    /// A connection of its own to an endpoint of `cluster`, on which the proxy speaks nothing. Connects that fail or are slow are
+    /// dealt with as in [`Self::open`]. Cancel-safe.
+    pub(crate) async fn connect(
+        &self,
+        cluster: &ClusterKey,
+        request: OpenRequest<'_>,
+    ) -> Result<RawUpstream, UpstreamError> {
+        raw::open(&self.known(cluster)?, request).await
     }
 
     /// The connections of a host outside. Fails if TLS cannot be spoken with it, or there are too many such hosts.
     pub(crate) fn external(&self, host: &ExternalHost<'_>) -> Result<External, UpstreamError> {
         self.externals.get(host, &self.shared)
+    }
+
+    fn known(&self, cluster: &ClusterKey) -> Result<Rc<ClusterState>, UpstreamError> {
+        self.cluster(cluster).ok_or_else(|| {
+            UpstreamError::new(
+                UpstreamErrorKind::NoCluster,
+                format_args!("the table has no cluster {cluster}"),
+            )
+        })
     }
 
     fn cluster(&self, key: &ClusterKey) -> Option<Rc<ClusterState>> {

@@ -49,18 +49,13 @@ pub(super) async fn open(
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + cluster.connect_timeout());
         match lack {
             Lack::Connection(lease, slot) => {
+                let connect = async |lease, slot| connect(lease, slot, &request).await;
                 let (session, lease, reused) =
-                    race(cluster, &request, lease, slot, deadline).await?;
+                    race(cluster, &request, (lease, slot), deadline, connect).await?;
                 return Ok(hand_over(session, lease, reused));
             }
             Lack::Room => wait_for_room(cluster, deadline).await?,
-            Lack::Endpoint if is_fenced_out(cluster, &request) => {
-                return Err(UpstreamError::new(
-                    UpstreamErrorKind::FencedOut,
-                    format_args!("the request may have no endpoint of {}", cluster.key),
-                ));
-            }
-            Lack::Endpoint => wait_for_address(cluster, deadline).await?,
+            Lack::Endpoint => wait_for_endpoint(cluster, &request, deadline).await?,
         }
     }
 }
@@ -68,6 +63,21 @@ pub(super) async fn open(
 /// Whether there are endpoints, and none is for this request.
 fn is_fenced_out(cluster: &ClusterState, request: &OpenRequest<'_>) -> bool {
     request.fence.is_some() && !cluster.peers().is_empty()
+}
+
+/// Waits until there may be an endpoint for a request that found none. It is told at once if there is none for it.
+pub(super) async fn wait_for_endpoint(
+    cluster: &ClusterState,
+    request: &OpenRequest<'_>,
+    deadline: Instant,
+) -> Result<(), UpstreamError> {
+    if is_fenced_out(cluster, request) {
+        return Err(UpstreamError::new(
+            UpstreamErrorKind::FencedOut,
+            format_args!("the request may have no endpoint of {}", cluster.key),
+        ));
+    }
+    wait_for_address(cluster, deadline).await
 }
 
 fn hand_over(session: Session, lease: Lease, reused: bool) -> Upstream {
@@ -99,7 +109,10 @@ fn borrow_elsewhere(
     available.find_map(|peer| Some((peer.pooled(request)?, Lease::new(cluster, Rc::clone(peer)))))
 }
 
-async fn wait_for_room(cluster: &ClusterState, deadline: Instant) -> Result<(), UpstreamError> {
+pub(super) async fn wait_for_room(
+    cluster: &ClusterState,
+    deadline: Instant,
+) -> Result<(), UpstreamError> {
     let too_late = |_| {
         Err(UpstreamError::new(
             UpstreamErrorKind::Overloaded,
@@ -140,14 +153,14 @@ struct Attempt {
 }
 
 /// Connects to one endpoint after another, until the first success. One that fails is followed by the next at once, one
-/// that is slow gets a rival. Nothing is sent before, so none of this is a retry.
-async fn race(
+/// that is slow gets a rival. Nothing is sent before, so none of this is a retry. `connect` also says whether others use what it gives.
+pub(super) async fn race<S>(
     cluster: &Rc<ClusterState>,
     request: &OpenRequest<'_>,
-    lease: Lease,
-    slot: Slot,
+    (lease, slot): (Lease, Slot),
     deadline: Instant,
-) -> Result<(Session, Lease, bool), UpstreamError> {
+    connect: impl AsyncFn(Lease, Slot) -> (Lease, Result<(S, bool), UpstreamError>),
+) -> Result<(S, Lease, bool), UpstreamError> {
     let mut running = FuturesUnordered::new();
     let mut attempts = Attempts {
         cluster,
@@ -155,7 +168,7 @@ async fn race(
         pending: Vec::new(),
     };
     attempts.begin(&lease);
-    running.push(connect(lease, slot, request));
+    running.push(connect(lease, slot));
 
     let rival_due = sleep_until(Instant::now() + SLOW_CONNECT);
     let end = sleep_until(deadline);
@@ -173,7 +186,7 @@ async fn race(
                     attempts.lost(&lease, &error);
                     drop(lease);
                     match attempts.next(request) {
-                        Some((lease, slot)) => running.push(connect(lease, slot, request)),
+                        Some((lease, slot)) => running.push(connect(lease, slot)),
                         None if running.is_empty() => return Err(error),
                         None => {}
                     }
@@ -181,7 +194,7 @@ async fn race(
             },
             () = &mut rival_due => {
                 if running.len() < MAX_RIVALS && let Some((lease, slot)) = attempts.next(request) {
-                    running.push(connect(lease, slot, request));
+                    running.push(connect(lease, slot));
                 }
                 rival_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
             }

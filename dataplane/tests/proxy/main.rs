@@ -11,6 +11,7 @@ mod forward;
 mod grpc;
 mod interim;
 mod listeners;
+mod passthrough;
 mod retries;
 mod support;
 mod timeouts;

@@ -1,5 +1,5 @@
 //! The routes of one hostname of a listener, arranged by path in the order of [`MatchRank`](crate::MatchRank): exact
-//! paths, then regular expressions, then the longest prefix.
+//! paths, then regular expressions, then the longest prefix. Those that take connections stand apart: only their age tells them.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,6 +19,7 @@ pub(crate) struct HostTable<P> {
     exact: HashMap<Box<str>, Vec<Candidate<P>>, RandomState>,
     regex: Vec<Candidate<P>>,
     prefixes: PrefixMap<Vec<Candidate<P>>>,
+    connections: Vec<Candidate<P>>,
 }
 
 impl<P> HostTable<P> {
@@ -29,10 +30,16 @@ impl<P> HostTable<P> {
             exact: HashMap::default(),
             regex: Vec::new(),
             prefixes: PrefixMap::default(),
+            connections: Vec::new(),
         };
         for route in &routes {
-            for (index, route_match) in route.route().matches.iter().enumerate() {
-                table.place(&route_match.path).push(Candidate {
+            for index in 0..route.candidates() {
+                let route_match = route.route().matches.get(index);
+                let place = match route_match {
+                    Some(route_match) => table.place(&route_match.path),
+                    None => &mut table.connections,
+                };
+                place.push(Candidate {
                     route: route.clone(),
                     index,
                 });
@@ -43,7 +50,7 @@ impl<P> HostTable<P> {
             .exact
             .values_mut()
             .chain(table.prefixes.values_mut())
-            .chain([&mut table.regex]);
+            .chain([&mut table.regex, &mut table.connections]);
         for place in places {
             place.sort_by(|a, b| b.rank().cmp(&a.rank()));
             place.shrink_to_fit();
@@ -57,6 +64,15 @@ impl<P> HostTable<P> {
             PathMatch::Regex(_) => &mut self.regex,
             PathMatch::Prefix(path) => self.prefixes.entry(path),
         }
+    }
+
+    /// The first route that takes the connection, among those of connections.
+    pub(crate) fn connection(
+        &self,
+        takes: impl Fn(&CompiledRoute<P>) -> bool,
+    ) -> Option<&Arc<CompiledRoute<P>>> {
+        let mut routes = self.connections.iter().map(|candidate| &candidate.route);
+        routes.find(|route| takes(route))
     }
 
     /// The best candidate that holds, among the routes that take the request.

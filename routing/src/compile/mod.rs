@@ -268,7 +268,7 @@ fn group_by_port<P>(
 struct RoutePass<'a, P> {
     previous: Option<&'a CompiledTable<P>>,
     table: &'a RoutingTable,
-    /// Whether a listener or cluster went away, so that references of unchanged routes may dangle now.
+    /// Whether a listener or cluster went away or is another, so that references of unchanged routes may be wrong now.
     references_lost: bool,
     /// Credentials that changed or went away: what was prepared of routes that name them is outdated.
     renewed: BTreeSet<&'a CredentialKey>,
@@ -287,6 +287,7 @@ impl<'a, P> RoutePass<'a, P> {
         let references_lost = previous.is_some_and(|previous| {
             let old = &previous.table;
             validate::lost_a_key(&old.listeners, &table.listeners)
+                || validate::listener::changed_protocol(&old.listeners, &table.listeners)
                 || validate::lost_a_key(&old.clusters, &table.clusters)
         });
         let before = previous.map(|previous| &previous.table.credentials);

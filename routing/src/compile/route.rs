@@ -7,7 +7,7 @@ use crate::{
     key::RouteKey,
     lookup::RequestHead,
     matcher::{MatchMatcher, Mismatch, Patterns, expressions},
-    rank::MatchRank,
+    rank::{CONNECTION, MatchRank},
     route::Route,
     table::RoutingTable,
     validate,
@@ -77,9 +77,18 @@ impl<P> CompiledRoute<P> {
         &self.payload
     }
 
+    /// Number of its matches: a route of connections counts as having one.
+    pub(crate) fn candidates(&self) -> usize {
+        self.route.matches.len().max(1)
+    }
+
     /// The rank of one of its matches under one of its hostnames.
     pub(crate) fn rank(&self, hostname: HostPattern<'_>, index: usize) -> Option<MatchRank<'_>> {
-        let route_match = self.route.matches.get(index)?;
+        let route_match = if self.route.takes_connections() {
+            &CONNECTION
+        } else {
+            self.route.matches.get(index)?
+        };
         Some(MatchRank::of(
             hostname,
             &self.key,

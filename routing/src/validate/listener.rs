@@ -39,6 +39,17 @@ pub(crate) fn partition(
     (valid, rejections)
 }
 
+/// Whether a listener of `old` speaks another protocol in `new`.
+pub(crate) fn changed_protocol(
+    old: &BTreeMap<ListenerKey, Arc<Listener>>,
+    new: &BTreeMap<ListenerKey, Arc<Listener>>,
+) -> bool {
+    let mut both = old
+        .iter()
+        .filter_map(|(key, old)| Some((old, new.get(key)?)));
+    both.any(|(old, new)| old.protocol != new.protocol)
+}
+
 fn missing_certificates(table: &RoutingTable) -> impl Iterator<Item = Rejection> {
     let tls = table
         .listeners
@@ -65,9 +76,6 @@ fn check(table: &RoutingTable, listener: &Listener) -> Check {
         "it is one of egress, but the table has no settings of egress".to_owned()
     })?;
     match (listener.protocol, &listener.tls) {
-        (ListenerProtocol::Tls, _) if !is_egress => {
-            Err("TLS passes through for egress only".to_owned())
-        }
         (ListenerProtocol::Tls, Some(_)) => {
             Err("a TLS listener has settings, but its TLS passes through".to_owned())
         }

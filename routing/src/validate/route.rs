@@ -4,6 +4,7 @@ use super::{Check, credential, ensure, filter, matches, policy, syntax};
 use crate::{
     filter::{Filter, credential::MAX_CREDENTIALS},
     key::ClusterKey,
+    listener::ListenerProtocol,
     matches::PathMatch,
     route::{Backend, Route, RouteAction, WeightedCluster},
     table::RoutingTable,
@@ -21,7 +22,9 @@ pub(crate) fn check(table: &RoutingTable, route: &Route) -> Check {
         .hostnames
         .iter()
         .try_for_each(|hostname| syntax::hostname_or_wildcard(hostname))?;
-    ensure(!route.matches.is_empty(), || "it has no match".to_owned())?;
+    if route.takes_connections() {
+        check_connections(route)?;
+    }
     route.matches.iter().try_for_each(matches::check)?;
     let by_prefix = route
         .matches
@@ -37,6 +40,17 @@ pub(crate) fn check(table: &RoutingTable, route: &Route) -> Check {
     check_references(table, route)
 }
 
+/// Nothing of a connection is seen but a name, so nothing else can be asked of it or done to it.
+fn check_connections(route: &Route) -> Check {
+    let RouteAction::Forward(backends) = &route.action else {
+        return Err("it has no match, and does not forward".to_owned());
+    };
+    let has_filters = !route.filters.is_empty() || backends.iter().any(|it| !it.filters.is_empty());
+    ensure(!has_filters && route.policy.is_default(), || {
+        "it has no match, but filters or a policy for requests".to_owned()
+    })
+}
+
 /// A rule without one of its credentials must not be served. Which of them have changed is known to the compiler.
 fn check_credentials(table: &RoutingTable, route: &Route) -> Check {
     let named = route.credentials().count();
@@ -50,7 +64,7 @@ fn check_credentials(table: &RoutingTable, route: &Route) -> Check {
     })
 }
 
-/// The listeners and clusters that a route names must be in the table.
+/// The listeners and clusters that a route names must be in the table, and the listeners must serve what it takes.
 pub(crate) fn check_references(table: &RoutingTable, route: &Route) -> Check {
     let listener = route
         .listeners
@@ -59,6 +73,16 @@ pub(crate) fn check_references(table: &RoutingTable, route: &Route) -> Check {
     listener.map_or(Ok(()), |key| {
         Err(format!("listener {key} is not in the table"))
     })?;
+    let listeners = route.listeners.iter();
+    let listeners = listeners.filter_map(|key| Some((key, table.listeners.get(key)?)));
+    let mut listeners = listeners.map(|(key, it)| (key, it.protocol == ListenerProtocol::Tls));
+    match listeners.find(|(_, passes)| *passes != route.takes_connections()) {
+        Some((key, true)) => Err(format!(
+            "TLS passes through listener {key}, where nobody sees what it matches"
+        ))?,
+        Some((_, false)) => Err("it has no match".to_owned())?,
+        None => {}
+    }
     let cluster = clusters(route).find(|key| !table.clusters.contains_key(*key));
     cluster.map_or(Ok(()), |key| {
         Err(format!("cluster {key} is not in the table"))

@@ -18,8 +18,8 @@ use proptest::{
 
 use crate::egress::{Egress, egress};
 
-/// The two ports that listeners use.
-pub(crate) const PORTS: [u16; 2] = [80, 81];
+/// The ports that listeners use. TLS passes through the last one, most of the time.
+pub(crate) const PORTS: [u16; 3] = [80, 81, 82];
 
 /// Hostnames of listeners and routes.
 const HOSTNAMES: &[&str] = &["a.b", "*.b", "*.a.b", "x.a.b", "*.c", "b", "y.x.a.b"];
@@ -164,24 +164,30 @@ fn route() -> impl Strategy<Value = (RouteKey, Route)> {
         select(&["r", "r", "r", "s"][..]),
         0..2_usize,
     );
+    let of_requests = (
+        select(&["HTTPRoute", "GRPCRoute"][..]),
+        vec((0..5_usize).prop_map(listener_key), 2..6),
+        vec(route_match(), 1..5),
+    );
+    let of_connections = (
+        Just("TLSRoute"),
+        vec((5..7_usize).prop_map(listener_key), 1..3),
+        Just(Vec::new()),
+    );
     let parts = (
         name,
-        vec((0..5_usize).prop_map(listener_key), 2..6),
+        prop_oneof![3 => of_requests, 1 => of_connections],
         prop_oneof![Just(Vec::new()), vec(hostname(), 1..3)],
-        vec(route_match(), 1..5),
         0..2_i64,
         (0..4_u16).prop_map(cluster_key),
-        select(&["HTTPRoute", "GRPCRoute"][..]),
     );
     parts.prop_map(
         |(
             (namespace, name, rule),
-            listeners,
+            (kind, listeners, matches),
             mut hostnames,
-            matches,
             created_at,
             cluster,
-            kind,
         )| {
             hostnames.sort();
             hostnames.dedup();
@@ -241,6 +247,16 @@ fn listener() -> impl Strategy<Value = Listener> {
             tls: None,
             direction: Direction::Ingress,
         })
+}
+
+/// One that TLS passes through, but for those that have just changed their mind.
+fn passing() -> impl Strategy<Value = Listener> {
+    let protocol = prop_oneof![6 => Just(ListenerProtocol::Tls), 1 => Just(ListenerProtocol::Http)];
+    (listener(), protocol).prop_map(|(listener, protocol)| Listener {
+        port: PORTS[2],
+        protocol,
+        ..listener
+    })
 }
 
 fn endpoints() -> impl Strategy<Value = ClusterEndpoints> {
@@ -311,10 +327,16 @@ impl Parts {
 
 pub(crate) fn parts() -> impl Strategy<Value = Parts> {
     let listeners = (
-        mostly_all((0..5).map(listener_key).collect()),
+        mostly_all((0..7).collect()),
         vec(listener(), 5),
+        vec(passing(), 2),
     )
-        .prop_map(|(keys, listeners)| keys.into_iter().zip(listeners).collect());
+        .prop_map(|(kept, mut all, passing)| {
+            all.extend(passing);
+            let kept = kept.into_iter();
+            kept.map(|index: usize| (listener_key(index), all[index].clone()))
+                .collect()
+        });
     let routes = vec(route(), 0..24);
     let clusters = mostly_all((0..4).map(cluster_key).collect());
     let endpoints = vec(((0..4_u16).prop_map(cluster_key), endpoints()), 0..4);

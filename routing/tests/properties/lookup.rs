@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{
-    Clause, CompiledTable, RequestHead, RouteKey, compile, explain, explain::Verdict,
+    Clause, CompiledTable, ListenerProtocol, RequestHead, RouteKey, compile, explain,
+    explain::Verdict,
 };
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
@@ -18,8 +19,30 @@ pub(crate) fn answer(
     port: u16,
     head: &RequestHead<'_>,
 ) -> reference::Answer {
-    let found = compiled.port(port)?.listener_for(head.host)?.lookup(head)?;
-    assert_eq!(found.route.payload(), found.route.key());
+    let listener = compiled.port(port)?.listener_for(head.host)?;
+    let (route, match_index) = if listener.listener().protocol == ListenerProtocol::Tls {
+        (listener.lookup_connection(head.host)?, 0)
+    } else {
+        let found = listener.lookup(head)?;
+        (found.route, found.match_index)
+    };
+    assert_eq!(route.payload(), route.key());
+    Some((route.key().clone(), match_index))
+}
+
+/// What it answers a caller of this namespace.
+fn answer_to(
+    compiled: &CompiledTable<RouteKey>,
+    caller: Option<&str>,
+    port: u16,
+    head: &RequestHead<'_>,
+) -> reference::Answer {
+    let listener = compiled.port(port)?.listener_for(head.host)?;
+    if listener.listener().protocol == ListenerProtocol::Tls {
+        let route = listener.lookup_connection_of(caller, head.host)?;
+        return Some((route.key().clone(), 0));
+    }
+    let found = listener.lookup_of(caller, head)?;
     Some((found.route.key().clone(), found.match_index))
 }
 
@@ -51,9 +74,7 @@ proptest! {
             let (left, _) = compile(None, Arc::new(left), |key, _| Ok(key.clone()));
             for (port, request) in PORTS.iter().flat_map(|port| requests.iter().map(move |request| (*port, request))) {
                 let head = request.head();
-                let listener = compiled.port(port).and_then(|port| port.listener_for(head.host));
-                let found = listener.and_then(|listener| listener.lookup_of(caller, &head));
-                let found = found.map(|found| (found.route.key().clone(), found.match_index));
+                let found = answer_to(&compiled, caller, port, &head);
                 prop_assert_eq!(found, answer(&left, port, &head), "{:?} {} {:?}", caller, port, request);
             }
         }
@@ -88,6 +109,8 @@ fn random_requests_reach_every_kind_of_answer() {
             count(format!("rejected {}", rejection.kind));
         }
         for request in &requests {
+            let connection = answer(&compiled, PORTS[2], &request.head());
+            count(format!("connection answered {}", connection.is_some()));
             let explanation = explain(&compiled, PORTS[0], &request.head());
             count(format!("answered {}", explanation.winner().is_some()));
             explanation
@@ -124,6 +147,8 @@ fn random_requests_reach_every_kind_of_answer() {
         "QueryDiffers",
         "answered true",
         "answered false",
+        "connection answered true",
+        "connection answered false",
     ];
     for what in rejected
         .into_iter()

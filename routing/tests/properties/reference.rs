@@ -11,6 +11,13 @@ use regex::bytes::Regex;
 
 use crate::arbitrary::Request;
 
+static EVERY: RouteMatch = RouteMatch {
+    path: PathMatch::Prefix(String::new()),
+    method: None,
+    headers: Vec::new(),
+    query: Vec::new(),
+};
+
 /// Listener, route and match that answer.
 pub(crate) type Answer = Option<(RouteKey, usize)>;
 
@@ -63,8 +70,13 @@ pub(crate) fn lookup(
             .into_iter()
             .filter(|h| h.is_none_or(|h| host_matches(h, request.host)))
         {
-            for (index, route_match) in route.matches.iter().enumerate() {
-                if holds(route_match, request) {
+            // One that takes connections asks for nothing but a name.
+            let matches = match route.matches.as_slice() {
+                [] => std::slice::from_ref(&EVERY),
+                matches => matches,
+            };
+            for (index, route_match) in matches.iter().enumerate() {
+                if route.matches.is_empty() || holds(route_match, request) {
                     matching.push((
                         MatchRank::new(hostname, key, route, index, route_match),
                         key,

@@ -26,6 +26,7 @@ static SCHEMAS: LazyLock<BTreeMap<String, Schema>> = LazyLock::new(|| {
         ("HTTPRoute", include_str!("httproute.json")),
         ("ListenerSet", include_str!("listenerset.json")),
         ("ReferenceGrant", include_str!("referencegrant.json")),
+        ("TLSRoute", include_str!("tlsroute.json")),
     ];
     let own = portcullis_crds::definitions().into_iter().map(|mut crd| {
         let schema = crd.spec.versions.swap_remove(0).schema;
@@ -228,6 +229,7 @@ mod tests {
             include_str!("httproute.json"),
             include_str!("listenerset.json"),
             include_str!("referencegrant.json"),
+            include_str!("tlsroute.json"),
         ] {
             let schema: Value = serde_json::from_str(text).unwrap();
             let mut found = BTreeSet::new();
@@ -255,10 +257,12 @@ mod tests {
             "contains",
             "duration",
             "endsWith",
+            "isIP",
             "matches",
             "size",
             "split",
             "startsWith",
+            "substring",
         ];
         // Of the rule about `addresses[].routability`, a field that is not supported yet.
         let not_needed = ["dns1123Subdomain", "hasValue", "validate"];

@@ -1,6 +1,9 @@
 //! `x-kubernetes-validations`: rules in CEL.
 
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, LazyLock, OnceLock},
+};
 
 use cel::{Context, Env, ExecutionError, Program, Value as CelValue, extensions};
 use serde::Deserialize;
@@ -74,7 +77,9 @@ impl Rule {
 /// The rules that `value` breaks.
 pub(super) fn broken<'a>(rules: &'a [Rule], value: &Value) -> Vec<&'a Rule> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
-    if rules.is_empty() || context.add_variable("self", escaped(value)).is_err() {
+    let is_ip = |text: Arc<String>| text.parse::<IpAddr>().is_ok();
+    let is_ready = context.add_function("isIP", is_ip).is_ok();
+    if rules.is_empty() || !is_ready || context.add_variable("self", escaped(value)).is_err() {
         return Vec::new();
     }
     rules.iter().filter(|rule| !rule.holds(&context)).collect()

@@ -245,6 +245,18 @@ fn by_host(
     })
 }
 
+/// TLS does not pass through to a port that is listed for HTTP in clear text.
+pub(super) fn no_tls(port: u16, field: &Field<'_>) -> Problem {
+    Problem::reference(
+        reason::UNSUPPORTED_PROTOCOL,
+        &field.child("port"),
+        format!(
+            "the ServiceEntry lists port {port} for HTTP in clear text, so no TLS passes through to it"
+        ),
+        "write a port with protocol TLS, HTTPS or TCP, or use an HTTPRoute",
+    )
+}
+
 fn entry_key(key: &ObjectKey) -> EntryKey {
     EntryKey::of(&key.namespace, &key.name)
 }

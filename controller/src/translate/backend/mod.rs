@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::ServicePort;
 use portcullis_routing::{
     Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, ClusterTls, Direction,
     Endpoint, EndpointHost, EndpointState, Filter, Route, RouteAction, RoutingTable,
+    egress::EntryPort,
 };
 
 use self::{
@@ -51,7 +52,17 @@ struct Resolved {
     is_judged: bool,
 }
 
+/// What a route leads to its backends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Requests.
+    Requests,
+    /// Whole connections of TLS that passes through: what is spoken with a backend is not for the proxy to say.
+    Connections,
+}
+
 /// How a cluster's endpoints are talked to.
+#[derive(Default)]
 struct Manner {
     protocol: AppProtocol,
     tls: Option<ClusterTls>,
@@ -74,24 +85,26 @@ impl<'a> Backends<'a> {
     }
 
     /// The backend that `reference` leads to: a cluster, or one whose TLS policy cannot be carried out, so that it must not
-    /// be talked to. `field` is the reference's; `reach` is that of its route.
+    /// be talked to. `field` is the reference's; traffic and reach are those of its route.
     pub(crate) fn resolve(
         &mut self,
         ctx: &Context<'a>,
         reference: &BackendReference,
         from: GrantSubject<'_>,
-        reach: &Reach,
+        (traffic, reach): (Traffic, &Reach),
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
         if let Some(kind) = reference.external() {
             reach.check(kind, field)?;
-            return external::resolve(
-                ctx,
-                &self.egress.entries,
-                (kind, reference),
-                (from, reach),
-                field,
-            );
+            let named = (kind, reference);
+            let entries = &self.egress.entries;
+            let backend = external::resolve(ctx, entries, named, (from, reach), field)?;
+            let port = self.entry_port(&backend);
+            let clear = port.filter(|port| port.protocol.is_clear_http());
+            if let (Traffic::Connections, Some(port)) = (traffic, clear) {
+                return Err(external::no_tls(port.number, field));
+            }
+            return Ok(backend);
         }
         let key = reference.service(ctx, from, field)?;
         self.named.insert(key.clone());
@@ -99,9 +112,9 @@ impl<'a> Backends<'a> {
         match service::external_name(target.service) {
             Some(name) => {
                 reach.check_external_name(field)?;
-                self.external(ctx, &target, &name, field)
+                self.external(ctx, (&target, traffic), &name, field)
             }
-            None => self.service(ctx, &target, reach, field),
+            None => self.service(ctx, (&target, traffic), reach, field),
         }
     }
 
@@ -113,13 +126,21 @@ impl<'a> Backends<'a> {
                 let cluster = self.resolved.get(key).map(|resolved| &resolved.cluster);
                 key.is_external() && cluster.is_some_and(|cluster| cluster.tls.is_none())
             }
-            Backend::External { entry, port, .. } => {
-                let entry = self.egress.entries.of_key(entry);
-                let port = entry.and_then(|it| it.ports.iter().find(|it| it.number == *port));
+            Backend::External { .. } => {
+                let port = self.entry_port(backend);
                 port.is_some_and(|port| port.tls.is_none() && port.protocol.is_clear_http())
             }
             Backend::Invalid { .. } => false,
         }
+    }
+
+    /// The port of an entry that a backend is.
+    fn entry_port(&self, backend: &Backend) -> Option<&EntryPort> {
+        let Backend::External { entry, port, .. } = backend else {
+            return None;
+        };
+        let entry = self.egress.entries.of_key(entry)?;
+        entry.ports.iter().find(|it| it.number == *port)
     }
 
     /// The Services that were referred to since the last time this was asked, whether or not they exist.
@@ -151,30 +172,27 @@ impl<'a> Backends<'a> {
     fn service(
         &mut self,
         ctx: &Context<'_>,
-        target: &Target<'_>,
+        (target, traffic): (&Target<'_>, Traffic),
         reach: &Reach,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
         let port = service::port(target.service, target.port, field)?;
-        let protocol = app_protocol(Some(port), field)?;
-        let tls = match self
-            .policies
-            .of(TargetKind::Service, &target.key, port.name.as_deref())
-        {
-            Some(Ok(policy)) => Some(policy.clone()),
-            Some(Err(reason)) => return Ok(invalid(reason)),
-            None => protocol.tls.then(|| ClusterTls {
-                server_name: format!("{}.{}.svc", target.key.name, target.key.namespace),
-                ..ClusterTls::default()
-            }),
-        };
         let key = ClusterKey::service(&target.key.namespace, &target.key.name, target.port);
+        let manner = match (self.manner(target, port, field), traffic) {
+            (Ok(Ok(manner)), _) => manner,
+            // Whoever speaks with the backend knows how. No request is led to a cluster that cannot be spoken with.
+            (_, Traffic::Connections) => Manner::default(),
+            (Ok(Err(reason)), Traffic::Requests) => return Ok(invalid(reason)),
+            (Err(problem), Traffic::Requests) => return Err(problem),
+        };
         if !self.resolved.contains_key(&key) {
-            warn_if_assumed(ctx, target, port, protocol);
+            if traffic == Traffic::Requests {
+                warn_if_assumed(ctx, target, port, manner.protocol);
+            }
             let endpoints = self
                 .slices
                 .endpoints(&target.key, port, |finding| ctx.report(finding));
-            self.insert(key.clone(), Manner { protocol, tls }, endpoints);
+            self.insert(key.clone(), manner, endpoints);
         }
         if reach.has_egress()
             && let Some(resolved) = self.resolved.get_mut(&key)
@@ -191,22 +209,48 @@ impl<'a> Backends<'a> {
         Ok(Backend::Cluster(key))
     }
 
+    /// How requests are sent to a port of a Service, or the reason why its TLS policy does not let them be.
+    fn manner(
+        &self,
+        target: &Target<'_>,
+        port: &ServicePort,
+        field: &Field<'_>,
+    ) -> Result<Result<Manner, &'static str>, Problem> {
+        let protocol = app_protocol(Some(port), field)?;
+        let tls = match self
+            .policies
+            .of(TargetKind::Service, &target.key, port.name.as_deref())
+        {
+            Some(Ok(policy)) => Some(policy.clone()),
+            Some(Err(reason)) => return Ok(Err(reason)),
+            None => protocol.tls.then(|| ClusterTls {
+                server_name: format!("{}.{}.svc", target.key.name, target.key.namespace),
+                ..ClusterTls::default()
+            }),
+        };
+        Ok(Ok(Manner { protocol, tls }))
+    }
+
     fn external(
         &mut self,
         ctx: &Context<'_>,
-        target: &Target<'_>,
+        (target, traffic): (&Target<'_>, Traffic),
         name: &str,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
         let port = service::external_port(target.service, target.port, field)?;
-        let protocol = app_protocol(port, field)?;
+        let protocol = match traffic {
+            Traffic::Requests => app_protocol(port, field)?,
+            Traffic::Connections => AppProtocol::default(),
+        };
         let host =
             endpointslice::name(name).ok_or_else(|| no_external_name(target, name, field))?;
         let port_name = port.and_then(|port| port.name.as_deref());
-        let (key, tls) = match self
+        let policy = self
             .policies
             .of(TargetKind::Service, &target.key, port_name)
-        {
+            .filter(|_| traffic == Traffic::Requests);
+        let (key, tls) = match policy {
             // The policy is of this Service alone, whoever else names the host.
             Some(Ok(policy)) => {
                 let (namespace, name) = (&target.key.namespace, &target.key.name);

@@ -1,6 +1,8 @@
 //! References to backends: whether they may be made, and what they lead to.
 
-use gateway_api::apis::experimental::httproutes::HttpRouteRulesBackendRefs;
+use gateway_api::apis::experimental::{
+    httproutes::HttpRouteRulesBackendRefs, tlsroutes::TlsRouteRulesBackendRefs,
+};
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
 
@@ -21,17 +23,24 @@ pub(crate) struct BackendReference {
     port: Option<i32>,
 }
 
-impl From<&HttpRouteRulesBackendRefs> for BackendReference {
-    fn from(spec: &HttpRouteRulesBackendRefs) -> Self {
-        Self {
-            group: spec.group.clone(),
-            kind: spec.kind.clone(),
-            name: spec.name.clone(),
-            namespace: spec.namespace.clone(),
-            port: spec.port,
+/// The API has a type for each kind of route, and all of them say the same.
+macro_rules! from {
+    ($($spec:ty),*) => {$(
+        impl From<&$spec> for BackendReference {
+            fn from(spec: &$spec) -> Self {
+                Self {
+                    group: spec.group.clone(),
+                    kind: spec.kind.clone(),
+                    name: spec.name.clone(),
+                    namespace: spec.namespace.clone(),
+                    port: spec.port,
+                }
+            }
         }
-    }
+    )*};
 }
+
+from!(HttpRouteRulesBackendRefs, TlsRouteRulesBackendRefs);
 
 /// A Service that a reference leads to, and the port it asks for.
 pub(super) struct Target<'a> {

@@ -96,8 +96,8 @@ fn listed(service: &Service) -> String {
     }
 }
 
-/// What is spoken at a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is spoken at a port; HTTP/1.1 in clear text unless it says otherwise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AppProtocol {
     pub(super) http: ClusterProtocol,
     /// TLS, with the certificate checked against the system's trust store.

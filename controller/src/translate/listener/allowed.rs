@@ -11,9 +11,14 @@ use crate::{
     translate::{Context, GATEWAY_GROUP, namespaces::Namespaces},
 };
 
-/// The kinds of routes that HTTP and HTTPS listeners take.
-const HTTP_KINDS: &[&str] = &["HTTPRoute"];
-const HTTP_REMEDY: &str = "name HTTPRoute, or leave kinds out";
+/// The kinds of routes that listeners of a protocol can take.
+pub(super) fn possible_kinds(protocol: Option<ListenerProtocol>) -> &'static [&'static str] {
+    match protocol {
+        Some(ListenerProtocol::Http | ListenerProtocol::Https) => &["HTTPRoute"],
+        Some(ListenerProtocol::Tls) => &["TLSRoute"],
+        None => &[],
+    }
+}
 
 /// Which routes a listener takes. The default takes none.
 #[derive(Debug, Default)]
@@ -33,11 +38,7 @@ impl AllowedRoutes {
         protocol: Option<ListenerProtocol>,
     ) -> Result<Self, Finding> {
         let allowed = spec.allowed_routes.as_ref();
-        let (possible, remedy): (&[_], _) = match protocol {
-            Some(ListenerProtocol::Http | ListenerProtocol::Https) => (HTTP_KINDS, HTTP_REMEDY),
-            Some(ListenerProtocol::Tls) => (&[], "leave kinds out: no route is served there yet"),
-            None => (&[], HTTP_REMEDY),
-        };
+        let possible = possible_kinds(protocol);
         let mut result = Self::default();
         match allowed
             .and_then(|allowed| allowed.kinds.as_deref())
@@ -60,7 +61,10 @@ impl AllowedRoutes {
                                 "a listener of protocol {} cannot take {} of {group}",
                                 spec.protocol, wanted.kind
                             ),
-                            remedy,
+                            match possible {
+                                [] => "mend the protocol".to_owned(),
+                                kinds => format!("name {}, or leave kinds out", kinds.join(" or ")),
+                            },
                         )),
                     }
                 }

@@ -136,10 +136,6 @@ impl Taken {
 fn shares_port(listener: &ListenerState<'_>, other: ListenerProtocol) -> bool {
     match listener.protocol {
         Some(own) => own == other,
-        None => match &*listener.spec.protocol {
-            "TCP" => false,
-            "TLS" => other != ListenerProtocol::Http,
-            _ => true,
-        },
+        None => listener.spec.protocol != "TCP",
     }
 }

@@ -72,7 +72,7 @@ impl<'a> ListenerState<'a> {
             spec,
             key,
         } = entry;
-        let (protocol, mut refused) = match protocol(&object, &field, &spec, direction) {
+        let (protocol, mut refused) = match protocol(&object, &field, &spec) {
             Ok(protocol) => (Some(protocol), None),
             Err(finding) => (None, Some(finding)),
         };
@@ -181,9 +181,9 @@ impl<'a> ListenerState<'a> {
         self.protocol == Some(ListenerProtocol::Https)
     }
 
-    /// Whether TLS passes through it, so that nobody sees a request there.
-    pub(crate) fn passes_tls_through(&self) -> bool {
-        self.protocol == Some(ListenerProtocol::Tls)
+    /// Whether it is one for routes of this kind, be they allowed or not.
+    pub(crate) fn serves(&self, kind: &str) -> bool {
+        allowed::possible_kinds(self.protocol).contains(&kind)
     }
 
     /// Counts a route that is accepted here.
@@ -358,24 +358,19 @@ fn protocol(
     object: &ObjectRef,
     field: &str,
     spec: &GatewayListeners,
-    direction: Direction,
 ) -> Result<ListenerProtocol, Finding> {
-    let remedy = match direction {
-        Direction::Ingress => "use HTTP or HTTPS",
-        Direction::Egress => "use HTTP, HTTPS, or TLS with mode Passthrough",
-    };
-    match (spec.protocol.as_str(), direction) {
-        ("HTTP", _) => Ok(ListenerProtocol::Http),
-        ("HTTPS", _) => Ok(ListenerProtocol::Https),
-        ("TLS", Direction::Egress) => Ok(ListenerProtocol::Tls),
-        (other, _) => Err(object.error(
+    match spec.protocol.as_str() {
+        "HTTP" => Ok(ListenerProtocol::Http),
+        "HTTPS" => Ok(ListenerProtocol::Https),
+        "TLS" => Ok(ListenerProtocol::Tls),
+        other => Err(object.error(
             reason::UNSUPPORTED_PROTOCOL,
             format!("{field}.protocol"),
             format!(
                 "protocol {other:?} of listener {:?} is not supported",
                 spec.name
             ),
-            remedy,
+            "use HTTP, HTTPS, or TLS with mode Passthrough",
         )),
     }
 }

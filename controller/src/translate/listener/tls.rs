@@ -46,7 +46,7 @@ pub(super) fn passthrough(
         return Err(object.error(
             reason::UNSUPPORTED_VALUE,
             format!("{field}.tls.mode"),
-            "a TLS listener of an egress Gateway passes TLS through, and does not terminate it",
+            "a TLS listener passes TLS through, and does not terminate it",
             "write mode: Passthrough; to terminate TLS use protocol HTTPS",
         ));
     }

@@ -1,24 +1,28 @@
-//! One HTTPRoute in, its rules as routes of the table out.
+//! One route in, its rules as routes of the table out. What is the same for every kind stands here.
 
 mod duration;
 mod filter;
+pub(crate) mod http;
 mod matches;
+mod object;
 pub(crate) mod path;
 mod retry;
 mod rule;
 mod scope;
 mod timeouts;
+pub(crate) mod tls;
+mod weight;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::experimental::httproutes::{HttpRoute, HttpRouteRules};
 use portcullis_routing::{Route, RouteKey, RouteOrder, RouteSource};
 
+pub use self::object::RouteObject;
 use self::{rule::Rule, scope::Scope};
 use super::{
     Backends, Context, GATEWAY_GROUP, GrantSubject,
     age::created_at,
-    backend::Reach,
+    backend::{Reach, Traffic},
     field::Field,
     hostname,
     problem::{Effect, Problem, Problems},
@@ -28,13 +32,11 @@ use crate::{
     resources::ObjectKey,
 };
 
-const KIND: &str = "HTTPRoute";
-
 /// What a route object becomes, independent of its parents. Everything in it has been reported already.
 #[derive(Debug, Default)]
 pub(crate) struct ConvertedRoute {
-    /// The rules, also those that answer 500 because they cannot be carried out. `listeners` is still empty: attachment
-    /// fills it in.
+    /// The rules, also those that answer 500 (or refuse connections) because they cannot be carried out. `listeners` is still
+    /// empty: attachment fills it in.
     pub(crate) rules: BTreeMap<RouteKey, Route>,
     /// Why the route as a whole is refused: `Accepted` False with the finding's code. Its `rules` still answer 500, so
     /// that no broader route gets its requests.
@@ -44,67 +46,79 @@ pub(crate) struct ConvertedRoute {
     pub(crate) dropped: Vec<Finding>,
     /// Services that the rules refer to, whether or not they exist.
     pub(crate) services: BTreeSet<ObjectKey>,
+    /// CredentialInjections that they refer to, whether or not they exist.
+    pub(crate) credentials: BTreeSet<ObjectKey>,
     /// References that lead nowhere: `ResolvedRefs` False with the code of the first one.
     pub(crate) unresolved: Vec<Finding>,
 }
 
-/// Converts a route that is attached to Gateways of this `reach`. The backends that its rules use are collected in `backends`.
-pub(crate) fn convert<'a>(
+/// The rules of a route, and what they are converted with.
+struct Conversion<'c, 'a, S> {
+    rules: &'c [S],
+    /// The name of a rule.
+    name: fn(&S) -> Option<&str>,
+    traffic: Traffic,
+    /// The Gateways that the route is attached to.
+    reach: &'c Reach,
+    /// Collects the backends that the rules use.
+    backends: &'c mut Backends<'a>,
+}
+
+/// Converts a route. `translate` makes what a rule becomes, or nothing if there is nothing to route.
+fn convert<'a, R: RouteObject, S>(
     ctx: &Context<'a>,
-    route: &HttpRoute,
-    reach: &Reach,
-    backends: &mut Backends<'a>,
+    route: &R,
+    conversion: Conversion<'_, 'a, S>,
+    translate: impl Fn(&S, &Field<'_>, &mut Scope<'_, 'a>) -> Option<Rule>,
 ) -> ConvertedRoute {
+    let Conversion {
+        rules,
+        name,
+        traffic,
+        reach,
+        backends,
+    } = conversion;
+    let metadata = route.meta();
     let key = ObjectKey::of(route);
-    let object = ObjectRef::new(KIND, key.clone());
+    let object = ObjectRef::new(R::KIND, key.clone());
     let from = GrantSubject {
         group: GATEWAY_GROUP,
-        kind: KIND,
+        kind: R::KIND,
         namespace: &key.namespace,
     };
     let spec = Field::root("spec");
     let mut converted = ConvertedRoute::default();
 
     let mut problems = Problems::default();
-    let hostnames = hostnames(
-        route.spec.hostnames.as_deref(),
-        &spec.child("hostnames"),
-        &mut problems,
-    );
+    let hostnames = hostnames(route.hostnames(), &spec.child("hostnames"), &mut problems);
     let rules_field = spec.child("rules");
-    let default_rule = [HttpRouteRules::default()];
-    let rules = route
-        .spec
-        .rules
-        .as_deref()
-        .filter(|rules| !rules.is_empty())
-        .unwrap_or(&default_rule);
-    let names = rule_names(rules, &rules_field, &mut problems);
+    let names = rule_names(rules.iter().map(name), &rules_field, &mut problems);
     let mut rejections = converted.sort(problems, &object, ctx);
 
     let mut rejected_rules = 0;
     for (index, (rule, rule_name)) in rules.iter().zip(names).enumerate() {
         let mut scope = Scope {
             ctx,
-            backends,
+            backends: &mut *backends,
             from,
+            traffic,
             reach,
             problems: Problems::default(),
         };
-        let rule = rule::translate(rule, &rules_field.at(index), &mut scope);
+        let rule = translate(rule, &rules_field.at(index), &mut scope);
         rejected_rules += usize::from(scope.problems.reject_rule());
         rejections.extend(converted.sort(scope.problems, &object, ctx));
         if let Some(hostnames) = &hostnames
-            && !rule.matches.is_empty()
+            && let Some(rule) = rule
         {
             let order = RouteOrder {
-                created_at: created_at(&route.metadata),
+                created_at: created_at(metadata),
                 namespace: key.namespace.clone(),
                 name: key.name.clone(),
                 rule: index,
             };
-            let route_key = RouteKey::of(KIND, &key.namespace, &key.name, index);
-            let entry = table_entry(rule, hostnames.clone(), rule_name, order);
+            let route_key = RouteKey::of(R::KIND, &key.namespace, &key.name, index);
+            let entry = table_entry(R::KIND, rule, hostnames.clone(), rule_name, order);
             converted.rules.insert(route_key, entry);
         }
     }
@@ -136,6 +150,7 @@ impl ConvertedRoute {
 }
 
 fn table_entry(
+    kind: &str,
     rule: Rule,
     hostnames: Vec<String>,
     rule_name: Option<String>,
@@ -149,7 +164,7 @@ fn table_entry(
         action: rule.action,
         policy: rule.policy,
         source: RouteSource {
-            kind: KIND.into(),
+            kind: kind.into(),
             namespace: order.namespace.clone(),
             name: order.name.clone(),
             rule: order.rule,
@@ -161,12 +176,7 @@ fn table_entry(
 
 /// The hostnames in lower case. Invalid ones are told and left out; if no other is left, there is nothing to serve, for
 /// such a route must not serve every host.
-fn hostnames(
-    specs: Option<&[String]>,
-    field: &Field<'_>,
-    problems: &mut Problems,
-) -> Option<Vec<String>> {
-    let specs = specs.unwrap_or_default();
+fn hostnames(specs: &[String], field: &Field<'_>, problems: &mut Problems) -> Option<Vec<String>> {
     let hostnames: BTreeSet<_> = specs
         .iter()
         .filter(|name| is_hostname(name))
@@ -195,14 +205,14 @@ fn is_hostname(name: &str) -> bool {
 }
 
 /// The names of the rules. An empty name is none, and a second rule of the same name has none.
-fn rule_names(
-    rules: &[HttpRouteRules],
+fn rule_names<'n>(
+    names: impl Iterator<Item = Option<&'n str>>,
     field: &Field<'_>,
     problems: &mut Problems,
 ) -> Vec<Option<String>> {
     let mut used = BTreeSet::new();
-    let mut unique = |(index, rule): (usize, &HttpRouteRules)| {
-        let name = rule.name.as_deref().filter(|name| !name.is_empty())?;
+    let unique = |(index, name): (usize, Option<&str>)| {
+        let name = name.filter(|name| !name.is_empty())?;
         if used.insert(name.to_owned()) {
             return Some(name.to_owned());
         }
@@ -214,5 +224,5 @@ fn rule_names(
         ));
         None
     };
-    rules.iter().enumerate().map(&mut unique).collect()
+    names.enumerate().map(unique).collect()
 }

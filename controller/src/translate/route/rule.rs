@@ -1,4 +1,4 @@
-//! One rule: matches, filters, backends and policies become a route of the table.
+//! One rule of an HTTPRoute: matches, filters, backends and policies become a route of the table.
 
 use gateway_api::apis::experimental::httproutes::{HttpRouteRules, HttpRouteRulesBackendRefs};
 use portcullis_routing::{
@@ -10,12 +10,13 @@ use super::{
     matches, retry,
     scope::Scope,
     timeouts,
+    weight::weight,
 };
 use crate::translate::{field::Field, problem::Problem};
 
 /// What a rule becomes.
 pub(super) struct Rule {
-    /// Empty if none of the rule's matches is valid: then there is nothing to route.
+    /// Empty if none of the rule's matches is valid, or if it is of connections and can have none.
     pub(super) matches: Vec<RouteMatch>,
     pub(super) filters: Vec<Filter>,
     pub(super) action: RouteAction,
@@ -175,17 +176,5 @@ fn weighted(
         weight: weight.unwrap_or_default(),
         backend,
         filters: filters.list,
-    }
-}
-
-/// The API's default weight is 1.
-fn weight(weight: Option<i32>, field: &Field<'_>) -> Result<u32, Problem> {
-    match u32::try_from(weight.unwrap_or(1)) {
-        Ok(weight @ 0..=1_000_000) => Ok(weight),
-        _ => Err(Problem::unsupported(
-            field,
-            format!("{} is not a weight", weight.unwrap_or_default()),
-            "write 0 (no traffic) to 1000000; shares are relative to the sum of all weights",
-        )),
     }
 }

@@ -4,7 +4,7 @@ use portcullis_routing::Backend;
 
 use crate::translate::{
     Backends, Context, GrantSubject,
-    backend::{BackendReference, Reach},
+    backend::{BackendReference, Reach, Traffic},
     field::Field,
     problem::{Problem, Problems},
 };
@@ -14,6 +14,7 @@ pub(super) struct Scope<'r, 'a> {
     pub(super) ctx: &'r Context<'a>,
     pub(super) backends: &'r mut Backends<'a>,
     pub(super) from: GrantSubject<'r>,
+    pub(super) traffic: Traffic,
     pub(super) reach: &'r Reach,
     pub(super) problems: Problems,
 }
@@ -25,8 +26,7 @@ impl Scope<'_, '_> {
         reference: &BackendReference,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
-        let (from, reach) = (self.from, self.reach);
-        self.backends
-            .resolve(self.ctx, reference, from, reach, field)
+        let (from, of) = (self.from, (self.traffic, self.reach));
+        self.backends.resolve(self.ctx, reference, from, of, field)
     }
 }

@@ -38,6 +38,7 @@ pub(super) const KINDS: &[Kind] = &[
         true,
     ),
     kind("HTTPRoute", "gateway.networking.k8s.io", "httproutes", true),
+    kind("TLSRoute", "gateway.networking.k8s.io", "tlsroutes", true),
     kind(
         "BackendTLSPolicy",
         "gateway.networking.k8s.io",

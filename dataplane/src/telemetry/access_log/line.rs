@@ -17,7 +17,7 @@ const MAX_PATH: usize = 4096;
 const MAX_USER_AGENT: usize = 512;
 
 /// Longest host and request id in a line, bytes. The rest is cut.
-const MAX_NAME: usize = 256;
+pub(super) const MAX_NAME: usize = 256;
 
 /// One line. Absent fields are left out, so a line says only what is known.
 #[derive(Debug, Serialize)]

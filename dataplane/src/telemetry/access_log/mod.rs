@@ -1,8 +1,9 @@
-//! The access log: JSON, one line per request, on standard output.
+//! The access log: JSON, one line per request (or connection of TLS that passes through), on standard output.
 //!
 //! A worker appends lines to a buffer of its own and hands whole buffers to one writer thread. If the reader of the log
 //! does not keep up, lines are dropped and counted; a request never waits for its line.
 
+pub mod connection;
 pub mod line;
 mod writer;
 
@@ -21,8 +22,12 @@ use serde::Serialize;
 use tokio::sync::Notify;
 
 pub use self::writer::AccessLogWriter;
-use self::{line::Line, writer::Chunk};
-use super::{record::RequestRecord, worker::WorkerMetrics};
+use self::{connection::ConnectionLine, line::Line, writer::Chunk};
+use super::{
+    record::{ConnectionRecord, RequestRecord},
+    worker::WorkerMetrics,
+};
+use crate::reason::Reason;
 
 /// A buffer this full is handed over at once.
 const FULL_BUFFER: usize = 32 * 1024;
@@ -55,8 +60,16 @@ impl AccessLog {
 
     /// Writes the line of a finished request, if `mode` wants it. `mode` is that of the table it was served by.
     pub fn log(&self, mode: Mode, record: &RequestRecord<'_>) {
-        if self.wants(mode, record) {
+        if self.wants(mode, record.status == 0 || record.status >= 500) {
             self.write(&Line::of(record));
+        }
+    }
+
+    /// The same of a connection of TLS that passed through, or was to.
+    pub fn log_connection(&self, mode: Mode, record: &ConnectionRecord<'_>) {
+        let failed = |reason: Reason| reason.status().is_server_error();
+        if self.wants(mode, record.reason.is_some_and(failed)) {
+            self.write(&ConnectionLine::of(record));
         }
     }
 
@@ -91,11 +104,11 @@ impl AccessLog {
         }
     }
 
-    fn wants(&self, mode: Mode, record: &RequestRecord<'_>) -> bool {
+    fn wants(&self, mode: Mode, has_failed: bool) -> bool {
         match mode {
             Mode::Off => false,
             Mode::On => true,
-            Mode::Sampled(_) if record.status == 0 || record.status >= 500 => true,
+            Mode::Sampled(_) if has_failed => true,
             Mode::Sampled(one_in) => {
                 let seen = self.skipped.get() + 1;
                 let due = seen >= one_in;

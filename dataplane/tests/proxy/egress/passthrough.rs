@@ -12,9 +12,9 @@ use crate::support::{
     outside::{A, B, Outside, STRANGER, connect, fixed},
 };
 
-const UNRECOGNISED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
-const ACCESS_DENIED: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
-const INTERNAL_ERROR: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+pub(crate) const UNRECOGNISED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+pub(crate) const ACCESS_DENIED: &[u8] = &[21, 3, 3, 0, 2, 2, 49];
+pub(crate) const INTERNAL_ERROR: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
 /// One host that everybody but namespace `b` may reach.
 async fn world() -> (Echo, Outside) {
@@ -35,7 +35,7 @@ async fn world() -> (Echo, Outside) {
     (echo, outside)
 }
 
-async fn greet(proxy: &Proxy, from: std::net::Ipv4Addr, bytes: &[u8]) -> TcpStream {
+pub(super) async fn greet(proxy: &Proxy, from: std::net::Ipv4Addr, bytes: &[u8]) -> TcpStream {
     let mut stream = connect(from, proxy.address(443)).await;
     stream.write_all(bytes).await.unwrap();
     stream
@@ -61,7 +61,7 @@ fn renamed(from: &str, to: &str) -> Vec<u8> {
 }
 
 /// A greeting without a name: its extension becomes one that nobody knows.
-fn nameless() -> Vec<u8> {
+pub(crate) fn nameless() -> Vec<u8> {
     let mut greeting = hello("api.example.com");
     let name = b"api.example.com";
     let at = greeting

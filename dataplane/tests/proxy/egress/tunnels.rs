@@ -25,13 +25,13 @@ use crate::support::{
 };
 
 /// Sends back what it gets, and tells how much that was.
-pub(super) struct Echo {
-    pub(super) address: SocketAddr,
-    pub(super) received: Arc<AtomicUsize>,
+pub(crate) struct Echo {
+    pub(crate) address: SocketAddr,
+    pub(crate) received: Arc<AtomicUsize>,
 }
 
 impl Echo {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(AtomicUsize::new(0));
@@ -55,7 +55,7 @@ impl Echo {
     }
 
     /// An entry that opens `host` with this behind it.
-    pub(super) fn entry(&self, host: &str, port: u16, protocol: &str) -> Value {
+    pub(crate) fn entry(&self, host: &str, port: u16, protocol: &str) -> Value {
         let mut entry = fixed(host, self.address);
         entry["ports"] =
             json!([{"number": port, "protocol": protocol, "target_port": self.address.port()}]);
@@ -64,7 +64,7 @@ impl Echo {
 }
 
 /// How a TLS client greets `name`.
-pub(super) fn hello(name: &str) -> Vec<u8> {
+pub(crate) fn hello(name: &str) -> Vec<u8> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -91,14 +91,14 @@ pub(super) async fn open(to: SocketAddr, authority: &str, first: &[u8]) -> TcpSt
 
 const CONNECTED: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-pub(super) async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
+pub(crate) async fn read(stream: &mut TcpStream, count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     stream.read_exact(&mut bytes).await.unwrap();
     bytes
 }
 
 /// What comes until the stream ends, in whatever way.
-pub(super) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) async fn rest(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     _ = stream.read_to_end(&mut bytes).await;
     bytes

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// An access log that a test can read.
@@ -23,6 +24,24 @@ impl Log {
     /// Its lines of this kind.
     pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = serde_json::Value> {
         self.all().filter(move |line| line["kind"] == kind)
+    }
+
+    /// Its lines of this kind, once there are as many as `count`.
+    pub(crate) async fn wait(&self, kind: &str, count: usize) -> Vec<serde_json::Value> {
+        let told = async {
+            loop {
+                let told: Vec<_> = self.of_kind(kind).collect();
+                if told.len() >= count {
+                    return told;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+        told.unwrap_or_else(|_| {
+            let lines: Vec<_> = self.of_kind(kind).collect();
+            panic!("never {count} lines of {kind}: {lines:?}")
+        })
     }
 
     fn all(&self) -> impl Iterator<Item = serde_json::Value> + use<> {

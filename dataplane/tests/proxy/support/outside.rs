@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
-    time::Duration,
 };
 
 use portcullis_routing::{
@@ -184,22 +183,7 @@ impl Proxy {
 impl Log {
     /// What it says of everything that wanted to leave so far, once that is as much as `count`.
     pub(crate) async fn departures(&self, count: usize) -> Vec<Value> {
-        let told = async {
-            loop {
-                let told: Vec<_> = self.of_kind("egress").collect();
-                if told.len() >= count {
-                    return told;
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let told = tokio::time::timeout(Duration::from_secs(30), told).await;
-        told.unwrap_or_else(|_| {
-            panic!(
-                "never {count} departures: {:?}",
-                self.of_kind("egress").collect::<Vec<_>>()
-            )
-        })
+        self.wait("egress", count).await
     }
 }
 

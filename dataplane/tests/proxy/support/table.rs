@@ -159,6 +159,33 @@ impl TableBuilder {
         self
     }
 
+    /// A listener of TLS that passes through.
+    pub(crate) fn passthrough(mut self, name: &str, port: u16, hostname: Option<&str>) -> Self {
+        let listener = Listener {
+            port,
+            protocol: ListenerProtocol::Tls,
+            hostname: hostname.map(str::to_owned),
+            tls: None,
+            direction: portcullis_routing::Direction::Ingress,
+        };
+        let key = ListenerKey::of(&gateway(), name);
+        self.0.listeners.insert(key, Arc::new(listener));
+        self
+    }
+
+    /// A TLSRoute of a listener, for one host.
+    pub(crate) fn tls_route(
+        mut self,
+        listener: &str,
+        hostname: &str,
+        backends: Vec<WeightedCluster>,
+    ) -> Self {
+        let name = format!("r{}", self.0.routes.len());
+        let (key, route) = tls_route(("test", &name), listener, hostname, backends);
+        self.0.routes.insert(key, route);
+        self
+    }
+
     /// A certificate.
     pub(crate) fn certificate(mut self, key: CertificateKey, certificate: Certificate) -> Self {
         self.0.certificates.insert(key, Arc::new(certificate));
@@ -170,6 +197,38 @@ impl TableBuilder {
         self.0.seal();
         self.0
     }
+}
+
+/// A TLSRoute of this namespace and name for one host of a listener.
+pub(crate) fn tls_route(
+    (namespace, name): (&str, &str),
+    listener: &str,
+    hostname: &str,
+    backends: Vec<WeightedCluster>,
+) -> (RouteKey, Arc<Route>) {
+    let route = Route {
+        listeners: vec![ListenerKey::of(&gateway(), listener)],
+        hostnames: vec![hostname.into()],
+        matches: vec![],
+        filters: vec![],
+        action: RouteAction::Forward(backends),
+        policy: RoutePolicy::default(),
+        order: RouteOrder {
+            created_at: 0,
+            namespace: namespace.into(),
+            name: name.into(),
+            rule: 0,
+        },
+        source: RouteSource {
+            kind: "TLSRoute".into(),
+            namespace: namespace.into(),
+            name: name.into(),
+            rule: 0,
+            rule_name: None,
+        },
+    };
+    let key = RouteKey::of("TLSRoute", namespace, name, 0);
+    (key, Arc::new(route))
 }
 
 /// A share of a cluster.

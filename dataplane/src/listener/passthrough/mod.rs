@@ -1,0 +1,112 @@
+//! TLS that passes through: the name in its greeting says where it is to go, and nothing of it is decrypted. Whoever may not pass
+//! gets an alert.
+
+mod inward;
+mod outward;
+
+use std::{net::SocketAddr, rc::Rc};
+
+use bytes::BytesMut;
+use portcullis_routing::{CompiledPort, Direction, egress::host::Host};
+use tokio::net::TcpStream;
+
+use crate::{
+    deadline::Deadline,
+    egress::greeting::{self, NoHello},
+    plan::PreparedRoute,
+    reason::Reason,
+    state::Snapshot,
+    worker::Worker,
+};
+
+/// A connection that may pass, and is connected to where it goes.
+pub(super) enum Admitted {
+    /// To a backend that a route names.
+    Inward(inward::Admitted),
+    /// To a host outside, or where a route of egress leads.
+    Outward(outward::Admitted),
+}
+
+impl Admitted {
+    /// Passes bytes on until the tunnel ends.
+    pub(super) async fn run(self) {
+        match self {
+            Self::Inward(admitted) => admitted.run().await,
+            Self::Outward(admitted) => admitted.run().await,
+        }
+    }
+}
+
+/// A tunnel for a connection to a port of TLS that passes through; `None` if it may not pass, which it has been told.
+pub(super) async fn admit(
+    worker: &Rc<Worker>,
+    snapshot: &Snapshot,
+    port: &CompiledPort<PreparedRoute>,
+    tcp: TcpStream,
+    client: SocketAddr,
+    deadline: &Deadline,
+) -> Option<Admitted> {
+    match port.direction() {
+        Direction::Ingress => {
+            let admitted = inward::admit(worker, snapshot, port, tcp, client, deadline).await;
+            admitted.map(Admitted::Inward)
+        }
+        Direction::Egress => {
+            let admitted = outward::admit(worker, snapshot, port, tcp, client, deadline).await;
+            admitted.map(Admitted::Outward)
+        }
+    }
+}
+
+/// What a client has greeted with, as far as it is known.
+#[derive(Debug, Default)]
+struct Greeted {
+    /// The name in the greeting.
+    name: Option<Box<str>>,
+    /// It has an encrypted one behind it.
+    ech: bool,
+    /// What is wrong with it, in words.
+    detail: Option<Box<str>>,
+}
+
+impl Greeted {
+    /// Reads the host that the client greets, in normal form.
+    async fn read(
+        &mut self,
+        tcp: &mut TcpStream,
+        read: &mut BytesMut,
+        deadline: &Deadline,
+    ) -> Result<Box<str>, Reason> {
+        self.name = match greeting::read(tcp, read, deadline).await {
+            Ok(hello) => {
+                self.ech = hello.encrypted;
+                hello.name
+            }
+            Err(NoHello { reason, refusal }) => {
+                self.detail = refusal.map(|refusal| refusal.to_string().into());
+                return Err(reason);
+            }
+        };
+        match Host::parse(self.name.as_deref().ok_or(Reason::SniMissing)?) {
+            Ok(Host::Name(name)) => Ok(name),
+            // Who wants an address has no name to greet (RFC 6066 3).
+            Ok(Host::Address(_)) => Err(Reason::BadDestination),
+            Err(error) => {
+                self.detail = Some(error.to_string().into());
+                Err(Reason::BadDestination)
+            }
+        }
+    }
+}
+
+/// Tells a client that it may not pass. That something is wrong with its greeting is known of TLS only.
+async fn refuse(
+    tcp: &mut TcpStream,
+    snapshot: &Snapshot,
+    reason: Reason,
+    is_tls: bool,
+    deadline: &Deadline,
+) {
+    deadline.set(snapshot.settings().limits.header_timeout.duration());
+    greeting::refuse(tcp, reason, is_tls, deadline).await;
+}

@@ -1,0 +1,306 @@
+//! TLS that passes through to backends of the cluster: which one gets it, and what those are told who may not pass.
+
+use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering};
+
+use portcullis_routing::{Backend, Millis, WeightedCluster, settings::DrainTimeout};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::{
+    egress::{
+        passthrough::{INTERNAL_ERROR, UNRECOGNISED_NAME, nameless},
+        tunnels::{Echo, hello, read, rest},
+    },
+    support::{
+        Log, Proxy, TableBuilder, nobody,
+        table::{tls_route, weighted},
+    },
+};
+
+/// A server that speaks TLS as `name`, and says who it is. With its certificate.
+async fn server(name: &str) -> (SocketAddr, CertificateDer<'static>) {
+    let key = KeyPair::generate().unwrap();
+    let made = CertificateParams::new([name.to_owned()]).unwrap();
+    let made = made.self_signed(&key).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!("I am {name}");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            // The question first, to its end.
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.shutdown().await.unwrap();
+        }
+    });
+    (address, made.der().clone())
+}
+
+/// What a client is told that speaks TLS with `name` and trusts only this certificate.
+async fn ask(to: SocketAddr, name: &str, certificate: CertificateDer<'static>) -> String {
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = TcpStream::connect(to).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let name = name.to_owned().try_into().unwrap();
+    let mut stream = connector.connect(name, tcp).await.unwrap();
+    stream.write_all(b"who are you?").await.unwrap();
+    // The answer comes although nothing more is said.
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+async fn greet(proxy: &Proxy, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy.address(443)).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream
+}
+
+fn start(table: TableBuilder) -> (Proxy, Log) {
+    let log = Log::default();
+    (Proxy::start_with_log(table, Box::new(log.clone())), log)
+}
+
+/// A listener for `*.example`, and a route for one host behind it.
+fn table(backend: SocketAddr) -> TableBuilder {
+    TableBuilder::default()
+        .passthrough("tls", 443, Some("*.example"))
+        .cluster("echo", &[backend])
+        .tls_route("tls", "a.example", vec![weighted("echo", 1)])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_speak_with_the_backend_of_the_host_that_they_greet() {
+    let ((one, first), (two, second)) = (
+        server("one.example").await,
+        server("deep.two.example").await,
+    );
+    let table = TableBuilder::default()
+        .passthrough("one", 443, Some("one.example"))
+        .passthrough("two", 443, Some("*.two.example"))
+        .cluster("one", &[one])
+        .cluster("two", &[two])
+        .tls_route("one", "one.example", vec![weighted("one", 1)])
+        .tls_route("two", "*.two.example", vec![weighted("two", 1)]);
+    let (proxy, log) = start(table);
+    let port = proxy.address(443);
+    assert_eq!(ask(port, "one.example", first).await, "I am one.example");
+    let answer = ask(port, "deep.two.example", second).await;
+    assert_eq!(answer, "I am deep.two.example");
+
+    let lines = log.wait("tls", 2).await;
+    for (line, (name, listener, route, endpoint)) in lines.into_iter().zip([
+        ("one.example", "one", "r0", one),
+        ("deep.two.example", "two", "r1", two),
+    ]) {
+        let mut line = line;
+        for varying in ["time", "duration_ms", "client", "bytes_in", "bytes_out"] {
+            assert!(line.as_object_mut().unwrap().remove(varying).is_some());
+        }
+        let expected = json!({
+            "kind": "tls", "sni": name, "listener": format!("test/gateway/{listener}"),
+            "route": format!("tlsroute/test/{route}/0"), "endpoint": endpoint.to_string(),
+            "cluster": format!("service/test/{listener}/80"),
+        });
+        assert_eq!(line, expected);
+    }
+    assert_eq!(
+        proxy.metric("portcullis_tls_tunnels_total").to_string(),
+        "2"
+    );
+    assert_eq!(proxy.metric("portcullis_tls_tunnels").to_string(), "0");
+    assert!(proxy.metric(r#"portcullis_tls_tunnel_bytes_total{direction="out"}"#) > 100.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weights_are_shares_and_what_leads_nowhere_keeps_its_own() {
+    let (one, two) = (Echo::start().await, Echo::start().await);
+    let invalid = WeightedCluster {
+        backend: Backend::Invalid {
+            reason: "BackendNotFound".into(),
+        },
+        ..weighted("one", 1)
+    };
+    let backends = vec![weighted("one", 2), weighted("two", 0), invalid];
+    let table = TableBuilder::default()
+        .passthrough("tls", 443, None)
+        .cluster("one", &[one.address])
+        .cluster("two", &[two.address])
+        .tls_route("tls", "a.example", backends);
+    let (proxy, log) = start(table);
+    let greeting = hello("a.example");
+    let (mut passed, mut refused) = (0, 0);
+    while passed == 0 || refused == 0 {
+        let mut stream = greet(&proxy, &greeting).await;
+        stream.shutdown().await.unwrap();
+        match rest(&mut stream).await {
+            answer if answer == greeting => passed += 1,
+            answer => {
+                assert_eq!(answer, INTERNAL_ERROR);
+                refused += 1;
+            }
+        }
+        assert!(passed + refused < 200, "{passed} passed, {refused} did not");
+    }
+    let lines = log.wait("tls", passed + refused).await;
+    let invalid = lines.iter().filter(|it| it["reason"] == "invalid_backend");
+    assert_eq!(invalid.count(), refused);
+    assert_eq!(two.received.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_greets_no_host_of_a_route_is_told_so() {
+    let echo = Echo::start().await;
+    let (proxy, log) = start(table(echo.address));
+    let cases: [(Vec<u8>, &[u8], _, _); 4] = [
+        (hello("b.example"), UNRECOGNISED_NAME, "no_route", true),
+        (hello("a.example.org"), UNRECOGNISED_NAME, "no_route", false),
+        (nameless(), UNRECOGNISED_NAME, "sni_missing", false),
+        (b"GET / HTTP/1.1\r\n".to_vec(), b"", "not_tls", false),
+    ];
+    for (count, (greeting, alert, reason, has_listener)) in (1..).zip(cases) {
+        let mut stream = greet(&proxy, &greeting).await;
+        assert_eq!(rest(&mut stream).await, alert, "{reason}");
+        let line = log.wait("tls", count).await.pop().unwrap();
+        assert_eq!(line["reason"], reason, "{line}");
+        assert_eq!(line["listener"] != Value::Null, has_listener, "{line}");
+        assert_eq!(line["route"], Value::Null, "{line}");
+    }
+    // Somebody who connects and leaves wants nothing, so that nothing is told.
+    let mut gone = greet(&proxy, &[22]).await;
+    gone.shutdown().await.unwrap();
+    assert_eq!(rest(&mut gone).await, b"");
+    assert_eq!(log.of_kind("tls").count(), 4);
+    assert_eq!(echo.received.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_refuses_is_passed_over_and_none_is_an_alert() {
+    let (echo, (socket, closed)) = (Echo::start().await, nobody());
+    let mut table = TableBuilder::default()
+        .passthrough("tls", 443, None)
+        .cluster("half", &[closed, echo.address])
+        .cluster("dead", &[closed])
+        .cluster("empty", &[]);
+    for name in ["half", "dead", "empty"] {
+        table = table.tls_route("tls", &format!("{name}.example"), vec![weighted(name, 1)]);
+    }
+    let (proxy, log) = start(table);
+    let greeting = hello("half.example");
+    for _ in 0..8 {
+        let mut stream = greet(&proxy, &greeting).await;
+        assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+    }
+    log.wait("tls", 8).await;
+    for (count, (host, reason)) in (9..).zip([
+        ("dead.example", "connect_failed"),
+        ("empty.example", "no_endpoint"),
+    ]) {
+        let mut stream = greet(&proxy, &hello(host)).await;
+        assert_eq!(rest(&mut stream).await, INTERNAL_ERROR);
+        let line = log.wait("tls", count).await.pop().unwrap();
+        assert_eq!(line["reason"], reason, "{line}");
+    }
+    drop(socket);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_outlives_its_route() {
+    let echo = Echo::start().await;
+    let before = table(echo.address).build();
+    let mut without = before.clone();
+    without.routes.clear();
+    without.seal();
+    let (proxy, log) = start(TableBuilder::from(before));
+    let greeting = hello("a.example");
+    let mut stream = greet(&proxy, &greeting).await;
+    assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+    proxy.apply(without);
+    stream.write_all(b"more").await.unwrap();
+    assert_eq!(read(&mut stream, 4).await, b"more");
+    // Who comes now finds no route.
+    let mut late = greet(&proxy, &greeting).await;
+    assert_eq!(rest(&mut late).await, UNRECOGNISED_NAME);
+    stream.shutdown().await.unwrap();
+    assert_eq!(rest(&mut stream).await, b"");
+    let line = log.wait("tls", 2).await.pop().unwrap();
+    assert_eq!(line["bytes_in"], greeting.len() + 4, "{line}");
+    assert_eq!(line["reason"], Value::Null, "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_ends_when_nothing_moves_for_long() {
+    let echo = Echo::start().await;
+    let table = table(echo.address).settings(|settings| {
+        settings.limits.stream_idle_timeout = Millis(300);
+    });
+    let (proxy, log) = start(table);
+    let greeting = hello("a.example");
+    let mut stream = greet(&proxy, &greeting).await;
+    assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+    assert_eq!(rest(&mut stream).await, b"");
+    let line = log.wait("tls", 1).await.pop().unwrap();
+    assert_eq!(line["reason"], "tunnel_idle", "{line}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_drained_with_the_proxy() {
+    let echo = Echo::start().await;
+    let table = table(echo.address).settings(|settings| {
+        settings.drain_timeout = DrainTimeout(Millis(1000));
+    });
+    let (proxy, log) = start(table);
+    let greeting = hello("a.example");
+    let mut stream = greet(&proxy, &greeting).await;
+    assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+    tokio::task::spawn_blocking(move || proxy.shutdown())
+        .await
+        .unwrap();
+    assert_eq!(rest(&mut stream).await, b"");
+    let line = log.wait("tls", 1).await.pop().unwrap();
+    assert_eq!(line["reason"], "shutdown", "{line}");
+}
+
+/// A listener that becomes one of HTTP has no use for routes of connections, and the other way round.
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_of_another_protocol_are_rejected_and_nothing_else() {
+    let echo = Echo::start().await;
+    let table = table(echo.address);
+    let mut table = table.build();
+    let (key, route) = tls_route(("test", "astray"), "http", "a.example", vec![]);
+    table.routes.insert(key, route);
+    table.seal();
+    let (proxy, _) = start(TableBuilder::default());
+    let rejected = proxy.apply(table).rejected;
+    let rejected: Vec<_> = rejected.iter().map(ToString::to_string).collect();
+    assert_eq!(rejected, ["route tlsroute/test/astray/0: it has no match"]);
+    let greeting = hello("a.example");
+    let mut stream = greet(&proxy, &greeting).await;
+    assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+}
