@@ -75,6 +75,14 @@ async fn race<T>(
     let end = sleep_until(began + timeout);
     pin!(next_due, end);
     while !running.is_empty() || waiting.len() > 0 {
+        // Each turn is that of the next address; the first one waits for no timer, for even one that is due takes a millisecond.
+        if running.len() < MAX_RIVALS
+            && let Some(address) = waiting.next()
+        {
+            pending.push(address);
+            running.push(attempt(address));
+        }
+        next_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
         tokio::select! {
             biased;
             Some((address, result)) = running.next() => match result {
@@ -85,7 +93,6 @@ async fn race<T>(
                 Err(error) => {
                     pending.retain(|pending| *pending != address);
                     failed.attempts.push((address, error));
-                    next_due.as_mut().reset(Instant::now());
                 }
             },
             () = &mut end => {
@@ -93,13 +100,7 @@ async fn race<T>(
                 failed.attempts.extend(late);
                 return Err(failed);
             }
-            () = &mut next_due, if running.len() < MAX_RIVALS && waiting.len() > 0 => {
-                if let Some(address) = waiting.next() {
-                    pending.push(address);
-                    running.push(attempt(address));
-                }
-                next_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
-            }
+            () = &mut next_due, if running.len() < MAX_RIVALS && waiting.len() > 0 => {}
         }
     }
     Err(failed)
@@ -129,6 +130,7 @@ fn interleave(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
 mod tests {
     use std::cell::RefCell;
 
+    use futures::FutureExt as _;
     use tokio::{net::TcpListener, time::sleep};
 
     use super::*;
@@ -231,6 +233,13 @@ mod tests {
                 (3, late)
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn no_timer_comes_before_the_first_address() {
+        let addresses = addresses(&["192.0.2.1:1"]);
+        let raced = race(&addresses, TIMEOUT, async |_| Ok(())).now_or_never();
+        assert!(raced.is_some_and(|raced| raced.is_ok()));
     }
 
     #[tokio::test]
