@@ -21,6 +21,8 @@ use crate::support::{
 
 /// Highest load average of the last minute before a run, in processes that want to run.
 const MAX_LOAD: f64 = 0.7;
+/// The congestion control of kernels that nobody told otherwise.
+const CONGESTION_CONTROL: &str = "cubic";
 /// Widest spread (distance of the quartiles) of a contender's rounds, as a share of the median.
 const MAX_SPREAD: f64 = 0.15;
 /// How far the fixed peer may be from its stored figure, as a share of that.
@@ -81,6 +83,13 @@ impl<F: Figures> Report<F> {
                 "a quick run shows that the bench works, not how fast anything is".to_owned(),
             );
         }
+        if self.machine.congestion_control != CONGESTION_CONTROL {
+            let own = &self.machine.congestion_control;
+            self.invalid.push(format!(
+                "TCP is of {own}, and nodes are of {CONGESTION_CONTROL}; where it paces, on loopback its timers outweigh all else: \
+                 sysctl -w net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}"
+            ));
+        }
         if self.machine.load > MAX_LOAD {
             self.invalid.push(format!(
                 "load {} before the start, at most {MAX_LOAD}",
@@ -130,6 +139,7 @@ impl<F: Figures> Report<F> {
             cores,
             memory_mib,
             kernel,
+            congestion_control,
             commit,
             load,
             versions,
@@ -137,8 +147,8 @@ impl<F: Figures> Report<F> {
         let mut parts = vec![
             format!("# {}\n", F::TITLE),
             format!(
-                "{cpu} of {cores} cores, {memory_mib} MiB, Linux {kernel}, commit {commit}, load {load} before \
-                 the start.\n{} rounds of {} s; proxy on one core, load and backend on another; one worker each.\n",
+                "{cpu} of {cores} cores, {memory_mib} MiB, Linux {kernel}, TCP {congestion_control}, commit {commit}, load \
+                 {load} before the start.\n{} rounds of {} s; proxy on one core, load and backend on another; one worker each.\n",
                 self.rounds, self.seconds_per_measurement
             ),
         ];

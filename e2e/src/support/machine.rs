@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_mib: u64,
     pub(crate) kernel: String,
+    /// TCP's, as sockets have it that do not ask for another.
+    pub(crate) congestion_control: String,
     pub(crate) commit: String,
     /// Load of the last minute before the run began.
     pub(crate) load: f64,
@@ -36,14 +38,18 @@ impl Machine {
                 .filter(|line| line.starts_with("processor"))
                 .count(),
             memory_mib: memory_kib / 1024,
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .to_owned(),
+            kernel: sysctl("kernel/osrelease")?,
+            congestion_control: sysctl("net/ipv4/tcp_congestion_control")?,
             commit: commit().await,
             load: load()?,
             versions,
         })
     }
+}
+
+fn sysctl(name: &str) -> Result<String> {
+    let value = fs::read_to_string(format!("/proc/sys/{name}"))?;
+    Ok(value.trim().to_owned())
 }
 
 /// The load average of the last minute.

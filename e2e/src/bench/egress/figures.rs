@@ -69,9 +69,8 @@ impl Figures for EgressFigures {
         vec![
             "A tunnel is CONNECT, one GET of 1 KiB through it, and close, by 2 clients; requests are GETs of a URL \
              by 32 clients that keep their connections, except that tinyproxy keeps none. A GB is 10^9 bytes. \
-             tinyproxy has a thread for each connection, the others one worker. Every peer resolves the name that it \
-             forwards to; Portcullis' ServiceEntry lists its address (resolution STATIC), for it refuses loopback \
-             addresses that DNS gives.\n"
+             tinyproxy has a thread for each connection, the others one worker. Every contender resolves the name \
+             that it forwards to.\n"
                 .to_owned(),
         ]
     }
