@@ -402,7 +402,9 @@ Examples:
 
 Files are followed: save one, and the change is live without a request lost. A document that is broken is reported \
 while the others serve on; what it described before stays in force until it is mended or removed. A reload that finds \
-no object at all, or cannot read a path, is refused aloud and the last good state serves on.
+no object at all, or cannot read a path, is refused aloud and the last good state serves on. Where there is a way out, an \
+EgressPolicy that is broken and has no earlier form is never left out: without it callers could reach what it refuses, so nothing \
+starts and no reload is taken over until it is mended.
 
 Without a cluster there are no pods to find, so an EndpointSlice tells where a Service's servers are.
 

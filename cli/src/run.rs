@@ -62,6 +62,10 @@ fn check(args: &RunArgs) -> anyhow::Result<ExitCode> {
     tell(&unused_ports(&configuration, &args.proxy.map_port));
     tell(&unused_servers(&table, &args.proxy));
     tell(&broken(&configuration));
+    if let Err(why) = configuration.ensure_policies_known() {
+        tell(&format!("{} {why}\n", styled(BAD, "not served:")));
+        return Ok(ExitCode::from(FINDINGS));
+    }
     show(&format!(
         "{}: {}\n",
         summary(&table),
@@ -189,6 +193,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     tell(&report::text(&issues));
     tell(&unused_ports(&configuration, &args.proxy.map_port));
     tell(&unused_servers(&table, &args.proxy));
+    configuration.ensure_policies_known()?;
     ports_are_free(&table, &args.proxy)?;
 
     let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;
@@ -327,7 +332,9 @@ impl Served {
     }
 
     fn reload(&mut self, source: &mut Source) {
-        let configuration = match source.load() {
+        let loaded = source.load();
+        let known = loaded.and_then(|it| it.ensure_policies_known().map(|()| it));
+        let configuration = match known {
             Ok(configuration) => configuration,
             Err(error) => {
                 tell(&format!(

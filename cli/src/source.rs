@@ -7,6 +7,7 @@
 //! what it has.
 
 mod left_out;
+mod unknown;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,6 +44,8 @@ pub(crate) struct Configuration {
     pub(crate) ports: BTreeSet<u16>,
     /// What is not in force at all, and would be if what is said of it were mended: object and place.
     pub(crate) left_out: Vec<String>,
+    /// Why it is not known what EgressPolicies say, where somebody would go by them.
+    unknown_policies: Vec<LoadProblem>,
 }
 
 impl Configuration {
@@ -64,6 +67,15 @@ impl Configuration {
         issues.find(|it| (it.object.as_str(), it.code.as_str(), it.field.as_str()) == told)
     }
 
+    /// Fails if there may be an EgressPolicy whose document is broken, and no earlier form of it is in force: what it refuses would
+    /// pass without it.
+    pub(crate) fn ensure_policies_known(&self) -> anyhow::Result<()> {
+        if self.unknown_policies.is_empty() {
+            return Ok(());
+        }
+        bail!("{}", unknown::text(&self.unknown_policies))
+    }
+
     /// What is wrong with documents that describe a route, so that it is left out.
     pub(crate) fn broken_routes(&self) -> impl Iterator<Item = &Issue> {
         let issues = self.issues.iter();
@@ -74,6 +86,28 @@ impl Configuration {
                     .object
                     .split_once(' ')
                     .is_some_and(|(kind, _)| analyze::broken::ROUTES.contains(&kind))
+        })
+    }
+
+    /// ServiceEntries whose documents are broken, so that they count as not there: what is wrong with each.
+    pub(crate) fn broken_entries(&self) -> impl Iterator<Item = String> {
+        let issues = self.issues.iter();
+        let broken = issues.filter(|it| {
+            it.file.is_some()
+                && it.severity == Severity::Error
+                && it.object.split(' ').next() == Some("ServiceEntry")
+        });
+        broken.map(|issue| {
+            let Issue {
+                place,
+                object,
+                field,
+                message,
+                remedy,
+                ..
+            } = issue;
+            let place = place.as_deref().unwrap_or_default();
+            format!("as if it were not there: {object} ({place}): {field}: {message}; {remedy}")
         })
     }
 
@@ -95,6 +129,7 @@ impl Configuration {
             resources: resources.clone(),
             kept,
             left_out: Vec::new(),
+            unknown_policies: Vec::new(),
         }
     }
 }
@@ -218,6 +253,8 @@ impl Source {
         let mut configuration = Configuration::new(&resources, &options, problems, kept);
         point_to_files(&mut configuration.issues, &files);
         configuration.left_out = left_out::left_out(&files, &resources, &configuration.translation);
+        configuration.unknown_policies =
+            unknown::policies(&files, &resources, &configuration.translation);
         self.files = files;
         if let Some(last_good) = &mut self.last_good {
             *last_good = Arc::clone(&configuration.translation.parameters);
@@ -398,6 +435,7 @@ fn file_problem(path: &Path, code: &'static str, message: &str, remedy: &str) ->
         severity: Severity::Error,
         code,
         kind: String::new(),
+        meant: None,
         name: String::new(),
         field: String::new(),
         message: message.to_owned(),

@@ -561,3 +561,37 @@ fn a_namespace_and_what_is_rare_can_be_left_out() {
     assert!(learned.contains("seen less than 3 times"));
     assert!(!learned.contains("buckets"));
 }
+
+/// Who is told that nothing opens a host looks for what should.
+#[test]
+fn what_is_broken_and_may_name_the_host_is_told() {
+    let broken = "
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: typo, namespace: shop}
+spec: {hosts: [new.example], port: [{number: 443, name: tls, protocol: TLS}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: url, namespace: shop}
+spec: {hosts: ['https://new.example'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: other, namespace: shop}
+spec: {hosts: ['https://other.example'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
+";
+    let manifests = with_routes() + broken;
+    let (code, said) =
+        checked_with_routes(&manifests, &["--from", "shop/web", "https://new.example"]);
+    assert_eq!(code, Some(1), "{said}");
+    for expected in [
+        "note: as if it were not there: ServiceEntry shop/typo (",
+        ": spec.port: ",
+        "note: ServiceEntry shop/url: spec.hosts[0]: \"https://new.example\" is no host",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert!(!said.contains("shop/other"), "{said}");
+}

@@ -343,6 +343,11 @@ impl Live {
         &self.resources
     }
 
+    /// What is wrong with that.
+    pub(crate) fn findings(&self) -> &[Finding] {
+        &self.translation.findings
+    }
+
     /// Fails if the controller gives the proxies nothing new, as it cannot read what decides.
     pub(crate) fn ensure_in_force(&self) -> anyhow::Result<()> {
         let conditions = &self.found.data["status"]["conditions"];

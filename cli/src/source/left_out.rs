@@ -17,8 +17,7 @@ pub(super) fn left_out(
     resources: &Resources,
     translation: &Translation,
 ) -> Vec<String> {
-    let objects = resources.objects();
-    let in_force: BTreeSet<String> = objects.iter().map(ToString::to_string).collect();
+    let in_force = in_force(resources);
     let mut left_out: Vec<String> = Vec::new();
     for file in files.values() {
         for problem in file.problems.iter().filter(|it| is_missed(it)) {
@@ -30,6 +29,12 @@ pub(super) fn left_out(
     }
     left_out.extend(without_table(files, translation));
     left_out
+}
+
+/// The objects, as problems name them.
+pub(super) fn in_force(resources: &Resources) -> BTreeSet<String> {
+    let objects = resources.objects();
+    objects.iter().map(ToString::to_string).collect()
 }
 
 /// Whether an object is missing because of this problem, and would be there without it.
@@ -49,7 +54,7 @@ fn described(problem: &LoadProblem) -> String {
 
 /// Whether the object is in force all the same: in an earlier form, which may be any that the file held if the document does
 /// not say what it is, or as another document describes it.
-fn stands_in(problem: &LoadProblem, file: &File, in_force: &BTreeSet<String>) -> bool {
+pub(super) fn stands_in(problem: &LoadProblem, file: &File, in_force: &BTreeSet<String>) -> bool {
     let (kind, name) = (&problem.kind, &problem.name);
     file.kept.iter().any(|object| spoils(problem, object))
         || in_force.contains(&format!("{kind} {name}"))

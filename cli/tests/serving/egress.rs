@@ -142,3 +142,114 @@ fn a_dns_server_that_nobody_would_ask_is_told_of() {
         "{said}"
     );
 }
+
+/// A Deny of this host, as a document of its own.
+fn deny(host: &str) -> String {
+    format!(
+        "---\napiVersion: portcullis.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {{name: deny, namespace: egress}}\n\
+         spec: {{action: Deny, to: [{{hosts: [\"{host}\"]}}]}}\n"
+    )
+}
+
+#[test]
+fn without_a_policy_that_is_broken_nothing_is_served() {
+    let good = manifests(([127, 0, 0, 1], 1).into(), 1);
+    for (broken, expected) in [
+        (
+            deny("https://a.example"),
+            "EgressPolicy egress/deny spec.to[0].hosts[0]: ",
+        ),
+        (
+            deny("a.example").replace("hosts", "host"),
+            "EgressPolicy egress/deny spec.to[0].host: ",
+        ),
+        (
+            deny("a.example").replace("EgressPolicy", "EgresPolicy"),
+            "did you mean EgressPolicy?",
+        ),
+        (
+            deny("a.example").replace("v1alpha1", "v1"),
+            "EgressPolicy egress/deny apiVersion: ",
+        ),
+        (
+            deny("a.example").replace("kind: EgressPolicy\n", ""),
+            "egress/deny kind: is missing",
+        ),
+        (
+            "---\nkind: [".to_owned(),
+            "may be an EgressPolicy is broken",
+        ),
+    ] {
+        let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+        fs::write(file.path(), good.clone() + &broken).expect("written");
+        let path = file.path().to_str().expect("UTF-8");
+        let line = format!("{path}:{}", good.lines().count() + 1);
+        let port = format!("3128={}", free_port());
+        for (command, code) in [
+            (
+                &[
+                    "run",
+                    "--admin",
+                    "127.0.0.1:0",
+                    "--map-port",
+                    &port,
+                    "--config",
+                    path,
+                ][..],
+                2,
+            ),
+            (&["run", "--check", "--config", path], 1),
+            (&["egress", "check", "http://out.example/", "-f", path], 2),
+        ] {
+            let output = run(command);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(code), "{command:?} {said}");
+            assert!(said.contains(expected), "{command:?} {said}");
+            assert!(
+                said.contains(line.trim_end_matches(char::is_numeric)),
+                "{said}"
+            );
+            assert!(
+                said.contains("callers could reach what it refuses"),
+                "{said}"
+            );
+        }
+    }
+    // Nobody goes by policies where nobody lets anything out.
+    let inward = good.replace("portcullis-egress", "portcullis") + &deny("https://a.example");
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), inward).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let said = stderr(&run(&["run", "--check", "--config", path]));
+    assert!(!said.contains("callers could reach"), "{said}");
+}
+
+#[test]
+fn a_reload_with_a_policy_that_is_broken_from_the_start_changes_nothing() {
+    let root = tempfile::tempdir().expect("a directory");
+    let path = root.path().join("egress.yaml");
+    let good = manifests(([127, 0, 0, 1], 1).into(), 1);
+    fs::write(&path, &good).expect("written");
+    let map = format!("3128={}", free_port());
+    let config = root.path().to_str().expect("UTF-8");
+    let place = [
+        "--address",
+        "127.0.0.1",
+        "--map-port",
+        &map,
+        "--admin",
+        "127.0.0.1:0",
+    ];
+    let mut running = Running::start(&[&["run", "--config", config][..], &place].concat());
+    running.wait_for("Following");
+    let opened = good.replace("[out.example]", "[out.example, new.example]");
+    fs::write(&path, opened.clone() + &deny("https://new.example")).expect("written");
+    running.wait_for("reload refused");
+    running.wait_for("The last good configuration stays in force");
+    fs::write(&path, opened.clone() + &deny("new.example")).expect("written");
+    running.wait_for("Reloaded");
+    // What it said before stays in force.
+    fs::write(&path, opened + &deny("https://new.example")).expect("written");
+    running.wait_for("stays in force as it was: EgressPolicy egress/deny");
+    assert_eq!(running.stop(), Some(0));
+}

@@ -116,12 +116,17 @@ impl Reader<'_> {
                 format!("{kind} of {group} is not supported yet, so this has no effect"),
                 "serve it with another program, or remove it",
             ),
-            Unread::MisspeltKind(meant) => tell(
-                Error,
-                "kind",
-                format!("there is no kind {kind} in {api_version}"),
-                &format!("did you mean {meant}?"),
-            ),
+            Unread::MisspeltKind(meant) => {
+                tell(
+                    Error,
+                    "kind",
+                    format!("there is no kind {kind} in {api_version}"),
+                    &format!("did you mean {meant}?"),
+                );
+                if let Some(problem) = self.loaded.problems.last_mut() {
+                    problem.meant = Some(meant);
+                }
+            }
             Unread::WrongGroup(meant) => tell(
                 Error,
                 "apiVersion",

@@ -21,6 +21,9 @@ pub struct LoadProblem {
     pub code: &'static str,
     /// Kind of the object, if known.
     pub kind: String,
+    /// The kind that is probably meant, if there is none of that name.
+    #[serde(skip)]
+    pub meant: Option<&'static str>,
     /// `namespace/name` of the object, if known.
     pub name: String,
     /// Path of the field, such as `spec.rules[0].matches[1].path.type`; empty for the object as a whole.
@@ -81,6 +84,7 @@ impl Place {
             severity,
             code,
             kind: String::new(),
+            meant: None,
             name: String::new(),
             field: field.into(),
             message: message.into(),

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod course;
+mod faults;
 mod judged;
 mod origin;
 mod remedy;
@@ -111,6 +112,7 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
     }
     case.told.ensure_meant(&asked.host, asked.port)?;
     notes.extend(rejections.iter().filter_map(rejected));
+    notes.extend(origin.faults(&asked.host));
     notes.extend(origin.doubts());
     if answers.is_empty() {
         bail!("{}", notes.join("; "));

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
 use portcullis_controller::ObjectKey;
-use portcullis_routing::{GatewayKey, RoutingTable};
+use portcullis_routing::{GatewayKey, RoutingTable, egress::host::Host};
 
+use super::faults;
 use crate::{
     args::CheckDestinationArgs,
     cluster::{Cluster, Kind},
@@ -27,6 +28,7 @@ impl Origin {
     pub(super) fn read(args: &CheckDestinationArgs) -> anyhow::Result<Self> {
         if !args.config.is_empty() {
             let configuration = Source::new(&args.config)?.load()?;
+            configuration.ensure_policies_known()?;
             return Ok(Self::Files(Box::new(configuration)));
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -42,6 +44,23 @@ impl Origin {
             Self::Files(configuration) => only(&configuration.translation.tables, args),
             Self::Cluster(live) => live.table().with_context(|| live.without_table()),
         }
+    }
+
+    /// What is wrong with what may be meant for the host.
+    pub(super) fn faults(&self, host: &Host) -> Vec<String> {
+        let (resources, findings) = match self {
+            Self::Files(it) => (&it.resources, &it.translation.findings[..]),
+            Self::Cluster(it) => (it.resources(), it.findings()),
+        };
+        let findings = findings.iter();
+        let concerning = findings.filter(|it| faults::concerns(it, host, resources));
+        let told = concerning.map(|it| format!("{}: {}", it.object, it.text()));
+        let broken = match self {
+            Self::Files(configuration) => configuration.broken_entries().collect(),
+            // Told among what the caller may not read.
+            Self::Cluster(_) => Vec::new(),
+        };
+        broken.into_iter().chain(told).collect()
     }
 
     /// Why proxies may answer otherwise.
