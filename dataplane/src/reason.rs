@@ -78,6 +78,8 @@ reasons! {
     LedElsewhere = 403 "led_elsewhere" "policies allow the host, but not where its ServiceEntry leads";
     /// The host leads to an address that is not outside.
     AddressRefused = 403 "address_refused" "the host leads to an address that is not outside";
+    /// The host leads to a port that the proxy itself listens on.
+    LeadsToProxy = 403 "leads_to_proxy" "the host leads back to the proxy itself";
     /// A request in a tunnel is for another destination than the tunnel.
     AuthorityMismatch = 403 "authority_mismatch" "the request is not for the destination of its tunnel";
     /// A tunnel for requests that could not be read in it.

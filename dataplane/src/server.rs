@@ -92,6 +92,7 @@ impl Dataplane {
                 access_log: access_log.worker(Arc::clone(&metrics)),
                 metrics,
                 commands,
+                admin: admin_address,
             };
             workers.push(spawn(format!("worker-{id}"), move || start.run())?);
             senders.push(sender);

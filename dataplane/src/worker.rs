@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     io,
+    net::SocketAddr,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -19,7 +20,7 @@ use tokio::{
 
 use crate::{
     deadline::{self, Deadlines},
-    egress::Egress,
+    egress::{Egress, own::Own},
     exchange::retry::RetryBudget,
     listener::AcceptLoops,
     reason::Reason,
@@ -57,6 +58,8 @@ pub(crate) struct Start {
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) access_log: AccessLog,
     pub(crate) commands: UnboundedReceiver<Command>,
+    /// Where the admin port is.
+    pub(crate) admin: Option<SocketAddr>,
 }
 
 impl Start {
@@ -66,7 +69,13 @@ impl Start {
             .enable_all()
             .build_local(runtime::LocalOptions::default())?;
         runtime.block_on(async {
-            let worker = Worker::new(self.id, &self.published, self.metrics, self.access_log);
+            let worker = Worker::new(
+                self.id,
+                &self.published,
+                self.metrics,
+                self.access_log,
+                Own::new(self.admin),
+            );
             let worker = Rc::new(worker);
             Rc::clone(&worker).obey(self.commands).await;
             worker.has_ended.set(true);
@@ -102,17 +111,18 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that serves what is in `published`. To be made on the worker's own runtime.
-    pub fn new(
+    pub(crate) fn new(
         id: usize,
         published: &SnapshotCell,
         metrics: Arc<WorkerMetrics>,
         access_log: AccessLog,
+        own: Own,
     ) -> Self {
         let deadlines = Deadlines::new();
         Self {
             id,
             upstreams: Upstreams::new(Arc::clone(&metrics)),
-            egress: Egress::new(Arc::clone(&metrics), &deadlines),
+            egress: Egress::new(Arc::clone(&metrics), &deadlines, own),
             metrics,
             access_log,
             deadlines,
@@ -281,6 +291,7 @@ mod tests {
             access_log: log.worker(Arc::clone(&metrics)),
             metrics,
             commands,
+            admin: None,
         };
         // It goes on until the process ends.
         std::thread::spawn(move || start.run());

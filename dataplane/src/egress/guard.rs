@@ -13,7 +13,11 @@ use portcullis_routing::{
     },
 };
 
-use super::resolver::{Answer, NoAnswer, Resolver};
+use super::{
+    own::Own,
+    resolver::{Answer, NoAnswer, Resolver},
+};
+use crate::reason::Reason;
 
 /// Addresses of each family that are used of those that a name has, once all of them were checked.
 const MAX_USED: usize = 16;
@@ -25,9 +29,9 @@ const MAX_ADDRESSES: usize = 256;
 pub(crate) struct Guard<'a> {
     pub(crate) egress: &'a CompiledEgress,
     pub(crate) resolver: &'a Resolver,
-    /// The proxy's own addresses, but for loopback.
-    pub(crate) own: &'a [IpAddr],
-    /// The one that the caller connected to.
+    /// What is the proxy's own.
+    pub(crate) own: &'a Own,
+    /// The address that the caller connected to.
     pub(crate) local: IpAddr,
 }
 
@@ -57,6 +61,8 @@ pub(crate) enum Obstacle {
         address: IpAddr,
         what: Inside,
     },
+    #[error("{name} leads to {address}, where the proxy itself listens")]
+    Itself { name: Box<str>, address: SocketAddr },
     #[error("the entry has no endpoint that takes connections")]
     NoEndpoint,
 }
@@ -98,15 +104,16 @@ impl Guard<'_> {
             match &endpoint.host {
                 // Unlike answers of DNS these were written one by one: the others are as good as they were.
                 EndpointHost::Ip(ip) if entry.resolution == Resolution::Static => {
-                    match self.allow_listed(question, opened, *ip) {
-                        Ok(()) => addresses.push(SocketAddr::new(*ip, port)),
+                    let address = SocketAddr::new(*ip, port);
+                    match self.allow_listed(question, opened, address) {
+                        Ok(()) => addresses.push(address),
                         Err(obstacle) => refused = Some(obstacle),
                     }
                 }
                 EndpointHost::Ip(ip) => {
-                    let class = AddressClass::of(*ip);
-                    self.allow(&asked, None, *ip, class)?;
-                    addresses.push(SocketAddr::new(*ip, port));
+                    let address = SocketAddr::new(*ip, port);
+                    self.allow(&asked, None, address, AddressClass::of(*ip))?;
+                    addresses.push(address);
                 }
                 EndpointHost::Name(name) => {
                     self.named(&asked, name, port, &mut addresses).await?;
@@ -127,12 +134,16 @@ impl Guard<'_> {
         &self,
         question: &Question<'_>,
         route: &RouteKey,
-        address: IpAddr,
+        address: SocketAddr,
     ) -> bool {
         let by_gateway = self.egress.is_of_gateway(route.namespace());
-        let is_own = |address| self.is_own(address);
-        self.egress
-            .admits_backend(question, by_gateway, address, is_own)
+        admits_backend(
+            self.egress,
+            question,
+            by_gateway,
+            address,
+            (self.own, self.local),
+        )
     }
 
     /// Whether an address that was connected to may stay so, by what the table says now.
@@ -140,16 +151,17 @@ impl Guard<'_> {
         &self,
         question: &Question<'_>,
         opened: Option<Opened<'_>>,
-        address: IpAddr,
+        address: SocketAddr,
     ) -> bool {
         if let Some(opened @ Opened { entry, .. }) = opened
             && entry.resolution == Resolution::Static
         {
+            let ip = EndpointHost::Ip(address.ip());
             let mut endpoints = entry.endpoints.iter();
-            let is_listed = endpoints.any(|endpoint| endpoint.host == EndpointHost::Ip(address));
+            let is_listed = endpoints.any(|endpoint| endpoint.host == ip);
             return is_listed && self.allow_listed(question, opened, address).is_ok();
         }
-        let class = AddressClass::of(address);
+        let class = AddressClass::of(address.ip());
         let asked = Asked { question, opened };
         self.allow(&asked, None, address, class).is_ok()
     }
@@ -164,8 +176,9 @@ impl Guard<'_> {
         match asked.question.destination {
             Destination::Name(name) => self.named(asked, name, port, addresses).await,
             Destination::Address(ip) => {
-                self.allow(asked, None, ip, AddressClass::of(ip))?;
-                addresses.push(SocketAddr::new(ip, port));
+                let address = SocketAddr::new(ip, port);
+                self.allow(asked, None, address, AddressClass::of(ip))?;
+                addresses.push(address);
                 Ok(())
             }
         }
@@ -188,7 +201,8 @@ impl Guard<'_> {
         addresses.reserve(answer.addresses.len().min(2 * MAX_USED));
         let (mut v4, mut v6) = (0, 0);
         for (ip, class) in &answer.addresses {
-            match self.allow(asked, Some(name), *ip, *class) {
+            let address = SocketAddr::new(*ip, port);
+            match self.allow(asked, Some(name), address, *class) {
                 Ok(()) => {}
                 Err(_) if is_translated(*ip, &answer) => continue,
                 Err(refused) => return Err(refused),
@@ -196,7 +210,7 @@ impl Guard<'_> {
             let used = if ip.is_ipv4() { &mut v4 } else { &mut v6 };
             if *used < MAX_USED {
                 *used += 1;
-                addresses.push(SocketAddr::new(*ip, port));
+                addresses.push(address);
             }
         }
         Ok(())
@@ -207,14 +221,14 @@ impl Guard<'_> {
         &self,
         asked: &Asked<'_>,
         name: Option<&str>,
-        address: IpAddr,
+        address: SocketAddr,
         class: AddressClass,
     ) -> Result<(), Obstacle> {
         let Asked { question, opened } = *asked;
-        let is_own = |address| self.is_own(address);
-        let egress = self.egress;
-        let inside = egress.refuses(question, opened, (address, class), is_own);
-        refused(inside, name, address)
+        let is_own = |address| self.own.has(address, self.local);
+        let asked_of = (address.ip(), class);
+        let inside = self.egress.refuses(question, opened, asked_of, is_own);
+        self.judged(inside, name, address)
     }
 
     /// An address that an entry lists as an endpoint.
@@ -222,22 +236,64 @@ impl Guard<'_> {
         &self,
         question: &Question<'_>,
         opened: Opened<'_>,
-        address: IpAddr,
+        address: SocketAddr,
     ) -> Result<(), Obstacle> {
-        let is_own = |address| self.is_own(address);
+        let is_own = |address| self.own.has(address, self.local);
         let egress = self.egress;
-        let inside = egress.refuses_endpoint(question, opened, address, is_own);
-        refused(inside, None, address)
+        let inside = egress.refuses_endpoint(question, opened, address.ip(), is_own);
+        self.judged(inside, None, address)
     }
 
-    fn is_own(&self, address: IpAddr) -> bool {
-        is_own(self.own, self.local, address)
+    /// `inside` is why the table refuses an address. What it opens is refused all the same where the proxy would meet itself.
+    fn judged(
+        &self,
+        inside: Option<Inside>,
+        name: Option<&str>,
+        address: SocketAddr,
+    ) -> Result<(), Obstacle> {
+        let named = || name.map_or_else(|| address.ip().to_string().into(), Into::into);
+        match inside {
+            Some(what) => Err(Obstacle::Refused {
+                name: named(),
+                address: address.ip(),
+                what,
+            }),
+            None if self.own.listens_at(address) => Err(Obstacle::Itself {
+                name: named(),
+                address,
+            }),
+            None => Ok(()),
+        }
     }
 }
 
-/// Whether an address is one of the proxy's `own`, or the one that the caller connected to.
-pub(crate) fn is_own(own: &[IpAddr], local: IpAddr, address: IpAddr) -> bool {
-    own.contains(&address) || (address == local.to_canonical() && !address.is_loopback())
+/// Whether a route may lead to an endpoint of a Service there. `own` is what is the proxy's, and its address as the caller has it.
+pub(crate) fn admits_backend(
+    egress: &CompiledEgress,
+    question: &Question<'_>,
+    by_gateway: bool,
+    address: SocketAddr,
+    (own, local): (&Own, IpAddr),
+) -> bool {
+    let is_own = |address| own.has(address, local);
+    egress.admits_backend(question, by_gateway, address.ip(), is_own) && !own.listens_at(address)
+}
+
+impl Obstacle {
+    /// What it is called.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Unresolved { .. } => Reason::DnsFailed,
+            Self::Refused { .. } => Reason::AddressRefused,
+            Self::Itself { .. } => Reason::LeadsToProxy,
+            Self::NoEndpoint => Reason::NoEndpoint,
+        }
+    }
+
+    /// Whether somebody decided so. Else what was allowed goes wrong.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Itself { .. })
+    }
 }
 
 /// Whether an address is what a DNS64 server (RFC 6147) makes of a public one that the name has as well: then that is used, and
@@ -246,16 +302,6 @@ fn is_translated(address: IpAddr, answer: &Answer) -> bool {
     address::nat64(address).is_some_and(|plain| {
         let is_public = AddressClass::of(plain.into()).is_public();
         is_public && answer.addresses.iter().any(|(ip, _)| *ip == plain)
-    })
-}
-
-fn refused(inside: Option<Inside>, name: Option<&str>, address: IpAddr) -> Result<(), Obstacle> {
-    inside.map_or(Ok(()), |what| {
-        Err(Obstacle::Refused {
-            name: name.map_or_else(|| address.to_string().into(), Into::into),
-            address,
-            what,
-        })
     })
 }
 
@@ -341,13 +387,14 @@ mod tests {
         let guard = Guard {
             egress,
             resolver: &Resolver::new(metrics.worker()),
-            own: &["10.9.9.9".parse().unwrap()],
+            own: &Own::at(&["10.9.9.9".parse().unwrap()]),
             local: "10.9.9.10".parse().unwrap(),
         };
         let opened = egress.decide(&ASKED).opened;
         assert!(opened.is_some());
         let checked = guard.check(&ASKED, opened).await.is_ok();
-        let stays = guard.may_stay(&ASKED, opened, endpoint.parse().unwrap());
+        let at = SocketAddr::new(endpoint.parse().unwrap(), 80);
+        let stays = guard.may_stay(&ASKED, opened, at);
         assert_eq!(checked, stays, "{endpoint}");
         checked
     }
@@ -385,6 +432,31 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn nothing_leads_to_where_the_proxy_listens_but_its_neighbours_are_open_as_they_are() {
+        let here: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        let own = Own::default();
+        own.opened(3128, here);
+        let metrics = Metrics::new(MetricsOptions::default());
+        for (endpoint, wanted) in [("127.0.0.1", false), ("127.0.0.2", true)] {
+            let table = table("system", endpoint, &["127.0.0.0/8"]);
+            let egress = table.egress().unwrap();
+            let guard = Guard {
+                egress,
+                resolver: &Resolver::new(metrics.worker()),
+                own: &own,
+                local: here.ip(),
+            };
+            let opened = egress.decide(&ASKED).opened;
+            let to = SocketAddr::new(endpoint.parse().unwrap(), 80);
+            let checked = guard.check(&ASKED, opened).await;
+            assert_eq!(checked.is_ok(), wanted, "{checked:?}");
+            assert_eq!(guard.may_stay(&ASKED, opened, to), wanted);
+            let admitted = admits_backend(egress, &ASKED, true, to, (&own, here.ip()));
+            assert_eq!(admitted, wanted);
+        }
+    }
+
     /// Where a name leads that has these addresses, as text; or why nowhere.
     async fn leads(addresses: &[&str]) -> Result<Vec<String>, String> {
         let addresses: Vec<IpAddr> = addresses.iter().map(|it| it.parse().unwrap()).collect();
@@ -409,7 +481,7 @@ mod tests {
             let guard = Guard {
                 egress,
                 resolver: &resolver,
-                own: &[],
+                own: &Own::default(),
                 local: "10.9.9.10".parse().unwrap(),
             };
             let opened = egress.decide(&ASKED).opened;
@@ -473,14 +545,14 @@ mod tests {
         let guard = Guard {
             egress,
             resolver: &Resolver::new(metrics.worker()),
-            own: &[],
+            own: &Own::default(),
             local: [10, 9, 9, 10].into(),
         };
         let opened = egress.decide(&ASKED).opened;
         let checked = guard.check(&ASKED, opened).await.unwrap();
         assert_eq!(checked.addresses, [([93, 184, 216, 34], 80).into()]);
         // What is listed no longer is left, public or not.
-        assert!(!guard.may_stay(&ASKED, opened, [93, 184, 216, 35].into()));
+        assert!(!guard.may_stay(&ASKED, opened, ([93, 184, 216, 35], 80).into()));
     }
 
     #[test]

@@ -12,14 +12,14 @@ pub(crate) mod event;
 pub(crate) mod greeting;
 pub(crate) mod guard;
 pub(crate) mod led;
-mod own;
+pub(crate) mod own;
 pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
 pub mod token;
 pub(crate) mod tunnel;
 
-use std::{cell::Cell, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
 
 use portcullis_routing::{
     EntryKey, PathMatch, PolicyKey,
@@ -29,7 +29,7 @@ use portcullis_routing::{
 use tokio::time::sleep;
 
 pub use self::caller::Identity;
-use self::{changes::Changes, resolver::Resolver, token::Tokens};
+use self::{changes::Changes, own::Own, resolver::Resolver, token::Tokens};
 use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
     tunnel::relay::Relay, worker::Worker,
@@ -48,8 +48,8 @@ pub(crate) struct Egress {
     pub(crate) route: PreparedRoute,
     /// The match by which it does: every path.
     pub(crate) path: PathMatch,
-    /// The proxy's own addresses.
-    pub(crate) own: Box<[IpAddr]>,
+    /// What is the proxy's own.
+    pub(crate) own: Own,
     /// What passes the bytes of tunnels on.
     pub(crate) relay: Relay,
     /// New tables that may decide otherwise.
@@ -62,13 +62,13 @@ pub(crate) struct Egress {
 
 impl Egress {
     /// Without anything known of the outside.
-    pub(crate) fn new(metrics: Arc<WorkerMetrics>, deadlines: &Rc<Deadlines>) -> Self {
+    pub(crate) fn new(metrics: Arc<WorkerMetrics>, deadlines: &Rc<Deadlines>, own: Own) -> Self {
         Self {
             resolver: Resolver::new(metrics),
             tokens: Tokens::default(),
             route: PreparedRoute::outward(),
             path: PathMatch::Prefix("/".to_owned()),
-            own: own::addresses(),
+            own,
             relay: Relay::new(deadlines),
             changes: Changes::default(),
             turns: Cell::new(0),

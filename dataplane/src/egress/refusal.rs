@@ -117,6 +117,12 @@ impl Refusal {
                 &format!("{place} may not be reached: {obstacle}."),
                 "Nothing allows it. What is meant for the proxy is sent to its listeners.",
             ),
+            Obstacle::Itself { .. } => Self::new(
+                Reason::LeadsToProxy,
+                &format!("{place} may not be reached: {obstacle}."),
+                "Nothing allows it. Lead the host to the port of the server that is meant: by targetPort or endpoints of its \
+                 ServiceEntry, or by its DNS.",
+            ),
             // What stands there gives out credentials, or takes whoever calls for a friend.
             Obstacle::Refused { address, .. } if is_never_wise(*address) => Self::new(
                 Reason::AddressRefused,

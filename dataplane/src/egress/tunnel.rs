@@ -420,7 +420,7 @@ impl Passage {
             None => egress.decide(&question),
             Some((route, Way::Inside)) => {
                 return egress.decide_inside(&question).verdict != Verdict::Refuse
-                    && guard.admits_backend(&question, route, self.to.ip());
+                    && guard.admits_backend(&question, route, self.to);
             }
             Some((_, Way::Through(entry))) => {
                 match led::decide(egress, entry, &question, self.sni.as_deref()) {
@@ -441,7 +441,7 @@ impl Passage {
         decision.verdict != Verdict::Refuse
             && !is_refused_there
             && self.suits(egress, decision.opened)
-            && guard.may_stay(&question, decision.opened, self.to.ip())
+            && guard.may_stay(&question, decision.opened, self.to)
     }
 
     /// Whether a tunnel that nobody reads may go on by what its port is listed for now. What has not greeted may be anything.

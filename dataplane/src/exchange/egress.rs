@@ -27,7 +27,7 @@ use crate::{
     egress::{
         Identity, Ruling,
         event::{Departure, Form},
-        guard::{Checked, Guard, Obstacle},
+        guard::{Checked, Guard},
         refusal::Refusal,
     },
     plan::{PreparedExternal, PreparedRoute},
@@ -430,18 +430,15 @@ impl<'s> Exchange<'s> {
         let checked = checked.map_err(|obstacle| {
             outgoing.detail = Some(obstacle.to_string().into());
             self.refusal = Some(Box::new(Refusal::of_addresses(&question, &obstacle)));
-            match obstacle {
-                Obstacle::Unresolved { .. } => Reason::DnsFailed,
-                Obstacle::NoEndpoint => Reason::NoEndpoint,
-                Obstacle::Refused { .. } => {
-                    outgoing.ruling = Some(Ruling {
-                        verdict: Verdict::Refuse,
-                        reason: Reason::AddressRefused.code(),
-                        ..Ruling::of(&decision)
-                    });
-                    Reason::AddressRefused
-                }
+            let reason = obstacle.reason();
+            if obstacle.is_refusal() {
+                outgoing.ruling = Some(Ruling {
+                    verdict: Verdict::Refuse,
+                    reason: reason.code(),
+                    ..Ruling::of(&decision)
+                });
             }
+            reason
         })?;
         Ok(Granted { decision, checked })
     }

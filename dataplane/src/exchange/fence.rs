@@ -1,7 +1,11 @@
 //! Where a route may lead a request that wants to leave, and its copies: to endpoints in the cluster, whatever the EndpointSlices of
 //! a Service list. Each address is asked about just before it is connected to.
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+};
 
 use http::{Method, request};
 use portcullis_routing::egress::Seen;
@@ -10,7 +14,7 @@ use super::{Exchange, egress::Wanted, head::Target};
 use crate::{
     egress::{
         Identity, Ruling,
-        guard::is_own,
+        guard::admits_backend,
         refusal::{FENCED_OUT, Refusal},
     },
     reason::Reason,
@@ -42,7 +46,7 @@ pub(crate) struct Fence {
 
 impl Fence {
     /// Whether an endpoint may have this address.
-    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+    pub(crate) fn admits(&self, address: SocketAddr) -> bool {
         let Some(egress) = self.snapshot.compiled.egress() else {
             return false;
         };
@@ -57,9 +61,8 @@ impl Fence {
             encrypted: self.encrypted,
         };
         let question = wanted.question(self.caller.as_deref(), seen);
-        let own = &self.worker.egress.own;
-        let is_own = |address| is_own(own, self.local, address);
-        egress.admits_backend(&question, self.is_of_gateway, address, is_own)
+        let own = (&self.worker.egress.own, self.local);
+        admits_backend(egress, &question, self.is_of_gateway, address, own)
     }
 }
 

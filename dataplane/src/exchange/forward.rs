@@ -80,7 +80,7 @@ impl Towards<'_> {
                 });
                 let request = OpenRequest { within, ..request };
                 let upstream = outside.external.open(request).await?;
-                outside.watch.is_sent_to(upstream.endpoint().ip());
+                outside.watch.is_sent_to(upstream.endpoint());
                 Ok(upstream)
             }
         }

@@ -1,7 +1,7 @@
 //! What ends a request to a host outside before its time: a table that does not allow it any more, and the limits of tunnels. It may
 //! be a WebSocket, or a stream without an end.
 
-use std::{cell::Cell, future::poll_fn, net::IpAddr, rc::Rc, task::Poll, time::Instant};
+use std::{cell::Cell, future::poll_fn, net::SocketAddr, rc::Rc, task::Poll, time::Instant};
 
 use http::Method;
 use portcullis_routing::{
@@ -48,7 +48,7 @@ pub(super) struct Leave<'a> {
 pub(super) struct Watch<'a> {
     leave: Leave<'a>,
     /// The address that has the request; `None` is any of those that were checked.
-    used: Cell<Option<IpAddr>>,
+    used: Cell<Option<SocketAddr>>,
     /// What was found good last.
     seen: Cell<Option<Look>>,
 }
@@ -57,7 +57,7 @@ pub(super) struct Watch<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Look {
     table: u64,
-    address: Option<IpAddr>,
+    address: Option<SocketAddr>,
 }
 
 impl<'a> Watch<'a> {
@@ -80,7 +80,7 @@ impl<'a> Watch<'a> {
     }
 
     /// An address is about to get the request.
-    pub(super) fn is_sent_to(&self, address: IpAddr) {
+    pub(super) fn is_sent_to(&self, address: SocketAddr) {
         self.used.set(Some(address));
     }
 
@@ -166,7 +166,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Whether this table would allow the request.
-    fn is_granted(&self, snapshot: &Snapshot, used: Option<IpAddr>) -> bool {
+    fn is_granted(&self, snapshot: &Snapshot, used: Option<SocketAddr>) -> bool {
         let leave = &self.leave;
         let Some(egress) = snapshot.compiled.egress() else {
             return false;
@@ -177,7 +177,9 @@ impl<'a> Watch<'a> {
         let rules = |snapshot: &Snapshot| snapshot.compiled.generation().rules;
         let is_unchanged = rules(snapshot) == rules(leave.granted_by)
             && are_same(leave.caller.as_deref(), caller.as_deref())
-            && leave.at_each(used, |address| egress.workload_behind(address).is_none());
+            && leave.at_each(used, |address| {
+                egress.workload_behind(address.ip()).is_none()
+            });
         if is_unchanged {
             return true;
         }
@@ -211,10 +213,10 @@ impl<'a> Watch<'a> {
 
 impl Leave<'_> {
     /// Whether something holds for the address that has the request, or for every one that may get it.
-    fn at_each(&self, used: Option<IpAddr>, holds: impl Fn(IpAddr) -> bool) -> bool {
+    fn at_each(&self, used: Option<SocketAddr>, holds: impl Fn(SocketAddr) -> bool) -> bool {
         match used {
             Some(address) => holds(address),
-            None => self.checked.addresses.iter().all(|it| holds(it.ip())),
+            None => self.checked.addresses.iter().all(|it| holds(*it)),
         }
     }
 }

@@ -33,6 +33,7 @@ impl AcceptLoops {
     /// Accepts connections of `port` from `socket`, besides those that the port has already.
     pub(crate) fn open(&self, port: u16, socket: net::TcpListener) -> io::Result<()> {
         let listener = TcpListener::from_std(socket)?;
+        self.worker.egress.own.opened(port, listener.local_addr()?);
         let stop = self.open.borrow_mut().entry(port).or_default().clone();
         spawn_local(accept(Rc::clone(&self.worker), port, listener, stop));
         Ok(())
@@ -40,6 +41,7 @@ impl AcceptLoops {
 
     /// Accepts what has arrived on `port`, then no more.
     pub(crate) fn close(&self, port: u16) {
+        self.worker.egress.own.closed(port);
         if let Some(stop) = self.open.borrow_mut().remove(&port) {
             stop.cancel();
         }

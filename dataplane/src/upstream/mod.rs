@@ -26,7 +26,7 @@ pub(crate) mod tls;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -74,8 +74,8 @@ pub struct OpenRequest<'a> {
     pub fresh: bool,
     /// The endpoints that this request may have; `None` is all of the cluster's.
     pub within: Option<Within<'a>>,
-    /// Whether this request may have an endpoint with this address; `None` is any. Asked before each of them is used.
-    pub fence: Option<&'a dyn Fn(IpAddr) -> bool>,
+    /// Whether this request may have this endpoint; `None` is any. Asked before each of them is used.
+    pub fence: Option<&'a dyn Fn(SocketAddr) -> bool>,
 }
 
 impl OpenRequest<'_> {
@@ -83,7 +83,7 @@ impl OpenRequest<'_> {
     fn may_have(&self, address: SocketAddr) -> bool {
         self.within
             .is_none_or(|within| within.addresses.contains(&address))
-            && self.fence.is_none_or(|admits| admits(address.ip()))
+            && self.fence.is_none_or(|admits| admits(address))
     }
 }
 

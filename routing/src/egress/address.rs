@@ -176,6 +176,15 @@ impl AddressClass {
         }
     }
 
+    /// The address that packets may end at, of one that is of this class.
+    #[must_use]
+    pub fn plain(self, address: IpAddr) -> IpAddr {
+        match self {
+            Embedded { inner } => inner.into(),
+            _ => address,
+        }
+    }
+
     /// Whose word it takes to lead connections there. An address in an address counts as the one inside.
     pub fn endpoint_rule(self) -> EndpointRule {
         match self {

@@ -32,7 +32,7 @@ impl fmt::Display for Inside {
 impl CompiledEgress {
     /// The pod at which packets to an address may end, whoever it is.
     pub fn workload_behind(&self, address: IpAddr) -> Option<&Arc<Workload>> {
-        let plain = plain(address, AddressClass::of(address));
+        let plain = AddressClass::of(address).plain(address);
         let found = self.workloads.get(address);
         found.or_else(|| self.workloads.get(plain))
     }
@@ -48,7 +48,7 @@ impl CompiledEgress {
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Option<Inside> {
         let is_own = |address| is_own(address) || self.is_proxy(address);
-        let inside = if is_own(address) || is_own(plain(address, class)) {
+        let inside = if is_own(address) || is_own(class.plain(address)) {
             Inside::Proxy
         } else if !class.is_public() {
             Inside::Range(class)
@@ -70,7 +70,7 @@ impl CompiledEgress {
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Option<Inside> {
         let class = AddressClass::of(address);
-        let plain = plain(address, class);
+        let plain = class.plain(address);
         let is_own = |address| is_own(address) || self.is_proxy(address);
         let inside = match class.endpoint_rule() {
             _ if is_own(address) || is_own(plain) => Inside::Proxy,
@@ -94,7 +94,7 @@ impl CompiledEgress {
         is_own: impl Fn(IpAddr) -> bool,
     ) -> bool {
         let class = AddressClass::of(address);
-        let plain = plain(address, class);
+        let plain = class.plain(address);
         let is_own = |address| is_own(address) || self.is_proxy(address);
         if is_own(address) || is_own(plain) {
             return false;
@@ -115,13 +115,5 @@ impl CompiledEgress {
     ) -> Option<Inside> {
         let is_open = inside != Inside::Proxy && self.opens_private(question, opened, address);
         (!is_open).then_some(inside)
-    }
-}
-
-/// The address that packets may end at.
-fn plain(address: IpAddr, class: AddressClass) -> IpAddr {
-    match class {
-        AddressClass::Embedded { inner } => inner.into(),
-        _ => address,
     }
 }

@@ -309,11 +309,7 @@ impl<'s> Passing<'s> {
     /// Notes why a host leads nowhere, or inside.
     fn blocked(&mut self, obstacle: &Obstacle) -> Reason {
         self.greeted.detail = Some(obstacle.to_string().into());
-        match obstacle {
-            Obstacle::Unresolved { .. } => Reason::DnsFailed,
-            Obstacle::NoEndpoint => Reason::NoEndpoint,
-            Obstacle::Refused { .. } => Reason::AddressRefused,
-        }
+        obstacle.reason()
     }
 
     /// Counts and logs a connection that did not pass.

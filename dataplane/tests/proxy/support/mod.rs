@@ -54,7 +54,7 @@ impl Proxy {
             addresses: vec![Ipv4Addr::LOCALHOST.into()],
             ports: [(80, 0), (443, 0), (8443, 0)].into_iter().collect(),
             workers: NonZero::<usize>::MIN,
-            admin: None,
+            admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
             overrides: Overrides::default(),
             metrics: MetricsOptions::default(),
             source: None,
@@ -103,6 +103,11 @@ impl Proxy {
     /// Where the listener port `port` of the table is bound.
     pub(crate) fn address(&self, port: u16) -> SocketAddr {
         self.handle.addresses()[&port][0]
+    }
+
+    /// Where the admin port is.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.handle.admin_address().unwrap()
     }
 
     /// A GET of `path` at `host` on port 80.

@@ -8,6 +8,7 @@
 //! | `files.example` | HTTP on 80; `DELETE` and `/admin` are denied |
 //! | `own.example` | HTTP on 80, to another namespace |
 //! | `*.wild.example`, `*.dns.example` | HTTP on 80 and the servers' port, TLS on 443, wherever DNS says |
+//! | `itself.example`, `nowhere.example`, `wrapped.example` | HTTP on 80 and 8081, TLS on 443, TCP on 22, which are ports of the proxy |
 //! | nearly every address | HTTP on 80 and the servers' port, TCP on 22 |
 
 use std::{
@@ -41,7 +42,10 @@ use super::{
     zone::Zone,
 };
 use crate::{
-    egress::protocols::{secure, with_https},
+    egress::{
+        protocols::{secure, with_https},
+        revoked::sealed,
+    },
     support::{
         Log, Proxy,
         outside::{Outside, connect, fixed},
@@ -111,7 +115,10 @@ impl World {
                 .insert(WorkloadKey::of(client.into()), Arc::new(workload));
         }
         let (outside, trust) = with_https(outside, listener(Form::Tls));
+        let table = outside.0.clone();
         let (proxy, log) = outside.start();
+        let table = sealed(with_itself(Outside(table), &proxy));
+        assert!(proxy.apply(table).rejected.is_empty());
         Self {
             proxy,
             log,
@@ -232,6 +239,35 @@ fn listed(outside: Outside, port: u16) -> Outside {
             "servers",
             json!({"scope": "Gateway", "action": "Allow", "allow_private": open}),
         )
+}
+
+/// Lists the proxy itself, at its listeners and its admin port, by every name of this host, with all of it opened.
+fn with_itself(outside: Outside, proxy: &Proxy) -> Outside {
+    let bound = |port: u16, protocol: &str, to: std::net::SocketAddr| json!({"number": port, "protocol": protocol, "target_port": to.port()});
+    let (plain, admin) = (proxy.address(80), proxy.admin_address());
+    let ports = [
+        bound(80, "HTTP", plain),
+        bound(8081, "HTTP", admin),
+        bound(443, "TLS", proxy.address(443)),
+        bound(22, "TCP", plain),
+    ];
+    let at = |host: &str, address: &str| json!({"hosts": [host], "resolution": "Static", "ports": ports, "endpoints": [{"host": address}]});
+    let hosts = [
+        ("itself", "127.0.0.1"),
+        ("nowhere", "0.0.0.0"),
+        ("wrapped", "::ffff:127.0.0.1"),
+    ];
+    let by_name = host("own-port-by-dns", false);
+    let names = hosts.map(|(name, _)| format!("{name}.example"));
+    let all: Vec<_> = names.iter().chain([&by_name]).collect();
+    let open = json!({
+        "scope": "Gateway", "action": "Allow", "to": [{"hosts": all}], "allow_private": ["0.0.0.0/0", "::/0"],
+    });
+    let dns = json!({"hosts": [by_name], "ports": ports});
+    let outside = outside.entry("by-name", dns).policy("itself", open);
+    hosts.into_iter().fold(outside, |outside, (name, address)| {
+        outside.entry(name, at(&format!("{name}.example"), address))
+    })
 }
 
 /// Starts the allowed server and the bait, and tells their port, which is the same.

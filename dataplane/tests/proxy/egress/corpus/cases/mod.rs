@@ -5,6 +5,7 @@ mod dns;
 mod framing;
 mod greetings;
 mod http2;
+mod itself;
 mod names;
 mod ports;
 mod targets;
@@ -20,6 +21,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Case> {
         framing::CASES,
         greetings::CASES,
         http2::CASES,
+        itself::CASES,
         names::CASES,
         ports::CASES,
         targets::CASES,
