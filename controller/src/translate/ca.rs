@@ -33,23 +33,59 @@ pub(crate) struct CaReference<'a> {
 /// What is wrong with a ConfigMap or Secret, and what to do about it.
 type Broken = (String, Cow<'static, str>);
 
+/// Why a reference leads to no certificate.
+#[derive(Debug)]
+pub(crate) struct Unresolved {
+    pub(crate) finding: Finding,
+    /// In place of the certificates, if these are there and cannot be read: an entry that no data plane takes, so that one which
+    /// has what they are for from before serves that on.
+    pub(crate) stand_in: Option<String>,
+}
+
+impl From<Finding> for Unresolved {
+    fn from(finding: Finding) -> Self {
+        Self {
+            finding,
+            stand_in: None,
+        }
+    }
+}
+
+/// Follows references: what is trusted, PEM, and those that lead nowhere.
+pub(crate) fn collect(
+    references: impl Iterator<Item = Result<String, Unresolved>>,
+) -> (Vec<String>, Vec<Finding>) {
+    let (mut pem, mut unresolved) = (Vec::new(), Vec::new());
+    for reference in references {
+        match reference {
+            Ok(one) => pem.push(one),
+            Err(Unresolved { finding, stand_in }) => {
+                unresolved.push(finding);
+                pem.extend(stand_in);
+            }
+        }
+    }
+    (pem, unresolved)
+}
+
 /// Follows a reference at `field` of `object` to the certificates that are trusted, PEM.
 pub(crate) fn resolve(
     ctx: &Context<'_>,
     object: &ObjectRef,
     field: &str,
     reference: &CaReference<'_>,
-) -> Result<String, Finding> {
+) -> Result<String, Unresolved> {
     let CaReference {
         group, kind, name, ..
     } = *reference;
     if !group.is_empty() || !["ConfigMap", "Secret"].contains(&kind) {
-        return Err(object.error(
+        let finding = object.error(
             reference.invalid_kind,
             format!("{field}.kind"),
             format!("{kind} of group {group:?} cannot hold CA certificates"),
             "refer to a ConfigMap, or to a Secret, with the entry ca.crt",
-        ));
+        );
+        return Err(finding.into());
     }
     let own = object.key.namespace.as_str();
     let namespace = reference.namespace.unwrap_or(own);
@@ -66,7 +102,7 @@ pub(crate) fn resolve(
     };
     // Asked before anything else: who may not refer to an object learns nothing about it either.
     if !ctx.grants.permits(subject, target) {
-        return Err(object.error(
+        let finding = object.error(
             reason::REF_NOT_PERMITTED,
             format!("{field}.namespace"),
             format!(
@@ -77,34 +113,37 @@ pub(crate) fn resolve(
                 "create a ReferenceGrant in {namespace} from {} in {own} to {kind} {name}",
                 object.kind
             ),
-        ));
+        );
+        return Err(finding.into());
     }
     let key = ObjectKey::new(namespace, name);
-    bundle(ctx, kind, &key).map_err(|(message, remedy)| {
+    let finding = |(message, remedy): Broken| {
         let message = format!("{kind} {key} {message}");
         object.error(reason::INVALID_CA_CERTIFICATE_REF, field, message, remedy)
-    })
+    };
+    let not_read = &ctx.resources.not_read;
+    let not_read = match kind {
+        "Secret" => &not_read.secrets,
+        _ => &not_read.config_maps,
+    };
+    if let Some(not_read) = not_read.get(&key) {
+        let (message, remedy) = not_read.told(kind, &key);
+        return Err(Unresolved {
+            finding: finding((message, remedy.into())),
+            stand_in: Some(String::new()),
+        });
+    }
+    bundle(ctx, kind, &key).map_err(|broken| finding(broken).into())
 }
 
 fn bundle(ctx: &Context<'_>, kind: &str, key: &ObjectKey) -> Result<String, Broken> {
-    let is_secret = kind == "Secret";
-    let not_read = &ctx.resources.not_read;
-    let not_read = if is_secret {
-        &not_read.secrets
-    } else {
-        &not_read.config_maps
-    };
-    if let Some(not_read) = not_read.get(key) {
-        let (message, remedy) = not_read.told(kind, key);
-        return Err((message, remedy.into()));
-    }
     let missing = || {
         (
             "does not exist".to_owned(),
             "create it, or correct the reference".into(),
         )
     };
-    let entry = if is_secret {
+    let entry = if kind == "Secret" {
         let secret = ctx.resources.secrets.get(key).ok_or_else(missing)?;
         let data = secret.data.as_ref().and_then(|data| data.get(ENTRY));
         data.map(|ByteString(bytes)| bytes.as_slice())

@@ -142,20 +142,17 @@ impl ClientCertificates {
         mode: ClientValidationMode,
         references: impl Iterator<Item = CaReference<'r>>,
     ) -> Self {
-        let mut result = Self {
+        let references = references.enumerate().map(|(index, reference)| {
+            let field = format!("{field}.caCertificateRefs[{index}]");
+            ca::resolve(ctx, object, &field, &reference)
+        });
+        let (ca_pem, unresolved) = ca::collect(references);
+        Self {
             field,
             mode,
-            ca_pem: Vec::new(),
-            unresolved: Vec::new(),
-        };
-        for (index, reference) in references.enumerate() {
-            let field = format!("{}.caCertificateRefs[{index}]", result.field);
-            match ca::resolve(ctx, object, &field, &reference) {
-                Ok(pem) => result.ca_pem.push(pem),
-                Err(finding) => result.unresolved.push(finding),
-            }
+            ca_pem,
+            unresolved,
         }
-        result
     }
 
     /// What the table says of it. An error refuses the listener at `field` of `object`: without a CA it would let nobody in, or

@@ -111,7 +111,7 @@ fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
 }
 
 /// Whether a listener is to ask for client certificates, and its predecessor does so in another way or not at all: that one
-/// would let in whom the new one shuts out.
+/// would let in whom the new one shuts out. As long as nobody could read whom the new one trusts, that is nothing new.
 fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
     let asked = |table: &RoutingTable| {
         table
@@ -122,7 +122,13 @@ fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key:
             .client_validation
             .clone()
     };
-    asked(received).is_some_and(|wanted| asked(serving) != Some(wanted))
+    let Some(wanted) = asked(received) else {
+        return false;
+    };
+    match asked(serving) {
+        Some(before) if wanted.is_unknown() => before.mode != wanted.mode,
+        before => before != Some(wanted),
+    }
 }
 
 /// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.

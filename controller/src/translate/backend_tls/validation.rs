@@ -44,15 +44,10 @@ pub(super) fn translate(
     spec: &Validation,
     hence: &str,
 ) -> Validated {
-    let references = spec.ca_certificate_refs.as_deref().unwrap_or_default();
-    let mut unresolved = Vec::new();
-    let mut ca_pem = Vec::new();
-    for (index, reference) in references.iter().enumerate() {
-        match ca_certificate(ctx, object, index, reference) {
-            Ok(pem) => ca_pem.push(pem),
-            Err(finding) => unresolved.push(finding),
-        }
-    }
+    let references = spec.ca_certificate_refs.iter().flatten().enumerate();
+    let (ca_pem, unresolved) = ca::collect(
+        references.map(|(index, reference)| ca_certificate(ctx, object, index, reference)),
+    );
     let subject = Subject { object, hence };
     let tls = trust(subject, spec, &ca_pem, &unresolved).and_then(|()| {
         Ok(ClusterTls {
@@ -70,7 +65,7 @@ fn ca_certificate(
     object: &ObjectRef,
     index: usize,
     reference: &CaCertificateRef,
-) -> Result<String, Finding> {
+) -> Result<String, ca::Unresolved> {
     let field = format!("spec.validation.caCertificateRefs[{index}]");
     let CaCertificateRef { group, kind, name } = reference;
     let reference = CaReference {

@@ -1,6 +1,10 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
-use portcullis_routing::{CredentialKey, EntryKey, Filter, filter::Credential};
+use portcullis_routing::{
+    CredentialKey, EntryKey, Filter,
+    filter::Credential,
+    listener::{ClientValidation, ClientValidationMode},
+};
 use serde_json::json;
 
 use super::*;
@@ -283,6 +287,63 @@ fn a_credential_that_could_not_be_read_is_sent_on_as_it_was() {
         &served.compiled.table().routes[&route(0)].action,
         RouteAction::Respond { status: 500, .. }
     ));
+}
+
+/// The controller does not know at present whom clients are to be verified with; that is no change of it.
+#[test]
+fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
+    let ca = certificate().chain_pem;
+    let asking = |ca_pem: &str, mode| {
+        changed(&table(1, 1), |table| {
+            https(certificate())(table);
+            let mut value = Listener::clone(&table.listeners[&listener("tls")]);
+            if let Some(tls) = &mut value.tls {
+                let ca_pem = vec![ca_pem.to_owned()];
+                tls.client_validation = Some(ClientValidation { ca_pem, mode });
+            }
+            table.listeners.insert(listener("tls"), Arc::new(value));
+        })
+    };
+    let key = listener("tls");
+    let refused = [(ResourceKind::Listener, key.as_str())];
+    let served = |state: &TableState| {
+        let served = snapshot(state);
+        served
+            .compiled
+            .table()
+            .listeners
+            .get(&listener("tls"))
+            .cloned()
+    };
+    let strict = ClientValidationMode::AllowValidOnly;
+    let unread = asking("", strict);
+
+    let serving = state();
+    let known = asking(&ca, strict);
+    serving.apply(Arc::clone(&known)).unwrap();
+    assert_eq!(
+        rejected(&serving.apply(Arc::clone(&unread)).unwrap()),
+        refused
+    );
+    assert_eq!(served(&serving).as_ref(), known.listeners.get(&key));
+
+    // One that let everybody in is no stand-in, and who serves none opens none.
+    let lenient = state();
+    lenient
+        .apply(asking(&ca, ClientValidationMode::AllowInsecureFallback))
+        .unwrap();
+    for state in [lenient, state()] {
+        assert_eq!(
+            rejected(&state.apply(Arc::clone(&unread)).unwrap()),
+            refused
+        );
+        let ports = snapshot(&state)
+            .compiled
+            .ports()
+            .map(CompiledPort::port)
+            .collect::<Vec<_>>();
+        assert_eq!(ports, [8000]);
+    }
 }
 
 /// What a rule protects must not fall to a broader one because the rule is broken.
