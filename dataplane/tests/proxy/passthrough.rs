@@ -197,6 +197,8 @@ async fn whoever_greets_no_host_of_a_route_is_told_so() {
     gone.shutdown().await.unwrap();
     assert_eq!(rest(&mut gone).await, b"");
     assert_eq!(log.of_kind("tls").count(), 4);
+    let counted = r#"portcullis_errors_total{reason="client_gone"}"#;
+    assert_eq!(proxy.metric(counted).to_string(), "0");
     assert_eq!(echo.received.load(Ordering::SeqCst), 0);
 }
 

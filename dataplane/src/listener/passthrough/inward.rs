@@ -151,13 +151,13 @@ impl Connection {
 
     /// Counts and logs the connection.
     fn tell(&self, snapshot: &Snapshot) {
-        if let Some(reason) = self.end {
-            self.worker.metrics.error(reason);
-        }
         // Who connects and says nothing wants nothing: health checks do.
         let is_silent = matches!(self.end, Some(Reason::ClientGone | Reason::RequestTimeout));
         if is_silent && self.listener.is_none() {
             return;
+        }
+        if let Some(reason) = self.end {
+            self.worker.metrics.error(reason);
         }
         let record = ConnectionRecord {
             client: self.client,
