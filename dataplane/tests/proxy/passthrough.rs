@@ -1,6 +1,6 @@
 //! TLS that passes through to backends of the cluster: which one gets it, and what those are told who may not pass.
 
-use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering};
+use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
 
 use portcullis_routing::{Backend, Millis, WeightedCluster, settings::DrainTimeout};
 use rcgen::{CertificateParams, KeyPair};
@@ -230,6 +230,35 @@ async fn an_endpoint_that_refuses_is_passed_over_and_none_is_an_alert() {
         assert_eq!(line["reason"], reason, "{line}");
     }
     drop(socket);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_begins_when_its_port_is_gone_is_drained_with_it() {
+    let echo = Echo::start().await;
+    let before = table(echo.address).settings(|settings| {
+        settings.drain_timeout = DrainTimeout(Millis(1000));
+    });
+    let before = before.build();
+    let mut without = before.clone();
+    without.listeners.clear();
+    without.routes.clear();
+    without.seal();
+    let (proxy, log) = start(TableBuilder::from(before));
+    let greeting = hello("a.example");
+    let (first, second) = greeting.split_at(9);
+    let mut stream = greet(&proxy, first).await;
+    proxy.reaches("portcullis_connections_total", 1.0).await;
+    let port = proxy.address(443);
+    proxy.apply(without);
+    while TcpStream::connect(port).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stream.write_all(second).await.unwrap();
+    assert_eq!(read(&mut stream, greeting.len()).await, greeting);
+    let ended = tokio::time::timeout(Duration::from_secs(10), rest(&mut stream)).await;
+    assert_eq!(ended.expect("the tunnel ends"), b"");
+    let line = log.wait("tls", 1).await.pop().unwrap();
+    assert_eq!(line["reason"], "shutdown", "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

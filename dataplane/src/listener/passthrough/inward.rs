@@ -15,7 +15,7 @@ use crate::{
     reason::Reason,
     state::Snapshot,
     telemetry::ConnectionRecord,
-    tunnel::relay::{Ended, Limits, Moved, Tunnel},
+    tunnel::relay::{Clock, Ended, Limits, Moved, Tunnel},
     upstream::{Hold, OpenRequest, RawUpstream},
     worker::Worker,
 };
@@ -47,9 +47,7 @@ pub(in crate::listener) struct Admitted {
     read: BytesMut,
     upstream: TcpStream,
     hold: Hold,
-    /// The port of the listener.
-    port: u16,
-    limits: Limits,
+    clock: Clock,
 }
 
 /// A tunnel for a connection to a port of ingress; `None` if it may not pass, which it has been told.
@@ -74,8 +72,7 @@ pub(super) async fn admit(
                 read,
                 upstream: stream,
                 hold,
-                port: port.port(),
-                limits: limits(snapshot),
+                clock: clock(worker, snapshot, port.port(), deadline),
             })
         }
         Err(reason) => {
@@ -89,14 +86,20 @@ pub(super) async fn admit(
 }
 
 /// How long a tunnel may last: as long as a WebSocket. Of the time that the process takes to end it gets half, so that its end is
-/// still told.
-fn limits(snapshot: &Snapshot) -> Limits {
+/// still told. `deadline` is the one that its connection has had so far.
+fn clock(worker: &Worker, snapshot: &Snapshot, port: u16, deadline: &Deadline) -> Clock {
     let settings = snapshot.settings();
-    Limits {
+    let limits = Limits {
         idle: settings.limits.stream_idle_timeout.duration(),
         total: None,
         drain: settings.drain_timeout.0.duration() / 2,
+    };
+    let mut clock = worker.egress.relay.clock(port, limits);
+    // A port that is gone by now does not go once more.
+    if deadline.closes_when_idle() {
+        clock.drain();
     }
+    clock
 }
 
 impl Connection {
@@ -219,15 +222,14 @@ impl Admitted {
             read,
             upstream,
             hold,
-            port,
-            limits,
+            clock,
         } = self;
         let worker = Rc::clone(&connection.worker);
         let tunnel = Tunnel {
             client: tcp,
             upstream,
             prefix: read,
-            clock: worker.egress.relay.clock(port, limits),
+            clock,
             revoked: pending(),
         };
         let ended = worker.egress.relay.run(tunnel, &connection.moved).await;
