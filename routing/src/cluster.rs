@@ -16,7 +16,8 @@ pub struct Cluster {
     /// Time for one TCP (and TLS) connect. Default 5 s.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Millis,
-    /// Most connections open at once per worker. Default 1,024.
+    /// Most connections that requests have open at once per worker. Default 1,024. Tunnels are limited as the connections of
+    /// clients are.
     #[serde(default = "default_max_connections")]
     pub max_connections: u32,
 }

@@ -50,8 +50,15 @@ pub(super) async fn open(
         match lack {
             Lack::Connection(lease, slot) => {
                 let connect = async |lease, slot| connect(lease, slot, &request).await;
-                let (session, lease, reused) =
-                    race(cluster, &request, (lease, slot), deadline, connect).await?;
+                let (session, lease, reused) = race(
+                    cluster,
+                    &request,
+                    (lease, slot),
+                    deadline,
+                    ClusterState::slot,
+                    connect,
+                )
+                .await?;
                 return Ok(hand_over(session, lease, reused));
             }
             Lack::Room => wait_for_room(cluster, deadline).await?,
@@ -109,10 +116,7 @@ fn borrow_elsewhere(
     available.find_map(|peer| Some((peer.pooled(request)?, Lease::new(cluster, Rc::clone(peer)))))
 }
 
-pub(super) async fn wait_for_room(
-    cluster: &ClusterState,
-    deadline: Instant,
-) -> Result<(), UpstreamError> {
+async fn wait_for_room(cluster: &ClusterState, deadline: Instant) -> Result<(), UpstreamError> {
     let too_late = |_| {
         Err(UpstreamError::new(
             UpstreamErrorKind::Overloaded,
@@ -153,13 +157,15 @@ struct Attempt {
 }
 
 /// Connects to one endpoint after another, until the first success. One that fails is followed by the next at once, one
-/// that is slow gets a rival. Nothing is sent before, so none of this is a retry. `connect` also says whether others use what it gives.
-pub(super) async fn race<S>(
+/// that is slow gets a rival. Nothing is sent before, so none of this is a retry. `room` gives the right to one more connect, if there is
+/// one. `connect` also says whether others use what it gives.
+pub(super) async fn race<S, R>(
     cluster: &Rc<ClusterState>,
     request: &OpenRequest<'_>,
-    (lease, slot): (Lease, Slot),
+    (lease, right): (Lease, R),
     deadline: Instant,
-    connect: impl AsyncFn(Lease, Slot) -> (Lease, Result<(S, bool), UpstreamError>),
+    room: impl Fn(&ClusterState) -> Option<R>,
+    connect: impl AsyncFn(Lease, R) -> (Lease, Result<(S, bool), UpstreamError>),
 ) -> Result<(S, Lease, bool), UpstreamError> {
     let mut running = FuturesUnordered::new();
     let mut attempts = Attempts {
@@ -168,7 +174,7 @@ pub(super) async fn race<S>(
         pending: Vec::new(),
     };
     attempts.begin(&lease);
-    running.push(connect(lease, slot));
+    running.push(connect(lease, right));
 
     let rival_due = sleep_until(Instant::now() + SLOW_CONNECT);
     let end = sleep_until(deadline);
@@ -185,16 +191,16 @@ pub(super) async fn race<S>(
                     let error = error.at(lease.peer().address());
                     attempts.lost(&lease, &error);
                     drop(lease);
-                    match attempts.next(request) {
-                        Some((lease, slot)) => running.push(connect(lease, slot)),
+                    match attempts.next(request, &room) {
+                        Some((lease, right)) => running.push(connect(lease, right)),
                         None if running.is_empty() => return Err(error),
                         None => {}
                     }
                 }
             },
             () = &mut rival_due => {
-                if running.len() < MAX_RIVALS && let Some((lease, slot)) = attempts.next(request) {
-                    running.push(connect(lease, slot));
+                if running.len() < MAX_RIVALS && let Some((lease, right)) = attempts.next(request, &room) {
+                    running.push(connect(lease, right));
                 }
                 rival_due.as_mut().reset(Instant::now() + SLOW_CONNECT);
             }
@@ -238,12 +244,16 @@ impl Attempts<'_> {
     }
 
     /// The next endpoint, if there is one that was not tried and a connection may be opened.
-    fn next(&mut self, request: &OpenRequest<'_>) -> Option<(Lease, Slot)> {
+    fn next<R>(
+        &mut self,
+        request: &OpenRequest<'_>,
+        room: impl Fn(&ClusterState) -> Option<R>,
+    ) -> Option<(Lease, R)> {
         let peer = self.cluster.select(request, &self.tried)?;
-        let slot = self.cluster.slot()?;
+        let right = room(self.cluster)?;
         let lease = Lease::new(self.cluster, peer);
         self.begin(&lease);
-        Some((lease, slot))
+        Some((lease, right))
     }
 
     fn end(&mut self, lease: &Lease) -> Instant {

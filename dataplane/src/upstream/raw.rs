@@ -1,5 +1,7 @@
 //! A connection of its own to an endpoint of a cluster, for a tunnel: what is spoken on it is not for the proxy to say, so it is
 //! neither pooled nor wrapped in TLS. Endpoints are chosen, tried and taken out as for requests.
+//!
+//! These connections are not counted against the cluster's limit: each has one of a client, and there is a limit of those.
 
 use std::{net::SocketAddr, rc::Rc};
 
@@ -9,8 +11,7 @@ use super::{
     OpenRequest, Outcome, UpstreamError,
     cluster::{ClusterState, Lease},
     connect::connect_tcp,
-    limit::Slot,
-    open::{race, wait_for_endpoint, wait_for_room},
+    open::{race, wait_for_endpoint},
 };
 
 /// A connection to an endpoint.
@@ -23,10 +24,9 @@ pub(crate) struct RawUpstream {
     pub(crate) hold: Hold,
 }
 
-/// The place of an open connection among those of its cluster and endpoint.
+/// The place of an open connection among those of its endpoint.
 pub(crate) struct Hold {
     lease: Lease,
-    _slot: Slot,
 }
 
 impl Hold {
@@ -36,41 +36,37 @@ impl Hold {
     }
 }
 
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.lease.cluster().shared().metrics.upstream_closed();
+    }
+}
+
 /// A connection to an endpoint of `cluster` that `request` may have. Cancel-safe.
 pub(super) async fn open(
     cluster: &Rc<ClusterState>,
     request: OpenRequest<'_>,
 ) -> Result<RawUpstream, UpstreamError> {
     let deadline = Instant::now() + cluster.connect_timeout();
-    loop {
-        let Some(peer) = cluster.select(&request, &[]) else {
-            wait_for_endpoint(cluster, &request, deadline).await?;
-            continue;
-        };
-        let Some(slot) = cluster.slot() else {
-            wait_for_room(cluster, deadline).await?;
-            continue;
-        };
-        let first = (Lease::new(cluster, peer), slot);
-        let ((stream, slot), lease, _) = race(cluster, &request, first, deadline, connect).await?;
-        // Of what is spoken nothing is seen: that it takes connections is all that can be asked of an endpoint.
-        lease.report(Outcome::Answered);
-        return Ok(RawUpstream {
-            stream,
-            endpoint: lease.peer().address(),
-            hold: Hold { lease, _slot: slot },
-        });
-    }
+    let peer = loop {
+        match cluster.select(&request, &[]) {
+            Some(peer) => break peer,
+            None => wait_for_endpoint(cluster, &request, deadline).await?,
+        }
+    };
+    let first = (Lease::new(cluster, peer), ());
+    let (stream, lease, _) =
+        race(cluster, &request, first, deadline, |_| Some(()), connect).await?;
+    // Of what is spoken nothing is seen: that it takes connections is all that can be asked of an endpoint.
+    lease.report(Outcome::Answered);
+    Ok(RawUpstream {
+        stream,
+        endpoint: lease.peer().address(),
+        hold: Hold { lease },
+    })
 }
 
-async fn connect(
-    lease: Lease,
-    slot: Slot,
-) -> (Lease, Result<((TcpStream, Slot), bool), UpstreamError>) {
+async fn connect(lease: Lease, (): ()) -> (Lease, Result<(TcpStream, bool), UpstreamError>) {
     let connected = connect_tcp(lease.peer().address()).await;
-    let connected = connected.map(|stream| {
-        slot.opened();
-        ((stream, slot), false)
-    });
-    (lease, connected)
+    (lease, connected.map(|stream| (stream, false)))
 }

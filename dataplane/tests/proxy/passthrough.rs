@@ -232,6 +232,40 @@ async fn an_endpoint_that_refuses_is_passed_over_and_none_is_an_alert() {
     drop(socket);
 }
 
+/// The connection, if what it greets with comes back.
+async fn echoed(proxy: &Proxy, greeting: &[u8]) -> Option<TcpStream> {
+    let mut stream = greet(proxy, greeting).await;
+    let mut bytes = vec![0; greeting.len()];
+    stream.read_exact(&mut bytes).await.ok()?;
+    Some(stream)
+}
+
+/// A table can lead a tunnel to where it came from.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_to_the_proxy_itself_ends_at_its_limit_of_connections() {
+    let echo = Echo::start().await;
+    let (proxy, _) = start(table(echo.address));
+    let port = proxy.address(443);
+    let looped = table(echo.address)
+        .settings(|settings| settings.limits.max_connections = 50)
+        .cluster("self", &[port])
+        .tls_route("tls", "loop.example", vec![weighted("self", 1)]);
+    proxy.apply(looped.build());
+    let mut stream = greet(&proxy, &hello("loop.example")).await;
+    assert_eq!(rest(&mut stream).await, b"");
+    drop(stream);
+    let refused = r#"portcullis_errors_total{reason="too_many_connections"}"#;
+    assert!(proxy.metric(refused) >= 1.0);
+    let greeting = hello("a.example");
+    let next = async {
+        while echoed(&proxy, &greeting).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let next = tokio::time::timeout(Duration::from_secs(10), next).await;
+    next.expect("others are served");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_that_begins_when_its_port_is_gone_is_drained_with_it() {
     let echo = Echo::start().await;
