@@ -8,6 +8,7 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     net::{IpAddr, SocketAddr},
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -187,15 +188,15 @@ impl Passage {
             revoked: self.revoked(),
         };
         let relay = &self.worker.egress.relay;
-        let ended = relay.run(tunnel, &self.moved).await;
+        let ended = {
+            let tunnel = pin!(relay.run(tunnel, &self.moved));
+            match &self.hold {
+                Some(hold) => hold.watch(tunnel, &self.moved).await,
+                None => tunnel.await,
+            }
+        };
         if let Ended::ClientGone(error) | Ended::UpstreamGone(error) = &ended {
             self.detail = Some(error.to_string().into());
-        }
-        if matches!(ended, Ended::UpstreamGone(_))
-            && self.moved.to_client() == 0
-            && let Some(hold) = &self.hold
-        {
-            hold.broken();
         }
         self.end = ended.reason();
     }

@@ -3,7 +3,7 @@
 //!
 //! These connections are not counted against the cluster's limit: each has one of a client, and there is a limit of those.
 
-use std::{net::SocketAddr, rc::Rc};
+use std::{cell::Cell, future::poll_fn, net::SocketAddr, pin::Pin, rc::Rc};
 
 use tokio::{net::TcpStream, time::Instant};
 
@@ -13,6 +13,7 @@ use super::{
     connect::connect_tcp,
     open::{race, wait_for_endpoint},
 };
+use crate::tunnel::relay::{Ended, Moved};
 
 /// A connection to an endpoint.
 pub(crate) struct RawUpstream {
@@ -24,15 +25,43 @@ pub(crate) struct RawUpstream {
     pub(crate) hold: Hold,
 }
 
-/// The place of an open connection among those of its endpoint.
+/// The place of an open connection among those of its endpoint, which learns here how well it serves it.
 pub(crate) struct Hold {
     lease: Lease,
+    has_answered: Cell<bool>,
 }
 
 impl Hold {
-    /// The endpoint broke the connection off, and had said nothing.
-    pub(crate) fn broken(&self) {
-        self.lease.report(Outcome::Broken);
+    /// Passes on what `tunnel` ends with. The endpoint is well as soon as it has said something: that it takes connections means little,
+    /// and a tunnel may last. One that was greeted and never had anything to say is not well.
+    pub(crate) async fn watch(
+        &self,
+        mut tunnel: Pin<&mut impl Future<Output = Ended>>,
+        moved: &Moved,
+    ) -> Ended {
+        let ended = poll_fn(|cx| {
+            let ended = tunnel.as_mut().poll(cx);
+            self.look(moved);
+            ended
+        });
+        let ended = ended.await;
+        let was_greeted = moved.to_upstream() > 0;
+        let outcome = match &ended {
+            Ended::UpstreamGone(_) => Some(Outcome::Broken),
+            Ended::Closed if was_greeted => Some(Outcome::Broken),
+            Ended::Idle if was_greeted => Some(Outcome::TimedOut),
+            _ => None,
+        };
+        if let Some(outcome) = outcome.filter(|_| !self.has_answered.get()) {
+            self.lease.report(outcome);
+        }
+        ended
+    }
+
+    fn look(&self, moved: &Moved) {
+        if moved.to_client() > 0 && !self.has_answered.replace(true) {
+            self.lease.report(Outcome::Answered);
+        }
     }
 }
 
@@ -57,12 +86,13 @@ pub(super) async fn open(
     let first = (Lease::new(cluster, peer), ());
     let (stream, lease, _) =
         race(cluster, &request, first, deadline, |_| Some(()), connect).await?;
-    // Of what is spoken nothing is seen: that it takes connections is all that can be asked of an endpoint.
-    lease.report(Outcome::Answered);
     Ok(RawUpstream {
         stream,
         endpoint: lease.peer().address(),
-        hold: Hold { lease },
+        hold: Hold {
+            lease,
+            has_answered: Cell::new(false),
+        },
     })
 }
 

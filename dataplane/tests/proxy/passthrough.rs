@@ -1,6 +1,13 @@
 //! TLS that passes through to backends of the cluster: which one gets it, and what those are told who may not pass.
 
-use std::{net::SocketAddr, sync::Arc, sync::atomic::Ordering, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use portcullis_routing::{Backend, Millis, WeightedCluster, settings::DrainTimeout};
 use rcgen::{CertificateParams, KeyPair};
@@ -232,12 +239,83 @@ async fn an_endpoint_that_refuses_is_passed_over_and_none_is_an_alert() {
     drop(socket);
 }
 
+/// How an endpoint takes a connection and says nothing on it.
+#[derive(Clone, Copy, Debug)]
+enum Mute {
+    Resets,
+    Closes,
+}
+
+/// An endpoint that is mute, and later sends back what it gets.
+struct Moody {
+    address: SocketAddr,
+    is_well: Arc<AtomicBool>,
+}
+
+impl Moody {
+    async fn start(mute: Mute) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let is_well = Arc::new(AtomicBool::new(false));
+        let well = Arc::clone(&is_well);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if well.load(Ordering::SeqCst) {
+                    tokio::spawn(async move {
+                        let (mut from, mut to) = stream.split();
+                        _ = tokio::io::copy(&mut from, &mut to).await;
+                    });
+                    continue;
+                }
+                let mut some = [0; 4096];
+                // What is not read when a connection is closed resets it.
+                _ = match mute {
+                    Mute::Resets => stream.peek(&mut some).await,
+                    Mute::Closes => stream.read(&mut some).await,
+                };
+            }
+        });
+        Self { address, is_well }
+    }
+}
+
 /// The connection, if what it greets with comes back.
 async fn echoed(proxy: &Proxy, greeting: &[u8]) -> Option<TcpStream> {
     let mut stream = greet(proxy, greeting).await;
     let mut bytes = vec![0; greeting.len()];
     stream.read_exact(&mut bytes).await.ok()?;
     Some(stream)
+}
+
+/// The one that breaks every tunnel has the fewest of them, and would get all that come.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_takes_tunnels_and_is_mute_gets_no_more_of_them() {
+    for mute in [Mute::Resets, Mute::Closes] {
+        let (echo, bad) = (Echo::start().await, Moody::start(mute).await);
+        let table = TableBuilder::default()
+            .passthrough("tls", 443, None)
+            .cluster("some", &[echo.address, bad.address])
+            .tls_route("tls", "a.example", vec![weighted("some", 1)]);
+        let (proxy, _) = start(table);
+        let greeting = hello("a.example");
+        let mut held = Vec::new();
+        for _ in 0..50 {
+            held.extend(echoed(&proxy, &greeting).await);
+        }
+        // Three until it is known, and one more after each pause.
+        assert!(held.len() >= 44, "{mute:?}: {} of 50", held.len());
+        assert!(proxy.metric("portcullis_upstream_ejections_total") >= 1.0);
+
+        bad.is_well.store(true, Ordering::SeqCst);
+        let back = async {
+            while proxy.metric("portcullis_upstream_ejected_endpoints") > 0.0 {
+                held.extend(echoed(&proxy, &greeting).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let back = tokio::time::timeout(Duration::from_secs(30), back).await;
+        back.unwrap_or_else(|_| panic!("{mute:?}: the endpoint is never back"));
+    }
 }
 
 /// A table can lead a tunnel to where it came from.

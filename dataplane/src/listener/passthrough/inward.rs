@@ -2,7 +2,7 @@
 //!
 //! Greeting -> name in normal form -> listener -> TLSRoute -> backend by weight -> endpoint, which gets the greeting first.
 
-use std::{future::pending, net::SocketAddr, rc::Rc, time::Instant};
+use std::{future::pending, net::SocketAddr, pin::pin, rc::Rc, time::Instant};
 
 use bytes::BytesMut;
 use portcullis_routing::{ClusterKey, CompiledPort, ListenerKey, RouteKey};
@@ -232,12 +232,11 @@ impl Admitted {
             clock,
             revoked: pending(),
         };
-        let ended = worker.egress.relay.run(tunnel, &connection.moved).await;
+        let moved = &connection.moved;
+        let tunnel = worker.egress.relay.run(tunnel, moved);
+        let ended = hold.watch(pin!(tunnel), moved).await;
         if let Ended::ClientGone(error) | Ended::UpstreamGone(error) = &ended {
             connection.detail = Some(error.to_string().into());
-        }
-        if matches!(ended, Ended::UpstreamGone(_)) && connection.moved.to_client() == 0 {
-            hold.broken();
         }
         connection.end(ended.reason());
     }
