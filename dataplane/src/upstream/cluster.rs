@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     OpenRequest, Shared, balancer,
-    connect::Profile,
+    connect::{Profile, connect_tcp},
     error::{UpstreamError, UpstreamErrorKind},
     limit::{ConnectionLimit, Slot},
     names::Names,
@@ -39,6 +39,8 @@ pub(super) struct ClusterState {
     outliers: Option<OutlierDetector>,
     pub(super) limit: Rc<ConnectionLimit>,
     pub(super) names: Names,
+    /// Tunnels lead here.
+    has_tunnels: Cell<bool>,
     removed_at: Cell<Option<Instant>>,
     /// The failure of a handshake that was told last: the same one is not told for every connection.
     told: RefCell<String>,
@@ -109,6 +111,7 @@ impl ClusterState {
             outliers,
             limit: Rc::new(ConnectionLimit::new(Arc::clone(&shared.metrics))),
             names: Names::default(),
+            has_tunnels: Cell::new(false),
             removed_at: Cell::new(None),
             told: RefCell::default(),
         });
@@ -233,6 +236,11 @@ impl ClusterState {
         let new = addresses.iter().filter(|address| !is_known(address));
         let new = new.map(|address| Peer::new(*address, &profile, &self.limit));
         self.peers.replace(kept.into_iter().chain(new).collect());
+    }
+
+    /// A tunnel leads here, and others may.
+    pub(super) fn has_tunnels(&self) {
+        self.has_tunnels.set(true);
     }
 
     /// Whether there is neither a request nor a connection.
@@ -401,11 +409,7 @@ impl ClusterState {
     /// kept for the request that tries it.
     async fn reaches(&self, peer: &Peer, slot: Slot) -> bool {
         let since = Instant::now();
-        let request = OpenRequest {
-            fresh: true,
-            ..OpenRequest::default()
-        };
-        let connected = timeout(self.connect_timeout(), peer.connect(slot, &request)).await;
+        let connected = timeout(self.connect_timeout(), self.probe(peer, slot)).await;
         let (session, reused) = match connected.unwrap_or_else(|_| Err(out_of_time())) {
             Ok(connected) => connected,
             Err(error) => {
@@ -416,7 +420,7 @@ impl ClusterState {
         if !reused {
             self.count_connect(ConnectResult::Ok, since);
         }
-        if let Session::Http1(session) = session {
+        if let Some(Session::Http1(session)) = session {
             session
                 .into_unused()
                 .into_iter()
@@ -424,6 +428,26 @@ impl ClusterState {
         }
         peer.health.reachable();
         true
+    }
+
+    /// Connects to `peer` as requests do. Where tunnels lead it is enough that it takes connections: they do not speak what requests
+    /// would, which may be more than the endpoint can. That is then found out by the request that tries it.
+    async fn probe(
+        &self,
+        peer: &Peer,
+        slot: Slot,
+    ) -> Result<(Option<Session>, bool), UpstreamError> {
+        if self.has_tunnels.get() {
+            connect_tcp(peer.address()).await?;
+            slot.opened();
+            return Ok((None, false));
+        }
+        let request = OpenRequest {
+            fresh: true,
+            ..OpenRequest::default()
+        };
+        let (session, reused) = peer.connect(slot, &request).await?;
+        Ok((Some(session), reused))
     }
 
     /// Counts the end of a connect.

@@ -76,6 +76,7 @@ pub(super) async fn open(
     cluster: &Rc<ClusterState>,
     request: OpenRequest<'_>,
 ) -> Result<RawUpstream, UpstreamError> {
+    cluster.has_tunnels();
     let deadline = Instant::now() + cluster.connect_timeout();
     let peer = loop {
         match cluster.select(&request, &[]) {
