@@ -15,9 +15,10 @@ use std::{
 };
 
 use slab::Slab;
+use tokio::{sync::Notify, time::sleep};
 
 /// Time between two sweeps.
-pub(crate) const TICK: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_millis(250);
 
 /// What a client has left that has connected, but not asked for anything, when the proxy ends.
 const LAST_CALL: Duration = Duration::from_secs(1);
@@ -34,6 +35,10 @@ pub struct Deadlines {
     started: Instant,
     /// Milliseconds since `started`, as of the last sweep.
     now: Cell<u64>,
+    /// How many there are; without any nobody sweeps.
+    live: Cell<usize>,
+    /// Tells that there is one again.
+    begun: Notify,
     /// Of everybody, whoever comes included.
     drain: Cell<Drain>,
     watches: RefCell<Slab<Rc<Watch>>>,
@@ -83,6 +88,8 @@ impl Deadlines {
         Rc::new(Self {
             started: Instant::now(),
             now: Cell::new(0),
+            live: Cell::new(0),
+            begun: Notify::new(),
             drain: Cell::new(Drain::Not),
             watches: RefCell::default(),
             spares: RefCell::default(),
@@ -91,6 +98,13 @@ impl Deadlines {
 
     /// A new, unset deadline. One with a `port` is drained together with it.
     pub(crate) fn register(self: &Rc<Self>, port: Option<u16>) -> Deadline {
+        let live = self.live.get();
+        self.live.set(live + 1);
+        if live == 0 {
+            // The last sweep may be long ago.
+            self.now.set(millis(self.started.elapsed()));
+            self.begun.notify_one();
+        }
         let spare = port
             .is_none()
             .then(|| self.spares.borrow_mut().pop())
@@ -116,8 +130,19 @@ impl Deadlines {
         }
     }
 
+    /// Sweeps for as long as there is any deadline, again and again. A worker without connections is not woken for it.
+    pub(crate) async fn keep_sweeping(&self) {
+        loop {
+            while self.live.get() == 0 {
+                self.begun.notified().await;
+            }
+            sleep(TICK).await;
+            self.sweep();
+        }
+    }
+
     /// Wakes everybody whose deadline has passed.
-    pub(crate) fn sweep(&self) {
+    fn sweep(&self) {
         self.sweep_at(self.started.elapsed());
     }
 
@@ -261,6 +286,8 @@ impl Deadline {
 
 impl Drop for Deadline {
     fn drop(&mut self) {
+        let live = &self.all.live;
+        live.set(live.get().saturating_sub(1));
         let mut spares = self.all.spares.borrow_mut();
         if self.watch.port.is_some() || spares.len() >= MAX_SPARES {
             self.all.watches.borrow_mut().try_remove(self.key);
@@ -304,6 +331,27 @@ mod tests {
         deadline.clear();
         all.sweep_at(Duration::from_secs(1_000_000));
         assert!(!passed(&deadline));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_nobody_sweeps() {
+        let all = Deadlines::new();
+        let mut sweeps = pin!(all.keep_sweeping());
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut sweeps_in_time = async || {
+            assert!(sweeps.as_mut().poll(&mut cx).is_pending());
+            all.now.set(NEVER);
+            tokio::time::advance(2 * TICK).await;
+            assert!(sweeps.as_mut().poll(&mut cx).is_pending());
+            all.now.get() != NEVER
+        };
+        assert!(!sweeps_in_time().await);
+        let deadline = all.register(None);
+        assert_ne!(all.now.get(), NEVER, "the present is known at once");
+        assert!(sweeps_in_time().await);
+        drop(deadline);
+        assert!(sweeps_in_time().await, "once more, as was begun");
+        assert!(!sweeps_in_time().await);
     }
 
     #[test]

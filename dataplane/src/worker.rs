@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    deadline::{self, Deadlines},
+    deadline::Deadlines,
     egress::{Egress, own::Own},
     exchange::retry::RetryBudget,
     listener::AcceptLoops,
@@ -143,12 +143,7 @@ impl Worker {
         });
         spawn_local({
             let deadlines = Rc::clone(&self.deadlines);
-            async move {
-                loop {
-                    sleep(deadline::TICK).await;
-                    deadlines.sweep();
-                }
-            }
+            async move { deadlines.keep_sweeping().await }
         });
         let ports = AcceptLoops::new(Rc::clone(&self));
         while let Some(command) = commands.recv().await {
