@@ -428,7 +428,7 @@ async fn a_listener_that_cannot_verify_its_clients_is_closed_whatever_it_was_bef
     let ca = Authority::new("ca");
     let site = Site::new().await;
     let unusable = [
-        "",
+        "no certificate",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ];
     for (before, pem) in [None, Some(valid_only(&[&ca]))]
@@ -458,4 +458,24 @@ async fn a_listener_that_cannot_verify_its_clients_is_closed_whatever_it_was_bef
         let other = client.get(proxy.address(8443), "a.example").await;
         assert_eq!(other.unwrap(), 200);
     }
+}
+
+/// That the controller cannot read whom to trust is no reason to turn away whom it trusted, nor to let in anybody else.
+#[tokio::test]
+async fn a_listener_whose_ca_cannot_be_read_goes_on_as_before() {
+    let ca = Authority::new("ca");
+    let site = Site::new().await;
+    let proxy = site.start(&[(443, None, Some(valid_only(&[&ca])))]);
+    let unread = ClientValidation {
+        ca_pem: vec![String::new()],
+        mode: ClientValidationMode::AllowValidOnly,
+    };
+    let report = proxy.apply(site.table(&[(443, None, Some(unread))]));
+    assert_eq!(report.rejected.len(), 1, "{:?}", report.rejected);
+    let known = site.client(Some(&ca.client()));
+    let answer = known.get(proxy.address(443), "a.example").await;
+    assert_eq!(answer.unwrap(), 200);
+    let stranger = site.client(Some(&Authority::new("other").client()));
+    let answer = stranger.get(proxy.address(443), "a.example").await;
+    assert!(answer.is_err(), "{answer:?}");
 }
