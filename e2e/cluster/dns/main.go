@@ -8,11 +8,12 @@ import (
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/hosts"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/rewrite"
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
 func main() {
-	// The order in which they see a question: names of the machine's own go first.
-	dnsserver.Directives = []string{"bind", "errors", "hosts", "kubernetes", "template"}
+	// The order in which they see a question, as in the original: names that are rewritten go first, then the machine's own.
+	dnsserver.Directives = []string{"bind", "errors", "rewrite", "hosts", "kubernetes", "template"}
 	coremain.Run()
 }

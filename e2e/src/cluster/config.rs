@@ -36,8 +36,12 @@ pub(super) fn write(cni: &Path) -> Result<()> {
         format!("nameserver {NODE_ADDRESS}\n"),
     )?;
     fs::write(folder.join("Corefile"), corefile())?;
-    fs::write(folder.join("hosts"), "")?;
-    Ok(())
+    write_hosts("")
+}
+
+/// Writes the names that the cluster's DNS has beside those of Services: lines of a hosts file.
+pub(super) fn write_hosts(lines: &str) -> Result<()> {
+    Ok(fs::write(config().join("hosts"), lines)?)
 }
 
 fn write_json(path: &Path, value: &Value) -> Result<()> {
@@ -182,7 +186,7 @@ state = "{runtime}"
 }
 
 /// Services by their names, and whatever a test writes into `hosts`; every other name does not exist.
-fn corefile() -> String {
+pub(super) fn corefile() -> String {
     format!(
         ".:53 {{
     bind {NODE_ADDRESS}

@@ -11,6 +11,7 @@ mod config;
 pub(crate) mod doctor;
 pub(crate) mod kubectl;
 pub(crate) mod layout;
+pub(crate) mod names;
 mod network;
 pub(crate) mod node;
 pub(crate) mod outside;

@@ -1,7 +1,8 @@
-//! A network beyond our own node, with public addresses that nobody else has: pods reach it through the node, and only they do.
+//! A network beyond our own node, with public addresses of its own: pods reach it through the node, and only they do.
 //!
 //! It is a network namespace, connected with that of the node. The addresses are those of AS112 (RFC 7534, 7535), which stand for
-//! sinks of unwanted DNS questions: public by every list, and no service of anybody's. Outside of the namespaces nothing changes.
+//! sinks of unwanted DNS questions: public by every list, and no service of anybody's. A scenario may add others, such as those of a resolver that a manifest names.
+//! Outside of the namespaces nothing changes.
 
 use std::{
     fs::File,
@@ -37,7 +38,7 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// Makes the network, with these addresses of its two ranges in it.
+    /// Makes the network, with these addresses in it: of its two ranges, or any others that the node is to find there.
     pub(crate) async fn open(addresses: &[IpAddr]) -> Result<Self> {
         // One that has just ended may still have its link.
         let node = node_pid()?;
@@ -71,10 +72,14 @@ impl Outside {
             let prefix = PREFIXES[usize::from(address.is_ipv6())];
             let address = address.to_string();
             run(&address_command(&outside, "eth0", &address, prefix)).await?;
+            // For those beyond the two ranges; to the others it leads anyway.
+            run(&format!("{inside} route add {address} dev {LINK}")).await?;
         }
         run(&format!("{outside} link set eth0 up")).await?;
         for gateway in NODE {
-            run(&format!("{outside} route add default via {gateway}")).await?;
+            // It may have no address of this family, and so no other way to know that the node is there.
+            let way = format!("default via {gateway} dev eth0 onlink");
+            run(&format!("{outside} route add {way}")).await?;
         }
         Ok(Self {
             _holder: holder,

@@ -1,15 +1,16 @@
 //! What a scenario stands on: its namespace, echo backends, Gateways, and ways to ask and to wait.
 
-use std::{net::IpAddr, process::Stdio, time::Duration};
+use std::{iter, net::IpAddr, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::future::try_join_all;
 use serde_json::{Value, json};
 use tokio::{
     process::Command,
     time::{Instant, sleep},
 };
 
-use super::{Test, answer::Answer};
+use super::{Scenario, Test, answer::Answer};
 use crate::{
     cluster::kubectl::Kubectl,
     images::ECHO_IMAGES,
@@ -34,15 +35,18 @@ pub(crate) struct Bed {
     pub(crate) namespace: String,
     /// Cargo profile of programs that a scenario runs itself.
     pub(crate) profile: String,
+    /// Namespaces that manifests of the scenario make; they are gone before it and after it, as its own.
+    manifests_namespaces: &'static [&'static str],
     keep: bool,
 }
 
 impl Bed {
-    pub(super) fn new(kubectl: &Kubectl, scenario: &str, test: &Test) -> Self {
+    pub(super) fn new(kubectl: &Kubectl, scenario: &Scenario, test: &Test) -> Self {
         Self {
             kubectl: kubectl.clone(),
-            namespace: format!("e2e-{scenario}"),
+            namespace: format!("e2e-{}", scenario.name),
             profile: test.profile.clone(),
+            manifests_namespaces: scenario.namespaces,
             keep: test.keep,
         }
     }
@@ -63,24 +67,42 @@ impl Bed {
 
     /// The same with a second namespace, which is gone afterwards, too.
     pub(crate) async fn neighbour(&self) -> Result<Self> {
-        let neighbour = Self {
-            namespace: self.neighbours_namespace(),
-            ..self.clone()
-        };
+        let neighbour = self.in_namespace(&self.neighbours_namespace());
         neighbour.create_namespace().await?;
         Ok(neighbour)
+    }
+
+    /// The same with its hands in another namespace.
+    pub(crate) fn in_namespace(&self, namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            ..self.clone()
+        }
     }
 
     fn neighbours_namespace(&self) -> String {
         format!("{}-neighbour", self.namespace)
     }
 
-    /// Takes the namespace away with everything in it.
+    /// Takes the namespaces away with everything in them.
     pub(super) async fn close(&self, good: bool) -> Result<()> {
+        let manifests = self.manifests_namespaces.iter().copied();
+        let namespaces: Vec<&str> = iter::once(self.namespace.as_str())
+            .chain(manifests)
+            .collect();
         if self.keep && !good {
-            println!("          kept: namespace {}", self.namespace);
+            println!("          kept: namespace {}", namespaces.join(", "));
             return Ok(());
         }
+        let emptied = namespaces
+            .iter()
+            .map(async |namespace| self.in_namespace(namespace).empty().await);
+        try_join_all(emptied).await?;
+        self.delete_namespaces().await
+    }
+
+    /// Takes everything away that runs in the namespace.
+    async fn empty(&self) -> Result<()> {
         // A namespace that goes with pods in it looks for their end only after half of the time that they may take.
         self.run(&["delete", "gateways,deployments", "--all"])
             .await?;
@@ -92,23 +114,22 @@ impl Bed {
             ensure!(pods.is_empty(), "there is {pods}");
             Ok(())
         })
-        .await?;
-        self.delete_namespaces().await
+        .await
     }
 
     async fn delete_namespaces(&self) -> Result<()> {
         let patience = format!("--timeout={}s", PATIENCE.as_secs());
-        self.kubectl
-            .run(&[
-                "delete",
-                "namespace",
-                &self.namespace,
-                &self.neighbours_namespace(),
-                "--ignore-not-found",
-                &patience,
-            ])
-            .await
-            .map(drop)
+        let neighbour = self.neighbours_namespace();
+        let mut delete = vec![
+            "delete",
+            "namespace",
+            &self.namespace,
+            &neighbour,
+            "--ignore-not-found",
+            &patience,
+        ];
+        delete.extend(self.manifests_namespaces);
+        self.kubectl.run(&delete).await.map(drop)
     }
 
     /// Applies manifests in the scenario's namespace, as a user does: `kubectl apply --filename -`.

@@ -9,6 +9,7 @@ mod egress;
 mod flows;
 mod late_crds;
 mod latency;
+mod portcullis;
 mod proxies;
 mod scale;
 
@@ -56,6 +57,8 @@ pub(crate) struct Scenario {
     /// What is true if it passes, as one sentence.
     shows: &'static str,
     company: Company,
+    /// Namespaces that its manifests make, and that go with its own.
+    namespaces: &'static [&'static str],
     run: Run,
 }
 
@@ -83,8 +86,14 @@ impl Scenario {
             name,
             shows,
             company,
+            namespaces: &[],
             run: Box::new(run),
         }
+    }
+
+    /// The same with manifests that make these namespaces, which must be nobody else's.
+    fn making(self, namespaces: &'static [&'static str]) -> Self {
+        Self { namespaces, ..self }
     }
 }
 
@@ -133,7 +142,7 @@ impl Test {
             .into_iter()
             .partition(|one| one.company == Company::Others);
         let mut tally = Tally::default();
-        let bed = |scenario: &Scenario| Bed::new(&kubectl, scenario.name, &self);
+        let bed = |scenario: &Scenario| Bed::new(&kubectl, scenario, &self);
         let slots = &Semaphore::new(SIDE_BY_SIDE);
         // Those that stand alone do not even begin before the one before them is gone.
         for (width, scenarios) in [(together.len().max(1), together), (1, alone)] {

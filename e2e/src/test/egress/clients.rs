@@ -1,20 +1,17 @@
 //! Whatever program asks, and however: the listed host is reached, and nothing else.
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::json;
 
 use super::{
     GATEWAY, MORE, WEATHER, addresses, apply, in_url,
-    pods::{Asked, PROGRAMS, Pod, Programs, TUNNELS_ALL},
+    pods::{Asked, PROGRAMS, Pod, Programs, TUNNELS_ALL, ask_all},
     world::{self, FORBIDDEN, FORBIDDEN_ADDRESSES, World},
 };
 use crate::test::bed::Bed;
 
 /// What the tutorials ask for.
 const PATH: &str = "/data/2.5/weather?q=Mannheim";
-/// Runs of curl at once.
-const AT_ONCE: usize = 4;
 
 /// The scenario.
 pub(super) async fn run(bed: &Bed) -> Result<()> {
@@ -264,25 +261,23 @@ async fn forms(direct: &Pod<'_>, gateway: &str) -> Result<()> {
             }
         }
     }
-    stream::iter(asked)
-        .map(async |(form, host, allowed)| {
-            let url = format!("'{}://{host}/data'", form.scheme);
-            let asked = direct.curl(&format!("{} {url}", form.way)).await?;
-            if host == FORBIDDEN {
-                let words: Vec<&str> = asked.printed.split_whitespace().collect();
-                println!("          {} by {gateway}: {}", form.name, words.join(" "));
-            }
-            let judged = if allowed {
-                reached(&asked, &host)
-            } else {
-                asked.refused(form.refusal)
-            };
-            judged.with_context(|| form.name)
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(drop)
+    let asked = asked.into_iter().map(|(form, host, allowed)| {
+        let arguments = format!("{} '{}://{host}/data'", form.way, form.scheme);
+        (direct, arguments, (form, host, allowed))
+    });
+    ask_all(asked, |asked, (form, host, allowed)| {
+        if host == FORBIDDEN {
+            let words: Vec<&str> = asked.printed.split_whitespace().collect();
+            println!("          {} by {gateway}: {}", form.name, words.join(" "));
+        }
+        let judged = if allowed {
+            reached(asked, &host)
+        } else {
+            asked.refused(form.refusal)
+        };
+        judged.with_context(|| form.name)
+    })
+    .await
 }
 
 /// What no program shows, and what no program sends: the words in the refusal of a tunnel, and addresses in odd spellings.

@@ -4,6 +4,7 @@ mod clients;
 mod dns_down;
 mod pods;
 mod policies;
+mod samples;
 mod takeover;
 mod world;
 
@@ -40,6 +41,13 @@ pub(super) fn all() -> Vec<Scenario> {
             AloneOnOwnNode,
             |bed| dns_down::run(bed).boxed_local(),
         ),
+        Scenario::new(
+            "egress-samples",
+            "the samples of egress, all in one cluster, hold what their headers promise of who reaches what, and who sees which key",
+            AloneOnOwnNode,
+            |bed| samples::run(bed).boxed_local(),
+        )
+        .making(&samples::NAMESPACES),
     ]
 }
 

@@ -6,6 +6,7 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::{
@@ -42,6 +43,8 @@ const SOURCES: [(&str, &str); 7] = [
     ("fetch.mjs", include_str!("programs/fetch.mjs")),
     ("Client.java", include_str!("programs/Client.java")),
 ];
+/// Runs of curl at once.
+const AT_ONCE: usize = 4;
 /// Whom the tokens in `/opt/token` are for.
 const AUDIENCE: &str = "portcullis-egress";
 /// The one that makes a tunnel for `http://`, too.
@@ -223,6 +226,28 @@ impl Pod<'_> {
     }
 }
 
+/// Runs curl in pods, a few at once, and has what it got judged by what each is expected to get.
+pub(super) async fn ask_all<'a, E>(
+    asked: impl IntoIterator<Item = (&'a Pod<'a>, String, E)>,
+    judge: impl Fn(&Asked, E) -> Result<()>,
+) -> Result<()> {
+    let results = stream::iter(asked)
+        .map(async |(pod, arguments, expected)| {
+            let asked = pod.curl(&arguments).await?;
+            judge(&asked, expected).with_context(|| pod.name)
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<Result<()>>>()
+        .await;
+    // All that is not as expected is told at once.
+    let wrong: Vec<String> = results
+        .into_iter()
+        .filter_map(|result| Some(format!("{:#}", result.err()?)))
+        .collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+    Ok(())
+}
+
 /// What curl has got.
 pub(super) struct Asked {
     what: String,
@@ -251,8 +276,8 @@ impl Asked {
         Ok(echo)
     }
 
-    /// That a host has answered, whichever.
-    pub(super) fn reached_anything(&self) -> Result<()> {
+    /// What a host says has come, whichever it is.
+    pub(super) fn reached_anything(&self) -> Result<Value> {
         let echo = self.answer.as_ref().map(Answer::echo).unwrap_or_default();
         ensure!(
             !self.failed && echo["server"].is_string(),
@@ -260,7 +285,7 @@ impl Asked {
             self.what,
             self.printed
         );
-        Ok(())
+        Ok(echo)
     }
 
     /// That nothing was reached, and all of `words` were told.

@@ -1,12 +1,11 @@
 //! Who may reach what, by each of the ways in which a caller can be known.
 
 use anyhow::{Context, Result, ensure};
-use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 
 use super::{
     GATEWAY, WEATHER, apply,
-    pods::{Pod, Programs},
+    pods::{Pod, Programs, ask_all},
     takeover,
     world::{self, World},
 };
@@ -17,8 +16,6 @@ use crate::{
 
 const POLICIES: &str = include_str!("../manifests/egress-policies.yaml");
 const TLS: &str = include_str!("../manifests/egress-tls.yaml");
-/// Runs of curl at once.
-const AT_ONCE: usize = 4;
 /// The file of a token for the Gateway, and that of one for the API server.
 const TOKEN: &str = "/opt/token/token";
 const OTHER_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -161,19 +158,12 @@ async fn by_address(bed: &Bed, guest: &Pod<'_>, proxy: &str) -> Result<()> {
         // Report lets pass.
         (batch, "http://api.openweathermap.org/trial", None),
     ];
-    stream::iter(asked)
-        .map(async |(pod, arguments, words)| {
-            let asked = pod.curl(&format!("{proxy} {arguments}")).await?;
-            match words {
-                Some(words) => asked.refused(&words),
-                None => asked.reached_anything(),
-            }
-            .with_context(|| format!("pod {}", pod.name))
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await
-        .map(drop)
+    let asked = asked.map(|(pod, arguments, words)| (pod, format!("{proxy} {arguments}"), words));
+    ask_all(asked, |asked, words| match words {
+        Some(words) => asked.refused(&words),
+        None => asked.reached_anything().map(drop),
+    })
+    .await
 }
 
 /// The address says nothing, for it is that of the node.

@@ -1,11 +1,12 @@
-//! The world beyond the cluster, as small as it can be: one host that is allowed, one that is not, and who knows their addresses.
+//! The world beyond the cluster, as small as it can be: hosts, and who knows their addresses.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    mem::take,
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -16,7 +17,7 @@ use http_body_util::Full;
 use hyper::{
     Request, Response,
     body::Incoming,
-    header::{HOST, HeaderName},
+    header::{AUTHORIZATION, HOST, HeaderName},
     http::uri::PathAndQuery,
     service::service_fn,
 };
@@ -60,54 +61,97 @@ pub(super) const HTTP: u16 = 80;
 const HTTPS: u16 = 443;
 pub(super) const UNLISTED: u16 = 8080;
 
+/// Names, each with its addresses.
+pub(super) type Names = &'static [(&'static str, &'static [&'static str])];
+
+/// What there is in a world.
+pub(super) struct Plan {
+    /// Servers, by what they call themselves. All of them show one certificate, which has every name of this plan.
+    pub(super) servers: Names,
+    /// Their ports in clear text. They have that of TLS besides.
+    pub(super) clear: &'static [u16],
+    /// Where its DNS server listens.
+    pub(super) dns: &'static [&'static str],
+    /// What that says.
+    pub(super) names: Names,
+}
+
+/// One host that is allowed, and one that is not.
+const USUAL: Plan = Plan {
+    servers: &[
+        (WEATHER, &WEATHER_ADDRESSES),
+        (FORBIDDEN, &FORBIDDEN_ADDRESSES),
+    ],
+    clear: &[HTTP, UNLISTED],
+    dns: &[DNS],
+    names: &[
+        (WEATHER, &WEATHER_ADDRESSES),
+        (WEATHER_V4, &[WEATHER_ADDRESSES[0]]),
+        (WEATHER_V6, &[WEATHER_ADDRESSES[1]]),
+        (FORBIDDEN, &FORBIDDEN_ADDRESSES),
+        ("metadata.openweathermap.org", &["169.254.169.254"]),
+        ("inside.openweathermap.org", &["10.96.0.1"]),
+    ],
+};
+
+/// What has come in `Authorization`, with the server that it has come to. Servers do not tell it: callers are not to see it.
+type Credentials = Arc<Mutex<Vec<(&'static str, String)>>>;
+
 /// The world. It ends when dropped.
 pub(super) struct World {
     outside: Outside,
     /// Who has issued the certificates of the servers.
     pub(super) authority: Authority,
-    dns: Mutex<Option<DnsServer>>,
+    plan: &'static Plan,
+    dns: Mutex<Vec<DnsServer>>,
     connections: BTreeMap<&'static str, Arc<AtomicU64>>,
+    credentials: Credentials,
     _servers: JoinSet<Result<()>>,
 }
 
 impl World {
-    /// Makes the world. There is one at a time. What DNS says may be kept for `ttl` seconds.
+    /// Makes the world of most scenarios. There is one at a time. What DNS says may be kept for `ttl` seconds.
     pub(super) async fn open(ttl: u32) -> Result<Self> {
-        let servers = [
-            (WEATHER, WEATHER_ADDRESSES),
-            (FORBIDDEN, FORBIDDEN_ADDRESSES),
-        ];
-        let mut addresses: Vec<IpAddr> = vec![DNS.parse()?];
-        for address in servers.iter().flat_map(|(_, addresses)| addresses) {
-            addresses.push(address.parse()?);
-        }
-        let outside = Outside::open(&addresses).await?;
+        Self::of(&USUAL, ttl).await
+    }
+
+    /// Makes a world by a plan.
+    pub(super) async fn of(plan: &'static Plan, ttl: u32) -> Result<Self> {
+        let servers = plan.servers.iter().flat_map(|(_, addresses)| *addresses);
+        let outside = Outside::open(&parsed(plan.dns.iter().chain(servers))?).await?;
         let authority = Authority::new()?;
-        let names = [WEATHER, WEATHER_V4, WEATHER_V6, FORBIDDEN];
+        let names = plan.servers.iter().chain(plan.names);
+        let names: BTreeSet<&str> = names.map(|(name, _)| *name).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         let tls = authority.issue(&names)?.server()?;
+        let clear = plan.clear.iter().map(|port| (*port, None));
+        let ports: Vec<_> = clear.chain([(HTTPS, Some(&tls))]).collect();
         let mut counts = BTreeMap::new();
         let mut running = JoinSet::new();
-        for (name, addresses) in servers {
+        let credentials = Credentials::default();
+        for (name, addresses) in plan.servers {
             let connections = Arc::<AtomicU64>::default();
-            for address in addresses {
-                for (port, tls) in [(HTTP, None), (HTTPS, Some(&tls)), (UNLISTED, None)] {
-                    let address = SocketAddr::new(address.parse()?, port);
+            for address in parsed(*addresses)? {
+                for (port, tls) in &ports {
                     let server = Server {
                         name,
-                        listener: outside.listen(address).await?,
+                        listener: outside.listen(SocketAddr::new(address, *port)).await?,
                         tls: tls.cloned(),
                         connections: Arc::clone(&connections),
+                        credentials: Arc::clone(&credentials),
                     };
                     running.spawn(server.serve());
                 }
             }
-            counts.insert(name, connections);
+            counts.insert(*name, connections);
         }
         let world = Self {
             outside,
             authority,
+            plan,
             dns: Mutex::default(),
             connections: counts,
+            credentials,
             _servers: running,
         };
         world.start_dns(ttl).await?;
@@ -116,41 +160,28 @@ impl World {
 
     /// Starts the DNS server. Its answers may be kept for `ttl` seconds.
     pub(super) async fn start_dns(&self, ttl: u32) -> Result<()> {
-        let address = SocketAddr::new(DNS.parse()?, 53);
-        let dns = DnsServer::on(self.outside.bind(address).await?)?;
-        let [v4, v6] = WEATHER_ADDRESSES;
-        let [forbidden_v4, forbidden_v6] = FORBIDDEN_ADDRESSES;
-        for (name, addresses) in [
-            (WEATHER, &[v4, v6][..]),
-            (WEATHER_V4, &[v4]),
-            (WEATHER_V6, &[v6]),
-            (FORBIDDEN, &[forbidden_v4, forbidden_v6]),
-            ("metadata.openweathermap.org", &["169.254.169.254"]),
-            ("inside.openweathermap.org", &["10.96.0.1"]),
-        ] {
-            let addresses: Vec<IpAddr> = addresses
-                .iter()
-                .map(|address| address.parse())
-                .collect::<Result<_, _>>()?;
-            let reply = Reply {
-                ttl,
-                ..Reply::of(addresses)
-            };
-            dns.set(name, [reply])?;
+        let mut servers = Vec::new();
+        for address in parsed(self.plan.dns)? {
+            let socket = self.outside.bind(SocketAddr::new(address, 53)).await?;
+            let dns = DnsServer::on(socket)?;
+            for (name, addresses) in self.plan.names {
+                let reply = Reply {
+                    ttl,
+                    ..Reply::of(parsed(*addresses)?)
+                };
+                dns.set(name, [reply])?;
+            }
+            servers.push(dns);
         }
-        *self.dns.lock().unwrap_or_else(PoisonError::into_inner) = Some(dns);
+        *lock(&self.dns) = servers;
         Ok(())
     }
 
     /// Ends the DNS server: nobody listens there any more.
     pub(super) async fn stop_dns(&self) {
-        let dns = self
-            .dns
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(dns) = dns {
-            dns.stop().await;
+        let servers = take(&mut *lock(&self.dns));
+        for server in servers {
+            server.stop().await;
         }
     }
 
@@ -161,6 +192,22 @@ impl World {
             .with_context(|| format!("nobody serves {name}"))?
             .load(Relaxed))
     }
+
+    /// What has come in `Authorization` since this was asked last, with the servers that it has come to.
+    pub(super) fn credentials(&self) -> Vec<(&'static str, String)> {
+        take(&mut *lock(&self.credentials))
+    }
+}
+
+fn parsed<'a>(addresses: impl IntoIterator<Item = &'a &'a str>) -> Result<Vec<IpAddr>> {
+    let addresses = addresses.into_iter();
+    Ok(addresses
+        .map(|address| address.parse())
+        .collect::<Result<_, _>>()?)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What listens at an address.
@@ -169,6 +216,7 @@ struct Server {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     connections: Arc<AtomicU64>,
+    credentials: Credentials,
 }
 
 impl Server {
@@ -177,7 +225,12 @@ impl Server {
         loop {
             let (stream, _) = self.listener.accept().await?;
             self.connections.fetch_add(1, Relaxed);
-            clients.spawn(answer_all(self.name, stream, self.tls.clone()));
+            clients.spawn(answer_all(
+                self.name,
+                stream,
+                self.tls.clone(),
+                Arc::clone(&self.credentials),
+            ));
             while clients.try_join_next().is_some() {}
         }
     }
@@ -188,6 +241,7 @@ async fn answer_all(
     server: &'static str,
     stream: TcpStream,
     tls: Option<Arc<ServerConfig>>,
+    credentials: Credentials,
 ) -> Result<()> {
     let client = stream.peer_addr()?.ip();
     let address = stream.local_addr()?;
@@ -196,24 +250,30 @@ async fn answer_all(
         Some(tls) => Box::new(TlsAcceptor::from(tls).accept(stream).await?),
         None => Box::new(stream),
     };
-    let service = service_fn(|request: Request<Incoming>| async move {
-        let header = |name| {
-            let value = request.headers().get(name)?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
-        let host = request.uri().authority().map(ToString::to_string);
-        let headers: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
-        let told = json!({
-            "server": server,
-            "address": address.to_string(),
-            "client": client.to_string(),
-            "encrypted": encrypted,
-            "method": request.method().as_str(),
-            "host": host.or_else(|| header(HOST)),
-            "path": request.uri().path_and_query().map(PathAndQuery::as_str),
-            "headers": headers,
-        });
-        Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(told.to_string())))
+    let service = service_fn(|request: Request<Incoming>| {
+        let credentials = Arc::clone(&credentials);
+        async move {
+            let header = |name| {
+                let value = request.headers().get(name)?;
+                Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+            };
+            if let Some(credential) = header(AUTHORIZATION) {
+                lock(&credentials).push((server, credential));
+            }
+            let host = request.uri().authority().map(ToString::to_string);
+            let headers: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
+            let told = json!({
+                "server": server,
+                "address": address.to_string(),
+                "client": client.to_string(),
+                "encrypted": encrypted,
+                "method": request.method().as_str(),
+                "host": host.or_else(|| header(HOST)),
+                "path": request.uri().path_and_query().map(PathAndQuery::as_str),
+                "headers": headers,
+            });
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(told.to_string())))
+        }
     });
     auto::Builder::new(TokioExecutor::new())
         .serve_connection(TokioIo::new(stream), service)

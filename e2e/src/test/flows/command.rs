@@ -1,53 +1,12 @@
 //! `portcullis status`, `check` and `explain` say what is so in the cluster.
 
-use std::{path::PathBuf, process::Stdio};
-
-use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
+use anyhow::{Context, Result};
 
 use super::EDGE;
-use crate::{support::binaries, test::bed::Bed};
-
-/// The command with the cluster's kubeconfig.
-struct Portcullis<'a> {
-    program: PathBuf,
-    bed: &'a Bed,
-}
-
-impl Portcullis<'_> {
-    /// Runs it, and checks exit code and words on either of its outputs.
-    async fn expect(&self, arguments: &[&str], code: i32, words: &[&str]) -> Result<()> {
-        let output = Command::new(&self.program)
-            .args(arguments)
-            .env("KUBECONFIG", &self.bed.kubectl.kubeconfig)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .context("cannot run portcullis")?;
-        let said = [output.stdout, output.stderr].concat();
-        let said = String::from_utf8_lossy(&said);
-        let what = arguments.join(" ");
-        ensure!(
-            output.status.code() == Some(code),
-            "portcullis {what}: {} instead of {code}: {said}",
-            output.status
-        );
-        for word in words {
-            ensure!(
-                said.contains(word),
-                "portcullis {what} does not say `{word}`: {said}"
-            );
-        }
-        Ok(())
-    }
-}
+use crate::test::{bed::Bed, portcullis::Portcullis};
 
 pub(super) async fn portcullis(bed: &Bed) -> Result<()> {
-    let portcullis = Portcullis {
-        program: binaries::build("portcullis", &bed.profile).await?,
-        bed,
-    };
+    let portcullis = Portcullis::get(bed).await?;
     bed.echo("app", 1).await?;
     bed.apply(EDGE).await?;
     let address = bed.address("edge").await?;
