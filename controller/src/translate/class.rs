@@ -72,6 +72,7 @@ pub const SUPPORTED_FEATURES: &[&str] = &[
     "HTTPRouteSchemeRedirect",
     "ListenerSet",
     "ReferenceGrant",
+    "TLSRoute",
 ];
 
 /// What of the Gateway API, and of our own kinds, is installed in a cluster.

@@ -5,6 +5,7 @@ use gateway_api::apis::experimental::gateways::{
 };
 use portcullis_routing::ListenerProtocol;
 
+use super::tls;
 use crate::{
     finding::{Finding, ObjectRef},
     status::reason,
@@ -38,7 +39,13 @@ impl AllowedRoutes {
         protocol: Option<ListenerProtocol>,
     ) -> Result<Self, Finding> {
         let allowed = spec.allowed_routes.as_ref();
-        let possible = possible_kinds(protocol);
+        let terminates_for_nobody =
+            protocol == Some(ListenerProtocol::Tls) && !tls::passes_through(spec);
+        let (possible, mode, mend) = if terminates_for_nobody {
+            (&[][..], " that terminates TLS", "mend tls.mode")
+        } else {
+            (possible_kinds(protocol), "", "mend the protocol")
+        };
         let mut result = Self::default();
         match allowed
             .and_then(|allowed| allowed.kinds.as_deref())
@@ -58,11 +65,11 @@ impl AllowedRoutes {
                             reason::INVALID_ROUTE_KINDS,
                             format!("{field}.allowedRoutes.kinds[{index}]"),
                             format!(
-                                "a listener of protocol {} cannot take {} of {group}",
+                                "a listener of protocol {}{mode} cannot take {} of {group}",
                                 spec.protocol, wanted.kind
                             ),
                             match possible {
-                                [] => "mend the protocol".to_owned(),
+                                [] => mend.to_owned(),
                                 kinds => format!("name {}, or leave kinds out", kinds.join(" or ")),
                             },
                         )),

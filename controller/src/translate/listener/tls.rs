@@ -35,6 +35,12 @@ pub(super) struct Terminate {
     pub(super) warnings: Vec<Finding>,
 }
 
+/// Whether a TLS listener leaves TLS to its backends.
+pub(super) fn passes_through(spec: &GatewayListeners) -> bool {
+    let mode = spec.tls.as_ref().and_then(|tls| tls.mode.as_ref());
+    mode == Some(&GatewayListenersTlsMode::Passthrough)
+}
+
 /// Checks `tls` of a TLS listener at `field`, and gives what has no effect in it. An error refuses the listener.
 pub(super) fn passthrough(
     object: &ObjectRef,
@@ -42,7 +48,7 @@ pub(super) fn passthrough(
     spec: &GatewayListeners,
 ) -> Result<Vec<Finding>, Finding> {
     let tls = spec.tls.as_ref();
-    if tls.and_then(|tls| tls.mode.as_ref()) != Some(&GatewayListenersTlsMode::Passthrough) {
+    if !passes_through(spec) {
         return Err(object.error(
             reason::UNSUPPORTED_VALUE,
             format!("{field}.tls.mode"),

@@ -1,6 +1,7 @@
 //! TLS that passes through to a backend of the cluster.
 //!
-//! Greeting -> name in normal form -> listener -> TLSRoute -> backend by weight -> endpoint, which gets the greeting first.
+//! Greeting -> name in normal form -> listener -> TLSRoute -> backend by weight -> endpoint, which gets the greeting first. Whoever may
+//! not pass is not told why: the Gateway API wants its connection rejected, and its conformance suite takes no alert for that.
 
 use std::{future::pending, net::SocketAddr, pin::pin, rc::Rc, time::Instant};
 
@@ -8,7 +9,7 @@ use bytes::BytesMut;
 use portcullis_routing::{ClusterKey, CompiledPort, ListenerKey, RouteKey};
 use tokio::net::TcpStream;
 
-use super::{Greeted, refuse};
+use super::Greeted;
 use crate::{
     deadline::Deadline,
     plan::{PreparedAction, PreparedDestination, PreparedRoute},
@@ -50,7 +51,7 @@ pub(in crate::listener) struct Admitted {
     clock: Clock,
 }
 
-/// A tunnel for a connection to a port of ingress; `None` if it may not pass, which it has been told.
+/// A tunnel for a connection to a port of ingress; `None` if it may not pass: then it is closed.
 pub(super) async fn admit(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
@@ -77,9 +78,6 @@ pub(super) async fn admit(
         }
         Err(reason) => {
             connection.end(Some(reason));
-            let is_tls = connection.greeted.detail.is_some();
-            drop(connection);
-            refuse(&mut tcp, snapshot, reason, is_tls, deadline).await;
             None
         }
     }

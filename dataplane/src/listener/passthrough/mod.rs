@@ -1,5 +1,4 @@
-//! TLS that passes through: the name in its greeting says where it is to go, and nothing of it is decrypted. Whoever may not pass
-//! gets an alert.
+//! TLS that passes through: the name in its greeting says where it is to go, and nothing of it is decrypted.
 
 mod inward;
 mod outward;
@@ -37,7 +36,7 @@ impl Admitted {
     }
 }
 
-/// A tunnel for a connection to a port of TLS that passes through; `None` if it may not pass, which it has been told.
+/// A tunnel for a connection to a port of TLS that passes through; `None` if it may not pass, and has ended.
 pub(super) async fn admit(
     worker: &Rc<Worker>,
     snapshot: &Snapshot,
@@ -97,16 +96,4 @@ impl Greeted {
             }
         }
     }
-}
-
-/// Tells a client that it may not pass. That something is wrong with its greeting is known of TLS only.
-async fn refuse(
-    tcp: &mut TcpStream,
-    snapshot: &Snapshot,
-    reason: Reason,
-    is_tls: bool,
-    deadline: &Deadline,
-) {
-    deadline.set(snapshot.settings().limits.header_timeout.duration());
-    greeting::refuse(tcp, reason, is_tls, deadline).await;
 }

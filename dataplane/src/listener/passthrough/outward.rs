@@ -13,13 +13,14 @@ use portcullis_routing::{
 };
 use tokio::net::TcpStream;
 
-use super::{Greeted, refuse};
+use super::Greeted;
 use crate::{
     deadline::Deadline,
     egress::{
         Identity, OpenTunnel, Ruling,
         entrance::KeptEntrance,
         event::{Departure, Form},
+        greeting,
         guard::{Guard, Obstacle},
         led::{self, Way},
         reach::{Reached, reach},
@@ -134,8 +135,10 @@ pub(super) async fn admit(
         Ok(passage) => Some(Admitted { passage, tcp, read }),
         Err(reason) => {
             passing.tell(reason);
+            // That something is wrong with its greeting is known of TLS only.
             let is_tls = passing.greeted.detail.is_some();
-            refuse(&mut tcp, snapshot, reason, is_tls, deadline).await;
+            deadline.set(snapshot.settings().limits.header_timeout.duration());
+            greeting::refuse(&mut tcp, reason, is_tls, deadline).await;
             None
         }
     }
