@@ -32,9 +32,7 @@ impl NoHello {
     /// Whether nobody behind can take what has come for a greeting that names a host.
     pub(crate) fn names_nobody(&self) -> bool {
         match self.reason {
-            Reason::NotTls => {
-                matches!(self.refusal, None | Some(Refusal::Ssl2 | Refusal::Address))
-            }
+            Reason::NotTls => matches!(self.refusal, None | Some(Refusal::Address)),
             reason => reason == Reason::ClientGone,
         }
     }

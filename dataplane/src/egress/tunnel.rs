@@ -169,7 +169,10 @@ impl Passage {
         if self.grant.greets != Greets::Read {
             let begun = self.begins(&mut client, &upstream, &mut read, &mut clock);
             let greeted = match begun.await {
-                Ok(true) => self.greeting(&mut client, &mut read, patience).await,
+                Ok(true) => {
+                    self.greeting(&mut client, &upstream, &mut read, patience)
+                        .await
+                }
                 Ok(false) if self.grant.greets == Greets::Must => self.tolerate(Reason::NotTls),
                 begun => begun.map(drop),
             };
@@ -251,23 +254,30 @@ impl Passage {
         deadline
     }
 
-    /// Reads what the client greets with, and tells whether it may pass.
+    /// Reads what the client greets with, and tells whether it may pass. Of a client that leaves off in the middle nothing is passed
+    /// on; if the host speaks meanwhile it waits for no greeting.
     async fn greeting(
         &mut self,
         client: &mut impl End,
+        upstream: &TcpStream,
         read: &mut BytesMut,
         patience: Duration,
     ) -> Result<(), Reason> {
         let deadline = self.deadline(patience);
-        let greeted = greeting::read(client, read, &deadline).await;
-        match self.judge(greeted, read) {
+        let mut first = [0];
+        let greeted = tokio::select! {
+            biased;
+            greeted = greeting::read(client, read, &deadline) => greeted,
+            _ = upstream.peek(&mut first), if !self.insists() => Err(Reason::NotTls.into()),
+        };
+        match self.judge(greeted) {
             Err(reason) if self.is_told() => self.tolerate(reason),
             judged => judged,
         }
     }
 
-    /// Whether what the client begins with is what it has to be. `read` is all that has come.
-    fn judge(&mut self, greeted: Result<Hello, NoHello>, read: &[u8]) -> Result<(), Reason> {
+    /// Whether what the client begins with is what it has to be.
+    fn judge(&mut self, greeted: Result<Hello, NoHello>) -> Result<(), Reason> {
         let must = self.grant.greets == Greets::Must;
         match greeted {
             Ok(hello) => {
@@ -275,11 +285,6 @@ impl Passage {
                 self.grant.ech = hello.encrypted;
             }
             Err(no) if !must && no.names_nobody() => return Ok(()),
-            // A word of another protocol that only looks as if more had to come.
-            Err(NoHello {
-                reason: Reason::RequestTimeout,
-                ..
-            }) if !must && read.first() != Some(&HANDSHAKE) => return Ok(()),
             Err(NoHello { reason, refusal }) => {
                 self.detail = refusal.map(|refusal| refusal.to_string().into());
                 return Err(reason);

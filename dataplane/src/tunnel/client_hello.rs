@@ -44,9 +44,6 @@ pub(crate) enum Greeting {
 /// Why a hello is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// A greeting of SSL 2.0 (RFC 6101 E), which cannot name a host.
-    #[error("the client speaks SSL 2.0")]
-    Ssl2,
     /// Not what RFC 8446 has.
     #[error("the ClientHello is malformed")]
     Malformed,
@@ -106,7 +103,6 @@ impl GreetingReader {
                 Record::Incomplete => {}
                 Record::Carries(length) => return self.begin_record(length),
                 _ if self.records > 0 => return Greeting::Refused(Refusal::Malformed),
-                Record::Ssl2 => return Greeting::Refused(Refusal::Ssl2),
                 Record::Other => return Greeting::NotTls,
             }
         }
@@ -162,24 +158,15 @@ enum Record {
     Incomplete,
     /// A handshake record with so many bytes.
     Carries(usize),
-    /// A greeting of SSL 2.0.
-    Ssl2,
     Other,
 }
 
-/// Judges a header, as far as it has arrived: type, version, length.
+/// Judges a header, as far as it has arrived: type, version, length. A greeting in the form of SSL 2.0 (RFC 6101 E), which nobody has
+/// sent for long and which cannot name a host, is none: who begins otherwise is not kept waiting for it.
 fn record(header: &[u8]) -> Record {
     match *header {
         [22, 3, _, high, low] => Record::Carries(usize::from(u16::from_be_bytes([high, low]))),
-        // Length with the upper bit set, type, version: 0.2 or that of a later protocol.
-        [0x80..=0xff, _, CLIENT_HELLO, 0, 2] | [0x80..=0xff, _, CLIENT_HELLO, 3, _] => Record::Ssl2,
-        [22 | 0x80..=0xff]
-        | [22, 3]
-        | [22, 3, _]
-        | [22, 3, _, _]
-        | [0x80..=0xff, _]
-        | [0x80..=0xff, _, CLIENT_HELLO]
-        | [0x80..=0xff, _, CLIENT_HELLO, 0 | 3] => Record::Incomplete,
+        [22] | [22, 3] | [22, 3, _] | [22, 3, _, _] => Record::Incomplete,
         _ => Record::Other,
     }
 }

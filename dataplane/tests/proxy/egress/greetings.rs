@@ -49,6 +49,34 @@ async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
     assert_eq!(before, after);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_begins_as_tls_does_keeps_no_host_from_speaking_and_other_words_wait_for_nothing()
+{
+    let dns = FakeDns::start(&[], 60).await;
+    let host = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut entry = fixed("api.example.com", host.local_addr().unwrap());
+    let target = host.local_addr().unwrap().port();
+    entry["ports"] = json!([{"number": 9000, "protocol": "TCP", "target_port": target}]);
+    let (proxy, log) = Outside::new(&dns).entry("api", entry).start();
+    for first in [&[22][..], &[22, 3, 1, 0]] {
+        let mut tunnel = open(proxy.address(80), "api.example.com:9000", first).await;
+        let (mut reached, _) = host.accept().await.unwrap();
+        reached.write_all(b"welcome").await.unwrap();
+        assert_eq!(read(&mut tunnel, 7).await, b"welcome");
+        // What was held back comes whole, and what is behind it.
+        tunnel.write_all(b"more").await.unwrap();
+        let whole = [first, b"more"].concat();
+        assert_eq!(read(&mut reached, whole.len()).await, whole);
+    }
+    for first in [&[0x80][..], &[0x80, 0x2e, 1], &[0xff, 0xff], &[22, 0]] {
+        let _tunnel = open(proxy.address(80), "api.example.com:9000", first).await;
+        let (mut reached, _) = host.accept().await.unwrap();
+        assert_eq!(read(&mut reached, first.len()).await, first);
+    }
+    let lines = log.departures(2).await;
+    assert!(lines.iter().all(|it| it["verdict"] == "allow"), "{lines:?}");
+}
+
 /// A table that only tells of hosts that no entry opens, and refuses one.
 fn only_told(dns: &FakeDns, refused: &str) -> Outside {
     let deny = json!({"scope": "Gateway", "action": "Deny", "to": [{"hosts": [refused]}]});

@@ -46,9 +46,9 @@ table! {
     "greeting-with-more-behind" Sni "behind allowed.example" => "alert-49" Told not_tls, twin "plain allowed.example";
     "greeting-that-lies" Sni "lying allowed.example" => "alert-49" Told not_tls, twin "plain allowed.example";
     "greeting-of-a-server" Sni "server allowed.example" => "alert-49" Told not_tls, twin "plain allowed.example";
-    "greeting-of-ssl2" Sni "{x 80 2e 01 03 01 00 15 00 00 00 10 00 00 04 00 00 05 00 00 0a 01 00 80}" => "alert-49" Told not_tls,
+    "greeting-of-ssl2" Sni "{x 80 2e 01 03 01 00 15 00 00 00 10 00 00 04 00 00 05 00 00 0a 01 00 80}" => "closed" Told not_tls,
         twin "plain allowed.example";
-    "greeting-of-ssl2-old" Sni "{x 80 2e 01 00 02 00 15 00 00 00 10}" => "alert-49" Told not_tls, twin "plain allowed.example";
+    "greeting-of-ssl2-old" Sni "{x 80 2e 01 00 02 00 15 00 00 00 10}" => "closed" Told not_tls, twin "plain allowed.example";
     "greeting-in-no-bytes" Sni "{x 16 03 01 00 00}{hello plain allowed.example}" => "alert-49" Told not_tls, twin "plain allowed.example";
     "greeting-in-a-long-record" Sni "{x 16 03 01 ff ff 01}" => "alert-49" Told not_tls, twin "plain allowed.example";
     "alert-for-a-greeting" Sni "{x 15 03 01 00 02 01 00}" => "closed" Told not_tls, twin "plain allowed.example";

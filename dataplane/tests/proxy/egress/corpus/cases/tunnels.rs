@@ -52,7 +52,7 @@ table! {
         twin "allowed.example:443 records 3 allowed.example";
     "tunnel-greets-with-more-behind" Connect "allowed.example:443 behind allowed.example" => "open alert-49" Told not_tls,
         twin "allowed.example:443 plain allowed.example";
-    "tunnel-greets-in-ssl2" Connect "allowed.example:443 {x 80 2e 01 03 01 00 15 00 00 00 10}" => "open alert-49" Told not_tls,
+    "tunnel-greets-in-ssl2" Connect "allowed.example:443 {x 80 2e 01 03 01 00 15 00 00 00 10}" => "open closed" Told not_tls,
         twin "allowed.example:443 plain allowed.example";
     "tunnel-of-ssh" Connect "allowed.example:443 {x 53 53 48 2d 32 2e 30 2d 78 0d 0a}" => "open closed" Told not_tls,
         twin "allowed.example:443 plain allowed.example";
