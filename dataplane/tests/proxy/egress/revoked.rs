@@ -287,3 +287,34 @@ async fn a_tunnel_that_nobody_reads_ends_when_its_port_becomes_one_of_requests()
     tunnel.write_all(b"y").await.unwrap();
     assert_eq!(read(&mut tunnel, 1).await, b"y");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_to_a_port_that_its_entry_has_left_ends() {
+    let dns = FakeDns::start(&[[127, 0, 0, 1].into()], 60).await;
+    for resolution in ["Static", "Dns"] {
+        let (old, new) = (Echo::start().await, Echo::start().await);
+        let entry = |echo: &Echo| {
+            let mut entry = echo.entry("api.example.com", 9000, "TCP");
+            if resolution == "Dns" {
+                entry["resolution"] = json!("Dns");
+                entry["endpoints"] = json!([]);
+            }
+            entry
+        };
+        let with = |echo: &Echo| Outside::new(&dns).entry("api", entry(echo));
+        let (proxy, log) = with(&old).start();
+        let mut tunnel = open(proxy.address(80), "api.example.com:9000", b"hello").await;
+        assert_eq!(read(&mut tunnel, 5).await, b"hello");
+        // Another entry changes nothing for it.
+        let more = fixed("more.example.com", new.address);
+        proxy.apply(sealed(with(&old).entry("more", more)));
+        tunnel.write_all(b"again").await.unwrap();
+        assert_eq!(read(&mut tunnel, 5).await, b"again");
+        proxy.apply(sealed(with(&new)));
+        assert_eq!(rest(&mut tunnel).await, b"", "{resolution}");
+        let line = log.departures(1).await.pop().unwrap();
+        assert_eq!(line["reason"], "revoked", "{line}");
+        let mut tunnel = open(proxy.address(80), "api.example.com:9000", b"hello").await;
+        assert_eq!(read(&mut tunnel, 5).await, b"hello");
+    }
+}
