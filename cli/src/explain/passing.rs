@@ -17,7 +17,7 @@ pub(super) fn answer<P>(
     table: &RoutingTable,
 ) -> Answer {
     let Some(name) = request.sni.as_deref() else {
-        let outcome = "no connection (TLS alert unrecognized_name): the greeting names no host, for clients name none for an IP address; \
+        let outcome = "no connection: the greeting names no host, for clients name none for an IP address; \
                        `--sni` says what a client names";
         return unanswered(asked, outcome, None);
     };
@@ -30,14 +30,14 @@ pub(super) fn answer<P>(
     };
     let explanation = judge(compiled, request.port, &head);
     if explanation.listener().is_none() {
-        let outcome = "no connection (TLS alert unrecognized_name): no listener of this port serves this host";
+        let outcome = "no connection: no listener of this port serves this host";
         return unanswered(asked, outcome, Some(explanation));
     }
     let won = explanation
         .winner()
         .and_then(|won| Some((won, table.routes.get(&won.route)?)));
     let Some((won, route)) = won else {
-        let outcome = "no connection (TLS alert unrecognized_name): no TLSRoute takes connections for this host";
+        let outcome = "no connection: no TLSRoute takes connections for this host";
         let candidates = explanation.candidates.iter();
         let candidates = candidates.map(|candidate| in_words(candidate, table));
         return Answer {
