@@ -26,6 +26,7 @@ struct Key {
     verdict: Verdict,
     reason: Box<str>,
     policy: Option<Box<str>>,
+    request: Option<(Box<str>, Box<str>)>,
 }
 
 /// Decisions of one kind.
@@ -41,6 +42,11 @@ struct Group {
     /// The EgressPolicy that decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<Box<str>>,
+    /// The method that it is against, with the path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<Box<str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Box<str>>,
     count: u64,
     first: String,
     last: String,
@@ -94,6 +100,7 @@ impl Key {
             verdict: record.verdict,
             reason: record.reason,
             policy: record.policy,
+            request: record.request,
         }
     }
 }
@@ -115,7 +122,10 @@ impl Denied {
 
 impl From<(Key, Count)> for Group {
     fn from((key, count): (Key, Count)) -> Self {
+        let (method, path) = key.request.unzip();
         Self {
+            method,
+            path,
             caller: key.caller,
             host: key.host,
             port: key.port,
@@ -125,6 +135,17 @@ impl From<(Key, Count)> for Group {
             count: count.times,
             first: second(count.first),
             last: second(count.last),
+        }
+    }
+}
+
+impl Group {
+    /// `api.example:80`, or `POST api.example:80/v1` where it is for the request.
+    fn destination(&self) -> String {
+        let place = place(&self.host, self.port);
+        match self.method.as_deref().zip(self.path.as_deref()) {
+            Some((method, path)) => format!("{method} {place}{path}"),
+            None => place,
         }
     }
 }
@@ -163,7 +184,7 @@ fn text(denied: &Denied) -> String {
             columns.row([
                 group.count.to_string(),
                 group.caller.to_string(),
-                place(&group.host, group.port),
+                group.destination(),
                 styled(style, verdict),
                 reason,
                 group.first.clone(),

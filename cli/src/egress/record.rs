@@ -27,6 +27,8 @@ pub(super) struct Record {
     pub(super) reason: Box<str>,
     /// The EgressPolicy that decided.
     pub(super) policy: Option<Box<str>>,
+    /// Method and path that policies are against, where it is not the destination as such.
+    pub(super) request: Option<(Box<str>, Box<str>)>,
     /// What went wrong with what was allowed.
     pub(super) error: Option<Box<str>>,
 }
@@ -82,6 +84,10 @@ struct Fields<'a> {
     #[serde(borrow, default)]
     policy: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
     error: Option<Cow<'a, str>>,
 }
 
@@ -125,6 +131,11 @@ impl Record {
             verdict: fields.verdict,
             reason: plain(&fields.reason),
             policy: fields.policy.as_deref().map(plain),
+            request: fields
+                .method
+                .as_deref()
+                .zip(fields.path.as_deref())
+                .map(|(method, path)| (plain(method), plain(path))),
             error: fields.error.as_deref().map(plain),
         })
     }
@@ -274,6 +285,7 @@ mod tests {
             (Verdict::Refuse, "host_not_listed")
         );
         assert_eq!(record.time.to_string(), "2026-01-31T12:34:56.789Z");
+        assert_eq!(record.request, None);
         assert!(!record.has_sni && record.policy.is_none() && record.error.is_none());
     }
 

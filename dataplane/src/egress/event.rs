@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_routing::{
     EntryKey, PolicyKey, RouteKey,
-    egress::{DecisionLog, Verdict},
+    egress::{Decision, DecisionLog, Seen, Verdict},
 };
 use serde::Serialize;
 
@@ -17,6 +17,11 @@ use crate::telemetry::access_log::line::{Millis, Time, cut};
 
 /// Longest host in a line, bytes. The rest is cut.
 const MAX_HOST: usize = 256;
+
+/// Longest method in a line, bytes.
+pub(crate) const MAX_METHOD: usize = 32;
+/// Longest path in a line, bytes.
+pub(crate) const MAX_PATH: usize = 1024;
 
 /// How a destination was named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -99,6 +104,8 @@ impl Departure<'_> {
             route: self.route.map(RouteKey::as_str),
             error: self.error,
             detail: self.detail,
+            method: None,
+            path: None,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             duration_ms: Millis(self.duration),
@@ -135,9 +142,46 @@ pub(crate) struct Line<'a> {
     error: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
     bytes_in: u64,
     bytes_out: u64,
     duration_ms: Millis,
+}
+
+/// A request that policies are against for its method or path. Not its query, which may hold secrets.
+#[derive(Debug)]
+pub(crate) struct Blamed {
+    /// Such as `POST`.
+    method: Box<str>,
+    /// As policies see it.
+    path: Box<str>,
+}
+
+impl Blamed {
+    /// The request that was seen, if it is.
+    pub(crate) fn of(decision: &Decision<'_>, seen: &Seen<'_>) -> Option<Self> {
+        match seen {
+            Seen::Request { method, path, .. } if decision.by_request => Some(Self {
+                method: cut(method, MAX_METHOD).into(),
+                path: cut(path, MAX_PATH).into(),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The same, with the request that is to blame.
+    pub(crate) fn blaming(self, request: Option<&'a Blamed>) -> Self {
+        Self {
+            method: request.map(|request| &*request.method),
+            path: request.map(|request| &*request.path),
+            ..self
+        }
+    }
 }
 
 /// Who called.

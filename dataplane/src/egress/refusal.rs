@@ -1,14 +1,19 @@
 //! What a caller is told that may not: what was refused and why, and what would allow it. Never what others have.
 
-use std::{fmt, net::IpAddr};
+mod remedy;
+
+use std::fmt;
 
 use bytes::Bytes;
-use portcullis_routing::egress::{
-    Decision, DecisionReason, Destination, Inside, Question, Seen, address::AddressClass,
-};
+use portcullis_routing::egress::{Decision, DecisionReason, Destination, Inside, Question, Seen};
 
-use super::{Identity, guard::Obstacle, token::Fault};
-use crate::{downstream::Pin, reason::Reason};
+use super::{
+    Identity,
+    event::{MAX_METHOD, MAX_PATH},
+    guard::Obstacle,
+    token::Fault,
+};
+use crate::{downstream::Pin, reason::Reason, telemetry::access_log::line::cut};
 
 /// Logged of a Service whose endpoints are not where those of Services are.
 pub(crate) const FENCED_OUT: &str = "no endpoint of the Service is in the cluster";
@@ -47,7 +52,7 @@ impl Refusal {
             | DecisionReason::Allowed => Self::new(
                 Reason::HostNotListed,
                 &format!("{place} is not listed for {who}."),
-                &remedy(question, caller),
+                &remedy::listed(question, caller),
             ),
             DecisionReason::UnknownCaller => {
                 let unknown = match caller {
@@ -68,21 +73,34 @@ impl Refusal {
                 ),
                 "To allow it, mend the entry: its conditions say what is wrong with it.",
             ),
-            DecisionReason::ProtocolNotListed => Self::new(
-                Reason::ProtocolNotListed,
-                &format!("{place} is not listed for {}.", seen(&question.seen)),
-                &remedy(question, caller),
-            ),
+            DecisionReason::ProtocolNotListed => {
+                let listed = decision.opened.map_or(String::new(), |opened| {
+                    format!("{:?}", opened.port.protocol).to_ascii_uppercase()
+                });
+                Self::new(
+                    Reason::ProtocolNotListed,
+                    &format!(
+                        "{place} is listed for {listed}, not for {}.",
+                        remedy::seen(&question.seen)
+                    ),
+                    &remedy::spoken(question, &lister(decision, caller)),
+                )
+            }
             DecisionReason::DeniedByPolicy => Self::new(
                 Reason::DeniedByPolicy,
-                &format!("{place} is denied to {who} by {rule}.{}", unclear(question)),
+                &format!(
+                    "{} is denied to {who} by {rule}.{}",
+                    asked(question, decision),
+                    unclear(question, decision)
+                ),
                 &format!("To allow it, change that EgressPolicy{}.", rule.command()),
             ),
             DecisionReason::NotAllowedByPolicy => Self::new(
                 Reason::NotAllowedByPolicy,
                 &format!(
-                    "{place} is not among what {rule} allows to {who}.{}",
-                    unclear(question)
+                    "{} is not among what {rule} allows to {who}.{}",
+                    asked(question, decision),
+                    unclear(question, decision)
                 ),
                 &format!(
                     "To allow it, add it to that EgressPolicy{}, or to another one there that selects the caller.",
@@ -123,18 +141,10 @@ impl Refusal {
                 "Nothing allows it. Lead the host to the port of the server that is meant: by targetPort or endpoints of its \
                  ServiceEntry, or by its DNS.",
             ),
-            // What stands there gives out credentials, or takes whoever calls for a friend.
-            Obstacle::Refused { address, .. } if is_never_wise(*address) => Self::new(
-                Reason::AddressRefused,
-                &format!("{place} may not be reached: {obstacle}."),
-                "To allow that is never wise. If the name is meant to lead elsewhere, mend its DNS.",
-            ),
             Obstacle::Refused { address, .. } => Self::new(
                 Reason::AddressRefused,
                 &format!("{place} may not be reached: {obstacle}."),
-                &format!(
-                    "To allow it, name {address} in allowPrivate of an EgressPolicy in the Gateway's namespace."
-                ),
+                &remedy::reached(question.destination, *address),
             ),
             Obstacle::NoEndpoint => Self::new(
                 Reason::NoEndpoint,
@@ -258,24 +268,30 @@ impl fmt::Display for Rule<'_> {
     }
 }
 
-/// What to say of a path that policies cannot be held against.
-fn unclear(question: &Question<'_>) -> &'static str {
-    if question.seen.is_ambiguous() {
-        " Its path can be read in several ways, so no path of a policy allows it, and each that denies one denies it."
-    } else {
-        ""
+/// What policies were asked about: with the request, if that is what they are against.
+fn asked(question: &Question<'_>, decision: &Decision<'_>) -> String {
+    let place = place(question);
+    match question.seen {
+        Seen::Request { method, path, .. } if decision.by_request => format!(
+            "{} {} of {place}",
+            cut(method, MAX_METHOD),
+            cut(path, MAX_PATH)
+        ),
+        _ => place,
     }
 }
 
-/// Whether nobody should be led to an address for whatever reason.
-fn is_never_wise(address: IpAddr) -> bool {
-    matches!(
-        AddressClass::of(address).inner(),
-        AddressClass::Metadata
-            | AddressClass::LinkLocal
-            | AddressClass::Loopback
-            | AddressClass::Unspecified
-    )
+/// What to say of requests that policies cannot be held against.
+fn unclear(question: &Question<'_>, decision: &Decision<'_>) -> &'static str {
+    if question.seen.is_ambiguous() {
+        return " Its path can be read in several ways, so no path of a policy allows it, and each that denies one denies it.";
+    }
+    match question.seen {
+        Seen::Tunnel | Seen::Tls if decision.by_request => {
+            " The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the proxy itself."
+        }
+        _ => "",
+    }
 }
 
 /// How a pod comes by a token.
@@ -300,41 +316,4 @@ fn who(caller: Option<&Identity>) -> String {
         || "a caller who is not known".to_owned(),
         |caller| format!("{}/{}", caller.namespace(), caller.service_account()),
     )
-}
-
-fn seen(seen: &Seen<'_>) -> &'static str {
-    match seen {
-        Seen::Request {
-            encrypted: false, ..
-        } => "HTTP requests in clear text",
-        Seen::Request { .. } => "HTTP requests",
-        Seen::Tunnel => "tunnels",
-        Seen::Tls => "TLS",
-    }
-}
-
-/// What would list it.
-fn remedy(question: &Question<'_>, caller: Option<&Identity>) -> String {
-    let protocol = match (&question.seen, question.port) {
-        (
-            Seen::Request {
-                encrypted: true, ..
-            },
-            _,
-        ) => "HTTPS",
-        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => "HTTP",
-        (Seen::Tunnel | Seen::Tls, _) => "TLS",
-    };
-    let port = question.port;
-    let exported = caller.map_or_else(String::new, |caller| {
-        format!(", exported to namespace {}", caller.namespace())
-    });
-    match question.destination {
-        Destination::Name(name) => format!(
-            "To allow it, apply a ServiceEntry with hosts: [{name}] and port {port} (protocol {protocol}){exported}."
-        ),
-        Destination::Address(address) => format!(
-            "To allow it, apply a ServiceEntry with addresses: [{address}] and port {port} (protocol {protocol}){exported}."
-        ),
-    }
 }

@@ -26,7 +26,7 @@ use crate::{
     downstream::Downstream,
     egress::{
         Identity, Ruling,
-        event::{Departure, Form},
+        event::{Blamed, Departure, Form},
         guard::{Checked, Guard},
         refusal::Refusal,
     },
@@ -49,6 +49,8 @@ pub(super) struct Outgoing<'s> {
     pub(super) ruling: Option<Ruling<'s>>,
     /// The particulars of a refusal.
     pub(super) detail: Option<Box<str>>,
+    /// What policies are against, if that is not the destination as such.
+    blamed: Option<Blamed>,
 }
 
 /// A question that was answered with yes.
@@ -90,6 +92,7 @@ impl<'s> Exchange<'s> {
             routed: None,
             ruling: None,
             detail: None,
+            blamed: None,
         }));
         Ok(())
     }
@@ -410,6 +413,7 @@ impl<'s> Exchange<'s> {
             return Err(Reason::InvalidBackend);
         };
         outgoing.ruling = Some(Ruling::of(&decision));
+        outgoing.blamed = Blamed::of(&decision, &seen);
         if decision.verdict != Verdict::Allow && seen.is_ambiguous() {
             outgoing.detail = Some(AMBIGUOUS.into());
         }
@@ -464,6 +468,7 @@ impl<'s> Exchange<'s> {
         let question = host.question(outgoing.caller.as_deref(), seen);
         let decision = outgoing.egress.decide_inside(&question);
         outgoing.ruling = Some(Ruling::of(&decision));
+        outgoing.blamed = Blamed::of(&decision, &seen);
         if decision.verdict == Verdict::Refuse {
             let caller = outgoing.caller.as_deref();
             let (refusal, reason) = refused(&question, &decision, caller, audience);
@@ -526,7 +531,8 @@ impl<'s> Exchange<'s> {
             ..requested
         };
         if departure.is_wanted(outgoing.egress.settings().decision_log) {
-            self.worker.access_log.write(&departure.line());
+            let line = departure.line().blaming(outgoing.blamed.as_ref());
+            self.worker.access_log.write(&line);
         }
     }
 }

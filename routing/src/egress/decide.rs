@@ -166,6 +166,8 @@ pub struct Decision<'t> {
     pub opened: Option<Opened<'t>>,
     /// The policy that decided.
     pub policy: Option<&'t PolicyKey>,
+    /// Policies are against its method or path, and other requests to the same place might pass. In a tunnel these cannot be seen.
+    pub by_request: bool,
 }
 
 /// An entry, and the port of it that was asked for.
@@ -261,6 +263,7 @@ impl CompiledEgress {
                 reason,
                 opened: Some(opened),
                 policy: None,
+                by_request: false,
             };
         }
         let way = self.way(Some(opened));
@@ -330,16 +333,19 @@ impl CompiledEgress {
             reason,
             opened: None,
             policy: None,
+            by_request: false,
         };
         match self.policies.opinion(question, self.way(None)) {
             Opinion::Against {
                 mode: PolicyMode::Enforce,
                 reason,
                 policy,
+                by_request,
             } if self.settings.mode == PolicyMode::Report => Decision {
                 verdict: Verdict::Refuse,
                 reason,
                 policy,
+                by_request,
                 ..unlisted
             },
             Opinion::Against { .. } | Opinion::Fine => unlisted,
@@ -349,19 +355,26 @@ impl CompiledEgress {
 
 /// What policies say, and nobody else.
 fn by_policies(opinion: Opinion<'_>) -> Decision<'_> {
-    let (verdict, reason, policy) = match opinion {
-        Opinion::Fine => (Verdict::Allow, DecisionReason::Allowed, None),
+    match opinion {
+        Opinion::Fine => Decision {
+            verdict: Verdict::Allow,
+            reason: DecisionReason::Allowed,
+            opened: None,
+            policy: None,
+            by_request: false,
+        },
         Opinion::Against {
             mode,
             reason,
             policy,
-        } => (refusal(mode), reason, policy),
-    };
-    Decision {
-        verdict,
-        reason,
-        opened: None,
-        policy,
+            by_request,
+        } => Decision {
+            verdict: refusal(mode),
+            reason,
+            opened: None,
+            policy,
+            by_request,
+        },
     }
 }
 

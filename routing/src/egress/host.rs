@@ -26,6 +26,18 @@ const MAX_INPUT_BYTES: usize = 4 * MAX_NAME_BYTES;
 /// all), every client connects to them, and the URL Standard has them, so it stays.
 const NOT_IN_NAMES: AsciiDenyList = AsciiDenyList::new(true, "!\"#$%&'()*+,/:;<=>?@[\\]^`{|}~");
 
+/// Endings of names that are not of the public DNS (RFC 6761, 6762, 8375; ICANN's `internal`).
+const INSIDE: [&str; 6] = ["internal", "local", "localhost", "home.arpa", "svc", "test"];
+
+/// Whether a name in normal form is none of the public DNS, such as one of a Service.
+pub fn is_of_inside(name: &str) -> bool {
+    let is_below = |suffix: &str| {
+        let rest = name.strip_suffix(suffix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !name.contains('.') || INSIDE.iter().any(|suffix| is_below(suffix))
+}
+
 /// A host in normal form. Equal hosts are equal values.
 ///
 /// The text is owned, or borrowed from what was parsed ([`Host::normalize`]).

@@ -46,7 +46,16 @@ pub(super) enum Opinion<'t> {
         mode: PolicyMode,
         reason: DecisionReason,
         policy: Option<&'t PolicyKey>,
+        by_request: bool,
     },
+}
+
+/// Why policies refuse.
+struct Objection<'t> {
+    reason: DecisionReason,
+    policy: &'t PolicyKey,
+    /// Another method or path might be allowed.
+    by_request: bool,
 }
 
 /// Whether a policy is about a caller.
@@ -151,11 +160,17 @@ fn judge<'t>(scope: &'t Scope, asked: &Asked<'_>) -> Opinion<'t> {
     // Where none only reports, the second look would see what the first did.
     for mode in modes.into_iter().take(1 + usize::from(scope.reports)) {
         let counts = |policy: &Policy| mode == PolicyMode::Report || policy.mode == mode;
-        if let Some((reason, policy)) = objection(scope, asked, counts) {
+        if let Some(Objection {
+            reason,
+            policy,
+            by_request,
+        }) = objection(scope, asked, counts)
+        {
             told = Opinion::Against {
                 mode,
                 reason,
-                policy,
+                policy: Some(policy),
+                by_request,
             };
             break;
         }
@@ -168,7 +183,7 @@ fn objection<'t>(
     scope: &'t Scope,
     asked: &Asked<'_>,
     counts: impl Fn(&Policy) -> bool,
-) -> Option<(DecisionReason, Option<&'t PolicyKey>)> {
+) -> Option<Objection<'t>> {
     let (mut shut_in, mut allowed, mut is_led) = (None, false, false);
     for (key, policy) in scope.iter().filter(|(_, policy)| counts(policy)) {
         let selected = selects(policy, asked.question.caller);
@@ -178,8 +193,11 @@ fn objection<'t>(
         let named = names(policy, asked);
         match policy.action {
             PolicyAction::Deny if named => {
-                let reason = reason(DecisionReason::DeniedByPolicy, selected);
-                return Some((reason, Some(key)));
+                return Some(Objection {
+                    reason: reason(DecisionReason::DeniedByPolicy, selected),
+                    policy: key,
+                    by_request: denies_requests(policy, asked),
+                });
             }
             PolicyAction::Deny => {}
             PolicyAction::Allow => {
@@ -198,7 +216,29 @@ fn objection<'t>(
     } else {
         DecisionReason::NotAllowedByPolicy
     };
-    Some((reason(sure, selected), Some(key)))
+    let allows = |(_, policy): &&(PolicyKey, Arc<Policy>)| {
+        counts(policy) && policy.action == PolicyAction::Allow
+    };
+    let mut allowing = scope.iter().filter(allows).map(|(_, policy)| policy);
+    Some(Objection {
+        reason: reason(sure, selected),
+        policy: key,
+        by_request: !is_led && allowing.any(|policy| allows_requests(policy, asked)),
+    })
+}
+
+/// Whether a Deny that names what is asked for does so for its method or path only.
+fn denies_requests(policy: &Policy, asked: &Asked<'_>) -> bool {
+    let items = policy.to.iter().flatten();
+    let mut naming = items.filter(|to| is_to(to, policy, asked));
+    policy.to.is_some() && naming.all(DestinationMatch::is_of_requests)
+}
+
+/// Whether an Allow that does not name what is asked for names other requests to the same place.
+fn allows_requests(policy: &Policy, asked: &Asked<'_>) -> bool {
+    let mut items = policy.to.iter().flatten();
+    selects(policy, asked.question.caller) == Selects::Yes
+        && items.any(|to| to.is_of_requests() && is_there(to, policy, asked))
 }
 
 /// Whether an Allow would be about a destination if the entry that opens it led where it is named.

@@ -1,13 +1,10 @@
 //! What is never allowed because it was seen, and why.
 
 use portcullis_dataplane::reason::Reason;
-use portcullis_routing::egress::host::Host;
+use portcullis_routing::egress::host::{Host, is_of_inside};
 
 use super::Place;
 use crate::egress::record::Caller;
-
-/// Endings of names that are not of the public DNS (RFC 6761, 6762, 8375; ICANN's `internal`).
-const INSIDE: [&str; 6] = ["internal", "local", "localhost", "home.arpa", "svc", "test"];
 
 /// Whether an error of what was allowed says that it should not be.
 pub(super) fn is_telling(error: &str) -> bool {
@@ -43,13 +40,9 @@ pub(super) fn of_place(place: &Place) -> Option<String> {
         }
         Ok(Host::Name(name)) => name,
     };
-    let is_inside = |suffix: &str| {
-        let rest = name.strip_suffix(suffix);
-        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
     if *name != *place.host {
         Some(format!("an odd spelling of {name}"))
-    } else if !name.contains('.') || INSIDE.iter().any(|suffix| is_inside(suffix)) {
+    } else if is_of_inside(&name) {
         Some("a name of the inside".to_owned())
     } else if name.contains('_') {
         Some("an EgressPolicy can name no host with an underscore".to_owned())

@@ -128,14 +128,15 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
             A,
             "http://tls.example.com:443/",
             "protocol_not_listed",
-            "protocol_not_listed: tls.example.com:443 is not listed for HTTP requests in clear text.\nTo allow it, apply a \
-             ServiceEntry with hosts: [tls.example.com] and port 443 (protocol HTTP), exported to namespace a.\n".into(),
+            "protocol_not_listed: tls.example.com:443 is listed for TLS, not for HTTP requests in clear text.\nAsk for it by a \
+             tunnel (CONNECT, as clients do for https://); or have the entry for it list port 443 with protocol HTTP. A second \
+             ServiceEntry for the port does not help.\n".into(),
         ),
         (
             A,
-            "http://api.example.com/x/../admin/users",
+            "http://api.example.com/x/../admin/users?token=secret",
             "denied_by_policy",
-            "denied_by_policy: api.example.com:80 is denied to a/x by a policy of the Gateway's namespace.\nTo allow it, \
+            "denied_by_policy: GET /admin/users of api.example.com:80 is denied to a/x by a policy of the Gateway's namespace.\nTo allow it, \
              change that EgressPolicy.\n".into(),
         ),
     ];
@@ -151,6 +152,11 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
             "{url}"
         );
         assert_eq!(line["address"], json!(null));
+        let blamed = match reason {
+            "denied_by_policy" => (json!("GET"), json!("/admin/users")),
+            _ => (json!(null), json!(null)),
+        };
+        assert_eq!((line["method"].clone(), line["path"].clone()), blamed);
     }
     assert!(
         proxy
@@ -168,6 +174,43 @@ async fn what_is_not_listed_is_refused_in_words_that_help() {
             r#"portcullis_egress_decisions_total{{verdict="{verdict}",reason="{reason}",entry="{entry}"}}"#
         );
         proxy.reaches(&series, 1.0).await;
+    }
+}
+
+/// An entry alone would not help, or nothing would.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_inside_is_reached_without_the_proxy() {
+    let dns = FakeDns::start(&[], 60).await;
+    let (proxy, _) = Outside::new(&dns).start();
+    let cases = [
+        (
+            "http://192.0.2.7/",
+            "host_not_listed: 192.0.2.7:80 is not listed for a/x.\nIf it is in the cluster, reach it without the proxy, by 192.0.2.7 \
+             in NO_PROXY of the caller. To allow it here, apply a ServiceEntry with addresses: [192.0.2.7], resolution NONE and port 80 \
+             (protocol HTTP), exported to namespace a, and have 192.0.2.7/32 in allowPrivate of an EgressPolicy of the Gateway's \
+             namespace that allows it.\n",
+        ),
+        (
+            "http://1.1.1.1/",
+            "host_not_listed: 1.1.1.1:80 is not listed for a/x.\nTo allow it, apply a ServiceEntry with addresses: [1.1.1.1], \
+             resolution NONE and port 80 (protocol HTTP), exported to namespace a; or ask for a host that is listed by its name.\n",
+        ),
+        (
+            "http://127.0.0.1:8080/",
+            "host_not_listed: 127.0.0.1:8080 is not listed for a/x.\nWhatever answers there is beside the proxy and not beside the \
+             caller: reach it without the proxy, by 127.0.0.1 in NO_PROXY of the caller.\n",
+        ),
+        (
+            "http://web.shop.svc/",
+            "host_not_listed: web.shop.svc:80 is not listed for a/x.\nIf it is in the cluster, reach it without the proxy, by \
+             web.shop.svc in NO_PROXY of the caller. To allow it, apply a ServiceEntry with hosts: [web.shop.svc] and port 80 \
+             (protocol HTTP), exported to namespace a.\n",
+        ),
+    ];
+    for (url, words) in cases {
+        let answer = proxy.fetch(A, url).await;
+        assert_eq!(outcome(&answer), ("403", Some("host_not_listed")), "{url}");
+        assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, words);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{check, with_policies};
+use super::{super::*, check, compiled, with_policies};
 
 /// What servers may read as `/admin`.
 const SPELLINGS: [&str; 12] = [
@@ -67,4 +67,52 @@ fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
         check(path("Deny"), &[(&question, by_deny)]);
         check(path("Allow"), &[(&question, by_allow)]);
     }
+}
+
+#[test]
+fn a_refusal_says_whether_it_is_for_the_request() {
+    let get = Seen::Request {
+        method: "GET",
+        path: "/admin",
+        encrypted: false,
+    };
+    let by_request = |policy: serde_json::Value, seen: Seen<'_>| {
+        let compiled = compiled(with_policies(json!({ "p": policy })));
+        let egress = compiled.egress().unwrap();
+        let caller = Caller {
+            namespace: "a",
+            service_account: "x",
+            labels: None,
+        };
+        let decision = egress.decide(&Question {
+            destination: Destination::Name("h"),
+            port: if seen == get { 80 } else { 443 },
+            caller: Some(caller),
+            seen,
+        });
+        assert_ne!(decision.verdict, Verdict::Allow);
+        decision.by_request
+    };
+    let policy = |action: &str, to: serde_json::Value| json!({"scope": "Gateway", "action": action, "to": to});
+    let admin = || json!({"hosts": ["h"], "paths": [{"Prefix": "/admin"}]});
+    let posts = || json!({"methods": ["POST"]});
+    let elsewhere = || json!({"hosts": ["g"], "methods": ["POST"]});
+    for (action, to, expected) in [
+        ("Deny", json!([admin()]), true),
+        ("Deny", json!([admin(), {"hosts": ["h"]}]), false),
+        ("Deny", json!([{"ports": [80]}, elsewhere()]), false),
+        ("Deny", serde_json::Value::Null, false),
+        ("Allow", json!([posts()]), true),
+        ("Allow", json!([elsewhere()]), false),
+        ("Allow", json!([{"hosts": ["g"]}]), false),
+    ] {
+        assert_eq!(
+            by_request(policy(action, to.clone()), get),
+            expected,
+            "{action} {to}"
+        );
+    }
+    // For what nobody sees there.
+    let https = policy("Allow", json!([posts()]));
+    assert!(by_request(https, Seen::Tls));
 }

@@ -1,0 +1,142 @@
+//! What helps whoever was refused: what would list a destination, and how to reach what no list opens.
+
+use std::net::IpAddr;
+
+use portcullis_routing::egress::{
+    Destination, Question, Seen, address::AddressClass, host::is_of_inside,
+};
+
+use crate::egress::Identity;
+
+/// Of a destination that nothing opens to the caller: what would.
+pub(super) fn listed(question: &Question<'_>, caller: Option<&Identity>) -> String {
+    let port = question.port;
+    let protocol = protocol(question);
+    let exported = caller.map_or_else(String::new, |caller| {
+        format!(", exported to namespace {}", caller.namespace())
+    });
+    match question.destination {
+        Destination::Name(name) => {
+            let apply = format!(
+                "To allow it, apply a ServiceEntry with hosts: [{name}] and port {port} (protocol {protocol}){exported}."
+            );
+            if is_of_inside(name) {
+                format!("{} {apply}", without_proxy(name))
+            } else {
+                apply
+            }
+        }
+        Destination::Address(address) => {
+            let apply = format!(
+                "apply a ServiceEntry with addresses: [{address}], resolution NONE and port {port} (protocol {protocol}){exported}"
+            );
+            let class = AddressClass::of(address);
+            if class.is_public() {
+                format!("To allow it, {apply}; or ask for a host that is listed by its name.")
+            } else if is_beside_proxy(class) {
+                reached(question.destination, address)
+            } else {
+                format!(
+                    "{} To allow it here, {apply}, and {}.",
+                    without_proxy(&address.to_string()),
+                    opened(address)
+                )
+            }
+        }
+    }
+}
+
+/// Of a port that is listed for something else than is spoken: `lister` is the entry. A second one for it would only conflict.
+pub(super) fn spoken(question: &Question<'_>, lister: &str) -> String {
+    let port = question.port;
+    let instead = match question.seen {
+        Seen::Request { .. } => "Ask for it by a tunnel (CONNECT, as clients do for https://)",
+        Seen::Tunnel | Seen::Tls => {
+            "Send requests to the proxy itself, in clear text (as clients do for http://)"
+        }
+    };
+    format!(
+        "{instead}; or have {lister} list port {port} with protocol {}. A second ServiceEntry for the port does not help.",
+        protocol(question)
+    )
+}
+
+/// Of an address that is refused for what it is.
+pub(super) fn reached(destination: Destination<'_>, address: IpAddr) -> String {
+    let class = AddressClass::of(address);
+    let (host, dns) = match destination {
+        Destination::Name(name) => (
+            name.to_owned(),
+            " If the name is meant to lead elsewhere, mend its DNS.",
+        ),
+        Destination::Address(address) => (address.to_string(), ""),
+    };
+    if class.inner() == AddressClass::Unspecified {
+        return format!(
+            "Nobody has that address; DNS servers that block a name answer with it.{dns}"
+        );
+    }
+    if is_beside_proxy(class) {
+        return format!(
+            "Whatever answers there is beside the proxy and not beside the caller: reach it without the proxy, by {host} in \
+             NO_PROXY of the caller.{dns}"
+        );
+    }
+    format!(
+        "{} To allow it here, {}.{dns}",
+        without_proxy(&host),
+        opened(address)
+    )
+}
+
+/// Whether what has an address is on the machine or link of whoever connects.
+fn is_beside_proxy(class: AddressClass) -> bool {
+    matches!(
+        class.inner(),
+        AddressClass::Metadata
+            | AddressClass::LinkLocal
+            | AddressClass::Loopback
+            | AddressClass::Unspecified
+    )
+}
+
+/// Of what callers reach by themselves.
+fn without_proxy(host: &str) -> String {
+    format!(
+        "If it is in the cluster, reach it without the proxy, by {host} in NO_PROXY of the caller."
+    )
+}
+
+/// What opens a range.
+fn opened(address: IpAddr) -> String {
+    let length = if address.is_ipv4() { 32 } else { 128 };
+    format!(
+        "have {address}/{length} in allowPrivate of an EgressPolicy of the Gateway's namespace that allows it"
+    )
+}
+
+/// What is spoken, as a ServiceEntry calls it.
+fn protocol(question: &Question<'_>) -> &'static str {
+    match (&question.seen, question.port) {
+        (
+            Seen::Request {
+                encrypted: true, ..
+            },
+            _,
+        ) => "HTTPS",
+        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => "HTTP",
+        (Seen::Tunnel | Seen::Tls, _) => "TLS",
+    }
+}
+
+/// What is spoken, in words.
+pub(super) fn seen(seen: &Seen<'_>) -> &'static str {
+    match seen {
+        Seen::Request {
+            encrypted: false, ..
+        } => "HTTP requests in clear text",
+        Seen::Request { .. } => "HTTP requests",
+        Seen::Tunnel => "tunnels",
+        Seen::Tls => "TLS",
+    }
+}
