@@ -11,7 +11,8 @@ use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
 pub(crate) use self::egress::{
-    CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand, LearnArgs, Resolved,
+    AskedForm, CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand,
+    LearnArgs, Resolved,
 };
 
 /// Gateway API manifests in, traffic out.

@@ -36,7 +36,8 @@ pub(crate) use self::live::Live;
 use self::{
     certificate::Shown,
     connection::{
-        ensure_ingress, misdirected, no_port, no_session, of_egress, refused, unauthenticated,
+        ensure_ingress, meant_outward, misdirected, no_port, no_session, of_egress, refused,
+        unauthenticated,
     },
     passing::lack,
     routes::Routes,
@@ -175,6 +176,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let configuration = Source::new(&paths)?.load()?;
         let (table, conflicts) = merge(&configuration.translation.tables);
         ensure_ingress(request.port, &table)?;
+        let outward = meant_outward(&table);
         let findings = configuration.issues.len() + conflicts.len();
         let mut answer = answer(&request, &headers, table);
         let routes = Routes {
@@ -188,6 +190,7 @@ pub(crate) fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
             answer.routes.extend(configuration.broken_routes().cloned());
         }
         if answer.is_unbound {
+            answer.outcome += outward;
             answer.outcome += "; `portcullis analyze` says what is wrong with others; if `run` maps ports, give the same \
                                --map-port";
         }

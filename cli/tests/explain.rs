@@ -465,6 +465,29 @@ spec: {hosts: [api.example], ports: [{number: 80, name: http, protocol: HTTP}]}
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains("portcullis egress check"), "{said}");
     }
+    // Beside one of ingress somebody may mean either.
+    let edge = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: http, port: 8080, protocol: HTTP}]
+";
+    fs::write(path, manifest.to_owned() + edge).expect("a file");
+    let said = stdout(&run(&[
+        "explain",
+        "--config",
+        path,
+        "GET",
+        "http://api.example/",
+    ]));
+    assert!(
+        said.contains("no listener that can be served has port 80"),
+        "{said}"
+    );
+    assert!(said.contains("`portcullis egress check`"), "{said}");
 }
 
 /// Whose credential it is, for whom, and never what it is.

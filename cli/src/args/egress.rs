@@ -1,8 +1,8 @@
 //! The command line of `portcullis egress`.
 
-use std::{net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use portcullis_controller::CONTROLLER_NAME;
 use portcullis_routing::egress::host::Host;
@@ -60,12 +60,20 @@ pub(crate) struct CheckDestinationArgs {
     /// Who calls: a namespace, and a service account of it; without that `default`. Default: somebody who is not known.
     #[arg(long, value_name = "NAMESPACE[/ACCOUNT]", value_parser = callers)]
     pub(crate) from: Option<(String, Option<String>)>,
+    /// Labels of the pod that calls, of which policies may speak; `''` for a pod without any. Default: not known, so that a policy
+    /// that asks for labels counts against the caller.
+    #[arg(long, value_name = "KEY=VALUE,...", value_parser = labels, requires = "from")]
+    pub(crate) labels: Option<Labels>,
     /// Who calls: a pod of the manifests or the cluster, with its labels.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "from")]
     pub(crate) pod: Option<(String, String)>,
     /// The egress Gateway, if there are several.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub(crate) gateway: Option<(String, String)>,
+    /// How it is asked for, if not as the destination says: a request that the proxy reads (`https://HOST` in the absolute form, say), a
+    /// tunnel (CONNECT), or TLS that passes through.
+    #[arg(long, value_enum, value_name = "FORM")]
+    pub(crate) form: Option<AskedForm>,
     /// Method of a request.
     #[arg(long, value_name = "METHOD", default_value = "GET")]
     pub(crate) method: http::Method,
@@ -86,6 +94,20 @@ pub(crate) struct CheckDestinationArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
+
+/// How a destination is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AskedForm {
+    /// A request that the proxy reads
+    Request,
+    /// CONNECT
+    Tunnel,
+    /// TLS that passes through
+    Tls,
+}
+
+/// Labels of `--labels`.
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Addresses of `--resolve`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,6 +186,16 @@ fn callers(text: &str) -> Result<(String, Option<String>), String> {
     Ok((namespace.to_owned(), name.map(ToOwned::to_owned)))
 }
 
+/// `KEY=VALUE,...`.
+fn labels(text: &str) -> Result<Labels, String> {
+    let parts = text.split(',').filter(|_| !text.is_empty());
+    let labels = parts.map(|part| match part.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("write KEY=VALUE, such as app=web,tier=front".to_owned()),
+    });
+    labels.collect()
+}
+
 /// `ADDRESS,...`, or `HOST:PORT:ADDRESS,...`.
 fn resolved(text: &str) -> Result<Resolved, String> {
     if let Some(addresses) = addresses(text) {
@@ -201,7 +233,8 @@ fn since(text: &str) -> Result<SignedDuration, String> {
 const EXAMPLES: &str = "\
 Nothing leaves by an egress Gateway that no ServiceEntry opens, and EgressPolicies narrow who may reach what of that. To get there \
 without breaking anything:
-  1. set spec.proxy.egress.mode to Report in the GatewayParameters: everything passes, and is told
+  1. set spec.proxy.egress.mode to Report in the GatewayParameters: what no ServiceEntry lists passes, and is told;
+     what an EgressPolicy of mode Enforce refuses, a Deny above all, is refused all the same: set mode Report there too
   2. portcullis egress learn > allowed.yaml           what was wanted, as manifests: read them, mend them, apply them
   3. portcullis egress denied                         what would still be refused, and to whom
   4. when that is nothing, or nothing that should pass: remove the mode, and those of the policies
@@ -214,25 +247,33 @@ Examples:
   portcullis egress check --gateway egress-system/egress --pod shop/web-7c9d --method POST http://api.payments.example/v1
   portcullis egress check --from shop/web --resolve 203.0.113.7 https://api.payments.example
   portcullis egress check --resolve api.payments.example:443:203.0.113.7,[2001:db8::7] https://api.payments.example
+  portcullis egress check --from shop/web --labels app=checkout,tier=front https://api.payments.example
   portcullis egress check -f manifests/ --from shop db.partner.example:5432
   portcullis egress check -f manifests/ --from shop -H 'version: 2' 'http://api.payments.example/v1?dry=yes'
 
 It goes the way of the proxies: the listener by the host, the HTTPRoute that takes the request, then what decides; a route with several \
 backends has an answer for each. What a route answers itself (a redirect, say) does not reach the host, and counts as refused. It says \
 which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
-allow it. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it; \
---pod knows them.
+allow it. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it \
+(unknown_caller): --labels says which its pod has, or --pod takes them from a pod.
+
+`https://HOST` is judged as what clients make of it: a tunnel, and TLS that passes through. Where the gateway itself begins TLS, callers \
+send requests: ask by http://HOST, or with --form request. The line Asked says which form an answer is for.
 
 Proxies look a name up when it is asked for, and refuse it if any of its addresses is private, special, the cluster's own or the \
 proxy's. This command looks nothing up: it judges the addresses of --resolve, all but whether one is the proxy's own, and without \
 that says that addresses were not judged. Endpoints of a ServiceEntry that are addresses always are.
 
 Without -f the objects of the cluster are read once, with your rights, and translated as the controller does it: `get` and `list` of \
-gateways, gatewayclasses, routes, backendtlspolicies, referencegrants, serviceentries, egresspolicies, gatewayparameters, namespaces, \
-services, endpointslices, pods, nodes and servicecidrs. Without serviceentries and egresspolicies there is no answer, nor without \
+gateways, gatewayclasses, listenersets, httproutes, tlsroutes, backendtlspolicies, referencegrants, serviceentries, egresspolicies, \
+gatewayparameters, credentialinjections, namespaces, services, endpointslices, pods, nodes and servicecidrs in the whole cluster; `get` \
+of the secrets and configmaps that the Gateway and its routes refer to, and of the serviceaccount of --from; `list` of deployments and \
+`get` of leases, to see whether a controller runs. Without serviceentries and egresspolicies there is no answer, nor without \
 namespaces where a policy selects callers by their labels, or nodes with --resolve; what else you may not read counts as missing, and is said, and so is whether the proxies have acknowledged their table.
 
-Exit codes: 0 allowed (or only reported), 1 refused, in one of the forms at least, 2 the question cannot be answered.";
+Exit codes: 0 allowed (or only reported), 1 refused, in one of the forms at least, 2 the question cannot be answered: \
+also if the cluster does not have the namespace or service account of --from (ask with -f before they are there), or an EgressPolicy of \
+-f is broken.";
 
 const DENIED_EXAMPLES: &str = "\
 Examples:
@@ -298,6 +339,16 @@ mod tests {
         ] {
             let error = resolved(text).unwrap_err();
             assert!(error.contains("HOST:PORT:ADDRESS"), "{text}");
+        }
+    }
+
+    #[test]
+    fn labels_are_pairs() {
+        let expected = Labels::from([("app".into(), "web".into()), ("x/y".into(), String::new())]);
+        assert_eq!(labels("app=web,x/y="), Ok(expected));
+        assert_eq!(labels(""), Ok(Labels::new()));
+        for text in ["app", "=web", "app=web,"] {
+            assert!(labels(text).unwrap_err().contains("KEY=VALUE"), "{text}");
         }
     }
 }

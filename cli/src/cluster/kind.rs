@@ -148,6 +148,14 @@ impl Kind {
         plural: "namespaces",
         namespaced: false,
     };
+    /// `ServiceAccount`.
+    pub(crate) const SERVICE_ACCOUNT: Self = Self {
+        name: "ServiceAccount",
+        group: "",
+        version: "v1",
+        plural: "serviceaccounts",
+        namespaced: true,
+    };
     /// Service.
     pub(crate) const SERVICE: Self = Self {
         name: "Service",

@@ -104,10 +104,23 @@ pub(super) fn ensure_ingress(port: u16, table: &RoutingTable) -> anyhow::Result<
     let listeners = || table.listeners.values();
     let is_of_port = listeners().any(|it| it.port == port && !it.direction.is_ingress());
     let is_nothing_else = !listeners().any(|it| it.direction.is_ingress());
-    if is_of_port || (is_nothing_else && !table.listeners.is_empty()) {
+    if is_of_port {
         return Err(of_egress(&format!("port {port} is an egress Gateway's")));
     }
+    if is_nothing_else && !table.listeners.is_empty() {
+        return Err(of_egress("there are Gateways of egress only"));
+    }
     Ok(())
+}
+
+/// What to say beside that nothing listens, where somebody may mean what leaves.
+pub(super) fn meant_outward(table: &RoutingTable) -> &'static str {
+    let mut listeners = table.listeners.values();
+    if listeners.any(|it| !it.direction.is_ingress()) {
+        "; what leaves by the Gateways of egress is for `portcullis egress check`"
+    } else {
+        ""
+    }
 }
 
 /// Who answers instead.

@@ -192,6 +192,18 @@ spec: {serviceAccountName: web, containers: [{name: web, image: web}]}
 status: {phase: Running, podIP: 10.4.0.17, podIPs: [{ip: 10.4.0.17}]}
 ---
 apiVersion: v1
+kind: Namespace
+metadata: {name: apps}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: web, namespace: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: apps}
+---
+apiVersion: v1
 kind: Node
 metadata: {name: one}
 spec: {podCIDR: 198.51.100.0/24, podCIDRs: [198.51.100.0/24]}
@@ -277,6 +289,16 @@ fn a_destination_is_checked_by_the_objects_of_the_cluster() {
             &["https://other.example", "--gateway", "egress/gone"],
             2,
             "there is no Gateway egress/gone",
+        ),
+        (
+            &["https://other.example", "--from", "shopp/web"],
+            2,
+            "there is no Namespace shopp in the cluster",
+        ),
+        (
+            &["https://other.example", "--from", "shop/wbe"],
+            2,
+            "there is no ServiceAccount shop/wbe in the cluster",
         ),
         (
             &["https://other.example", "-f", "x", "--context", "y"],
@@ -371,6 +393,11 @@ fn what_may_make_the_answer_untrue_is_said() {
             sample().refusing("pods", 403),
             0,
             "note: as if it were not there: pods is forbidden",
+        ),
+        (
+            sample().refusing("serviceaccounts", 403),
+            0,
+            "note: whether there is a ServiceAccount apps/default is not known: serviceaccounts is forbidden",
         ),
         (
             sample().refusing("egresspolicies", 403),

@@ -195,8 +195,9 @@ impl Addresses {
         } else {
             String::new()
         };
+        let length = if address.is_ipv4() { 32 } else { 128 };
         format!(
-            "if that is meant, {by_entry}name {address} in allowPrivate of an EgressPolicy in namespace {gateway_namespace}; whom an \
+            "if that is meant, {by_entry}name {address}/{length} in allowPrivate of an EgressPolicy in namespace {gateway_namespace}; whom an \
              Allow there selects reaches nothing but what such policies name"
         )
     }

@@ -29,6 +29,8 @@ use crate::{
 pub(super) struct Judged {
     /// What the caller does, in words.
     asked: String,
+    /// The same for programs: `request`, `tunnel` or `tls`.
+    form: &'static str,
     /// By which of these it comes makes no difference. None, if none is for the host.
     listeners: Vec<ListenerKey>,
     pub(super) verdict: Verdict,
@@ -118,6 +120,7 @@ impl Judged {
         };
         let judged = Self {
             asked: asked(form, encrypted, case),
+            form: form.name(),
             listeners: vec![entrance.key().clone()],
             route: via,
             ..judged
@@ -137,6 +140,7 @@ impl Judged {
         );
         Self {
             asked: asked(form, false, case),
+            form: form.name(),
             ..Self::refused(ended, Some(remedy))
         }
     }
@@ -145,6 +149,7 @@ impl Judged {
         let Ended { reason, why } = ended;
         Self {
             asked: String::new(),
+            form: "",
             listeners: Vec::new(),
             verdict: Verdict::Refuse,
             reason,
@@ -171,6 +176,9 @@ impl Judged {
         let why = match decision.reason {
             DecisionReason::Allowed if is_inside => {
                 "its route leads to a backend of the cluster, and no policy is against it"
+            }
+            DecisionReason::UnknownCaller if question.caller.is_some() => {
+                "whether a policy is for the caller depends on labels of its pod, which are not known"
             }
             reason => why(reason),
         };

@@ -26,7 +26,11 @@ use portcullis_routing::{
 use serde::Serialize;
 
 use self::{addresses::Told, course::Entrances, judged::Judged, origin::Origin};
-use crate::{FINDINGS, args::CheckDestinationArgs, output};
+use crate::{
+    FINDINGS,
+    args::{AskedForm, CheckDestinationArgs},
+    output,
+};
 
 /// How a destination is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +88,7 @@ struct Case<'a> {
 
 /// Says whether a caller may reach a destination.
 pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
-    let asked = Asked::parse(&args.destination)?;
+    let asked = Asked::parse(&args.destination, args.form)?;
     let headers = headers(args)?;
     let origin = Origin::read(args)?;
     let table = origin.table(args)?;
@@ -110,6 +114,7 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
             None => notes.push(form.not_offered(asked.port, &table.gateway)),
         }
     }
+    notes.extend(case.begun_by_gateway());
     case.told.ensure_meant(&asked.host, asked.port)?;
     notes.extend(rejections.iter().filter_map(rejected));
     notes.extend(origin.faults(&asked.host));
@@ -158,6 +163,30 @@ impl Case<'_> {
         Ok(())
     }
 
+    /// Of an answer about what the gateway does not read: entries by which it reads requests to the host, and begins TLS itself.
+    fn begun_by_gateway(&self) -> Vec<String> {
+        let is_request = |form: &Form| matches!(form, Form::Request { .. });
+        if self.asked.forms.iter().any(is_request) {
+            return Vec::new();
+        }
+        let name = &self.asked.name;
+        let wanted = self.asked.wanted();
+        let destination = wanted.asked(None, Seen::Tunnel).destination;
+        let listing = self.table.entries.iter();
+        let listing = listing.filter(|(key, _)| self.egress.lists(key, destination));
+        let ports = listing.flat_map(|(key, entry)| {
+            let ports = entry.ports.iter().filter(|port| port.tls.is_some());
+            ports.map(move |port| {
+                format!(
+                    "{key} has the gateway itself begin TLS for requests to port {}, which is another form: ask with --form request for \
+                     http://{name}:{}/",
+                    port.number, port.number
+                )
+            })
+        });
+        ports.collect()
+    }
+
     fn caller(&self) -> Option<Caller<'_>> {
         self.who.map(|who| Caller {
             namespace: &who.namespace,
@@ -180,6 +209,15 @@ impl Form {
         }
     }
 
+    /// For programs.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Request { .. } => "request",
+            Self::Tunnel => "tunnel",
+            Self::Tls => "tls",
+        }
+    }
+
     /// What proxies see of it, once filters of a route have changed the path. `encrypted`: it comes over TLS with the proxy.
     fn seen<'a>(&self, method: &'a str, path: &'a str, encrypted: bool) -> Seen<'a> {
         match self {
@@ -195,7 +233,7 @@ impl Form {
 }
 
 impl Asked {
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    fn parse(text: &str, form: Option<AskedForm>) -> anyhow::Result<Self> {
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (Some(scheme), rest),
             None => (None, text),
@@ -210,6 +248,12 @@ impl Asked {
             Some("https") => (Some(443), vec![Form::Tunnel, Form::Tls]),
             None if target.is_empty() => (None, vec![Form::Tunnel]),
             _ => bail!("'{text}' is none of http://HOST/PATH, https://HOST and HOST:PORT"),
+        };
+        let forms = match form {
+            None => forms,
+            Some(AskedForm::Request) => vec![request_of(target)?],
+            Some(AskedForm::Tunnel) => vec![Form::Tunnel],
+            Some(AskedForm::Tls) => vec![Form::Tls],
         };
         let port = authority.port.or(port);
         let name = match &authority.host {
@@ -288,7 +332,7 @@ fn who(args: &CheckDestinationArgs, table: &RoutingTable) -> anyhow::Result<Opti
     Ok(args.from.as_ref().map(|(namespace, account)| Who {
         namespace: namespace.clone(),
         account: account.as_deref().unwrap_or("default").to_owned(),
-        labels: None,
+        labels: args.labels.clone(),
     }))
 }
 
@@ -314,7 +358,7 @@ mod tests {
     use super::*;
 
     fn asked(text: &str) -> Asked {
-        Asked::parse(text).unwrap()
+        Asked::parse(text, None).unwrap()
     }
 
     #[test]
@@ -340,6 +384,10 @@ mod tests {
         let tunnel = asked("[2001:db8::1]:5432");
         assert_eq!((tunnel.port, tunnel.forms), (5432, vec![Form::Tunnel]));
         assert_eq!(tunnel.name, "[2001:db8::1]");
+        let request = Asked::parse("https://a.example/x", Some(AskedForm::Request)).unwrap();
+        assert_eq!((request.port, request.forms), (443, vec![form("/x", None)]));
+        let tls = Asked::parse("a.example:8443", Some(AskedForm::Tls)).unwrap();
+        assert_eq!(tls.forms, [Form::Tls]);
     }
 
     #[test]
@@ -353,7 +401,7 @@ mod tests {
             ("http:///x", "bad_destination"),
             ("http://a.example/%00", "bad_path"),
         ] {
-            let error = format!("{:#}", Asked::parse(text).unwrap_err());
+            let error = format!("{:#}", Asked::parse(text, None).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

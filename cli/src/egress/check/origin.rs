@@ -9,7 +9,7 @@ use portcullis_routing::{GatewayKey, RoutingTable, egress::host::Host};
 use super::faults;
 use crate::{
     args::CheckDestinationArgs,
-    cluster::{Cluster, Kind},
+    cluster::{Cluster, Kind, Refusal},
     egress::gateways::gateways,
     explain::Live,
     source::{Configuration, Source},
@@ -19,8 +19,8 @@ use crate::{
 pub(super) enum Origin {
     /// Manifests.
     Files(Box<Configuration>),
-    /// One Gateway of a cluster, with all that it is translated from.
-    Cluster(Box<Live>),
+    /// One Gateway of a cluster, with all that it is translated from, and what is not known of the caller.
+    Cluster(Box<Live>, Vec<String>),
 }
 
 impl Origin {
@@ -34,15 +34,15 @@ impl Origin {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let live = runtime.block_on(live(args))?;
-        Ok(Self::Cluster(Box::new(live)))
+        let (live, doubts) = runtime.block_on(live(args))?;
+        Ok(Self::Cluster(Box::new(live), doubts))
     }
 
     /// The table of the Gateway that is asked for, or the only one of egress.
     pub(super) fn table(&self, args: &CheckDestinationArgs) -> anyhow::Result<&RoutingTable> {
         match self {
             Self::Files(configuration) => only(&configuration.translation.tables, args),
-            Self::Cluster(live) => live.table().with_context(|| live.without_table()),
+            Self::Cluster(live, _) => live.table().with_context(|| live.without_table()),
         }
     }
 
@@ -50,7 +50,7 @@ impl Origin {
     pub(super) fn faults(&self, host: &Host) -> Vec<String> {
         let (resources, findings) = match self {
             Self::Files(it) => (&it.resources, &it.translation.findings[..]),
-            Self::Cluster(it) => (it.resources(), it.findings()),
+            Self::Cluster(it, _) => (it.resources(), it.findings()),
         };
         let findings = findings.iter();
         let concerning = findings.filter(|it| faults::concerns(it, host, resources));
@@ -58,7 +58,7 @@ impl Origin {
         let broken = match self {
             Self::Files(configuration) => configuration.broken_entries().collect(),
             // Told among what the caller may not read.
-            Self::Cluster(_) => Vec::new(),
+            Self::Cluster(..) => Vec::new(),
         };
         broken.into_iter().chain(told).collect()
     }
@@ -67,13 +67,14 @@ impl Origin {
     pub(super) fn doubts(&self) -> Vec<String> {
         match self {
             Self::Files(_) => Vec::new(),
-            Self::Cluster(live) => live.doubts(),
+            Self::Cluster(live, doubts) => doubts.iter().cloned().chain(live.doubts()).collect(),
         }
     }
 }
 
-async fn live(args: &CheckDestinationArgs) -> anyhow::Result<Live> {
+async fn live(args: &CheckDestinationArgs) -> anyhow::Result<(Live, Vec<String>)> {
     let cluster = Cluster::new(&args.cluster).await?;
+    let doubts = ensure_caller(&cluster, args).await?;
     let gateway = match &args.gateway {
         Some((namespace, name)) => ObjectKey::new(&**namespace, &**name),
         None => only_gateway(&cluster).await?,
@@ -92,7 +93,47 @@ async fn live(args: &CheckDestinationArgs) -> anyhow::Result<Live> {
         live.ensure_read(&[&Kind::NODE])?;
     }
     live.ensure_in_force()?;
-    Ok(live)
+    Ok((live, doubts))
+}
+
+/// Fails if the namespace or service account that is to call is not there: policies and entries may well be for it by its real
+/// name. Returns what could not be seen.
+async fn ensure_caller(
+    cluster: &Cluster,
+    args: &CheckDestinationArgs,
+) -> anyhow::Result<Vec<String>> {
+    let Some((namespace, account)) = &args.from else {
+        return Ok(Vec::new());
+    };
+    let account = account.as_deref().unwrap_or("default");
+    let found = [
+        (
+            format!("Namespace {namespace}"),
+            cluster.get(&Kind::NAMESPACE, namespace).await,
+        ),
+        (
+            format!("ServiceAccount {namespace}/{account}"),
+            cluster
+                .get_in(&Kind::SERVICE_ACCOUNT, namespace, account)
+                .await,
+        ),
+    ];
+    let mut doubts = Vec::new();
+    for (object, found) in found {
+        match found {
+            Ok(Some(_)) => {}
+            Ok(None) | Err(Refusal::NotInstalled) => bail!(
+                "there is no {object} in the cluster, so nobody calls as that: correct --from; or ask with -f, by manifests, before it is there"
+            ),
+            Err(Refusal::Forbidden(message)) => {
+                doubts.push(format!(
+                    "whether there is a {object} is not known: {message}"
+                ));
+            }
+            Err(Refusal::Failed(error)) => return Err(error),
+        }
+    }
+    Ok(doubts)
 }
 
 async fn only_gateway(cluster: &Cluster) -> anyhow::Result<ObjectKey> {

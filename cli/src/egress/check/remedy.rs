@@ -1,8 +1,13 @@
 //! What would allow what is refused, in words and as a manifest.
 
+use std::collections::BTreeSet;
+
 use portcullis_routing::{
     EntryKey, RoutingTable,
-    egress::{Decision, DecisionReason, Destination, Question, Seen},
+    egress::{
+        Decision, DecisionReason, Destination, LabelRequirement, Policy, Question, Seen,
+        address::AddressClass,
+    },
 };
 
 use crate::egress::manifest::{
@@ -49,6 +54,14 @@ impl Remedy {
             DecisionReason::HostNotListed
             | DecisionReason::PortNotListed
             | DecisionReason::NotExported => entry(question, way, table)?,
+            DecisionReason::UnknownCaller if question.caller.is_some() => {
+                let asked = decision.policy.and_then(|key| table.policies.get(key));
+                format!(
+                    "say which labels its pod has, with --labels KEY=VALUE,... or --pod NAMESPACE/NAME: {policy} goes by {}",
+                    asked.map_or_else(String::new, |policy| label_keys(policy))
+                )
+                .into()
+            }
             DecisionReason::UnknownCaller => {
                 "say who calls, with --from or --pod: some callers may"
                     .to_owned()
@@ -60,9 +73,17 @@ impl Remedy {
                     .into()
             }
             DecisionReason::ProtocolNotListed => {
-                "give the port of the ServiceEntry the protocol that is spoken"
-                    .to_owned()
-                    .into()
+                let entry = decision.opened.map_or("", |opened| opened.key.as_str());
+                let instead = match question.seen {
+                    Seen::Request { .. } => "a tunnel (https://HOST or HOST:PORT)",
+                    Seen::Tunnel | Seen::Tls => "requests in clear text (http://HOST)",
+                };
+                format!(
+                    "ask for it by {instead}, or give port {} of {entry} the protocol that is spoken; a second ServiceEntry for that \
+                     port would only conflict",
+                    question.port
+                )
+                .into()
             }
             DecisionReason::DeniedByPolicy => {
                 format!("change {policy}: a Deny goes before whatever allows").into()
@@ -81,6 +102,17 @@ impl Remedy {
     }
 }
 
+/// The keys of the labels that a policy asks for.
+fn label_keys(policy: &Policy) -> String {
+    let from = policy.from.iter().flatten();
+    let selectors = from.filter_map(|from| from.labels.as_ref());
+    let keys: BTreeSet<_> = selectors
+        .flat_map(|it| &it.0)
+        .map(LabelRequirement::key)
+        .collect();
+    keys.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// A ServiceEntry that opens it.
 fn entry(question: &Question<'_>, way: Way<'_>, table: &RoutingTable) -> anyhow::Result<Remedy> {
     let caller = question.caller;
@@ -89,7 +121,13 @@ fn entry(question: &Question<'_>, way: Way<'_>, table: &RoutingTable) -> anyhow:
         return Ok(words.into());
     }
     let Destination::Name(host) = question.destination else {
-        let words = "name the host instead, or list the address in `addresses` of a ServiceEntry";
+        let words = match question.destination {
+            Destination::Address(address) if !AddressClass::of(address).is_public() => {
+                "callers reach it without the proxy, by NO_PROXY, if it is in the cluster; else list it in `addresses` of a ServiceEntry, \
+                 and in allowPrivate of an EgressPolicy of the Gateway's namespace"
+            }
+            _ => "name the host instead, or list the address in `addresses` of a ServiceEntry",
+        };
         return Ok(words.to_owned().into());
     };
     let (namespace, export) = match caller {

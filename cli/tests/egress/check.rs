@@ -1,11 +1,14 @@
-//! `portcullis egress` on files. `UPDATE_GOLDEN=1` writes what it says to `testdata/egress`.
+//! `portcullis egress check` by manifests.
 
-mod common;
+use std::fs;
 
-use std::{fs, io::Write, path::PathBuf, process::Stdio};
-
-use common::{config, portcullis, run, stderr, stdout};
 use serde_json::Value;
+
+use crate::{
+    GATEWAY, assert_golden,
+    common::{config, run, stderr, stdout},
+    testdata,
+};
 
 /// What somebody is told of a destination, by the sample of egress.
 fn checked(arguments: &[&str]) -> (Option<i32>, String) {
@@ -223,7 +226,7 @@ fn endpoints_are_judged_one_by_one() {
             "[{address: 169.254.1.1}]",
             "shop",
             1,
-            "list it in a ServiceEntry of namespace egress, or name 169.254.1.1 in allowPrivate",
+            "list it in a ServiceEntry of namespace egress, or name 169.254.1.1/32 in allowPrivate",
         ),
         (
             "[{address: 169.254.1.1}]",
@@ -389,179 +392,6 @@ spec: {to: [{hosts: ['*.example.com']}]}
     }
 }
 
-/// An egress Gateway, which what was learned is for.
-const GATEWAY: &str = "
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: egress, namespace: egress}
-spec:
-  gatewayClassName: portcullis-egress
-  listeners: [{name: proxy, protocol: HTTP, port: 3128}]
-";
-
-fn testdata(name: &str) -> PathBuf {
-    config().join("../cli/tests/testdata/egress").join(name)
-}
-
-/// A log with all that a proxy writes, and what it never would.
-fn log() -> String {
-    testdata("decisions.log")
-        .to_str()
-        .expect("UTF-8")
-        .to_owned()
-}
-
-fn assert_golden(name: &str, said: &str) {
-    let path = testdata(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, said).expect("written");
-    }
-    let golden = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(
-        said,
-        golden,
-        "{}: UPDATE_GOLDEN=1 refreshes it",
-        path.display()
-    );
-}
-
-#[test]
-fn refusals_are_counted_by_caller_destination_and_reason() {
-    let output = run(&["egress", "denied", "--log", &log()]);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert_golden("denied.txt", &stdout(&output));
-}
-
-#[test]
-fn nothing_that_a_log_holds_reaches_the_terminal_unescaped() {
-    for arguments in [
-        &["egress", "denied", "--log", &log()][..],
-        &["egress", "denied", "-o", "json", "--log", &log()],
-        &["egress", "denied", "-o", "yaml", "--log", &log()],
-        &["egress", "learn", "--log", &log()],
-    ] {
-        let said = stdout(&run(arguments));
-        assert!(said.contains("pwned"), "{said}");
-        let is_wild = |one: char| one != '\n' && !(one.is_ascii_graphic() || one == ' ');
-        assert!(!said.contains(is_wild), "{said:?}");
-        assert!(!said.lines().any(|line| line == "kind: Secret"), "{said}");
-    }
-}
-
-#[test]
-fn a_filter_a_limit_and_the_rest() {
-    let said = |arguments: &[&str]| -> Value {
-        let output = run(&[
-            &["egress", "denied", "-o", "json", "--log", &log()],
-            arguments,
-        ]
-        .concat());
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    };
-    let cron = said(&["--from", "shop/cron"]);
-    assert_eq!(cron["groups"].as_array().map(Vec::len), Some(1));
-    assert_eq!(cron["groups"][0]["caller"]["serviceAccount"], "cron");
-    let top = said(&["--top", "1"]);
-    assert_eq!(top["groups"][0]["count"], 3);
-    let all = said(&[]);
-    let counts = all["groups"].as_array().expect("groups").iter();
-    let counts: u64 = counts.filter_map(|it| it["count"].as_u64()).sum();
-    assert_eq!(top["others"].as_u64(), Some(counts - 3));
-    assert_eq!(said(&["--since", "1h"])["decisions"], 0);
-}
-
-#[test]
-fn nothing_refused_is_well() {
-    let output = run(&["egress", "denied", "--from", "nobody", "--log", &log()]);
-    assert_eq!(output.status.code(), Some(0));
-    assert!(stdout(&output).contains("nothing was refused"));
-}
-
-#[test]
-fn mistakes_of_the_command_line_say_what_to_write() {
-    for (arguments, expected) in [
-        (
-            &["denied", "--gateway", "egress"][..],
-            "NAMESPACE/NAME, such as egress-system/egress",
-        ),
-        (&["denied", "--from", "a/b/c"], "shop or shop/web"),
-        (&["denied", "--since", "0s"], "30m, 24h or 1h30m"),
-        (&["denied", "--since", "long"], "30m, 24h or 1h30m"),
-        (
-            &["denied", "--log", "Cargo.toml"],
-            "no line of what --log names is one that a proxy writes",
-        ),
-        (
-            &["denied", "--log", "/no/such/file"],
-            "cannot read /no/such/file",
-        ),
-        (
-            &["learn", "--log", "a", "--gateway", "a/b"],
-            "cannot be used with",
-        ),
-        (
-            &["denied", "--log", "a", "--context", "b"],
-            "cannot be used with",
-        ),
-    ] {
-        let output = run(&[&["egress"], arguments].concat());
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
-    }
-}
-
-#[test]
-fn what_was_learned_is_as_before() {
-    let output = run(&["egress", "learn", "--log", &log()]);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    assert!(stderr(&output).contains("2 lines that no proxy writes"));
-    assert_golden("learned.yaml", &stdout(&output));
-}
-
-/// What was learned stands the checks of this program, as it is.
-#[test]
-fn what_was_learned_has_no_findings() {
-    let learned = stdout(&run(&["egress", "learn", "--log", &log()]));
-    let mut analyze = portcullis(&["analyze", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut input = analyze.stdin.take().expect("a pipe");
-    input
-        .write_all((learned + GATEWAY).as_bytes())
-        .expect("it reads");
-    drop(input);
-    let output = analyze.wait_with_output().expect("it ends");
-    let said = stdout(&output);
-    assert_eq!(output.status.code(), Some(0), "{said}");
-    assert!(said.contains("no findings"), "{said}");
-}
-
-#[test]
-fn a_namespace_and_what_is_rare_can_be_left_out() {
-    let learned = stdout(&run(&[
-        "egress",
-        "learn",
-        "--namespace",
-        "shop",
-        "--min-count",
-        "3",
-        "--log",
-        &log(),
-    ]));
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&learned).expect("YAML");
-    let hosts = objects.iter().map(|object| match object["kind"].as_str() {
-        Some("ServiceEntry") => object["spec"]["hosts"].clone(),
-        _ => object["spec"]["to"][0]["hosts"].clone(),
-    });
-    let only = serde_json::json!(["api.payments.example"]);
-    assert_eq!(hosts.collect::<Vec<_>>(), [only.clone(), only]);
-    assert!(learned.contains("seen less than 3 times"));
-    assert!(!learned.contains("buckets"));
-}
-
 /// Who is told that nothing opens a host looks for what should.
 #[test]
 fn what_is_broken_and_may_name_the_host_is_told() {
@@ -594,4 +424,60 @@ spec: {hosts: ['https://other.example'], ports: [{number: 443, name: tls, protoc
         assert!(said.contains(expected), "{said}");
     }
     assert!(!said.contains("shop/other"), "{said}");
+}
+
+/// A policy may go by labels of which an account says nothing.
+#[test]
+fn labels_that_matter_are_asked_for() {
+    let policy = "
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {name: by-label, namespace: egress}
+spec: {action: Deny, from: [{podSelector: {matchLabels: {app: cron, tier: back}}}], to: [{hosts: [api.example]}]}
+";
+    let manifests = with_routes() + policy;
+    let ask = |more: &[&str]| {
+        let asked = [&["--from", "shop/web", "http://api.example/"], more].concat();
+        checked_with_routes(&manifests, &asked)
+    };
+    let (code, said) = ask(&[]);
+    assert_eq!(code, Some(1), "{said}");
+    for expected in [
+        "(unknown_caller)",
+        "depends on labels of its pod",
+        "--labels KEY=VALUE,... or --pod NAMESPACE/NAME: egresspolicy/egress/by-label goes by app, tier",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    for (labels, code) in [("app=web", 0), ("", 0), ("app=cron,tier=back,x=y", 1)] {
+        assert_eq!(ask(&["--labels", labels]).0, Some(code), "{labels}");
+    }
+}
+
+/// What the gateway begins TLS for is no tunnel.
+#[test]
+fn the_form_that_was_judged_is_told_and_chosen() {
+    let sample = config().join("samples/egress/allow-list.yaml");
+    let manifests = fs::read_to_string(sample).expect("a sample");
+    assert!(manifests.contains("BackendTLSPolicy"), "{manifests}");
+    let ask = |asked: &[&str]| checked_with_routes(&manifests, asked);
+    let (_, said) = ask(&["https://payments.example", "--from", "shop/web"]);
+    assert!(
+        said.contains("has the gateway itself begin TLS for requests to port 80")
+            && said.contains("ask with --form request for http://payments.example:80/"),
+        "{said}"
+    );
+    let asked = [
+        "https://api.openweathermap.org/x",
+        "--form",
+        "request",
+        "-o",
+        "json",
+    ];
+    let (code, said) = ask(&asked);
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!(code, Some(1));
+    assert_eq!(said["answers"][0]["form"], "request");
+    assert_eq!(said["answers"][0]["reason"], "protocol_not_listed");
 }

@@ -1,0 +1,39 @@
+//! `portcullis egress` on files. `UPDATE_GOLDEN=1` writes what it says to `testdata/egress`.
+
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+mod decisions;
+
+use std::{fs, path::PathBuf};
+
+use common::config;
+
+/// An egress Gateway, which what was learned is for.
+const GATEWAY: &str = "
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: egress, namespace: egress}
+spec:
+  gatewayClassName: portcullis-egress
+  listeners: [{name: proxy, protocol: HTTP, port: 3128}]
+";
+
+fn testdata(name: &str) -> PathBuf {
+    config().join("../cli/tests/testdata/egress").join(name)
+}
+
+fn assert_golden(name: &str, said: &str) {
+    let path = testdata(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, said).expect("written");
+    }
+    let golden = fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(
+        said,
+        golden,
+        "{}: UPDATE_GOLDEN=1 refreshes it",
+        path.display()
+    );
+}
