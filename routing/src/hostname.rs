@@ -41,10 +41,13 @@ impl<'a> HostPattern<'a> {
     /// The patterns of a list, in which an empty one stands for every host.
     pub(crate) fn of_list(hostnames: &'a [String]) -> impl Iterator<Item = Self> {
         let any = hostnames.is_empty().then_some(Self::Any);
-        hostnames
-            .iter()
-            .map(|hostname| Self::new(Some(hostname)))
-            .chain(any)
+        Self::of_each(hostnames).chain(any)
+    }
+
+    /// The patterns of a list.
+    pub(crate) fn of_each(hostnames: &'a [String]) -> impl Iterator<Item = Self> {
+        let hostnames = hostnames.iter();
+        hostnames.map(|hostname| Self::new(Some(hostname)))
     }
 
     pub(crate) fn rank(self) -> HostRank {
@@ -62,6 +65,18 @@ impl<'a> HostPattern<'a> {
                 .strip_suffix(suffix)
                 .is_some_and(|labels| labels.len() > 1 && labels.ends_with('.')),
             Self::Exact(exact) => host == exact,
+        }
+    }
+
+    /// Whether there is a host that both match.
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Any, _) | (_, Self::Any) => true,
+            (Self::Exact(host), pattern) | (pattern, Self::Exact(host)) => pattern.matches(host),
+            // Whatever ends in the longer suffix ends in the shorter one too, if that one itself does.
+            (Self::Wildcard(one), Self::Wildcard(other)) => {
+                one == other || self.matches(other) || Self::Wildcard(other).matches(one)
+            }
         }
     }
 }
@@ -194,6 +209,37 @@ mod tests {
             ("xa.b", false),
         ] {
             assert_eq!(wildcard.matches(host), matches, "{host}");
+        }
+    }
+
+    /// All names of up to so many labels. One label ends as the other, so that suffixes are told apart by whole labels.
+    fn names(most: usize) -> Vec<String> {
+        let longer = |names: &Vec<String>| {
+            let labels = ["b", "ab"];
+            let longer = names
+                .iter()
+                .flat_map(|name| labels.map(|it| format!("{it}.{name}")));
+            longer.collect::<Vec<_>>()
+        };
+        let first = vec!["b".to_owned(), "ab".to_owned()];
+        let by_length = std::iter::successors(Some(first), |names| Some(longer(names)));
+        by_length.take(most).flatten().collect()
+    }
+
+    #[test]
+    fn patterns_overlap_if_some_host_matches_both() {
+        let hosts = names(5);
+        let suffixes = names(3);
+        let exact = suffixes.iter().map(|it| HostPattern::Exact(it));
+        let wildcards = suffixes.iter().map(|it| HostPattern::Wildcard(it));
+        let patterns: Vec<_> = exact.chain(wildcards).chain([HostPattern::Any]).collect();
+        for one in &patterns {
+            for other in &patterns {
+                let both = hosts
+                    .iter()
+                    .any(|host| one.matches(host) && other.matches(host));
+                assert_eq!(one.overlaps(*other), both, "{one} {other}");
+            }
         }
     }
 

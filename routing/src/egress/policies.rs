@@ -345,7 +345,7 @@ fn is_there(to: &DestinationMatch, policy: &Policy, asked: &Asked<'_>) -> bool {
             )
         }
         PolicyAction::Deny => {
-            // An address is as good as the hosts that its entry has.
+            // An address is as good as any host that its entry has: what is asked for once it is reached is not asked about again.
             let is_host = |host: &String| {
                 is_host(host, question, way.hosts())
                     || astray.is_some_and(|astray| leads_to(astray.entry, host))
@@ -380,8 +380,8 @@ fn is_host(host: &str, question: &Question<'_>, hosts: &[String]) -> bool {
     match question.destination {
         Destination::Name(name) => pattern.matches(name),
         Destination::Address(address) => {
-            let mut hosts = hosts.iter();
-            host.parse() == Ok(address) || hosts.any(|one| host == one || pattern.matches(one))
+            let mut hosts = HostPattern::of_each(hosts);
+            host.parse() == Ok(address) || hosts.any(|one| pattern.overlaps(one))
         }
     }
 }

@@ -360,6 +360,14 @@ fn a_host_that_is_denied_is_denied_by_its_addresses_too() {
         ("bad.example", "refuse denied_by_policy through e by no"),
         ("*.more.example", "refuse denied_by_policy through e by no"),
         ("*.example", "refuse denied_by_policy through e by no"),
+        // Whoever connects to the address may ask for any of the hosts, and nobody is asked about that again.
+        ("x.more.example", "refuse denied_by_policy through e by no"),
+        (
+            "*.x.more.example",
+            "refuse denied_by_policy through e by no",
+        ),
+        ("more.example", "allow allowed through e"),
+        ("xmore.example", "allow allowed through e"),
         ("other.example", "allow allowed through e"),
     ] {
         check(table(entries.clone(), deny(host)), &[(question, answer)]);
