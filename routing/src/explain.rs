@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     compile::{CompiledListener, CompiledPort, CompiledRoute, CompiledTable},
-    hostname::HostPattern,
+    hostname::{HostMap, HostPattern},
     key::{ListenerKey, RouteKey},
     lookup::RequestHead,
     matcher::Mismatch,
@@ -159,14 +159,13 @@ struct Ranked<'a, P> {
 }
 
 fn judge_routes<P>(listener: &CompiledListener<P>, head: &RequestHead<'_>) -> Vec<Candidate> {
-    let hosts = listener
-        .hosts
-        .iter()
-        .flat_map(|(pattern, host)| host.routes.iter().map(move |route| (pattern, route)));
+    let hosts = listener.hosts.all().flat_map(HostMap::iter);
+    let hosts =
+        hosts.flat_map(|(pattern, host)| host.routes.iter().map(move |route| (pattern, route)));
     let mut ranked: Vec<Ranked<'_, P>> = hosts
         .flat_map(|(pattern, route)| {
             (0..route.candidates()).filter_map(move |index| {
-                let rank = route.rank(pattern, index)?;
+                let rank = route.rank(pattern.rank(), index)?;
                 let mismatch = mismatch(pattern, route, index, head);
                 Some(Ranked {
                     rank,

@@ -172,6 +172,10 @@ impl<T> HostMap<T> {
         exact.into_iter().chain(wildcards).chain(&self.any)
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.wildcard.is_empty() && self.any.is_none()
+    }
+
     /// Every value with its hostname, in no particular order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (HostPattern<'_>, &T)> {
         let exact = self

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::compile::{CompiledListener, CompiledPort, CompiledRoute};
+use crate::compile::{
+    CompiledListener, CompiledPort, CompiledRoute,
+    host::HostTable,
+    hosts::{Hosts, Tables},
+    route::Candidate,
+};
 
 /// What of a request decides its route.
 #[derive(Clone, Copy, Debug)]
@@ -37,22 +42,26 @@ impl<P> CompiledPort<P> {
 }
 
 impl<P> CompiledListener<P> {
-    /// The route of greatest [`crate::MatchRank`] among those that match.
+    /// The route of greatest [`MatchRank`](crate::MatchRank) among those that match, whoever asks.
     pub fn lookup(&self, head: &RequestHead<'_>) -> Option<Found<'_, P>> {
-        self.find(head, |_| true)
+        let hosts = &self.hosts;
+        best(hosts, hosts.others(), head.host, |host| host.find(head))
     }
 
-    /// The same among the routes that take requests of a caller of this namespace, or of one who is not known: those of the
-    /// Gateway's namespace take everybody's, others only those of their own. On a listener of egress, where a route may add what
-    /// is not everybody's to have, and see what others send.
+    /// The same among the routes that take requests of a caller of this namespace, or of one who is not known: on a listener of egress
+    /// those of the Gateway's namespace take everybody's, others only those of their own. There a route may add what is not
+    /// everybody's to have, and see what others send.
     pub fn lookup_of(&self, caller: Option<&str>, head: &RequestHead<'_>) -> Option<Found<'_, P>> {
-        self.find(head, |route| self.takes_from(route, caller))
+        let own = self.hosts.of(caller);
+        best(&self.hosts, own, head.host, |host| host.find(head))
     }
 
     /// The route that takes a connection of TLS that passes through, by the name that its greeting has (in lower case): the one with
     /// the most specific hostname, then the oldest.
     pub fn lookup_connection(&self, name: &str) -> Option<&Arc<CompiledRoute<P>>> {
-        self.find_connection(name, |_| true)
+        let hosts = &self.hosts;
+        let found = best(hosts, hosts.others(), name, HostTable::connection);
+        found.map(|found| found.route)
     }
 
     /// The same among the routes that take [requests of the caller](Self::lookup_of).
@@ -61,36 +70,38 @@ impl<P> CompiledListener<P> {
         caller: Option<&str>,
         name: &str,
     ) -> Option<&Arc<CompiledRoute<P>>> {
-        self.find_connection(name, |route| self.takes_from(route, caller))
+        let own = self.hosts.of(caller);
+        let found = best(&self.hosts, own, name, HostTable::connection);
+        found.map(|found| found.route)
     }
+}
 
-    fn takes_from(&self, route: &CompiledRoute<P>, caller: Option<&str>) -> bool {
-        let namespace = route.route().source.namespace.as_str();
-        namespace == self.key().gateway_namespace() || caller == Some(namespace)
+/// The best that `find` finds for a host among the routes that take everybody's and those that `others` have: most often there are none
+/// of these, and nothing is to be compared.
+fn best<'t, P: 't>(
+    hosts: &'t Hosts<P>,
+    others: impl Iterator<Item = &'t Tables<P>>,
+    host: &str,
+    find: impl Fn(&'t HostTable<P>) -> Option<&'t Candidate<P>>,
+) -> Option<Found<'t, P>> {
+    // The first hostname that has something has the best.
+    let first = |tables: &'t Tables<P>| {
+        let mut hosts = tables.matching(host);
+        hosts.find_map(|host| Some((host, find(host)?)))
+    };
+    let mut best = first(hosts.everybody());
+    for other in others.filter_map(first) {
+        let (host, candidate) = &other;
+        let rank = host.rank(candidate);
+        if best
+            .as_ref()
+            .is_none_or(|(host, known)| host.rank(known) < rank)
+        {
+            best = Some(other);
+        }
     }
-
-    fn find_connection(
-        &self,
-        name: &str,
-        takes: impl Fn(&CompiledRoute<P>) -> bool,
-    ) -> Option<&Arc<CompiledRoute<P>>> {
-        self.hosts
-            .matching(name)
-            .find_map(|host| host.connection(&takes))
-    }
-
-    fn find(
-        &self,
-        head: &RequestHead<'_>,
-        takes: impl Fn(&CompiledRoute<P>) -> bool,
-    ) -> Option<Found<'_, P>> {
-        let candidate = self
-            .hosts
-            .matching(head.host)
-            .find_map(|host| host.find(head, &takes))?;
-        Some(Found {
-            route: &candidate.route,
-            match_index: candidate.index,
-        })
-    }
+    best.map(|(_, candidate)| Found {
+        route: &candidate.route,
+        match_index: candidate.index,
+    })
 }

@@ -140,18 +140,19 @@ impl<'a> MatchRank<'a> {
         index: usize,
         route_match: &'a RouteMatch,
     ) -> Self {
-        Self::of(HostPattern::new(hostname), key, route, index, route_match)
+        let hostname = HostPattern::new(hostname).rank();
+        Self::of(hostname, key, route, index, route_match)
     }
 
     pub(crate) fn of(
-        hostname: HostPattern<'_>,
+        hostname: HostRank,
         key: &'a RouteKey,
         route: &'a Route,
         index: usize,
         route_match: &'a RouteMatch,
     ) -> Self {
         Self {
-            hostname: hostname.rank(),
+            hostname,
             path: &route_match.path,
             method: route_match.method.is_some(),
             headers: route_match.headers.len(),

@@ -12,19 +12,23 @@ use portcullis_routing::{
 /// Every kind of condition, on several hosts.
 fn compiled() -> CompiledTable<()> {
     let route = |name: &str, hostnames: &[&str], matches: serde_json::Value| {
+        // On its way out a request meets those of the Gateway's namespace and of its own.
+        let namespace = if name == "prefix" { "ns" } else { "team" };
         serde_json::json!({
-            "listeners": ["ns/gw/any", "ns/gw/wild"],
+            "listeners": ["ns/gw/any", "ns/gw/wild", "ns/gw/proxy"],
             "hostnames": hostnames,
             "matches": matches,
             "action": { "Respond": { "status": 200, "reason": name } },
             "order": { "created_at": 0, "namespace": "ns", "name": name, "rule": 0 },
-            "source": { "kind": "HTTPRoute", "namespace": "ns", "name": name, "rule": 0 },
+            "source": { "kind": "HTTPRoute", "namespace": namespace, "name": name, "rule": 0 },
         })
     };
     let table: RoutingTable = serde_json::from_value(serde_json::json!({
         "schema": 1,
         "gateway": "ns/gw",
+        "settings": { "egress": {} },
         "listeners": {
+            "ns/gw/proxy": { "port": 3128, "protocol": "HTTP", "direction": "Egress" },
             "ns/gw/any": { "port": 80, "protocol": "HTTP" },
             "ns/gw/wild": { "port": 80, "protocol": "HTTP", "hostname": "*.example.com" },
             "ns/gw/tls": { "port": 443, "protocol": "TLS" },
@@ -123,18 +127,16 @@ fn a_lookup_allocates_nothing() {
             method,
             headers: &headers,
         };
-        let mut found = None;
+        let mut found = [None, None];
         let allocations = allocation_counter::measure(|| {
-            found = compiled
-                .port(80)
-                .and_then(|port| port.listener_for(host))
-                .and_then(|listener| listener.lookup(&head));
+            let listener = |port| compiled.port(port)?.listener_for(host);
+            found = [
+                listener(80).and_then(|listener| listener.lookup(&head)),
+                listener(3128).and_then(|listener| listener.lookup_of(Some("team"), &head)),
+            ];
         });
-        assert_eq!(
-            found.map(|found| found.route.key().as_str()),
-            expected,
-            "{host}{path}"
-        );
+        let found = found.map(|found| found.map(|found| found.route.key().as_str()));
+        assert_eq!(found, [expected; 2], "{host}{path}");
         assert_eq!(allocations.count_total, 0, "{host}{path}");
     }
 }

@@ -1,19 +1,24 @@
 //! What changes in which hosts: the step from one compiled table to the next.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
-use super::{host::HostTable, route::CompiledRoute};
-use crate::{
-    hostname::{HostMap, HostPattern},
-    key::ListenerKey,
+use super::{
+    host::HostTable,
+    hosts::{Place, Tables, takes_only},
+    route::CompiledRoute,
 };
+use crate::{hostname::HostPattern, key::ListenerKey, listener::Listener};
+
+/// The listeners that are served.
+pub(super) type Served<'a> = BTreeMap<&'a ListenerKey, &'a Arc<Listener>>;
 
 /// The edits of every touched host of every touched listener.
 pub(super) struct Edits<'a, P> {
-    listeners: HashMap<&'a ListenerKey, HashMap<HostPattern<'a>, HostEdit<'a, P>>>,
+    served: &'a Served<'a>,
+    listeners: HashMap<&'a ListenerKey, HashMap<Place<'a>, HostEdit<'a, P>>>,
 }
 
 /// Routes that leave and enter one host.
@@ -33,10 +38,12 @@ impl<P> Default for HostEdit<'_, P> {
 
 impl<'a, P> Edits<'a, P> {
     pub(super) fn new(
+        served: &'a Served<'a>,
         removed: &'a [Arc<CompiledRoute<P>>],
         added: &'a [Arc<CompiledRoute<P>>],
     ) -> Self {
         let mut edits = Self {
+            served,
             listeners: HashMap::new(),
         };
         for route in removed {
@@ -48,7 +55,7 @@ impl<'a, P> Edits<'a, P> {
         edits
     }
 
-    /// Adds all of `routes` to listeners that were not served before.
+    /// Adds all of `routes` to listeners that were not served before, or the other way.
     pub(super) fn fill(
         &mut self,
         fresh: &BTreeSet<&ListenerKey>,
@@ -68,7 +75,7 @@ impl<'a, P> Edits<'a, P> {
     pub(super) fn of(
         &self,
         listener: &ListenerKey,
-    ) -> Option<&HashMap<HostPattern<'a>, HostEdit<'a, P>>> {
+    ) -> Option<&HashMap<Place<'a>, HostEdit<'a, P>>> {
         self.listeners.get(listener)
     }
 
@@ -78,15 +85,17 @@ impl<'a, P> Edits<'a, P> {
         wanted: impl Fn(&ListenerKey) -> bool,
         mut note: impl FnMut(&mut HostEdit<'a, P>),
     ) {
-        for listener in route
-            .route()
-            .listeners
-            .iter()
-            .filter(|listener| wanted(listener))
-        {
-            let hosts = self.listeners.entry(listener).or_default();
-            for pattern in HostPattern::of_list(&route.route().hostnames) {
-                note(hosts.entry(pattern).or_default());
+        let named = route.route().listeners.iter();
+        let served = named.filter_map(|key| self.served.get_key_value(key));
+        for (key, listener) in served.filter(|(key, _)| wanted(key)) {
+            let hosts = self.listeners.entry(key).or_default();
+            let namespace = takes_only(route.route(), key, listener);
+            for hostname in HostPattern::of_list(&route.route().hostnames) {
+                let place = Place {
+                    namespace,
+                    hostname,
+                };
+                note(hosts.entry(place).or_default());
             }
         }
     }
@@ -94,7 +103,7 @@ impl<'a, P> Edits<'a, P> {
 
 impl<P> HostEdit<'_, P> {
     /// Rebuilds the host that is edited, or drops it if no route is left.
-    pub(super) fn apply(&self, pattern: HostPattern<'_>, hosts: &mut HostMap<Arc<HostTable<P>>>) {
+    pub(super) fn apply(&self, pattern: HostPattern<'_>, hosts: &mut Tables<P>) {
         let before = hosts.get(pattern).map_or(&[][..], |host| &host.routes);
         let removed: BTreeSet<_> = self.removed.iter().map(|route| route.key()).collect();
         let kept = before.iter().filter(|route| !removed.contains(route.key()));
@@ -104,7 +113,7 @@ impl<P> HostEdit<'_, P> {
         if routes.is_empty() {
             hosts.remove(pattern);
         } else {
-            hosts.insert(pattern, Arc::new(HostTable::new(routes)));
+            hosts.insert(pattern, Arc::new(HostTable::new(pattern.rank(), routes)));
         }
     }
 }

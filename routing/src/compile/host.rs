@@ -9,11 +9,12 @@ use super::{
     prefix::PrefixMap,
     route::{Candidate, CompiledRoute},
 };
-use crate::{lookup::RequestHead, matches::PathMatch};
+use crate::{hostname::HostRank, lookup::RequestHead, matches::PathMatch, rank::MatchRank};
 
 /// All routes under one hostname.
 #[derive(Debug)]
 pub(crate) struct HostTable<P> {
+    hostname: HostRank,
     /// By key.
     pub(crate) routes: Vec<Arc<CompiledRoute<P>>>,
     exact: HashMap<Box<str>, Vec<Candidate<P>>, RandomState>,
@@ -24,8 +25,9 @@ pub(crate) struct HostTable<P> {
 
 impl<P> HostTable<P> {
     /// `routes` are sorted by key and without duplicates.
-    pub(super) fn new(routes: Vec<Arc<CompiledRoute<P>>>) -> Self {
+    pub(super) fn new(hostname: HostRank, routes: Vec<Arc<CompiledRoute<P>>>) -> Self {
         let mut table = Self {
+            hostname,
             routes: Vec::new(),
             exact: HashMap::default(),
             regex: Vec::new(),
@@ -52,7 +54,7 @@ impl<P> HostTable<P> {
             .chain(table.prefixes.values_mut())
             .chain([&mut table.regex, &mut table.connections]);
         for place in places {
-            place.sort_by(|a, b| b.rank().cmp(&a.rank()));
+            place.sort_by(|a, b| b.rank(hostname).cmp(&a.rank(hostname)));
             place.shrink_to_fit();
         }
         table
@@ -66,22 +68,19 @@ impl<P> HostTable<P> {
         }
     }
 
-    /// The first route that takes the connection, among those of connections.
-    pub(crate) fn connection(
-        &self,
-        takes: impl Fn(&CompiledRoute<P>) -> bool,
-    ) -> Option<&Arc<CompiledRoute<P>>> {
-        let mut routes = self.connections.iter().map(|candidate| &candidate.route);
-        routes.find(|route| takes(route))
+    /// The rank of one of its candidates.
+    pub(crate) fn rank<'t>(&self, candidate: &'t Candidate<P>) -> Option<MatchRank<'t>> {
+        candidate.rank(self.hostname)
     }
 
-    /// The best candidate that holds, among the routes that take the request.
-    pub(crate) fn find(
-        &self,
-        head: &RequestHead<'_>,
-        takes: impl Fn(&CompiledRoute<P>) -> bool,
-    ) -> Option<&Candidate<P>> {
-        let holds = |candidate: &&Candidate<P>| takes(&candidate.route) && candidate.accepts(head);
+    /// The first of those that take connections.
+    pub(crate) fn connection(&self) -> Option<&Candidate<P>> {
+        self.connections.first()
+    }
+
+    /// The best candidate that holds.
+    pub(crate) fn find(&self, head: &RequestHead<'_>) -> Option<&Candidate<P>> {
+        let holds = |candidate: &&Candidate<P>| candidate.accepts(head);
         let exact = if self.exact.is_empty() {
             None
         } else {

@@ -4,6 +4,7 @@
 mod edit;
 mod generation;
 pub(crate) mod host;
+pub(crate) mod hosts;
 mod prefix;
 pub(crate) mod route;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::{
 
 use itertools::{EitherOrBoth, Itertools};
 
-use self::{edit::Edits, host::HostTable};
+use self::{edit::Edits, hosts::Hosts};
 pub use self::{generation::Generation, route::CompiledRoute};
 use crate::{
     delta::same,
@@ -56,12 +57,12 @@ pub struct CompiledPort<P> {
     pub(crate) listeners: HostMap<Arc<CompiledListener<P>>>,
 }
 
-/// One listener with its routes, by the routes' own hostnames.
+/// One listener with its routes, by whose requests they take and by their own hostnames.
 #[derive(Debug)]
 pub struct CompiledListener<P> {
     key: ListenerKey,
     listener: Arc<Listener>,
-    pub(crate) hosts: HostMap<Arc<HostTable<P>>>,
+    pub(crate) hosts: Hosts<P>,
 }
 
 impl<P> CompiledTable<P> {
@@ -183,18 +184,22 @@ pub fn compile<P>(
     rejections.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
     rejections.dedup_by(|a, b| (a.kind, &a.key) == (b.kind, &b.key));
 
-    let known = |key: &&ListenerKey| previous.is_some_and(|p| p.listeners.contains_key(*key));
-    let fresh: BTreeSet<&ListenerKey> = valid.keys().copied().filter(|key| !known(key)).collect();
-    let mut edits = Edits::new(&removed, &added);
+    // One that goes the other way has its routes in other places.
+    let served_before = |key: &ListenerKey, listener: &Listener| {
+        let before = previous.and_then(|p| p.listeners.get(key));
+        before.filter(|before| before.listener.direction == listener.direction)
+    };
+    let fresh = valid.iter();
+    let fresh = fresh.filter(|(key, listener)| served_before(key, listener).is_none());
+    let fresh: BTreeSet<&ListenerKey> = fresh.map(|(key, _)| *key).collect();
+    let mut edits = Edits::new(&valid, &removed, &added);
     if !fresh.is_empty() {
         edits.fill(&fresh, &routes);
     }
-    let listeners = valid.into_iter().map(|(key, listener)| {
-        let previous = previous.and_then(|p| p.listeners.get(key));
-        (
-            key.clone(),
-            compile_listener(previous, key, listener, &edits),
-        )
+    let listeners = valid.iter().map(|(key, listener)| {
+        let before = served_before(key, listener);
+        let compiled = compile_listener(before, key, listener, &edits);
+        (ListenerKey::clone(key), compiled)
     });
     let listeners: BTreeMap<_, _> = listeners.collect();
     let ports = group_by_port(&listeners);
@@ -227,8 +232,8 @@ fn compile_listener<P>(
             let mut hosts = previous
                 .map(|previous| previous.hosts.clone())
                 .unwrap_or_default();
-            for (pattern, edit) in edits.into_iter().flatten() {
-                edit.apply(*pattern, &mut hosts);
+            for (place, edit) in edits.into_iter().flatten() {
+                hosts.edit(place.namespace, |hosts| edit.apply(place.hostname, hosts));
             }
             Arc::new(CompiledListener {
                 key: key.clone(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    hostname::HostPattern,
+    hostname::HostRank,
     key::RouteKey,
     lookup::RequestHead,
     matcher::{MatchMatcher, Mismatch, Patterns, expressions},
@@ -83,7 +83,7 @@ impl<P> CompiledRoute<P> {
     }
 
     /// The rank of one of its matches under one of its hostnames.
-    pub(crate) fn rank(&self, hostname: HostPattern<'_>, index: usize) -> Option<MatchRank<'_>> {
+    pub(crate) fn rank(&self, hostname: HostRank, index: usize) -> Option<MatchRank<'_>> {
         let route_match = if self.route.takes_connections() {
             &CONNECTION
         } else {
@@ -111,9 +111,9 @@ pub(crate) struct Candidate<P> {
 }
 
 impl<P> Candidate<P> {
-    /// Its rank among the candidates of one hostname, which therefore decides nothing.
-    pub(super) fn rank(&self) -> Option<MatchRank<'_>> {
-        self.route.rank(HostPattern::Any, self.index)
+    /// Its rank among candidates of other hostnames.
+    pub(crate) fn rank(&self, hostname: HostRank) -> Option<MatchRank<'_>> {
+        self.route.rank(hostname, self.index)
     }
 
     /// Whether every condition but the path's holds.

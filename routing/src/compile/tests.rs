@@ -73,12 +73,13 @@ fn host<'a>(
     compiled: &'a CompiledTable<()>,
     port: u16,
     host: &str,
-) -> Option<&'a Arc<HostTable<()>>> {
+) -> Option<&'a Arc<host::HostTable<()>>> {
     compiled
         .port(port)?
         .listener_for(host)?
         .hosts
-        .get(HostPattern::Exact(host))
+        .all()
+        .find_map(|tables| tables.get(HostPattern::Exact(host)))
 }
 
 fn same_host(a: &CompiledTable<()>, b: &CompiledTable<()>, port: u16, name: &str) -> bool {
@@ -224,6 +225,75 @@ fn a_changed_listener_keeps_its_hosts() {
         after.ports().map(CompiledPort::port).collect::<Vec<_>>(),
         [80, 82]
     );
+}
+
+/// Routes for one host of the Gateway's namespace and of two others, on a listener of each direction.
+fn of_tenants() -> RoutingTable {
+    let mut table = table();
+    Arc::make_mut(&mut table.settings).egress = Some(crate::egress::EgressSettings::default());
+    let other = table.listeners.get_mut(&ListenerKey::new("ns/gw/other"));
+    Arc::make_mut(other.unwrap()).direction = Direction::Egress;
+    for (name, namespace) in [("a1", "one"), ("a2", "two")] {
+        let key = RouteKey::of("HTTPRoute", "ns", name, 0);
+        let route = Arc::make_mut(table.routes.get_mut(&key).unwrap());
+        route.source.namespace = namespace.to_owned();
+    }
+    table.routes.extend([route("a3", "a", "/")]);
+    table
+}
+
+/// The routes that a lookup for host `a` may come upon.
+fn in_sight<'a>(
+    compiled: &'a CompiledTable<()>,
+    port: u16,
+    caller: Option<&str>,
+) -> BTreeSet<&'a str> {
+    let listener = compiled.port(port).and_then(|port| port.listener_for("a"));
+    let hosts = &listener.unwrap().hosts;
+    let tables = hosts.of(caller).chain([hosts.everybody()]);
+    let hosts = tables.flat_map(|tables| tables.matching("a"));
+    let routes = hosts.flat_map(|host| &host.routes);
+    routes.map(|it| it.route().source.name.as_str()).collect()
+}
+
+#[test]
+fn what_others_have_for_themselves_makes_no_lookup_longer() {
+    let (compiled, _) = compile_next(None, &of_tenants());
+    for (caller, expected) in [
+        (None, &["a3"][..]),
+        (Some("ns"), &["a3"]),
+        (Some("one"), &["a1", "a3"]),
+        (Some("two"), &["a2", "a3"]),
+        (Some("three"), &["a3"]),
+    ] {
+        let found = in_sight(&compiled, 81, caller);
+        assert!(found.iter().eq(expected), "{caller:?} {found:?}");
+        // Requests from outside are of no namespace.
+        assert_eq!(in_sight(&compiled, 80, caller).len(), 3);
+    }
+}
+
+#[test]
+fn a_listener_that_goes_the_other_way_has_its_routes_in_other_places() {
+    let mut table = of_tenants();
+    let (before, _) = compile_next(None, &table);
+    let key = ListenerKey::new("ns/gw/other");
+    let other = Arc::make_mut(table.listeners.get_mut(&key).unwrap());
+    other.direction = Direction::Ingress;
+    let (inward, prepared) = compile_next(Some(&before), &table);
+    assert_eq!(in_sight(&inward, 81, None).len(), 3);
+    assert_eq!(prepared, [""; 0]);
+    let (outward, _) = compile_next(Some(&inward), &of_tenants());
+    assert_eq!(in_sight(&outward, 81, Some("one")).len(), 2);
+    // A namespace without routes leaves nothing behind.
+    let mut table = of_tenants();
+    table
+        .routes
+        .remove(&RouteKey::of("HTTPRoute", "ns", "a1", 0));
+    let (without, _) = compile_next(Some(&outward), &table);
+    let listener = without.port(81).unwrap().listener_for("a").unwrap();
+    assert_eq!(listener.hosts.all().count(), 2);
+    assert!(same_host(&outward, &without, 80, "b"));
 }
 
 #[test]

@@ -281,6 +281,8 @@ pub(crate) struct Parts {
     pub(crate) clusters: Vec<ClusterKey>,
     pub(crate) endpoints: Vec<(ClusterKey, ClusterEndpoints)>,
     pub(crate) egress: Option<Egress>,
+    /// Of all listeners, if there is something of egress.
+    pub(crate) direction: Direction,
     pub(crate) sampled: u32,
 }
 
@@ -293,11 +295,17 @@ impl Parts {
             access_log,
             ..ProxySettings::default()
         });
+        let outward = self.egress.as_ref().map(|_| self.direction);
+        let direction = outward.unwrap_or_default();
         for (key, listener) in &self.listeners {
+            let listener = Listener {
+                direction,
+                ..listener.clone()
+            };
             table
                 .listeners
                 .entry(key.clone())
-                .or_insert_with(|| Arc::new(listener.clone()));
+                .or_insert_with(|| Arc::new(listener));
         }
         for (key, route) in &self.routes {
             table
@@ -341,13 +349,16 @@ pub(crate) fn parts() -> impl Strategy<Value = Parts> {
     let clusters = mostly_all((0..4).map(cluster_key).collect());
     let endpoints = vec(((0..4_u16).prop_map(cluster_key), endpoints()), 0..4);
     let egress = option::weighted(0.7, egress());
-    (listeners, routes, clusters, endpoints, egress, 0..3_u32).prop_map(
-        |(listeners, routes, clusters, endpoints, egress, sampled)| Parts {
+    let direction = select(&[Direction::Ingress, Direction::Egress][..]);
+    let settings = (direction, 0..3_u32);
+    (listeners, routes, clusters, endpoints, egress, settings).prop_map(
+        |(listeners, routes, clusters, endpoints, egress, (direction, sampled))| Parts {
             listeners,
             routes,
             clusters,
             endpoints,
             egress,
+            direction,
             sampled,
         },
     )
@@ -377,6 +388,7 @@ pub(crate) fn history() -> impl Strategy<Value = Vec<RoutingTable>> {
                     }),
                     (_, new) => new,
                 },
+                direction: other.direction,
                 sampled: other.sampled,
             };
             tables.push(parts.table());

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use portcullis_routing::{
-    Clause, CompiledTable, ListenerProtocol, RequestHead, RouteKey, compile, explain,
-    explain::Verdict,
+    Clause, CompiledTable, Direction, ListenerProtocol, RequestHead, RouteKey, RoutingTable,
+    compile, explain, explain::Verdict,
 };
 use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 
@@ -46,6 +46,16 @@ fn answer_to(
     Some((found.route.key().clone(), found.match_index))
 }
 
+/// The same, with all its listeners for traffic on its way out.
+fn of_egress(mut table: RoutingTable) -> RoutingTable {
+    let settings = Arc::make_mut(&mut table.settings);
+    settings.egress.get_or_insert_default();
+    for listener in table.listeners.values_mut() {
+        Arc::make_mut(listener).direction = Direction::Egress;
+    }
+    table
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -63,6 +73,7 @@ proptest! {
     /// What a route of another namespace than the caller's and the Gateway's would take goes on as if that route were not there.
     #[test]
     fn routes_that_do_not_take_a_callers_requests_are_as_good_as_none(table in table(), requests in vec(request(), 16)) {
+        let table = of_egress(table);
         let (compiled, _) = compile(None, Arc::new(table.clone()), |key, _| Ok(key.clone()));
         let gateway = table.gateway.namespace();
         for caller in [None, Some(gateway), Some("n"), Some("n-m"), Some("nowhere")] {
