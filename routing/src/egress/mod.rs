@@ -4,7 +4,9 @@
 //! who calls from which address. [`CompiledEgress::decide`] puts them together. [`host`] says what a destination is called, and
 //! [`address`] what its addresses lead to.
 
+mod about;
 pub mod address;
+mod callers;
 pub(crate) mod compile;
 pub mod decide;
 pub mod entry;
@@ -15,7 +17,9 @@ mod policies;
 pub mod policy;
 mod ranges;
 mod reach;
+mod scope;
 pub mod settings;
+mod targets;
 mod way;
 pub mod workload;
 mod workloads;

@@ -11,6 +11,7 @@ mod always;
 mod astray;
 mod entries;
 mod paths;
+mod plain;
 mod private;
 mod proxies;
 

@@ -110,6 +110,12 @@ pub(crate) fn policy(policy: &Policy) -> Check {
     ensure(!opens || may_open, || {
         "only an Allow of the Gateway's namespace may open private ranges".to_owned()
     })?;
+    let from = policy.from.iter().flatten();
+    let mut namespaces = from.filter_map(|from| from.namespaces.as_ref());
+    // They are searched by halves.
+    ensure(namespaces.all(|it| it.is_sorted()), || {
+        "the namespaces of a caller are not sorted".to_owned()
+    })?;
     policy.to.iter().flatten().try_for_each(destination)
 }
 

@@ -1,0 +1,128 @@
+//! Whether a policy that names the host of a destination is about what is asked, by its port and by what of it is seen.
+
+use super::{
+    decide::{Destination, Question, Seen},
+    entry::EntryEndpoint,
+    path::is_ambiguous,
+    policy::{DestinationMatch, Policy, PolicyAction, PolicyScope},
+    targets::Targets,
+    way::Way,
+};
+use crate::{hostname::HostPattern, matcher::has_prefix, matches::PathMatch};
+
+/// A question, and what else decides whether a policy is about it.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) question: &'a Question<'a>,
+    pub(super) way: Way<'a>,
+    /// The ports that it leads to, if it leads astray for anybody.
+    targets: Option<Targets>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(question: &'a Question<'a>, way: Way<'a>) -> Self {
+        // What is astray for the policies of some namespace is so for the Gateway's.
+        let astray = way.astray(&PolicyScope::Gateway);
+        Self {
+            question,
+            way,
+            targets: astray.map(Targets::of),
+        }
+    }
+
+    /// The same, if the entry that opens the destination led where it is named.
+    pub(super) fn as_named(&self) -> Self {
+        Self::new(self.question, self.way.as_named())
+    }
+
+    /// The hosts that the destination may stand for: of an address, all of its entry.
+    pub(super) fn stands_for(&self) -> impl Iterator<Item = HostPattern<'a>> + use<'a> {
+        let hosts = match self.question.destination {
+            Destination::Name(_) => &[],
+            Destination::Address(_) => self.way.hosts(),
+        };
+        HostPattern::of_each(hosts)
+    }
+
+    /// Where it leads, if that is astray for anybody.
+    pub(super) fn led_to(&self) -> &'a [EntryEndpoint] {
+        let astray = self.way.astray(&PolicyScope::Gateway);
+        astray.map_or(&[], |astray| &astray.entry.endpoints)
+    }
+
+    /// Whether it leads to other hosts, so that no Allow of this policy's author covers it by a host.
+    pub(super) fn has_endpoints_astray(&self, policy: &Policy) -> bool {
+        !self.led_to().is_empty() && self.way.astray(&policy.scope).is_some()
+    }
+
+    /// Whether a policy that names the host is about the rest. Of what cannot be seen in a tunnel, or be read in one way only, the worse
+    /// is assumed.
+    pub(super) fn is_about(&self, to: &DestinationMatch, policy: &Policy) -> bool {
+        let worse = policy.action == PolicyAction::Deny;
+        self.is_port(to, policy)
+            && match self.question.seen {
+                Seen::Request { method, path, .. } => {
+                    let is_method =
+                        to.methods.is_empty() || to.methods.iter().any(|it| it == method);
+                    is_method && is_among(&to.paths, path, policy.action)
+                }
+                // What is asked about later counts in the caller's favour now.
+                seen => !to.is_of_requests() || worse != self.way.is_inspected(&seen),
+            }
+    }
+
+    /// Whether the port of a destination is among those that a policy names. It goes by what the caller names; but where others have
+    /// led that elsewhere, an Allow does not cover what it has not named itself, and a Deny covers that too.
+    pub(super) fn is_port(&self, to: &DestinationMatch, policy: &Policy) -> bool {
+        if to.ports.is_empty() {
+            return true;
+        }
+        let is_port = |port: u16| to.ports.contains(&port);
+        let named = is_port(self.question.port);
+        let astray = self.way.astray(&policy.scope);
+        match (policy.action, self.targets.filter(|_| astray.is_some())) {
+            (_, None) => named,
+            (PolicyAction::Allow, Some(targets)) => named && targets.all(is_port),
+            (PolicyAction::Deny, Some(targets)) => named || targets.any(is_port),
+        }
+    }
+}
+
+/// Whether the path of a request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
+/// be led past a Deny by another case.
+fn is_among(paths: &[PathMatch], path: &str, action: PolicyAction) -> bool {
+    if paths.is_empty() {
+        return true;
+    }
+    if is_ambiguous(path) {
+        return action == PolicyAction::Deny;
+    }
+    match action {
+        PolicyAction::Allow => paths.iter().any(|it| is_path(it, path)),
+        PolicyAction::Deny => paths.iter().any(|it| is_path_in_any_case(it, path)),
+    }
+}
+
+fn is_path(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(exact) => path == exact,
+        PathMatch::Prefix(prefix) => has_prefix(path, prefix),
+        // Not accepted in a policy.
+        PathMatch::Regex(_) => false,
+    }
+}
+
+fn is_path_in_any_case(wanted: &PathMatch, path: &str) -> bool {
+    match wanted {
+        PathMatch::Exact(exact) => path.eq_ignore_ascii_case(exact),
+        PathMatch::Prefix(prefix) => {
+            let prefix = prefix.trim_end_matches('/');
+            path.split_at_checked(prefix.len())
+                .is_some_and(|(begin, rest)| {
+                    let ends = rest.is_empty() || rest.starts_with('/');
+                    ends && begin.eq_ignore_ascii_case(prefix)
+                })
+        }
+        PathMatch::Regex(_) => false,
+    }
+}
