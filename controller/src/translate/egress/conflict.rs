@@ -17,9 +17,6 @@ use crate::{
     status::reason,
 };
 
-/// Most that are kept of what is in force: without two of one meaning and one of a namespace there is one left.
-const MOST_IN_FORCE: usize = 4;
-
 /// An entry among those that it may be in conflict with.
 #[derive(Clone, Copy)]
 pub(super) struct Candidate<'a> {
@@ -60,7 +57,7 @@ struct Score<'a> {
 /// Where two entries are in conflict.
 struct Rival<'a> {
     claim: Claim<'a>,
-    /// The other entry, if it is of the same namespace. What others have is nobody else's business.
+    /// The other entry, if it is of the same namespace. What others call theirs is nobody else's business.
     entry: Option<&'a ObjectKey>,
 }
 
@@ -74,19 +71,33 @@ impl fmt::Display for Rival<'_> {
     }
 }
 
-/// What is in force for a claim, of the entries so far.
+/// Entries with a claim so far. A namespace is told of its own, of those for everybody and of those that are exported to it. What
+/// else there is changes nothing of that: else whoever guesses hosts would be told what is listed for others.
 #[derive(Default)]
 struct Claimants<'a> {
-    /// For the callers of these namespaces, of the entries that stand there.
+    /// For the callers of these namespaces, the first of those that stand there.
     own: HashMap<&'a str, usize>,
-    /// For everybody who is not in `namespaces`.
+    /// The first for everybody.
     everybody: Option<usize>,
-    /// For these namespaces, of the entries that stand elsewhere.
-    namespaces: HashMap<&'a str, usize>,
-    /// Some of `namespaces`, and `everybody`: of each meaning two at most. Without those of one meaning and that for one namespace,
-    /// there is one left of them if there is one of all.
-    in_force: Vec<(Option<&'a str>, usize)>,
+    /// The first that a namespace exports to another one, by both.
+    exports: HashMap<(&'a str, &'a str), usize>,
+    /// Those of a namespace that are in force for another one, as far as it knows.
+    in_force: HashMap<&'a str, Kept>,
+    /// What others export to a namespace by its name: the first of them.
+    imports: HashMap<&'a str, Vec<(usize, &'a Entry)>>,
 }
+
+/// The first of some entries, and the first that means something else: one of them means something else than any other entry if any
+/// of all does.
+struct Kept {
+    first: usize,
+    other: Option<usize>,
+}
+
+/// How many entries of others are looked at, and how many namespaces that they are exported to.
+const MOST_IMPORTS: usize = 4;
+/// See [`MOST_IMPORTS`].
+const MOST_NAMESPACES: usize = 16;
 
 /// The outcome for every candidate that is in a conflict. They come oldest first, as the proxy asks them.
 pub(super) fn find(candidates: &[Candidate<'_>]) -> BTreeMap<ObjectKey, Outcome> {
@@ -145,21 +156,20 @@ impl<'a> Claimants<'a> {
                 if self.everybody.is_some_and(|first| !same(first, index)) {
                     loss.lost += 1;
                 }
-                let abroad = self.in_force.iter();
-                let mut abroad = abroad.filter(|(audience, _)| *audience != Some(home));
-                let other = abroad.find(|(_, other)| !same(*other, index));
-                loss.winner = loss.winner.or(other.map(|(_, other)| *other));
-                if self.everybody.is_none() {
-                    self.everybody = Some(index);
-                    self.put_in_force(None, index, same);
-                }
+                let other = self.abroad(home).find(|other| !same(*other, index));
+                loss.winner = loss.winner.or(other);
+                self.everybody.get_or_insert(index);
             }
             ExportedTo::Namespaces(namespaces) => {
                 for namespace in namespaces {
                     if namespace == home {
                         self.add_at_home(index, home, &same, &mut loss);
                     } else {
-                        self.add_abroad(index, namespace, &same, &mut loss);
+                        self.add_abroad(index, (home, namespace), &same, &mut loss);
+                        let imports = self.imports.entry(namespace).or_default();
+                        if imports.len() < MOST_IMPORTS {
+                            imports.push((index, entry));
+                        }
                     }
                 }
             }
@@ -187,36 +197,57 @@ impl<'a> Claimants<'a> {
     fn add_abroad(
         &mut self,
         index: usize,
-        namespace: &'a str,
+        (home, namespace): (&'a str, &'a str),
         same: impl Fn(usize, usize) -> bool,
         loss: &mut Loss,
     ) {
         loss.claims += 1;
-        let first = self.namespaces.get(namespace).copied();
-        match first.or(self.everybody) {
+        match self.first(home, namespace) {
             Some(first) if same(first, index) => {}
             Some(first) => {
                 loss.lost += 1;
                 loss.winner.get_or_insert(first);
             }
             None => {
-                self.namespaces.insert(namespace, index);
-                self.put_in_force(Some(namespace), index, same);
+                let kept = self.in_force.entry(home);
+                let kept = kept.or_insert(Kept {
+                    first: index,
+                    other: None,
+                });
+                if kept.other.is_none() && !same(kept.first, index) {
+                    kept.other = Some(index);
+                }
             }
         }
+        self.exports.entry((home, namespace)).or_insert(index);
     }
 
-    fn put_in_force(
-        &mut self,
-        audience: Option<&'a str>,
-        index: usize,
-        same: impl Fn(usize, usize) -> bool,
-    ) {
-        let kept = self.in_force.iter();
-        let alike = kept.filter(|(_, other)| same(*other, index)).count();
-        if alike < 2 && self.in_force.len() < MOST_IN_FORCE {
-            self.in_force.push((audience, index));
-        }
+    /// What is in force for the callers of `namespace`, as far as `home` knows. What stands there is for them alone.
+    fn first(&self, home: &str, namespace: &str) -> Option<usize> {
+        let imports = self.imports.get(home).into_iter().flatten();
+        let mut imports = imports.filter(|(_, entry)| {
+            entry.order.namespace != namespace && entry.exported_to.contains(namespace)
+        });
+        let import = imports.next().map(|(index, _)| *index);
+        let own = self.exports.get(&(home, namespace)).copied();
+        [own, import, self.everybody].into_iter().flatten().min()
+    }
+
+    /// What is in force for callers of whichever other namespace, as far as `home` knows.
+    fn abroad(&self, home: &'a str) -> impl Iterator<Item = usize> {
+        let own = self.in_force.get(home).into_iter();
+        let own = own.flat_map(|kept| std::iter::once(kept.first).chain(kept.other));
+        let imports = self.imports.get(home).into_iter().flatten();
+        let imports = imports.filter_map(move |(index, entry)| {
+            let ExportedTo::Namespaces(namespaces) = &entry.exported_to else {
+                return None;
+            };
+            let others = namespaces.iter().take(MOST_NAMESPACES);
+            let mut others = others.filter(|it| **it != *home && **it != entry.order.namespace);
+            let is_first = others.any(|it| self.first(home, it) == Some(*index));
+            is_first.then_some(*index)
+        });
+        self.everybody.into_iter().chain(own).chain(imports)
     }
 }
 
@@ -297,8 +328,9 @@ mod tests {
         }
     }
 
-    /// Whether some caller of an entry gets another one that means something else. Callers of a namespace get the entries of that
-    /// first, and whoever else is hidden by these has not lost for that.
+    /// Whether some caller of an entry would get another one that means something else if there were only those that the entry's
+    /// namespace may know of. Callers of a namespace get the entries of that first, and whoever else is hidden by these has not lost
+    /// for that.
     fn loses(entries: &[Entry], index: usize) -> bool {
         let entry = &entries[index];
         let stands = |entry: &Entry, caller: &str| entry.order.namespace == caller;
@@ -310,10 +342,13 @@ mod tests {
                 !other_is_own || other.exported_to.is_all()
             }
         };
+        let home = &entry.order.namespace;
+        let is_known =
+            |other: &Entry| other.order.namespace == *home || other.exported_to.contains(home);
         let callers = CALLERS.iter().filter(|caller| reaches(entry, caller));
         callers
             .filter_map(|caller| {
-                let mut others = entries.iter();
+                let mut others = entries.iter().filter(|other| is_known(other));
                 others.find(|first| reaches(first, caller) && competes(first, caller))
             })
             .any(|first| first.ports != entry.ports)
@@ -341,13 +376,14 @@ mod tests {
                 targets.map(move |target| entry(home, export, target))
             })
             .collect();
-        let keys: Vec<_> = (0..4)
-            .map(|name| ObjectKey::new("ns", name.to_string()))
-            .collect();
         let mut lost = 0;
         for number in 0..kinds.len().pow(4) {
             let digit = |place: u32| number / kinds.len().pow(place) % kinds.len();
             let entries: Vec<_> = (0..4).map(|place| kinds[digit(place)].clone()).collect();
+            let all = entries.iter().enumerate();
+            let keys: Vec<_> = all
+                .map(|(index, entry)| ObjectKey::new(&entry.order.namespace, index.to_string()))
+                .collect();
             let candidates: Vec<_> = keys
                 .iter()
                 .zip(&entries)
