@@ -386,7 +386,7 @@ spec: {to: [{hosts: ['*.example.com']}]}
         "(led_elsewhere)",
         "Entry    serviceentry/shop/wide",
         "Policy   egresspolicy/egress/api",
-        "take endpoints and targetPort out of serviceentry/shop/wide, or have it in namespace egress",
+        "take endpoints, targetPort and other names for TLS out of serviceentry/shop/wide, or have it in namespace egress",
     ] {
         assert!(said.contains(expected), "{said}");
     }

@@ -110,8 +110,8 @@ impl Refusal {
             DecisionReason::LedElsewhere => Self::new(
                 Reason::LedElsewhere,
                 &format!(
-                    "{place} is among what {rule} allows to {who}, but the ServiceEntry in force leads it elsewhere, by endpoints or a \
-                     targetPort, and stands neither in the Gateway's namespace nor in that of the policy."
+                    "{place} is among what {rule} allows to {who}, but the ServiceEntry in force leads it elsewhere, by endpoints, a \
+                     targetPort or another name for TLS, and stands neither in the Gateway's namespace nor in that of the policy."
                 ),
                 "To allow it, take them out of the ServiceEntry, or have it in the Gateway's namespace.",
             ),

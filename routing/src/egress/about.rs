@@ -3,6 +3,7 @@
 use super::{
     decide::{Destination, Question, Seen},
     entry::EntryEndpoint,
+    opened::Opened,
     path::is_ambiguous,
     policy::{DestinationMatch, Policy, PolicyAction, PolicyScope},
     targets::Targets,
@@ -22,7 +23,7 @@ pub(super) struct Asked<'a> {
 impl<'a> Asked<'a> {
     pub(super) fn new(question: &'a Question<'a>, way: Way<'a>) -> Self {
         // What is astray for the policies of some namespace is so for the Gateway's.
-        let astray = way.astray(&PolicyScope::Gateway);
+        let astray = way.astray(&PolicyScope::Gateway, question);
         Self {
             question,
             way,
@@ -44,15 +45,31 @@ impl<'a> Asked<'a> {
         HostPattern::of_each(hosts)
     }
 
+    /// The entry, if it leads astray for the author of a policy.
+    pub(super) fn astray(&self, policy: &Policy) -> Option<Opened<'a>> {
+        self.way.astray(&policy.scope, self.question)
+    }
+
     /// Where it leads, if that is astray for anybody.
     pub(super) fn led_to(&self) -> &'a [EntryEndpoint] {
-        let astray = self.way.astray(&PolicyScope::Gateway);
+        let astray = self.way.astray(&PolicyScope::Gateway, self.question);
         astray.map_or(&[], |astray| &astray.entry.endpoints)
     }
 
+    /// The hosts that it asks for by TLS in place of the one that is named, if that is astray for anybody.
+    pub(super) fn asked_for(&self) -> impl Iterator<Item = HostPattern<'a>> + use<'a> {
+        let astray = self.way.astray(&PolicyScope::Gateway, self.question);
+        let question = self.question;
+        let names = astray.into_iter();
+        let names = names.flat_map(move |astray| astray.asked_names(question));
+        names.map(|name| HostPattern::new(Some(name)))
+    }
+
     /// Whether it leads to other hosts, so that no Allow of this policy's author covers it by a host.
-    pub(super) fn has_endpoints_astray(&self, policy: &Policy) -> bool {
-        !self.led_to().is_empty() && self.way.astray(&policy.scope).is_some()
+    pub(super) fn has_hosts_astray(&self, policy: &Policy) -> bool {
+        self.astray(policy).is_some_and(|astray| {
+            !astray.entry.endpoints.is_empty() || astray.asks_another(self.question)
+        })
     }
 
     /// Whether a policy that names the host is about the rest. Of what cannot be seen in a tunnel, or be read in one way only, the worse
@@ -79,7 +96,7 @@ impl<'a> Asked<'a> {
         }
         let is_port = |port: u16| to.ports.contains(&port);
         let named = is_port(self.question.port);
-        let astray = self.way.astray(&policy.scope);
+        let astray = self.astray(policy);
         match (policy.action, self.targets.filter(|_| astray.is_some())) {
             (_, None) => named,
             (PolicyAction::Allow, Some(targets)) => named && targets.all(is_port),

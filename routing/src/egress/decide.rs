@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     entry::{Entry, EntryPort, EntryProtocol},
     index::{EntryIndex, Wanted},
+    opened::Opened,
     path,
     policies::{Opinion, PolicyIndex},
     policy::PolicyMode,
@@ -170,33 +171,6 @@ pub struct Decision<'t> {
     pub by_request: bool,
 }
 
-/// An entry, and the port of it that was asked for.
-#[derive(Clone, Copy, Debug)]
-pub struct Opened<'t> {
-    /// Its key.
-    pub key: &'t EntryKey,
-    /// The entry.
-    pub entry: &'t Arc<Entry>,
-    /// The port.
-    pub port: &'t EntryPort,
-}
-
-impl<'t> Opened<'t> {
-    /// The ports that are connected to: each endpoint's, or the one of the host that is asked for.
-    pub fn targets(self) -> impl Iterator<Item = u16> + use<'t> {
-        let Self { entry, port, .. } = self;
-        let own = entry.endpoints.is_empty().then(|| port.target());
-        let endpoints = entry.endpoints.iter();
-        own.into_iter()
-            .chain(endpoints.map(|endpoint| endpoint.target(port)))
-    }
-
-    /// Whether it leads elsewhere than to the host and port that the caller names.
-    pub fn leads_elsewhere(&self) -> bool {
-        !self.entry.endpoints.is_empty() || self.port.target() != self.port.number
-    }
-}
-
 impl CompiledEgress {
     /// The settings.
     pub fn settings(&self) -> &EgressSettings {
@@ -222,11 +196,21 @@ impl CompiledEgress {
 
     /// Whether somebody may reach something. Does not look at the addresses behind a name.
     pub fn decide(&self, question: &Question<'_>) -> Decision<'_> {
-        let opened = match self.opened(question) {
-            Ok(opened) => opened,
-            Err(reason) => return self.unlisted(question, reason),
-        };
-        self.judge(question, opened)
+        match self.opened(question) {
+            Ok(opened) if self.counts(question, opened) => self.judge(question, opened),
+            Ok(_) => self.unlisted(question, DecisionReason::HostNotListed),
+            Err(reason) => self.unlisted(question, reason),
+        }
+    }
+
+    /// Whether the entry that is in force decides. Where what no entry opens passes, nobody takes that from others by an entry that
+    /// they did not ask for.
+    fn counts(&self, question: &Question<'_>, opened: Opened<'_>) -> bool {
+        let home = opened.entry.order.namespace.as_str();
+        let is_own = question.caller.is_some_and(|it| it.namespace == home);
+        let is_near = is_own || self.is_of_gateway(home);
+        let passes = self.settings.mode == PolicyMode::Report;
+        !passes || is_near || opened.changes_nothing(question)
     }
 
     /// Whether somebody may reach something through the entry that a route names, whatever other entries open the same. `None` if

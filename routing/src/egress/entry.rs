@@ -111,6 +111,21 @@ impl Entry {
         self.ports.iter().all(|port| port.shut)
     }
 
+    /// Whether connections to a port of it go elsewhere than to its hosts, at that port.
+    pub fn leads_elsewhere(&self, port: &EntryPort) -> bool {
+        !self.endpoints.is_empty() || port.target() != port.number
+    }
+
+    /// Whether requests to a host through a port of it reach that host and nobody else, whoever wrote it: at that port, and over TLS in
+    /// which the host proves its name to the system's CAs.
+    pub fn surely_reaches(&self, port: &EntryPort, host: &str) -> bool {
+        let is_proven = match self.tls_of(port) {
+            Some(tls) => tls.is_for(host) && tls.ca_pem.is_empty(),
+            None => port.protocol == EntryProtocol::Https,
+        };
+        is_proven && !port.shut && !self.leads_elsewhere(port)
+    }
+
     /// The TLS that the proxy begins at one of its ports.
     pub fn tls_of(&self, port: &EntryPort) -> Option<&EntryTls> {
         self.tls.get(usize::from(port.tls?))
@@ -172,6 +187,16 @@ pub struct EntryTls {
     /// Shown to a host that asks for a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<CertificateKey>,
+}
+
+impl EntryTls {
+    /// Whether it asks for this host, and takes a certificate of it only.
+    pub fn is_for(&self, host: &str) -> bool {
+        let mut names = self.subject_alt_names.iter();
+        let is_host =
+            |name: &SubjectAltName| matches!(name, SubjectAltName::Hostname(name) if name == host);
+        self.server_name.as_deref().is_none_or(|name| name == host) && names.all(is_host)
+    }
 }
 
 /// Where the connections for an entry go.

@@ -13,8 +13,9 @@ use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
 use super::{
-    decide::{DecisionReason, Destination, Opened},
+    decide::{DecisionReason, Destination},
     entry::{Entry, EntryPort, ExportedTo},
+    opened::Opened,
 };
 use crate::{
     hostname::{HostMap, HostPattern},

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod entry;
 pub mod host;
 mod index;
+mod opened;
 mod path;
 mod policies;
 pub mod policy;
@@ -26,13 +27,13 @@ mod workloads;
 
 pub use self::{
     decide::{
-        Caller, CompiledEgress, Decision, DecisionReason, Destination, Opened, Question, Seen,
-        Verdict,
+        Caller, CompiledEgress, Decision, DecisionReason, Destination, Question, Seen, Verdict,
     },
     entry::{
         Entry, EntryEndpoint, EntryPort, EntryProtocol, EntryTls, ExportedTo, MAX_CLAIMS,
         Resolution,
     },
+    opened::Opened,
     policy::{
         CallerMatch, DestinationMatch, LabelRequirement, LabelSelector, Policy, PolicyAction,
         PolicyMode, PolicyScope,

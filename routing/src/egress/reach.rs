@@ -4,7 +4,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     address::{AddressClass, EndpointRule},
-    decide::{CompiledEgress, Opened, Question},
+    decide::{CompiledEgress, Question},
+    opened::Opened,
     workload::Workload,
 };
 

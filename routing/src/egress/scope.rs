@@ -161,7 +161,7 @@ impl Scope {
         if self.allows(asked, &counts) {
             return None;
         }
-        let is_astray = asked.way.astray(&policy.scope).is_some();
+        let is_astray = asked.astray(policy).is_some();
         let is_led = is_astray && self.allows(&asked.as_named(), &counts);
         let sure = if is_led {
             DecisionReason::LedElsewhere
@@ -188,7 +188,7 @@ impl Scope {
                 return;
             };
             let is_about = counts(policy)
-                && (!is_led || asked.way.astray(&policy.scope).is_some())
+                && (!is_led || asked.astray(policy).is_some())
                 && to.is_none_or(|to| asked.is_about(to, policy));
             if !is_about {
                 return;
@@ -216,7 +216,9 @@ impl Scope {
         }
         // An address is as good as any host that its entry has: what is asked for once it is reached is not asked about again.
         let mut left = MOST_BELOW;
-        for host in asked.stands_for() {
+        let stands_for = asked.stands_for().map(|host| (host, false));
+        let asked_for = asked.asked_for().map(|host| (host, true));
+        for (host, is_led) in stands_for.chain(asked_for) {
             let below = self.denied_below(host);
             let Some(rest) = left.checked_sub(below.len()) else {
                 return Some(Objection {
@@ -228,7 +230,8 @@ impl Scope {
             left = rest;
             let below = below.iter().map(|(_, place)| place);
             let above = self.deny.names.covering(host).flatten();
-            above.chain(below).for_each(|place| look_at(place, false));
+            let places = above.chain(below);
+            places.for_each(|place| look_at(place, is_led));
         }
         for endpoint in asked.led_to() {
             let destination = match &endpoint.host {
@@ -295,7 +298,7 @@ impl Scope {
         let allows = |place: &Place, by_host: bool| {
             self.at(*place).is_some_and(|(_, policy, to)| {
                 counts(policy)
-                    && !(by_host && asked.has_endpoints_astray(policy))
+                    && !(by_host && asked.has_hosts_astray(policy))
                     && is_about(to, policy)
                     && selects(policy, asked.question.caller) == Selects::Yes
             })

@@ -1,7 +1,7 @@
 //! The ports that an entry leads to where that is not for whoever wrote a policy to answer for, each once: an entry may have
 //! thousands of endpoints, and a caller's namespace thousands of policies with ports.
 
-use super::decide::Opened;
+use super::opened::Opened;
 
 /// Most ports that are told apart. Of more the worse is assumed.
 const MOST: usize = 8;

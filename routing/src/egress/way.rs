@@ -1,8 +1,9 @@
 //! How a destination is reached, as far as policies ask: through which entry, and whose word that is.
 
 use super::{
-    decide::{Opened, Seen},
+    decide::{Question, Seen},
     entry::EntryProtocol,
+    opened::Opened,
     policy::PolicyScope,
 };
 
@@ -49,13 +50,14 @@ impl<'a> Way<'a> {
     /// The entry, if it leads elsewhere than its hosts and ports say and that is not for whoever wrote the policy to answer for.
     /// Who runs the Gateway, or the namespace that a policy is of, has led it there himself; else whoever may write entries would
     /// lead a name that is allowed wherever he likes.
-    pub(super) fn astray(&self, of: &PolicyScope) -> Option<Opened<'a>> {
+    pub(super) fn astray(&self, of: &PolicyScope, question: &Question<'_>) -> Option<Opened<'a>> {
         let opened = self.opened.filter(|_| !self.is_trusted)?;
         let home = opened.entry.order.namespace.as_str();
         let is_own = || match of {
             PolicyScope::Gateway => false,
             PolicyScope::Namespace(namespace) => namespace == home,
         };
-        (opened.leads_elsewhere() && home != self.gateway && !is_own()).then_some(opened)
+        let is_ours = home == self.gateway || is_own();
+        (!is_ours && opened.leads_elsewhere(question)).then_some(opened)
     }
 }

@@ -92,7 +92,7 @@ impl Remedy {
             DecisionReason::LedElsewhere => {
                 let entry = decision.opened.map_or("", |opened| opened.key.as_str());
                 format!(
-                    "take endpoints and targetPort out of {entry}, or have it in namespace {}: {policy} goes by names and ports, and \
+                    "take endpoints, targetPort and other names for TLS out of {entry}, or have it in namespace {}: {policy} goes by names and ports, and \
                      does not follow where others lead them",
                     own_namespace(table)
                 )

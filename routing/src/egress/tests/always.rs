@@ -70,11 +70,16 @@ const CALLERS: &[&str] = &["a/x", "a/y", "b/x", "b/y", "c/x"];
 fn entries() -> impl Strategy<Value = Value> {
     let home = select(&["a", "b", "c", "gateways"][..]);
     let target = select(&[None, Some(25_u16), Some(443)][..]);
-    (home, any::<bool>(), target).prop_map(|(home, is_led, target)| {
+    let asked = select(&[None, Some("g"), Some("bait.example")][..]);
+    (home, any::<bool>(), target, asked).prop_map(|(home, is_led, target, asked)| {
         let mut entries: Value = serde_json::from_str(BOTH).unwrap();
         let entry = &mut entries["e"];
         entry["order"] = json!({"created_at": 0, "namespace": home, "name": "e", "rule": 0});
         entry["ports"][0]["target_port"] = json!(target);
+        if let Some(name) = asked {
+            entry["ports"][0]["tls"] = json!(0);
+            entry["tls"] = json!([{"server_name": name}]);
+        }
         if is_led {
             entry["resolution"] = json!("Dns");
             entry["endpoints"] = json!([{"host": "bait.example"}]);

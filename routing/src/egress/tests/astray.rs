@@ -174,3 +174,182 @@ fn an_allow_beside_it_counts_as_ever() {
     let table = table(json!({"e": entry}), policies);
     check(table, &[("a/x h 443 tunnel", ALLOWED)]);
 }
+
+/// What becomes of a request of `a/x` to `h:443`, which an entry of `namespace` has begin this TLS.
+fn request(namespace: &str, tls: &Value, policy: &Value) -> String {
+    let mut entry = entry(namespace, "None", &json!([]), None);
+    entry["hosts"] = json!(["h", "other.example"]);
+    entry["ports"][0]["protocol"] = json!("HTTP");
+    entry["ports"][0]["tls"] = json!(0);
+    entry["tls"] = json!([tls]);
+    let table = table(json!({"e": entry}), json!({"p": policy}));
+    ask(&compiled(table), "a/x h 443 GET /")
+}
+
+#[test]
+fn a_name_that_is_allowed_is_not_asked_for_by_another_one_of_the_same_servers() {
+    let of_gateway = json!({"scope": "Gateway", "action": "Allow", "to": [{"hosts": ["h"]}]});
+    let of_a = json!({"scope": {"Namespace": "a"}, "action": "Allow", "to": [{"hosts": ["h"]}]});
+    let by_port = json!({"scope": "Gateway", "action": "Allow", "to": [{"ports": [443]}]});
+    let other = || json!({"server_name": "other.example"});
+    let names = |names: Value| json!({"server_name": "h", "subject_alt_names": names});
+    for (namespace, tls, policy, answer) in [
+        ("a", json!({}), &of_gateway, ALLOWED),
+        ("a", json!({"server_name": "h"}), &of_gateway, ALLOWED),
+        ("a", names(json!([{"Hostname": "h"}])), &of_gateway, ALLOWED),
+        ("a", other(), &of_gateway, ELSEWHERE),
+        (
+            "a",
+            names(json!([{"Hostname": "h"}, {"Hostname": "other.example"}])),
+            &of_gateway,
+            ELSEWHERE,
+        ),
+        (
+            "a",
+            names(json!([{"Hostname": "*.example"}])),
+            &of_gateway,
+            ELSEWHERE,
+        ),
+        (
+            "a",
+            names(json!([{"Uri": "spiffe://x/y"}])),
+            &of_gateway,
+            ELSEWHERE,
+        ),
+        ("a", other(), &of_a, ALLOWED),
+        ("a", other(), &by_port, ALLOWED),
+        ("gateways", other(), &of_gateway, ALLOWED),
+    ] {
+        let told = request(namespace, &tls, policy);
+        assert_eq!(told, answer, "{namespace} {tls} {policy}");
+    }
+}
+
+#[test]
+fn what_is_denied_is_denied_to_whoever_asks_for_it_by_tls() {
+    let deny =
+        |host: &str| json!({"scope": "Gateway", "action": "Deny", "to": [{"hosts": [host]}]});
+    let sent = |name: &str| json!({"server_name": name});
+    let taken = |name: &str| json!({"subject_alt_names": [{"Hostname": name}]});
+    for (namespace, tls, host, answer) in [
+        ("a", sent("bad.example"), "bad.example", DENIED),
+        ("a", sent("bad.example"), "*.example", DENIED),
+        ("a", sent("bad.example"), "good.example", ALLOWED),
+        ("a", taken("bad.example"), "bad.example", DENIED),
+        ("a", taken("*.example"), "bad.example", DENIED),
+        ("a", taken("*.example"), "*.example", DENIED),
+        ("gateways", sent("bad.example"), "bad.example", ALLOWED),
+    ] {
+        let told = request(namespace, &tls, &deny(host));
+        assert_eq!(told, answer, "{namespace} {tls} {host}");
+    }
+}
+
+#[test]
+fn whoever_is_named_by_an_address_may_be_asked_for_by_a_name_of_the_entry() {
+    let policy =
+        json!({"p": {"scope": "Gateway", "action": "Allow", "to": [{"hosts": ["192.0.2.1"]}]}});
+    for (name, answer) in [("h", ALLOWED), ("other.example", ELSEWHERE)] {
+        let mut entry = entry("a", "None", &json!([]), None);
+        entry["ports"][0]["protocol"] = json!("HTTP");
+        entry["ports"][0]["tls"] = json!(0);
+        entry["tls"] = json!([{"server_name": name}]);
+        let table = table(json!({"e": entry}), policy.clone());
+        check(table, &[("a/x 192.0.2.1 443 GET /", answer)]);
+    }
+}
+
+/// A table in which what no entry lists passes.
+fn reporting(entries: Value, policies: Value) -> RoutingTable {
+    let mut table = table(entries, policies);
+    let settings = Arc::make_mut(&mut table.settings);
+    settings.egress.as_mut().unwrap().mode = PolicyMode::Report;
+    table
+}
+
+const PASSES: &str = "report host_not_listed";
+
+#[test]
+fn where_what_is_not_listed_passes_nobody_takes_it_from_others() {
+    for (number, port, question, answer) in [
+        (80, json!({"protocol": "HTTP"}), "GET /", ALLOWED),
+        (443, json!({"protocol": "TLS"}), "tunnel", ALLOWED),
+        (443, json!({"protocol": "HTTPS"}), "tunnel", ALLOWED),
+        (443, json!({"protocol": "HTTPS"}), "tls", ALLOWED),
+        (443, json!({"protocol": "HTTPS"}), "TLS GET /", ALLOWED),
+        (443, json!({"protocol": "HTTP", "tls": 0}), "GET /", ALLOWED),
+        (80, json!({"protocol": "HTTP"}), "tunnel", ALLOWED),
+        (5432, json!({"protocol": "TCP"}), "tunnel", ALLOWED),
+        // It is shut, or led elsewhere.
+        (
+            80,
+            json!({"protocol": "HTTP", "shut": true}),
+            "GET /",
+            PASSES,
+        ),
+        (
+            443,
+            json!({"protocol": "TLS", "shut": true}),
+            "tunnel",
+            PASSES,
+        ),
+        (443, json!({"protocol": "TLS", "shut": true}), "tls", PASSES),
+        (
+            443,
+            json!({"protocol": "TCP", "target_port": 25}),
+            "tunnel",
+            PASSES,
+        ),
+        (443, json!({"protocol": "HTTP", "tls": 1}), "GET /", PASSES),
+        // It would have to be something else than it is.
+        (80, json!({"protocol": "TLS"}), "GET /", PASSES),
+        (80, json!({"protocol": "HTTP2"}), "GET /", PASSES),
+        (80, json!({"protocol": "HTTP", "tls": 0}), "GET /", PASSES),
+        (443, json!({"protocol": "HTTP"}), "GET /", PASSES),
+        (443, json!({"protocol": "HTTP", "tls": 2}), "GET /", PASSES),
+        (443, json!({"protocol": "HTTPS"}), "GET /", PASSES),
+        (443, json!({"protocol": "HTTP"}), "tunnel", PASSES),
+        (443, json!({"protocol": "HTTP"}), "tls", PASSES),
+        (5432, json!({"protocol": "TLS"}), "tunnel", PASSES),
+    ] {
+        let of = |namespace: &str| {
+            let mut entry = entry(namespace, "None", &json!([]), None);
+            entry["ports"][0] = port.clone();
+            entry["ports"][0]["number"] = json!(number);
+            entry["tls"] = json!([
+                {}, {"server_name": "other.example"}, {"ca_pem": ["-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"]}
+            ]);
+            json!({"e": entry})
+        };
+        let question = format!("a/x h {number} {question}");
+        check(reporting(of("c"), json!({})), &[(&question, answer)]);
+        // Policies go on to refuse.
+        let deny = json!({"p": {"scope": "Gateway", "action": "Deny", "to": [{"hosts": ["h"]}]}});
+        let told = ask(&compiled(reporting(of("c"), deny)), &question);
+        assert!(told.starts_with("refuse denied_by_policy"), "{told}");
+        // Nobody else takes what is the caller's own.
+        for near in ["a", "gateways"] {
+            let plain = ask(&compiled(table(of(near), json!({}))), &question);
+            check(reporting(of(near), json!({})), &[(&question, &plain)]);
+        }
+    }
+}
+
+#[test]
+fn where_what_is_not_listed_passes_it_is_led_nowhere_by_third_ones() {
+    let wild = |endpoints: Value, resolution: &str| {
+        let mut entry = entry("c", resolution, &endpoints, None);
+        entry["hosts"] = json!(["*.com"]);
+        json!({"e": entry})
+    };
+    let captured = wild(json!([{"host": "203.0.113.5"}]), "Static");
+    let cases = [
+        ("a/x api.com 443 tunnel", PASSES),
+        ("? api.com 443 tunnel", PASSES),
+    ];
+    check(reporting(captured.clone(), json!({})), &cases);
+    check(
+        table(captured, json!({})),
+        &[("a/x api.com 443 tunnel", ALLOWED)],
+    );
+}

@@ -101,13 +101,21 @@ fn is_host(to: &DestinationMatch, policy: &Policy, asked: &Asked<'_>) -> bool {
         Destination::Name(name) => HostPattern::new(Some(host)).matches(name),
         Destination::Address(address) => host.parse() == Ok(address),
     };
-    let endpoints = way.astray(&policy.scope).map(|it| &it.entry.endpoints);
+    let astray = asked.astray(policy);
+    let asked_for: Vec<_> = astray
+        .into_iter()
+        .flat_map(|it| it.asked_names(question))
+        .collect();
+    let is_asked_elsewhere = astray.is_some_and(|it| it.asks_another(question));
+    let endpoints = astray.map(|it| &it.entry.endpoints);
     let mut endpoints = endpoints.into_iter().flatten();
     let mut hosts = to.hosts.iter();
     to.hosts.is_empty()
         || match policy.action {
             PolicyAction::Allow => {
-                endpoints.next().is_none() && hosts.any(|host| named(host, question.destination))
+                endpoints.next().is_none()
+                    && !is_asked_elsewhere
+                    && hosts.any(|host| named(host, question.destination))
             }
             PolicyAction::Deny => hosts.any(|host| {
                 let stands_for = match question.destination {
@@ -116,6 +124,7 @@ fn is_host(to: &DestinationMatch, policy: &Policy, asked: &Asked<'_>) -> bool {
                 };
                 named(host, question.destination)
                     || stands_for.iter().any(|one| overlap(one, host))
+                    || asked_for.iter().any(|one| overlap(one, host))
                     || endpoints.clone().any(|endpoint| match &endpoint.host {
                         EndpointHost::Name(name) => named(host, Destination::Name(name)),
                         EndpointHost::Ip(address) => named(host, Destination::Address(*address)),
@@ -257,11 +266,20 @@ fn entry() -> impl Strategy<Value = Entry> {
     let target = option::of(Just(8443_u16));
     let hosts = vec(select(&HOSTS[..6]), 1..3);
     let protocol = select(&["HTTP", "TCP"][..]);
-    (namespace, vec(endpoint, 0..2), target, hosts, protocol).prop_map(
-        |(namespace, endpoints, target, hosts, protocol)| {
+    let name = || option::of(select(&["c", "x.a.b"][..]));
+    let tls = (name(), option::of(select(&["c", "*.a.b"][..])));
+    let tls = tls.prop_map(|(sent, taken)| {
+        let taken: Vec<_> = taken.iter().map(|name| json!({"Hostname": name})).collect();
+        json!({"server_name": sent, "subject_alt_names": taken})
+    });
+    let tls = option::weighted(0.3, tls);
+    (namespace, vec(endpoint, 0..2), target, hosts, protocol, tls).prop_map(
+        |(namespace, endpoints, target, hosts, protocol, tls)| {
+            let place = tls.is_some().then_some(0);
             let entry = json!({
+                "tls": Vec::from_iter(tls),
                 "hosts": hosts, "addresses": ["192.0.2.0/24"], "endpoints": endpoints,
-                "ports": [{"number": 443, "protocol": protocol, "target_port": target}],
+                "ports": [{"number": 443, "protocol": protocol, "target_port": target, "tls": place}],
                 "order": {"created_at": 0, "namespace": namespace, "name": "e", "rule": 0},
             });
             serde_json::from_value(entry).unwrap()
