@@ -217,8 +217,10 @@ impl CompiledEgress {
     /// the entry does not list it, or it would pass although the entry is not for this caller: that is not what the route is for.
     pub fn decide_through(&self, key: &EntryKey, question: &Question<'_>) -> Option<Decision<'_>> {
         let compiled = self.entries.entry(key)?;
-        let listed = compiled.lists(question.destination);
-        let opened = compiled.opened(question.port).filter(|_| listed)?;
+        let opened = compiled.opened(question.port)?;
+        if !compiled.lists(question.destination) {
+            return None;
+        }
         let to = &opened.entry.exported_to;
         let caller = question.caller.map(|caller| caller.namespace);
         if caller.map_or_else(|| to.is_all(), |caller| to.contains(caller)) {

@@ -16,6 +16,7 @@ use super::{
     decide::{DecisionReason, Destination},
     entry::{Entry, EntryPort, ExportedTo},
     opened::Opened,
+    ranges::Ranges,
 };
 use crate::{
     hostname::{HostMap, HostPattern},
@@ -35,6 +36,10 @@ pub(super) struct EntryIndex {
 pub(super) struct CompiledEntry {
     pub(super) key: EntryKey,
     pub(super) entry: Arc<Entry>,
+    /// Its hosts, found at once: there may be thousands.
+    hosts: HostMap<()>,
+    /// The same for its addresses.
+    addresses: Ranges,
 }
 
 /// What is asked for, and by whom.
@@ -79,6 +84,19 @@ struct AddressMap {
 }
 
 impl CompiledEntry {
+    fn new(key: &EntryKey, entry: &Arc<Entry>) -> Self {
+        let mut hosts = HostMap::default();
+        for host in &entry.hosts {
+            hosts.insert(HostPattern::new(Some(host)), ());
+        }
+        Self {
+            key: key.clone(),
+            entry: Arc::clone(entry),
+            hosts,
+            addresses: Ranges::new(&entry.addresses),
+        }
+    }
+
     /// It, as what opens that port.
     pub(super) fn opened(&self, number: u16) -> Option<Opened<'_>> {
         let mut ports = self.entry.ports.iter();
@@ -92,14 +110,8 @@ impl CompiledEntry {
     /// Whether it lists a destination.
     pub(super) fn lists(&self, destination: Destination<'_>) -> bool {
         match destination {
-            Destination::Name(name) => {
-                let mut hosts = self.entry.hosts.iter();
-                hosts.any(|host| HostPattern::new(Some(host)).matches(name))
-            }
-            Destination::Address(address) => {
-                let mut ranges = self.entry.addresses.iter();
-                ranges.any(|range| range.contains(&address))
-            }
+            Destination::Name(name) => self.hosts.matching(name).next().is_some(),
+            Destination::Address(address) => self.addresses.contain(address),
         }
     }
 }
@@ -113,12 +125,7 @@ fn age(entry: &Entry) -> (i64, &str, &str) {
 impl EntryIndex {
     pub(super) fn new<'a>(entries: impl Iterator<Item = (&'a EntryKey, &'a Arc<Entry>)>) -> Self {
         let mut all: Vec<_> = entries
-            .map(|(key, entry)| {
-                Arc::new(CompiledEntry {
-                    key: key.clone(),
-                    entry: Arc::clone(entry),
-                })
-            })
+            .map(|(key, entry)| Arc::new(CompiledEntry::new(key, entry)))
             .collect();
         all.sort_by(|a, b| age(&a.entry).cmp(&age(&b.entry)));
         let mut by_host: BTreeMap<HostPattern<'_>, Vec<&Arc<CompiledEntry>>> = BTreeMap::new();

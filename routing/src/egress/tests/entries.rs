@@ -164,3 +164,33 @@ fn through_a_certain_entry_goes_what_that_opens_to_the_caller() {
     assert_eq!(through(Some("a"), "g", 80), None);
     assert_eq!(through(Some("a"), "h", 81), None);
 }
+
+#[test]
+fn of_many_hosts_an_entry_lists_its_own() {
+    let mut hosts: Vec<_> = (0..500).map(|it| format!("h{it}.example")).collect();
+    hosts.push("*.wide.example".to_owned());
+    let entry = json!({
+        "hosts": hosts, "addresses": ["192.0.2.0/25", "192.0.2.128/25", "2001:db8::/64"],
+        "ports": [{"number": 80, "protocol": "HTTP"}],
+    });
+    let compiled = compiled(table(json!({"e": entry}), json!({})));
+    let key = EntryKey::of("a", "e");
+    for (host, is_listed) in [
+        ("h0.example", true),
+        ("h499.example", true),
+        ("h500.example", false),
+        ("x.h0.example", false),
+        ("a.b.wide.example", true),
+        ("wide.example", false),
+        ("192.0.2.200", true),
+        ("192.0.3.1", false),
+        ("2001:db8::1", true),
+        ("2001:db8:0:1::1", false),
+    ] {
+        let destination = host
+            .parse()
+            .map_or(Destination::Name(host), Destination::Address);
+        let egress = compiled.egress().unwrap();
+        assert_eq!(egress.lists(&key, destination), is_listed, "{host}");
+    }
+}
