@@ -7,7 +7,7 @@ use portcullis_routing::{
     egress::{Entry, host::Host},
 };
 
-use super::reference::BackendReference;
+use super::{Traffic, reference::BackendReference};
 use crate::{
     resources::ObjectKey,
     status::reason,
@@ -17,6 +17,11 @@ use crate::{
         field::Field,
         problem::Problem,
     },
+};
+
+/// What brings a credential with it.
+const CREDENTIAL: Traffic = Traffic::Requests {
+    has_credential: true,
 };
 
 /// How a backend beyond the cluster is named.
@@ -108,12 +113,12 @@ pub(super) fn resolve(
     ctx: &Context<'_>,
     entries: &Entries,
     (kind, reference): (ExternalKind, &BackendReference),
-    (from, reach): (GrantSubject<'_>, &Reach),
+    (from, traffic, reach): (GrantSubject<'_>, Traffic, &Reach),
     field: &Field<'_>,
 ) -> Result<Backend, Problem> {
     match kind {
         ExternalKind::ServiceEntry => by_entry(ctx, entries, reference, from, field),
-        ExternalKind::Hostname => by_host(entries, reference, (from, reach), field),
+        ExternalKind::Hostname => by_host(entries, reference, (from, traffic, reach), field),
     }
 }
 
@@ -186,7 +191,7 @@ fn only_host(entry: &Entry) -> Option<String> {
 fn by_host(
     entries: &Entries,
     reference: &BackendReference,
-    (from, reach): (GrantSubject<'_>, &Reach),
+    (from, traffic, reach): (GrantSubject<'_>, Traffic, &Reach),
     field: &Field<'_>,
 ) -> Result<Backend, Problem> {
     let name = &reference.name;
@@ -210,9 +215,15 @@ fn by_host(
     };
     let port = reference.port(field)?;
     let of_host = entries.of_host(&host, from.namespace, &reach.egress);
+    let is_meant = |key: &ObjectKey, entry: &Entry| {
+        traffic != CREDENTIAL
+            || !egress::is_far(key, from.namespace, &reach.egress)
+            || surely_reaches(entry, &host, port)
+    };
     // The proxy stops at the first too: whoever comes next is not who was meant.
     let mut with_port = of_host.iter().filter(|(_, entry)| lists(entry, port));
-    if let Some((key, entry)) = with_port.next() {
+    let is_there = with_port.clone().next().is_some();
+    if let Some((key, entry)) = with_port.find(|(key, entry)| is_meant(key, entry)) {
         if !has_port(entry, port) {
             return Err(is_shut(key, from, port, &field_of_name));
         }
@@ -221,6 +232,15 @@ fn by_host(
             host: Some(host.to_string()),
             port,
         });
+    }
+    if is_there {
+        return Err(not_for_credentials(
+            &host,
+            port,
+            from,
+            reach,
+            &field_of_name,
+        ));
     }
     let mut own = of_host.iter();
     let own = own.find(|(key, _)| key.namespace == from.namespace);
@@ -254,6 +274,37 @@ pub(super) fn no_tls(port: u16, field: &Field<'_>) -> Problem {
             "the ServiceEntry lists port {port} for HTTP in clear text, so no TLS passes through to it"
         ),
         "write a port with protocol TLS, HTTPS or TCP, or use an HTTPRoute",
+    )
+}
+
+/// Whether requests to a host through an entry reach that host, whoever wrote the entry.
+fn surely_reaches(entry: &Entry, host: &str, number: u16) -> bool {
+    let mut ports = entry.ports.iter();
+    ports.any(|port| port.number == number && entry.surely_reaches(port, host))
+}
+
+/// Whoever writes an entry for a host, more exact than others or when theirs are gone for a moment, would get the credentials.
+fn not_for_credentials(
+    host: &str,
+    port: u16,
+    from: GrantSubject<'_>,
+    reach: &Reach,
+    field: &Field<'_>,
+) -> Problem {
+    let of_gateways = reach.egress.iter().map(String::as_str);
+    let near: Vec<_> = std::iter::once(from.namespace)
+        .chain(of_gateways.filter(|it| *it != from.namespace))
+        .map(|namespace| format!("{namespace:?}"))
+        .collect();
+    let near = near.join(" or ");
+    not_found(
+        field,
+        format!(
+            "port {port} of the host {host:?} is opened by other namespaces than {near} only, whose entries could lead the rule's credential elsewhere"
+        ),
+        &format!(
+            "create a ServiceEntry with this host in namespace {near}, or refer to that of another namespace by kind ServiceEntry, with a ReferenceGrant there"
+        ),
     )
 }
 

@@ -56,7 +56,10 @@ struct Resolved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Traffic {
     /// Requests.
-    Requests,
+    Requests {
+        /// To which a credential is added.
+        has_credential: bool,
+    },
     /// Whole connections of TLS that passes through: what is spoken with a backend is not for the proxy to say.
     Connections,
 }
@@ -98,7 +101,7 @@ impl<'a> Backends<'a> {
             reach.check(kind, field)?;
             let named = (kind, reference);
             let entries = &self.egress.entries;
-            let backend = external::resolve(ctx, entries, named, (from, reach), field)?;
+            let backend = external::resolve(ctx, entries, named, (from, traffic, reach), field)?;
             let port = self.entry_port(&backend);
             let clear = port.filter(|port| port.protocol.is_clear_http());
             if let (Traffic::Connections, Some(port)) = (traffic, clear) {
@@ -182,11 +185,11 @@ impl<'a> Backends<'a> {
             (Ok(Ok(manner)), _) => manner,
             // Whoever speaks with the backend knows how. No request is led to a cluster that cannot be spoken with.
             (_, Traffic::Connections) => Manner::default(),
-            (Ok(Err(reason)), Traffic::Requests) => return Ok(invalid(reason)),
-            (Err(problem), Traffic::Requests) => return Err(problem),
+            (Ok(Err(reason)), Traffic::Requests { .. }) => return Ok(invalid(reason)),
+            (Err(problem), Traffic::Requests { .. }) => return Err(problem),
         };
         if !self.resolved.contains_key(&key) {
-            if traffic == Traffic::Requests {
+            if traffic != Traffic::Connections {
                 warn_if_assumed(ctx, target, port, manner.protocol);
             }
             let endpoints = self
@@ -240,7 +243,7 @@ impl<'a> Backends<'a> {
     ) -> Result<Backend, Problem> {
         let port = service::external_port(target.service, target.port, field)?;
         let protocol = match traffic {
-            Traffic::Requests => app_protocol(port, field)?,
+            Traffic::Requests { .. } => app_protocol(port, field)?,
             Traffic::Connections => AppProtocol::default(),
         };
         let host =
@@ -249,7 +252,7 @@ impl<'a> Backends<'a> {
         let policy = self
             .policies
             .of(TargetKind::Service, &target.key, port_name)
-            .filter(|_| traffic == Traffic::Requests);
+            .filter(|_| traffic != Traffic::Connections);
         let (key, tls) = match policy {
             // The policy is of this Service alone, whoever else names the host.
             Some(Ok(policy)) => {

@@ -39,6 +39,11 @@ pub(super) fn is_ours(ctx: &Context<'_>) -> bool {
     ctx.options.installed.is_none() || !is_theirs
 }
 
+/// Whether an entry is neither of this namespace nor of one of the Gateways.
+pub(crate) fn is_far(entry: &ObjectKey, namespace: &str, of_gateways: &BTreeSet<String>) -> bool {
+    entry.namespace != namespace && !of_gateways.contains(&entry.namespace)
+}
+
 /// All ServiceEntries. Every egress Gateway has all of them.
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
@@ -175,8 +180,7 @@ impl Entries {
         let mut entries: Vec<_> = exported.collect();
         entries.sort_by_key(|(width, key, _)| {
             let is_own = key.namespace == namespace;
-            let is_far = !is_own && !of_gateways.contains(&key.namespace);
-            (is_far, *width, !is_own)
+            (is_far(key, namespace, of_gateways), *width, !is_own)
         });
         let entries = entries.into_iter();
         entries.map(|(_, key, entry)| (key, entry)).collect()

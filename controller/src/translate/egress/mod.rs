@@ -32,7 +32,7 @@ use portcullis_routing::{
     egress::{Entry, Workload},
 };
 
-pub(crate) use self::entries::{Entries, GROUP, KIND};
+pub(crate) use self::entries::{Entries, GROUP, KIND, is_far};
 pub(crate) use self::sources::{hold_back, state as state_sources};
 pub use self::tokens::TokenIssuer;
 use self::{

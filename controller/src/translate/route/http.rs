@@ -25,7 +25,9 @@ pub(crate) fn convert<'a>(
     let conversion = Conversion {
         rules: rules.unwrap_or(&default_rule),
         name: |rule| rule.name.as_deref(),
-        traffic: Traffic::Requests,
+        traffic: Traffic::Requests {
+            has_credential: false,
+        },
         reach,
         backends,
     };

@@ -12,7 +12,7 @@ use super::{
     timeouts,
     weight::weight,
 };
-use crate::translate::{field::Field, problem::Problem};
+use crate::translate::{backend::Traffic, field::Field, problem::Problem};
 
 /// What a rule becomes.
 pub(super) struct Rule {
@@ -136,7 +136,7 @@ fn forward(
     let backends: Vec<_> = specs
         .iter()
         .enumerate()
-        .map(|(index, spec)| weighted(spec, by_prefix, &field.at(index), scope))
+        .map(|(index, spec)| weighted(spec, filters, by_prefix, &field.at(index), scope))
         .collect();
     filter::warn_if_in_clear(filters, &backends, field, scope);
     filter::refuse_too_many(filters, &backends, field, scope);
@@ -145,6 +145,7 @@ fn forward(
 
 fn weighted(
     spec: &HttpRouteRulesBackendRefs,
+    of_rule: &[Filter],
     by_prefix: bool,
     field: &Field<'_>,
     scope: &mut Scope<'_, '_>,
@@ -159,7 +160,10 @@ fn weighted(
         &field.child("filters"),
         scope,
     );
-    let backend = match scope.resolve(&spec.into(), field) {
+    let traffic = Traffic::Requests {
+        has_credential: filter::have_credential(of_rule) || filter::have_credential(&filters.list),
+    };
+    let backend = match scope.resolve_for(traffic, &spec.into(), field) {
         Ok(backend) => match filters.unresolved {
             Some(reason) => Backend::Invalid {
                 reason: reason.into(),

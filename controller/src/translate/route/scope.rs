@@ -26,7 +26,17 @@ impl Scope<'_, '_> {
         reference: &BackendReference,
         field: &Field<'_>,
     ) -> Result<Backend, Problem> {
-        let (from, of) = (self.from, (self.traffic, self.reach));
+        self.resolve_for(self.traffic, reference, field)
+    }
+
+    /// The same, for requests to which a credential is added or not.
+    pub(super) fn resolve_for(
+        &mut self,
+        traffic: Traffic,
+        reference: &BackendReference,
+        field: &Field<'_>,
+    ) -> Result<Backend, Problem> {
+        let (from, of) = (self.from, (traffic, self.reach));
         self.backends.resolve(self.ctx, reference, from, of, field)
     }
 }

@@ -64,6 +64,11 @@ pub(super) fn resolve(
     Ok(name)
 }
 
+/// Whether some of them add one.
+pub(in super::super) fn have_credential(filters: &[Filter]) -> bool {
+    named(filters).next().is_some()
+}
+
 fn named(filters: &[Filter]) -> impl Iterator<Item = &CredentialKey> {
     filters.iter().filter_map(|filter| match filter {
         Filter::Credential(key) => Some(key),

@@ -16,7 +16,7 @@ use portcullis_routing::{
 };
 use serde::Serialize;
 
-pub(super) use self::credential::{refuse_too_many, warn_if_in_clear};
+pub(super) use self::credential::{have_credential, refuse_too_many, warn_if_in_clear};
 use self::spec::{FilterSpec, MirrorSpec};
 use super::scope::Scope;
 use crate::translate::{
