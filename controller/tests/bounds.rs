@@ -1,9 +1,14 @@
 //! What one tenant may make of the table of a Gateway that is for all: it still goes to the proxies, in one frame.
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use portcullis_controller::{
     Finding, ObjectKey, Options, Translation, manifests::Loaded, status::Observed, translate,
 };
-use portcullis_routing::frame::{MAX_FRAME, length_of};
+use portcullis_routing::{
+    EntryKey, PolicyKey,
+    egress::Policy,
+    frame::{MAX_FRAME, length_of},
+};
 use serde_json::{Value, json};
 
 const GATEWAY: &str = "
@@ -146,43 +151,179 @@ fn a_rule_with_too_many_credentials_is_rejected() {
     }
 }
 
-/// Many objects, none of which is too large.
+/// So many entries of 240 KiB in each of some namespaces. What is refused comes from the youngest, whose numbers are the greatest.
+fn many_entries(per_namespace: usize, namespaces: usize) -> Loaded {
+    let mut loaded = loaded(&[entry(100, 120)]);
+    let entries = &mut loaded.resources.service_entries;
+    let (_, one) = entries.pop_first().expect("the entry");
+    for number in 0..per_namespace * namespaces {
+        let mut entry = (*one).clone();
+        entry.spec.hosts = vec![format!("e{number}.example")];
+        entry.metadata.creation_timestamp = Some(created(number));
+        let namespace = format!("shop-{}", number / per_namespace);
+        let key = ObjectKey::new(namespace, format!("e{number}"));
+        entries.insert(key, entry.into());
+    }
+    loaded
+}
+
+fn created(second: usize) -> Time {
+    let second = i64::try_from(second).expect("a second");
+    Time(Timestamp::from_second(1_700_000_000 + second).expect("a time"))
+}
+
+fn condition(translation: &Translation, kind: &str) -> Value {
+    let gateway = &translation.statuses.gateways[&ObjectKey::new("infra", "egress")];
+    let status = serde_json::to_value(gateway).expect("a status");
+    let conditions = status["conditions"].as_array().expect("conditions");
+    let mut conditions = conditions.iter();
+    let found = conditions.find(|it| it["type"] == kind).cloned();
+    found.expect("the condition")
+}
+
+/// Many objects, none of which is too large, in many namespaces, none of which has too many.
 #[test]
 fn a_table_that_no_frame_holds_is_told_in_the_condition_of_its_gateway() {
-    let said = |count: usize| {
-        let mut loaded = loaded(&[entry(100, 120)]);
-        let entries = &mut loaded.resources.service_entries;
-        let (_, one) = entries.pop_first().expect("the entry");
-        for number in 0..count {
-            let mut entry = (*one).clone();
-            entry.spec.hosts = vec![format!("e{number}.example")];
-            let key = ObjectKey::new("shop", format!("e{number}"));
-            entries.insert(key, entry.into());
-        }
-        let translation = with_gateway(&loaded);
-        let statuses = serde_json::to_value(
-            &translation.statuses.gateways[&ObjectKey::new("infra", "egress")],
-        );
-        let conditions = statuses.unwrap()["conditions"].clone();
-        let mut conditions = conditions.as_array().unwrap().iter();
-        let programmed = conditions.find(|it| it["type"] == "Programmed").cloned();
-        (
-            programmed.unwrap(),
-            told(&translation, "Gateway infra/egress"),
-        )
-    };
-    let (programmed, told) = said(MAX_FRAME / (240 << 10) + 1);
+    let translation = with_gateway(&many_entries(14, 20));
+    assert!(length(&translation) > MAX_FRAME);
+    let programmed = condition(&translation, "Programmed");
     assert_eq!(
         (&programmed["status"], &programmed["reason"]),
         (&json!("False"), &json!("Invalid"))
     );
+    let told = told(&translation, "Gateway infra/egress");
     let message = programmed["message"].as_str().unwrap();
-    for part in ["67108864 are the most", "Most of it are ServiceEntries"] {
+    for part in [
+        "67108864 are the most",
+        "Most of it are ServiceEntries, above all of the namespaces shop-",
+        "list less",
+    ] {
         assert!(
             message.contains(part) && told.contains(part),
             "{message} {told}"
         );
     }
-    let (programmed, told) = said(10);
-    assert_eq!((&programmed["status"], &*told), (&json!("Unknown"), ""));
+}
+
+#[test]
+fn what_a_namespace_has_beyond_what_it_may_is_refused_the_youngest_first() {
+    let translation = with_gateway(&many_entries(280, 1));
+    assert!(length(&translation) < 5 << 20, "{}", length(&translation));
+    let programmed = condition(&translation, "Programmed");
+    assert_eq!(programmed["status"], "Unknown");
+    let table = translation.tables.values().next().unwrap();
+    let is_served = |number: usize| {
+        let key = EntryKey::of("shop-0", &format!("e{number}"));
+        table.entries.get(&key).map(|entry| !entry.is_shut())
+    };
+    // Those that are refused are shut, as long as that takes little, so that nobody else leads their callers elsewhere.
+    let served = [0, 15, 100, 279].map(is_served);
+    assert_eq!(served, [Some(true), Some(true), Some(false), None]);
+    for (number, follows) in [(100, "it is shut"), (279, "it is as good as none")] {
+        let key = ObjectKey::new("shop-0", format!("e{number}"));
+        let status = serde_json::to_value(&translation.statuses.service_entries[&key]).unwrap();
+        let status = status.to_string();
+        for part in ["QuotaExceeded", "of 4194304", follows, "list less"] {
+            assert!(status.contains(part), "{status}");
+        }
+    }
+    let accepted = condition(&translation, "Accepted");
+    assert_eq!(accepted["status"], "True");
+    for part in ["the youngest are refused: shop-0 (26", "0 EgressPolicies"] {
+        let message = accepted["message"].as_str().unwrap();
+        assert!(message.contains(part), "{message}");
+        assert!(told(&translation, "Gateway infra/egress").contains(part));
+    }
+    let few = with_gateway(&many_entries(10, 2));
+    assert_eq!(told(&few, "Gateway infra/egress"), "");
+}
+
+/// A policy with so many hosts of 250 bytes.
+fn policy(name: &str, action: &str, hosts: usize) -> Value {
+    let label = "x".repeat(60);
+    let host = |number: usize| format!("h{number:05}.{label}.{label}.{label}.{label}");
+    let hosts: Vec<_> = (0..hosts).map(host).collect();
+    let to: Vec<_> = hosts
+        .chunks(256)
+        .map(|hosts| json!({"hosts": hosts}))
+        .collect();
+    json!({
+        "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy", "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"action": action, "from": [{"serviceAccounts": ["web"]}], "to": to},
+    })
+}
+
+fn policy_in_table<'t>(translation: &'t Translation, name: &str) -> Option<&'t Policy> {
+    let table = translation.tables.values().next().unwrap();
+    let policy = table.policies.get(&PolicyKey::of("shop", name));
+    policy.map(|policy| &**policy)
+}
+
+#[test]
+fn a_policy_beyond_what_one_may_have_holds_against_its_callers() {
+    let translation = translated(&[policy("allow", "Allow", 1100), policy("deny", "Deny", 1100)]);
+    assert!(length(&translation) < 1 << 14, "{}", length(&translation));
+    let [allow, deny] = ["allow", "deny"].map(|name| policy_in_table(&translation, name).unwrap());
+    assert_eq!((&allow.to, &deny.to), (&Some(vec![]), &None));
+    assert_eq!(allow.from.as_ref().map(Vec::len), Some(1));
+    for (name, follows) in [
+        ("allow", "allows its callers nothing"),
+        ("deny", "denies its callers everything"),
+    ] {
+        let told = told(&translation, &format!("EgressPolicy shop/{name}"));
+        for part in ["spec.to", "262144 are the most", follows, "split it"] {
+            assert!(told.contains(part), "{told}");
+        }
+        let status = &translation.statuses.egress_policies[&ObjectKey::new("shop", name)];
+        let status = serde_json::to_value(status).unwrap().to_string();
+        assert!(
+            status.contains("Invalid") && status.contains("False"),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn policies_beyond_what_a_namespace_may_have_hold_against_their_callers() {
+    let name = |number: usize| format!("p{number:03}");
+    let policies: Vec<_> = (0..40)
+        .map(|number| policy(&name(number), "Deny", 1000))
+        .collect();
+    let mut loaded = loaded(&policies);
+    for (number, object) in loaded.resources.egress_policies.values_mut().enumerate() {
+        std::sync::Arc::make_mut(object).metadata.creation_timestamp = Some(created(number));
+    }
+    let translation = with_gateway(&loaded);
+    assert!(length(&translation) < 5 << 20, "{}", length(&translation));
+    let hosts =
+        |number: usize| policy_in_table(&translation, &name(number)).map(|it| it.to.is_some());
+    assert_eq!(
+        [0, 15, 30, 39].map(hosts),
+        [Some(true), Some(true), Some(false), Some(false)]
+    );
+    let key = ObjectKey::new("shop", "p039");
+    let status = serde_json::to_value(&translation.statuses.egress_policies[&key]).unwrap();
+    let status = status.to_string();
+    for part in ["QuotaExceeded", "denies its callers everything"] {
+        assert!(status.contains(part), "{status}");
+    }
+}
+
+/// Neither do those that make requests costly without being long.
+#[test]
+fn what_requests_are_held_against_one_by_one_has_a_bound() {
+    let to = vec![json!({"ports": (1..65).collect::<Vec<u16>>()}); 64];
+    let policy = |number: usize| {
+        json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy",
+            "metadata": {"name": format!("p{number}"), "namespace": "shop"},
+            "spec": {"to": to},
+        })
+    };
+    let translation = translated(&(0..6).map(policy).collect::<Vec<_>>());
+    let table = translation.tables.values().next().unwrap();
+    let terms = table.policies.values().map(|policy| policy.terms());
+    assert!(terms.sum::<usize>() < 16_384 + 4096);
+    let told = told(&translation, "EgressPolicy shop/p5");
+    assert!(told.contains("terms of 16384"), "{told}");
 }

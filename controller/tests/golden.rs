@@ -163,7 +163,11 @@ fn there_is_a_case_for_every_reason() {
         let line = format!(" reason: {reason}\n");
         outputs.iter().any(|output| output.contains(&line))
     };
-    let missing: Vec<_> = reason::ALL.iter().filter(|reason| !told(reason)).collect();
+    // It takes more than a case can show; `bounds.rs` has it.
+    let shown = reason::ALL
+        .iter()
+        .filter(|it| **it != reason::QUOTA_EXCEEDED);
+    let missing: Vec<_> = shown.filter(|reason| !told(reason)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 

@@ -81,6 +81,8 @@ reasons! {
     PROGRAMMED = "Programmed";
     /// The protocols of two listeners cannot share the port.
     PROTOCOL_CONFLICT = "ProtocolConflict";
+    /// `Accepted` False: the namespace has more than it may.
+    QUOTA_EXCEEDED = "QuotaExceeded";
     /// `ResolvedRefs` False: a reference into another namespace that no `ReferenceGrant` permits.
     REF_NOT_PERMITTED = "RefNotPermitted";
     /// `ResolvedRefs` is True.

@@ -1,7 +1,6 @@
 //! Gateways of our classes: listeners, settings, table and status.
 
 use std::{
-    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::Arc,
@@ -9,8 +8,7 @@ use std::{
 
 use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
 use portcullis_routing::{
-    Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable,
-    frame::{MAX_FRAME, length_of},
+    Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable, frame::MAX_FRAME,
 };
 
 use super::{
@@ -23,6 +21,7 @@ use super::{
     listener::{Entry, ListenerState, find_conflicts},
     listener_set::{self, ListenerSetState, ListenerSets},
     parameters::{self, Parameters},
+    table_length,
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -70,6 +69,8 @@ pub(crate) struct GatewayState<'a> {
     credentials: BTreeSet<ObjectKey>,
     /// Why its table cannot be sent as a whole.
     too_long: Option<String>,
+    /// Which namespaces have more in it than they may.
+    beyond_quota: Option<Finding>,
 }
 
 /// The Gateways of our classes.
@@ -179,6 +180,7 @@ impl<'a> GatewayState<'a> {
             services: BTreeSet::new(),
             credentials: BTreeSet::new(),
             too_long: None,
+            beyond_quota: None,
         }
     }
 
@@ -325,6 +327,10 @@ impl<'a> GatewayState<'a> {
         ctx.credentials.fill(&mut table);
         if self.is_egress() {
             egress.fill(&self.object.key, &parameters.egress, &mut table);
+            self.beyond_quota = egress.beyond_quota(&self.object);
+            self.beyond_quota
+                .iter()
+                .for_each(|it| ctx.report(it.clone()));
         }
         if let Some(certificate) = &self.client_certificate {
             certificate.fill(&mut table);
@@ -332,7 +338,7 @@ impl<'a> GatewayState<'a> {
         let length = table.seal();
         // A proxy in this process is not sent anything.
         if length > MAX_FRAME && matches!(ctx.options.observed, Observed::Cluster(_)) {
-            let finding = too_long(&self.object, length, &table);
+            let finding = table_length::too_long(&self.object, length, &table);
             self.too_long = Some(finding.text());
             ctx.report(finding);
         }
@@ -383,19 +389,19 @@ impl<'a> GatewayState<'a> {
         let mut conditions = ConditionSet::new(generation);
         let invalid: Vec<_> = self.names(|listener| !listener.accepted());
         let overruled = self.overruled_egress();
-        let overruled = overruled
-            .map(|it| format!("; {}", it.message))
-            .unwrap_or_default();
+        let told = overruled.iter().chain(&self.beyond_quota);
+        let told: Vec<_> = told.map(|it| format!("; {}", it.message)).collect();
+        let told = told.concat();
         match self.refused.as_ref().or(self.broken_parameters.as_ref()) {
             Some(finding) => conditions.set_finding(kind::ACCEPTED, False, finding),
             None if invalid.is_empty() => {
-                let message = format!("Accepted{overruled}");
+                let message = format!("Accepted{told}");
                 conditions.set(kind::ACCEPTED, True, reason::ACCEPTED, message);
             }
             None => {
                 let status = if self.has_listener() { True } else { False };
                 let invalid = invalid.join(", ");
-                let message = format!("Listeners that are not valid: {invalid}{overruled}");
+                let message = format!("Listeners that are not valid: {invalid}{told}");
                 conditions.set(kind::ACCEPTED, status, reason::LISTENERS_NOT_VALID, message);
             }
         }
@@ -473,32 +479,6 @@ impl<'a> GatewayState<'a> {
             .map(|listener| listener.spec.name.as_str())
             .collect()
     }
-}
-
-/// A table that no frame holds: proxies that run go on and get what changes, and those that start get nothing.
-fn too_long(object: &ObjectRef, length: usize, table: &RoutingTable) -> Finding {
-    let mut parts = [
-        ("routes", length_of(&table.routes)),
-        (
-            "backends",
-            length_of(&table.clusters) + length_of(&table.endpoints),
-        ),
-        ("certificates", length_of(&table.certificates)),
-        ("credentials", length_of(&table.credentials)),
-        ("ServiceEntries", length_of(&table.entries)),
-        ("EgressPolicies", length_of(&table.policies)),
-        ("pods", length_of(&table.workloads)),
-    ];
-    parts.sort_by_key(|(_, length)| Reverse(*length));
-    let [(most, _), (then, _), ..] = parts;
-    object.error(
-        "TableTooLong",
-        "spec.listeners",
-        format!(
-            "what the proxies of the Gateway are to know takes {length} bytes, and {MAX_FRAME} are the most that they are sent at once: proxies that start get nothing, and those that run only what changes. Most of it are {most}, then {then}"
-        ),
-        "spread routes over several Gateways, or let fewer namespaces attach theirs",
-    )
 }
 
 fn unsupported_address(object: &ObjectRef, gateway: &Gateway) -> Option<Finding> {

@@ -33,6 +33,16 @@ pub struct Policy {
     pub allow_private: Vec<IpNet>,
 }
 
+impl Policy {
+    /// How much of it callers and requests are held against one by one: accounts, requirements of labels, destinations, and their
+    /// ports, methods and paths. Namespaces and hosts are searched for.
+    pub fn terms(&self) -> usize {
+        let from = self.from.iter().flatten().map(CallerMatch::terms);
+        let to = self.to.iter().flatten().map(DestinationMatch::terms);
+        1 + from.sum::<usize>() + to.sum::<usize>()
+    }
+}
+
 /// Of whom a policy may speak.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PolicyScope {
@@ -80,6 +90,14 @@ pub struct CallerMatch {
     pub unclear: bool,
 }
 
+impl CallerMatch {
+    fn terms(&self) -> usize {
+        let accounts = self.service_accounts.as_ref().map_or(0, Vec::len);
+        let labels = self.labels.iter().flat_map(|selector| &selector.0);
+        1 + accounts + labels.map(LabelRequirement::terms).sum::<usize>()
+    }
+}
+
 /// A label selector (`metav1.LabelSelector`). All requirements must hold; there may be none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -116,6 +134,13 @@ impl LabelRequirement {
         }
     }
 
+    fn terms(&self) -> usize {
+        match self {
+            Self::In(_, values) | Self::NotIn(_, values) => values.len().max(1),
+            Self::Exists(_) | Self::DoesNotExist(_) => 1,
+        }
+    }
+
     fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
         let value = labels.get(self.key());
         match self {
@@ -146,6 +171,10 @@ pub struct DestinationMatch {
 }
 
 impl DestinationMatch {
+    fn terms(&self) -> usize {
+        1 + self.ports.len() + self.methods.len() + self.paths.len()
+    }
+
     /// Whether it speaks of single requests, which cannot be seen in a tunnel.
     pub fn is_of_requests(&self) -> bool {
         !self.methods.is_empty() || !self.paths.is_empty()

@@ -13,7 +13,9 @@ use super::{
     entry,
     faults::Faults,
     inward::Inward,
+    policies::Policies,
     precedence,
+    quota::Quotas,
 };
 use crate::{
     finding::ObjectRef,
@@ -56,12 +58,13 @@ pub(crate) struct Entries {
     unused: Vec<ObjectKey>,
 }
 
+/// What becomes of an entry.
 #[derive(Debug)]
-struct EntryState {
+pub(super) struct EntryState {
     generation: Option<i64>,
-    /// Shut if nothing of it is served; `None` if not even its hosts are known.
-    entry: Option<Arc<Entry>>,
-    faults: Faults,
+    /// Shut if nothing of it is served; `None` if not even its hosts are known, or there is no room for them.
+    pub(super) entry: Option<Arc<Entry>>,
+    pub(super) faults: Faults,
 }
 
 impl Entries {
@@ -83,26 +86,32 @@ impl Entries {
         }
     }
 
-    /// Translates all entries, and reports what is wrong with them.
+    /// Translates all entries, and refuses what of them and of the policies is more than their namespaces may have.
     pub(super) fn collect(
         ctx: &Context<'_>,
         tls: &BackendTlsPolicies<'_>,
         inward: &Inward<'_>,
-    ) -> Self {
+        policies: &mut Policies,
+    ) -> (Self, Quotas) {
         let entries = ctx.resources.service_entries.iter();
-        let by_name = entries
+        let mut by_name: BTreeMap<_, _> = entries
             .map(|(key, entry)| (key.clone(), EntryState::new(key, entry, tls, inward)))
             .collect();
+        let quotas = Quotas::keep(by_name.iter_mut(), policies.states());
         let mut all = Self {
             by_name,
             of_gateways: inward.namespaces(),
             ..Self::default()
         };
         all.settle();
-        for state in all.by_name.values() {
+        (all, quotas)
+    }
+
+    /// Reports what is wrong with them.
+    pub(super) fn report(&self, ctx: &Context<'_>) {
+        for state in self.by_name.values() {
             state.faults.report(ctx);
         }
-        all
     }
 
     /// Brings those that are served in the order in which the proxy asks them, and settles their conflicts.

@@ -25,12 +25,9 @@ use super::{
     host,
     inward::Inward,
     port::{self, NamedPort},
+    quota::MAX_OBJECT,
 };
 use crate::{status::reason, translate::field::Field};
-
-/// Longest entry in a table, in bytes. Room for all CAs that browsers trust, and too little for a namespace to fill the frame that a
-/// table is sent in with a few objects.
-const MAX_LENGTH: usize = 256 << 10;
 
 /// What a BackendTLSPolicy asks of a port by its name, or why it cannot be carried out; `None` without one.
 pub(super) type PortTls<'t> = dyn Fn(&str) -> Option<Result<&'t ClusterTls, &'static str>> + 't;
@@ -99,7 +96,7 @@ pub(super) fn translate(
 
 /// What is left of an entry that is refused. One that is for too many is for its own namespace: what callers of that send is what it
 /// answers for. `None` if nothing can be said of whom it is for.
-fn shut(entry: Entry) -> Option<Entry> {
+pub(super) fn shut(entry: Entry) -> Option<Entry> {
     let mut shut = entry.shut();
     if shut.claims() > MAX_CLAIMS {
         shut.exported_to = ExportedTo::Namespaces(vec![shut.order.namespace.clone()]);
@@ -111,7 +108,7 @@ fn shut(entry: Entry) -> Option<Entry> {
 /// Every proxy of every egress Gateway is sent every entry, in one frame with all else.
 fn refuse_too_long(entry: &Entry, root: &Field<'_>, faults: &mut Faults) {
     let length = length_of(entry);
-    if length <= MAX_LENGTH {
+    if length <= MAX_OBJECT {
         return;
     }
     let parts = [
@@ -131,7 +128,7 @@ fn refuse_too_long(entry: &Entry, root: &Field<'_>, faults: &mut Faults) {
     };
     let fault = Fault::invalid(
         format!(
-            "the entry takes {length} bytes in the table of every egress Gateway or more, what its BackendTLSPolicies say included, and {MAX_LENGTH} are the most of one entry"
+            "the entry takes {length} bytes in the table of every egress Gateway or more, what its BackendTLSPolicies say included, and {MAX_OBJECT} are the most of one entry"
         ),
         remedy,
     );
@@ -402,7 +399,7 @@ impl<'p> Origination<'p> {
             (known, policy) => known.is_none() && policy.is_none(),
         };
         let place = known.position(same).unwrap_or_else(|| {
-            if self.length <= MAX_LENGTH {
+            if self.length <= MAX_OBJECT {
                 let tls = entry_tls(policy, self.names);
                 self.length += length_of(&tls);
                 self.all.push(tls);

@@ -49,6 +49,15 @@ impl Fault {
         }
     }
 
+    /// More than a namespace may have.
+    pub(super) fn beyond_quota(message: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            code: reason::QUOTA_EXCEEDED,
+            message: message.into(),
+            remedy: remedy.into(),
+        }
+    }
+
     /// Something that is referred to is not there.
     pub(super) fn not_found(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {

@@ -17,6 +17,7 @@ mod port;
 mod precedence;
 mod protected;
 mod proxies;
+mod quota;
 mod select;
 mod service;
 mod settings;
@@ -39,9 +40,14 @@ use self::{
     inward::Inward,
     policies::{EgressGateways, Policies},
     proxies::Proxies,
+    quota::Quotas,
 };
 use super::{BackendTlsPolicies, Context, gateway::GatewayState, settings::EgressOptions};
-use crate::{resources::ObjectKey, status::Statuses};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::Statuses,
+};
 
 /// What the tables of egress Gateways have besides what every table has.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ pub(crate) struct Egress {
     pub(crate) entries: Entries,
     in_table: BTreeMap<EntryKey, Arc<Entry>>,
     policies: Policies,
+    quotas: Quotas,
     workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
     /// The cluster's own ranges, in order and apart.
     protected: Vec<IpNet>,
@@ -70,12 +77,14 @@ impl Egress {
     ) -> Self {
         let of_egress = all.iter().filter(|(_, gateway)| gateway.is_egress());
         let gateways = EgressGateways(of_egress.map(|(key, _)| key).collect());
-        let policies = Policies::collect(ctx, &gateways);
+        let mut policies = Policies::collect(ctx, &gateways);
         if gateways.0.is_empty() {
             let entries = Entries::unused(ctx);
+            policies.report(ctx);
             return Self {
                 entries,
                 policies,
+                quotas: Quotas::default(),
                 in_table: BTreeMap::new(),
                 workloads: BTreeMap::new(),
                 protected: Vec::new(),
@@ -86,7 +95,9 @@ impl Egress {
         }
         let protected = protected::of_cluster(ctx.resources);
         let inward = Inward::new(&gateways, &policies, &protected);
-        let entries = Entries::collect(ctx, tls, &inward);
+        let (entries, quotas) = Entries::collect(ctx, tls, &inward, &mut policies);
+        policies.report(ctx);
+        entries.report(ctx);
         let proxies = Proxies::of(all.keys());
         let workloads = workload::index(&ctx.resources.pods, &policies.label_keys(), &proxies);
         Self {
@@ -94,6 +105,7 @@ impl Egress {
             entries,
             opened: policies.opened(),
             policies,
+            quotas,
             workloads,
             protected,
             own: proxies.addresses(ctx.resources),
@@ -119,6 +131,11 @@ impl Egress {
             self.token_issuer.as_ref(),
         );
         Arc::make_mut(&mut table.settings).egress = Some(settings);
+    }
+
+    /// What is wrong at every egress Gateway, as namespaces have more than they may.
+    pub(crate) fn beyond_quota(&self, gateway: &ObjectRef) -> Option<Finding> {
+        self.quotas.finding(gateway)
     }
 
     /// States the conditions of entries and policies, but for what is for the data planes to say. While tables are held back they

@@ -21,7 +21,7 @@ use crate::{
     finding::ObjectRef,
     resources::ObjectKey,
     status::{ConditionSet, condition::kind},
-    translate::Context,
+    translate::{Context, age::created_at},
 };
 
 pub(super) const KIND: &str = "EgressPolicy";
@@ -47,15 +47,17 @@ impl EgressGateways<'_> {
 #[derive(Debug)]
 pub(super) struct Policies(BTreeMap<ObjectKey, PolicyState>);
 
+/// What becomes of a policy.
 #[derive(Debug)]
-struct PolicyState {
+pub(super) struct PolicyState {
     generation: Option<i64>,
-    translated: Translated,
-    faults: Faults,
+    pub(super) created_at: i64,
+    pub(super) translated: Translated,
+    pub(super) faults: Faults,
 }
 
 impl Policies {
-    /// Translates all policies, and reports what is wrong with them.
+    /// Translates all policies.
     pub(super) fn collect(ctx: &Context<'_>, gateways: &EgressGateways<'_>) -> Self {
         let mut all = BTreeMap::new();
         let places = select::Places::collect(ctx);
@@ -69,15 +71,27 @@ impl Policies {
                 (gateways, &places),
                 &mut faults,
             );
-            faults.report(ctx);
             let state = PolicyState {
                 generation: object.metadata.generation,
+                created_at: created_at(&object.metadata),
                 translated,
                 faults,
             };
             all.insert(key.clone(), state);
         }
         Self(all)
+    }
+
+    /// What becomes of each.
+    pub(super) fn states(&mut self) -> impl Iterator<Item = (&ObjectKey, &mut PolicyState)> {
+        self.0.iter_mut()
+    }
+
+    /// Reports what is wrong with them.
+    pub(super) fn report(&self, ctx: &Context<'_>) {
+        for state in self.0.values() {
+            state.faults.report(ctx);
+        }
     }
 
     /// What the table of a Gateway has of them.

@@ -13,7 +13,7 @@ use super::{
     destination,
     faults::{Fault, Faults},
     policies::EgressGateways,
-    select,
+    quota, select,
 };
 use crate::{
     status::reason,
@@ -91,10 +91,19 @@ pub(super) fn translate(
         let from = from.as_ref().map(|from| select::inside(from, own));
         policy(PolicyScope::Namespace(own.to_owned()), from, Vec::new())
     });
-    Translated {
+    let mut translated = Translated {
         own_gateways,
         of_gateway,
         of_namespace,
+    };
+    quota::refuse_too_long(&mut translated, &root, faults);
+    translated
+}
+
+impl Translated {
+    /// One of the forms in which it is in force.
+    pub(super) fn form(&self) -> Option<&Arc<Policy>> {
+        self.of_gateway.as_ref().or(self.of_namespace.as_ref())
     }
 }
 

@@ -1,0 +1,307 @@
+//! What one namespace may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
+//! with all else, so no tenant may fill it.
+//!
+//! Older objects go first. What is refused is not forgotten where that would open something: an entry is shut, and a policy holds against
+//! whomever it selects. That takes from a reserve, beyond which policies hold against everybody that their namespace can speak of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use portcullis_routing::{
+    RouteOrder,
+    egress::{Entry, Policy, PolicyAction, PolicyMode},
+    frame::length_of,
+};
+
+use super::{
+    entries::EntryState,
+    entry,
+    faults::{Fault, Faults},
+    policies::PolicyState,
+    policy::Translated,
+};
+use crate::{
+    finding::{Finding, ObjectRef},
+    resources::ObjectKey,
+    status::reason,
+    translate::field::Field,
+};
+
+/// Longest object in a table, in bytes. Room for all CAs that browsers trust, and too little for a namespace to fill what it may have
+/// with a few objects.
+pub(super) const MAX_OBJECT: usize = 256 << 10;
+/// What the objects of a namespace may take.
+const MAX_NAMESPACE: Amount = Amount {
+    bytes: 4 << 20,
+    terms: 16_384,
+};
+/// What the refused ones may take besides.
+const RESERVE: Amount = Amount {
+    bytes: 1 << 20,
+    terms: 4096,
+};
+/// More namespaces than this are not named in the condition of a Gateway.
+const NAMED: usize = 5;
+
+/// Bytes in a table, and terms of policies that requests are held against one by one.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    bytes: usize,
+    terms: usize,
+}
+
+impl Amount {
+    fn of_entry(entry: &Entry) -> Self {
+        Self {
+            bytes: length_of(entry),
+            terms: 0,
+        }
+    }
+
+    fn of_policy(policy: &Translated) -> Self {
+        let forms = || policy.of_gateway.iter().chain(&policy.of_namespace);
+        Self {
+            bytes: forms().map(length_of).max().unwrap_or_default(),
+            terms: forms().map(|it| it.terms()).max().unwrap_or_default(),
+        }
+    }
+
+    /// Takes from what is left, if that is enough.
+    fn spend(&mut self, other: Self) -> bool {
+        let bytes = self.bytes.checked_sub(other.bytes);
+        let left = bytes.zip(self.terms.checked_sub(other.terms));
+        if let Some((bytes, terms)) = left {
+            *self = Self { bytes, terms };
+        }
+        left.is_some()
+    }
+}
+
+/// Refuses a policy that is longer than one object may be.
+pub(super) fn refuse_too_long(policy: &mut Translated, root: &Field<'_>, faults: &mut Faults) {
+    let length = Amount::of_policy(policy).bytes;
+    if length <= MAX_OBJECT {
+        return;
+    }
+    let form = policy.form();
+    let (from, to) = form.map_or((0, 0), |it| (length_of(&it.from), length_of(&it.to)));
+    let (field, remedy) = if from > to {
+        let remedy = "name fewer callers, or select namespaces by what fewer of them have";
+        ("from", remedy)
+    } else {
+        ("to", "split it into several")
+    };
+    let fault = Fault::invalid(
+        format!(
+            "the policy takes {length} bytes in tables, and {MAX_OBJECT} are the most of one{}",
+            consequence(policy)
+        ),
+        remedy,
+    );
+    faults.refuse(&root.child(field), fault);
+    against_its_callers(policy);
+    if Amount::of_policy(policy).bytes > MAX_OBJECT {
+        against_everybody(policy);
+    }
+}
+
+/// What follows from it that a policy is refused as a whole.
+fn consequence(policy: &Translated) -> &'static str {
+    match policy.form().map(|it| (it.action, it.mode)) {
+        None | Some((_, PolicyMode::Report)) => "",
+        Some((PolicyAction::Allow, PolicyMode::Enforce)) => {
+            ": until that is mended it allows its callers nothing"
+        }
+        Some((PolicyAction::Deny, PolicyMode::Enforce)) => {
+            ": until that is mended it denies its callers everything"
+        }
+    }
+}
+
+/// It stands in for what cannot be served: nothing that it might forbid passes.
+fn against_its_callers(policy: &mut Translated) {
+    change(policy, |policy| {
+        policy.to = (policy.action == PolicyAction::Allow).then(Vec::new);
+        policy.allow_private = Vec::new();
+    });
+}
+
+/// The same, whoever its callers are.
+fn against_everybody(policy: &mut Translated) {
+    change(policy, |policy| policy.from = None);
+}
+
+/// Changes what is enforced; what is only reported is left out.
+fn change(policy: &mut Translated, change: impl Fn(&mut Policy)) {
+    for form in [&mut policy.of_gateway, &mut policy.of_namespace] {
+        *form = form.take().filter(|it| it.mode == PolicyMode::Enforce);
+        if let Some(form) = form {
+            change(Arc::make_mut(form));
+        }
+    }
+}
+
+/// An object that takes from what its namespace may have.
+enum Object<'a> {
+    Entry(&'a mut EntryState),
+    Policy(&'a mut PolicyState),
+}
+
+/// How many objects of each kind are refused.
+#[derive(Clone, Copy, Debug, Default)]
+struct Refused {
+    entries: usize,
+    policies: usize,
+}
+
+/// The namespaces that have more than they may.
+#[derive(Debug, Default)]
+pub(super) struct Quotas(BTreeMap<String, Refused>);
+
+impl Quotas {
+    /// Refuses what is too much.
+    pub(super) fn keep<'a>(
+        entries: impl Iterator<Item = (&'a ObjectKey, &'a mut EntryState)>,
+        policies: impl Iterator<Item = (&'a ObjectKey, &'a mut PolicyState)>,
+    ) -> Self {
+        let entries = entries.map(|(key, state)| (key, Object::Entry(state)));
+        let policies = policies.map(|(key, state)| (key, Object::Policy(state)));
+        let mut namespaces: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (key, object) in policies.chain(entries) {
+            let of_namespace = namespaces.entry(&key.namespace).or_default();
+            of_namespace.push((object.created_at(), &key.name, object));
+        }
+        let mut all = Self::default();
+        for (namespace, mut objects) in namespaces {
+            objects.sort_by(|(a_created, a, _), (b_created, b, _)| {
+                (a_created, a).cmp(&(b_created, b))
+            });
+            let mut left = Left::default();
+            for (_, _, object) in objects {
+                match object {
+                    Object::Entry(state) => left.take_entry(state),
+                    Object::Policy(state) => left.take_policy(state),
+                }
+            }
+            if left.refused.entries + left.refused.policies > 0 {
+                all.0.insert(namespace.to_owned(), left.refused);
+            }
+        }
+        all
+    }
+
+    /// What whoever runs a Gateway is told.
+    pub(super) fn finding(&self, gateway: &ObjectRef) -> Option<Finding> {
+        let named = self.0.iter().take(NAMED);
+        let mut named: Vec<_> = named
+            .map(|(namespace, refused)| {
+                let Refused { entries, policies } = refused;
+                format!("{namespace} ({entries} ServiceEntries, {policies} EgressPolicies)")
+            })
+            .collect();
+        let others = self.0.len().checked_sub(NAMED).filter(|others| *others > 0);
+        named.extend(others.map(|others| format!("{others} others")));
+        (!named.is_empty()).then(|| {
+            gateway.warning(
+                reason::QUOTA_EXCEEDED,
+                "spec.listeners",
+                format!(
+                    "namespaces have more ServiceEntries and EgressPolicies than they may, and the youngest are refused: {}",
+                    named.join(", ")
+                ),
+                "ask whoever writes them to list less; the conditions of the objects say how much it is",
+            )
+        })
+    }
+}
+
+impl Object<'_> {
+    fn created_at(&self) -> i64 {
+        match self {
+            Self::Entry(state) => {
+                let entry = state.entry.as_ref();
+                entry.map_or(RouteOrder::NEVER, |entry| entry.order.created_at)
+            }
+            Self::Policy(state) => state.created_at,
+        }
+    }
+}
+
+/// What a namespace may still have.
+struct Left {
+    objects: Amount,
+    reserve: Amount,
+    refused: Refused,
+    /// Which policies hold against everybody: one more of the same kind changes nothing.
+    against_everybody: BTreeSet<(Option<bool>, BTreeSet<String>, bool)>,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Self {
+            objects: MAX_NAMESPACE,
+            reserve: RESERVE,
+            refused: Refused::default(),
+            against_everybody: BTreeSet::new(),
+        }
+    }
+}
+
+impl Left {
+    fn take_entry(&mut self, state: &mut EntryState) {
+        let Some(entry) = &state.entry else {
+            return;
+        };
+        let amount = Amount::of_entry(entry);
+        if self.objects.spend(amount) {
+            return;
+        }
+        self.refused.entries += 1;
+        let shut = entry::shut(entry.as_ref().clone());
+        let shut = shut.filter(|shut| self.reserve.spend(Amount::of_entry(shut)));
+        let follows = if shut.is_some() {
+            ": it is shut"
+        } else {
+            ": it is as good as none"
+        };
+        self.tell(&mut state.faults, amount, follows);
+        state.entry = shut.map(Arc::new);
+    }
+
+    fn take_policy(&mut self, state: &mut PolicyState) {
+        let policy = &mut state.translated;
+        let amount = Amount::of_policy(policy);
+        if self.objects.spend(amount) {
+            return;
+        }
+        self.refused.policies += 1;
+        self.tell(&mut state.faults, amount, consequence(policy));
+        against_its_callers(policy);
+        if self.reserve.spend(Amount::of_policy(policy)) {
+            return;
+        }
+        against_everybody(policy);
+        let action = policy.form().map(|it| it.action == PolicyAction::Deny);
+        let reaches_others = policy.of_namespace.is_some();
+        let kind = (action, policy.own_gateways.clone(), reaches_others);
+        if !self.against_everybody.insert(kind) {
+            policy.of_gateway = None;
+            policy.of_namespace = None;
+        }
+    }
+
+    /// Says that an object is more than what is left.
+    fn tell(&self, faults: &mut Faults, amount: Amount, follows: &str) {
+        let Amount { bytes, terms } = self.objects;
+        let fault = Fault::beyond_quota(
+            format!(
+                "it takes {} bytes in the tables of egress Gateways and has {} terms, and older ServiceEntries and EgressPolicies of the namespace leave {bytes} bytes of {} and {terms} terms of {}{follows}",
+                amount.bytes, amount.terms, MAX_NAMESPACE.bytes, MAX_NAMESPACE.terms
+            ),
+            "remove some of them, or list less",
+        );
+        faults.refuse(&Field::root("spec"), fault);
+    }
+}
