@@ -56,8 +56,7 @@ pub enum ClusterProtocol {
 pub struct ClusterTls {
     /// Sent as SNI. Without `subject_alt_names` also the name that the certificate must be valid for.
     pub server_name: String,
-    /// Trusted CA certificates, PEM. Empty means the system's trust store. An empty entry stands for certificates that are there,
-    /// but cannot be read at present: a data plane that has the cluster from before serves that on.
+    /// Trusted CA certificates ([`ca`](crate::ca)). Empty means the system's trust store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ca_pem: Vec<String>,
     /// If there are any, the certificate must be valid for one of them, and need not be for `server_name`.

@@ -11,6 +11,7 @@
     allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)
 )]
 
+pub mod ca;
 pub mod certificate;
 pub mod cluster;
 pub mod compile;

@@ -82,20 +82,11 @@ pub struct ListenerTls {
 /// serve the listener.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientValidation {
-    /// Trusted CA certificates, PEM; each entry may hold several. Never empty. An empty entry stands for certificates that are
-    /// there, but cannot be read at present: a data plane that asks for certificates in the same mode goes on as it does, and
-    /// one that has no listener of before serves none.
+    /// Trusted CA certificates ([`ca`](crate::ca)); each entry may hold several. Never empty.
     pub ca_pem: Vec<String>,
     /// What happens without a trusted certificate. The connection is refused unless told otherwise.
     #[serde(default)]
     pub mode: ClientValidationMode,
-}
-
-impl ClientValidation {
-    /// Whether it is not known whom to trust, since CA certificates could not be read.
-    pub fn is_unknown(&self) -> bool {
-        self.ca_pem.iter().any(String::is_empty)
-    }
 }
 
 /// See [`ClientValidation::mode`].

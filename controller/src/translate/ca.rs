@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use k8s_openapi::ByteString;
+use portcullis_routing::ca::named;
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
@@ -121,6 +122,7 @@ pub(crate) fn resolve(
         let message = format!("{kind} {key} {message}");
         object.error(reason::INVALID_CA_CERTIFICATE_REF, field, message, remedy)
     };
+    let source = format!("{kind} {key}");
     let not_read = &ctx.resources.not_read;
     let not_read = match kind {
         "Secret" => &not_read.secrets,
@@ -130,10 +132,11 @@ pub(crate) fn resolve(
         let (message, remedy) = not_read.told(kind, &key);
         return Err(Unresolved {
             finding: finding((message, remedy.into())),
-            stand_in: Some(String::new()),
+            stand_in: Some(named(&source, "")),
         });
     }
-    bundle(ctx, kind, &key).map_err(|broken| finding(broken).into())
+    let pem = bundle(ctx, kind, &key).map_err(finding)?;
+    Ok(named(&source, &pem))
 }
 
 fn bundle(ctx: &Context<'_>, kind: &str, key: &ObjectKey) -> Result<String, Broken> {

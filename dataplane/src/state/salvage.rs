@@ -8,7 +8,7 @@ use std::{
 
 use portcullis_routing::{
     Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
-    RoutePolicy, RoutingTable,
+    RoutePolicy, RoutingTable, ca,
     egress::{Entry, ExportedTo, Policy, PolicyAction},
     validate::{self, syntax},
 };
@@ -46,12 +46,14 @@ fn restore(
     let key = rejection.key.as_str();
     match rejection.kind {
         ResourceKind::Settings => table.settings = Arc::clone(&serving.settings),
+        ResourceKind::Cluster if asks_backends_otherwise(received, serving, key) => return false,
         ResourceKind::Cluster => restore_entry(&mut table.clusters, &serving.clusters, key),
         ResourceKind::Endpoints => restore_entry(&mut table.endpoints, &serving.endpoints, key),
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
         }
         ResourceKind::Entry if !serving.entries.contains_key(key) => return false,
+        ResourceKind::Entry if asks_hosts_otherwise(received, serving, key) => return false,
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
         ResourceKind::Policy if !serving.policies.contains_key(key) => return false,
         ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
@@ -110,8 +112,35 @@ fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
     })
 }
 
+/// Whether a cluster's predecessor verifies its endpoints in another way or not at all. What is sent now may be for those only whom the
+/// new one would let have it.
+fn asks_backends_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let asked = |table: &RoutingTable| table.clusters.get(key)?.tls.clone();
+    let Some(wanted) = asked(received).filter(|tls| ca::is_unread(&tls.ca_pem)) else {
+        return false;
+    };
+    !asked(serving).is_some_and(|before| before.is_same_but_for_cas(&wanted))
+}
+
+/// The same of an entry, whose predecessor has to lead to the same place besides.
+fn asks_hosts_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let is_unread = |entry: &&Arc<Entry>| entry.tls.iter().any(|tls| ca::is_unread(&tls.ca_pem));
+    let Some(wanted) = received.entries.get(key).filter(is_unread) else {
+        return false;
+    };
+    let is_same = |before: &Arc<Entry>| {
+        let before = Entry::clone(before);
+        let mut all = before.tls.iter().zip(&wanted.tls);
+        let has_same_tls = before.tls.len() == wanted.tls.len()
+            && all.all(|(before, wanted)| before.is_same_but_for_cas(wanted));
+        let tls = wanted.tls.clone();
+        has_same_tls && Entry { tls, ..before } == **wanted
+    };
+    !serving.entries.get(key).is_some_and(is_same)
+}
+
 /// Whether a listener is to ask for client certificates, and its predecessor does so in another way or not at all: that one
-/// would let in whom the new one shuts out. As long as nobody could read whom the new one trusts, that is nothing new.
+/// would let in whom the new one shuts out. That certificates of the same CAs could not be read is no other way.
 fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
     let asked = |table: &RoutingTable| {
         table
@@ -126,7 +155,7 @@ fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key:
         return false;
     };
     match asked(serving) {
-        Some(before) if wanted.is_unknown() => before.mode != wanted.mode,
+        Some(before) if ca::is_unread(&wanted.ca_pem) => !before.is_same_but_for_cas(&wanted),
         before => before != Some(wanted),
     }
 }

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use portcullis_routing::{
     Certificate, CertificateKey, GatewayKey, Listener, ListenerKey, ListenerProtocol, ListenerTls,
     RoutingTable, Secret,
+    ca::named,
     listener::{ClientValidation, ClientValidationMode, TlsVersion},
 };
 use rcgen::{ExtendedKeyUsagePurpose as Purpose, date_time_ymd};
@@ -465,11 +466,12 @@ async fn a_listener_that_cannot_verify_its_clients_is_closed_whatever_it_was_bef
 async fn a_listener_whose_ca_cannot_be_read_goes_on_as_before() {
     let ca = Authority::new("ca");
     let site = Site::new().await;
-    let proxy = site.start(&[(443, None, Some(valid_only(&[&ca])))]);
-    let unread = ClientValidation {
-        ca_pem: vec![String::new()],
+    let from_map = |pem: &str| ClientValidation {
+        ca_pem: vec![named("ConfigMap ns/ca", pem)],
         mode: ClientValidationMode::AllowValidOnly,
     };
+    let proxy = site.start(&[(443, None, Some(from_map(&ca.pem)))]);
+    let unread = from_map("");
     let report = proxy.apply(site.table(&[(443, None, Some(unread))]));
     assert_eq!(report.rejected.len(), 1, "{:?}", report.rejected);
     let known = site.client(Some(&ca.client()));

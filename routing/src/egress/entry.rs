@@ -177,8 +177,7 @@ pub struct EntryTls {
     /// named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
-    /// Trusted CA certificates, PEM. Empty means the system's trust store. An empty entry stands for certificates that are there,
-    /// but cannot be read at present: a data plane that has the entry from before serves that on, others shut it.
+    /// Trusted CA certificates ([`ca`](crate::ca)). Empty means the system's trust store.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ca_pem: Vec<String>,
     /// If there are any, the certificate must be valid for one of them.

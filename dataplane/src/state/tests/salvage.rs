@@ -2,6 +2,7 @@
 
 use portcullis_routing::{
     CredentialKey, EntryKey, Filter,
+    ca::named,
     filter::Credential,
     listener::{ClientValidation, ClientValidationMode},
 };
@@ -293,12 +294,12 @@ fn a_credential_that_could_not_be_read_is_sent_on_as_it_was() {
 #[test]
 fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
     let ca = certificate().chain_pem;
-    let asking = |ca_pem: &str, mode| {
+    let asking = |source: &str, ca_pem: &str, mode| {
         changed(&table(1, 1), |table| {
             https(certificate())(table);
             let mut value = Listener::clone(&table.listeners[&listener("tls")]);
             if let Some(tls) = &mut value.tls {
-                let ca_pem = vec![ca_pem.to_owned()];
+                let ca_pem = vec![named(source, ca_pem)];
                 tls.client_validation = Some(ClientValidation { ca_pem, mode });
             }
             table.listeners.insert(listener("tls"), Arc::new(value));
@@ -316,10 +317,10 @@ fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
             .cloned()
     };
     let strict = ClientValidationMode::AllowValidOnly;
-    let unread = asking("", strict);
+    let unread = asking("ConfigMap ns/ca", "", strict);
 
     let serving = state();
-    let known = asking(&ca, strict);
+    let known = asking("ConfigMap ns/ca", &ca, strict);
     serving.apply(Arc::clone(&known)).unwrap();
     assert_eq!(
         rejected(&serving.apply(Arc::clone(&unread)).unwrap()),
@@ -327,12 +328,18 @@ fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
     );
     assert_eq!(served(&serving).as_ref(), known.listeners.get(&key));
 
-    // One that let everybody in is no stand-in, and who serves none opens none.
-    let lenient = state();
-    lenient
-        .apply(asking(&ca, ClientValidationMode::AllowInsecureFallback))
-        .unwrap();
-    for state in [lenient, state()] {
+    // One that let in whom the new one may shut out is no stand-in, and who serves none opens none.
+    let insecure = ClientValidationMode::AllowInsecureFallback;
+    let others = [
+        asking("ConfigMap ns/ca", &ca, insecure),
+        asking("ConfigMap ns/revoked", &ca, strict),
+    ];
+    let others = others.map(|table| {
+        let state = state();
+        state.apply(table).unwrap();
+        state
+    });
+    for state in others.into_iter().chain([state()]) {
         assert_eq!(
             rejected(&state.apply(Arc::clone(&unread)).unwrap()),
             refused
@@ -445,6 +452,84 @@ fn a_backend_that_cannot_be_verified_is_reached_as_before() {
     // Nothing about them changed, but they are still bad.
     let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
     assert_eq!(rejected(&state.apply(third).unwrap()), expected);
+}
+
+/// What was sent to a backend in clear text, or by another name, says nothing of whom to trust with what is sent now.
+#[test]
+fn a_backend_whose_ca_could_not_be_read_is_not_reached_in_another_way() {
+    let ca = certificate().chain_pem;
+    let secure = |server_name: &str, ca_pem: String| {
+        let tls = ClusterTls {
+            server_name: server_name.into(),
+            ca_pem: vec![ca_pem],
+            ..ClusterTls::default()
+        };
+        Cluster {
+            tls: Some(tls),
+            ..Cluster::default()
+        }
+    };
+    let known = |source: &str| named(source, &ca);
+    let wanted = Arc::new(secure("up.example", named("ConfigMap ns/ca", "")));
+    for (before, is_kept) in [
+        (secure("up.example", known("ConfigMap ns/ca")), true),
+        (secure("up.example", known("Secret ns/ca")), false),
+        (secure("other.example", known("ConfigMap ns/ca")), false),
+        (Cluster::default(), false),
+    ] {
+        let state = state();
+        let before = Arc::new(before);
+        let first = changed(&table(1, 1), |table| {
+            table.clusters.insert(cluster(0), Arc::clone(&before));
+        });
+        state.apply(Arc::clone(&first)).unwrap();
+        let second = changed(&first, |table| {
+            table.clusters.insert(cluster(0), Arc::clone(&wanted));
+        });
+        let key = cluster(0);
+        let expected = [(ResourceKind::Cluster, key.as_str())];
+        assert_eq!(rejected(&state.apply(second).unwrap()), expected);
+        let served = snapshot(&state)
+            .compiled
+            .table()
+            .clusters
+            .get(&key)
+            .cloned();
+        assert_eq!(served == Some(Arc::clone(&before)), is_kept, "{before:?}");
+    }
+}
+
+/// Nor does an entry that leads elsewhere, by another port even.
+#[test]
+fn an_entry_whose_ca_could_not_be_read_leads_nowhere_else() {
+    let key = EntryKey::of("ns", "e");
+    let entry = |ca_pem: String, address: Option<&str>| {
+        let endpoints = address.map(|address| json!([{ "host": address }]));
+        let entry = json!({
+            "hosts": ["api.example"],
+            "ports": [{"number": 80, "protocol": "HTTP", "target_port": 443, "tls": 0}],
+            "tls": [{ "ca_pem": [ca_pem] }],
+            "resolution": if address.is_some() { "Static" } else { "Dns" },
+            "endpoints": endpoints.unwrap_or_else(|| json!([])),
+            "order": {"namespace": "ns", "name": "e", "rule": 0},
+        });
+        let entry: portcullis_routing::egress::Entry = serde_json::from_value(entry).unwrap();
+        changed(&table(1, 1), |table| {
+            Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
+            table.entries.insert(key.clone(), Arc::new(entry));
+        })
+    };
+    let known = named("ConfigMap ns/ca", &certificate().chain_pem);
+    let unread = entry(named("ConfigMap ns/ca", ""), None);
+    for (before, is_shut) in [(None, false), (Some("192.0.2.1"), true)] {
+        let state = state();
+        state.apply(entry(known.clone(), before)).unwrap();
+        let report = state.apply(Arc::clone(&unread)).unwrap();
+        assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
+        let served = snapshot(&state);
+        let served = served.compiled.egress().unwrap().entry(&key).unwrap();
+        assert_eq!(served.is_shut(), is_shut, "{before:?}");
+    }
 }
 
 #[test]
