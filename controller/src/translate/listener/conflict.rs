@@ -10,7 +10,8 @@ use crate::{finding::Finding, status::reason};
 /// Marks listeners that conflict (same port with another protocol, or with the same hostname), and HTTPS listeners
 /// whose hostnames overlap.
 ///
-/// Of listeners of one object that conflict none is accepted. Of those of several objects the ones that come first are:
+/// Of listeners of one object that conflict none is accepted; only HTTPS is, beside TLS that passes through: the API tells these
+/// apart by hostnames, so that it is the latter alone that cannot be had here. Of those of several objects the ones that come first are:
 /// `listeners` has those of the Gateway itself, then those of its ListenerSets, in the order of precedence.
 pub(crate) fn find_conflicts(listeners: &mut [ListenerState<'_>]) {
     let mut ports = BTreeMap::<i32, Vec<usize>>::new();
@@ -55,7 +56,18 @@ fn find_conflicts_of_object(
 
 fn conflict_within(listener: &ListenerState<'_>, others: &[&ListenerState<'_>]) -> Option<Finding> {
     let port = listener.spec.port;
-    if let Some(names) = names(others, |other| other.protocol != listener.protocol) {
+    if let Some(names) = names(others, |other| is_https_beside_tls(other, listener)) {
+        return Some(listener.object.error(
+            reason::PROTOCOL_CONFLICT,
+            format!("{}.protocol", listener.field),
+            format!("port {port} is HTTPS for {names}, and TLS cannot pass through there"),
+            "give this listener a port of its own",
+        ));
+    }
+    let is_other = |other: &ListenerState<'_>| {
+        other.protocol != listener.protocol && !is_https_beside_tls(listener, other)
+    };
+    if let Some(names) = names(others, is_other) {
         return Some(listener.object.error(
             reason::PROTOCOL_CONFLICT,
             format!("{}.protocol", listener.field),
@@ -73,6 +85,11 @@ fn conflict_within(listener: &ListenerState<'_>, others: &[&ListenerState<'_>]) 
         format!("port {port} is used with the same hostname by {names}; none of them is served"),
         "give the listeners different hostnames or ports",
     ))
+}
+
+fn is_https_beside_tls(https: &ListenerState<'_>, tls: &ListenerState<'_>) -> bool {
+    let protocols = (https.protocol, tls.protocol);
+    protocols == (Some(ListenerProtocol::Https), Some(ListenerProtocol::Tls))
 }
 
 /// What objects that come first have of a port.
