@@ -14,6 +14,8 @@ const MAX_HELLO: usize = 16 * 1024;
 const MAX_RECORDS: usize = 64;
 /// Bytes that a record may carry (RFC 8446 5.1).
 const MAX_RECORD: usize = 1 << 14;
+/// The first number of a record's version, in all versions of TLS.
+const MAJOR: u8 = 3;
 /// Bytes of a handshake message's header: type, length.
 const MESSAGE_HEADER: usize = 4;
 
@@ -101,8 +103,15 @@ impl GreetingReader {
             self.header.push(*byte);
             match record(&self.header) {
                 Record::Incomplete => {}
-                Record::Carries(length) => return self.begin_record(length),
+                Record::Carries(length)
+                    if self.records == 0 || self.header.get(1) == Some(&MAJOR) =>
+                {
+                    return self.begin_record(length);
+                }
                 _ if self.records > 0 => return Greeting::Refused(Refusal::Malformed),
+                Record::Before | Record::Carries(_) => {
+                    return Greeting::Refused(Refusal::Malformed);
+                }
                 Record::Other => return Greeting::NotTls,
             }
         }
@@ -158,17 +167,32 @@ enum Record {
     Incomplete,
     /// A handshake record with so many bytes.
     Carries(usize),
+    /// What some servers pass over before the greeting: an alert, or a change of ciphers.
+    Before,
     Other,
 }
 
 /// Judges a header, as far as it has arrived: type, version, length. A greeting in the form of SSL 2.0 (RFC 6101 E), which nobody has
 /// sent for long and which cannot name a host, is none: who begins otherwise is not kept waiting for it.
+///
+/// The version of a greeting's record says nothing (RFC 8446 5.1): servers take any that is not too far off, and so whom they would
+/// take for a TLS client is not taken for another one here.
 fn record(header: &[u8]) -> Record {
     match *header {
-        [22, 3, _, high, low] => Record::Carries(usize::from(u16::from_be_bytes([high, low]))),
-        [22] | [22, 3] | [22, 3, _] | [22, 3, _, _] => Record::Incomplete,
+        [22, MAJOR, _, high, low] => Record::Carries(length(high, low)),
+        [22, 0..16, _, high, low] if (4..=MAX_RECORD).contains(&length(high, low)) => {
+            Record::Carries(length(high, low))
+        }
+        [20 | 21, 0..16, _, 0, 1..=2] => Record::Before,
+        [20..=22] | [20..=22, 0..16] | [20..=22, 0..16, _] | [20..=22, 0..16, _, _] => {
+            Record::Incomplete
+        }
         _ => Record::Other,
     }
+}
+
+fn length(high: u8, low: u8) -> usize {
+    usize::from(u16::from_be_bytes([high, low]))
 }
 
 /// What the body of a hello says.

@@ -195,10 +195,11 @@ fn what_cannot_begin_a_record_is_not_tls_at_the_first_such_byte() {
         (&b"GET / HTTP/1.1\r\n"[..], 1),
         (b"SSH-2.0-OpenSSH_9.9\r\n", 1),
         (b"\x00\x00\x00\x00\x00", 1),
-        (b"\x15\x03\x01\x00\x02", 1),
         (b"\x17\x03\x03\x00\x02", 1),
-        (b"\x16\x02\x01\x00\x02", 2),
+        (b"\x16\x02\x01\x00\x02", 5),
         (b"\x16GET", 2),
+        (b"\x15\x03\x01\x00\x03", 5),
+        (b"\x14\x10", 2),
         (b"\xff\xff\xff\xff\xff", 1),
         // As SSL 2.0 does, and what wraps later versions in that.
         (b"\x80\x2e\x01\x00\x02", 1),
@@ -207,6 +208,29 @@ fn what_cannot_begin_a_record_is_not_tls_at_the_first_such_byte() {
         assert_eq!(read(bytes), Greeting::NotTls, "{bytes:?}");
         assert_eq!(read(&bytes[..decided_at]), Greeting::NotTls, "{bytes:?}");
         assert_eq!(read(&bytes[..decided_at - 1]), Greeting::Incomplete);
+    }
+}
+
+/// Servers take such greetings, so whom they name must not be overlooked.
+#[test]
+fn neither_an_odd_version_nor_a_record_before_hides_a_greeting() {
+    let greeting = made(&name(NAME.as_bytes()));
+    for version in [[0, 0], [2, 0], [15, 255]] {
+        let mut odd = greeting.clone();
+        odd[1..3].copy_from_slice(&version);
+        assert_eq!(read(&odd), hello(Some(NAME)), "{version:?}");
+    }
+    for before in [
+        [21, 3, 1, 0, 2, 1, 90].as_slice(),
+        &[20, 3, 3, 0, 1, 1],
+        &[21, 0, 0, 0, 2, 1, 0],
+    ] {
+        let bytes = [before, &greeting].concat();
+        assert_eq!(
+            read(&bytes),
+            Greeting::Refused(Refusal::Malformed),
+            "{before:?}"
+        );
     }
 }
 

@@ -68,7 +68,7 @@ async fn what_only_begins_as_tls_does_keeps_no_host_from_speaking_and_other_word
         let whole = [first, b"more"].concat();
         assert_eq!(read(&mut reached, whole.len()).await, whole);
     }
-    for first in [&[0x80][..], &[0x80, 0x2e, 1], &[0xff, 0xff], &[22, 0]] {
+    for first in [&[0x80][..], &[0x80, 0x2e, 1], &[0xff, 0xff], &[22, 16]] {
         let _tunnel = open(proxy.address(80), "api.example.com:9000", first).await;
         let (mut reached, _) = host.accept().await.unwrap();
         assert_eq!(read(&mut reached, first.len()).await, first);
