@@ -12,7 +12,7 @@ use foldhash::fast::RandomState;
 use super::{
     about::Asked,
     callers::{Selects, at_most, selects},
-    decide::{DecisionReason, Destination},
+    decide::{Caller, DecisionReason, Destination},
     policy::{DestinationMatch, Policy, PolicyAction, PolicyMode},
 };
 use crate::{
@@ -221,6 +221,10 @@ impl Scope {
         for (host, is_led) in stands_for.chain(asked_for) {
             let below = self.denied_below(host);
             let Some(rest) = left.checked_sub(below.len()) else {
+                // What is only told, or is about others, refuses nobody.
+                if !self.denies_some(asked.question.caller, &counts) {
+                    continue;
+                }
                 return Some(Objection {
                     reason: DecisionReason::DeniedByPolicy,
                     policy: None,
@@ -242,6 +246,16 @@ impl Scope {
             places.for_each(|place| look_at(place, true));
         }
         first.map(|(_, found)| found)
+    }
+
+    /// Whether a Deny that counts may be about the caller.
+    fn denies_some(&self, caller: Option<Caller<'_>>, counts: impl Fn(&Policy) -> bool) -> bool {
+        let mut denying = self.policies.iter();
+        denying.any(|(_, policy)| {
+            policy.action == PolicyAction::Deny
+                && counts(policy)
+                && selects(policy, caller) != Selects::No
+        })
     }
 
     /// The places of the names that are denied and end in a wildcard's suffix, with a label at least before it.

@@ -60,10 +60,14 @@ impl Amount {
         }
     }
 
+    /// Of a policy of a Gateway's namespace the callers do not count: whom its selectors find, others have made.
     fn of_policy(policy: &Translated) -> Self {
         let forms = || policy.of_gateway.iter().chain(&policy.of_namespace);
+        let of_gateway = policy.of_gateway.as_ref();
+        let of_gateway = of_gateway.map(|it| length_of(it).saturating_sub(length_of(&it.from)));
+        let of_namespace = policy.of_namespace.as_ref().map(length_of);
         Self {
-            bytes: forms().map(length_of).max().unwrap_or_default(),
+            bytes: of_gateway.max(of_namespace).unwrap_or_default(),
             terms: forms().map(|it| it.terms()).max().unwrap_or_default(),
         }
     }

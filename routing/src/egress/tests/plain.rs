@@ -189,17 +189,25 @@ fn an_address_is_denied_if_some_host_is_the_entrys_and_the_policys() {
 #[test]
 fn where_too_many_hosts_would_have_to_be_compared_the_address_is_denied() {
     let entry = json!({"hosts": ["*.b"], "addresses": ["192.0.2.1/32"], "ports": [{"number": 443, "protocol": "TCP"}]});
-    let policy = |hosts: usize| {
+    let policy = |hosts: usize, account: &str, mode: &str| {
         let hosts: Vec<_> = (0..hosts).map(|number| format!("h{number}.b")).collect();
-        let of_others = json!([{"service_accounts": [["a", "other"]]}]);
-        json!({"p": {"scope": "Gateway", "action": "Deny", "from": of_others, "to": [{"hosts": hosts}]}})
+        let from = json!([{"service_accounts": [["a", account]]}]);
+        json!({"p": {"scope": "Gateway", "mode": mode, "action": "Deny", "from": from, "to": [{"hosts": hosts, "ports": [80]}]}})
     };
-    for (hosts, answer) in [
-        (16_384, "allow allowed through e"),
-        (16_385, "refuse denied_by_policy through e"),
+    for (hosts, account, mode, is_allowed) in [
+        (16_384, "x", "Enforce", true),
+        (16_385, "x", "Enforce", false),
+        (16_385, "other", "Enforce", true),
+        (16_385, "x", "Report", true),
     ] {
-        let compiled = compiled(table(json!({"e": entry}), policy(hosts)));
-        assert_eq!(ask(&compiled, "a/x 192.0.2.1 443 tunnel"), answer);
+        let policies = policy(hosts, account, mode);
+        let compiled = compiled(table(json!({"e": entry}), policies));
+        let answer = ask(&compiled, "a/x 192.0.2.1 443 tunnel");
+        assert_eq!(
+            !answer.starts_with("refuse"),
+            is_allowed,
+            "{hosts} {account} {mode}: {answer}"
+        );
     }
 }
 
