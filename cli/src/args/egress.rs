@@ -282,7 +282,7 @@ Examples:
   portcullis egress denied --from shop/web -o json | jq '.groups[].host'
   kubectl -n egress-system logs -l gateway.networking.k8s.io/gateway-name=egress --tail=-1 | portcullis egress denied --log -
 
-It counts the decisions that the proxies log (`spec.proxy.egress.decisionLog` of GatewayParameters is not Off), as far as the nodes \
+It counts the decisions that the proxies log (`spec.proxy.egress.decisionLog` of GatewayParameters is not Never), as far as the nodes \
 still keep the logs of pods that are there. VERDICT is refuse, or report: that passed, and would be refused if what is in mode Report \
 were enforced. Lines that are no JSON are skipped and counted.
 

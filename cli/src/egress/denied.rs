@@ -211,7 +211,7 @@ fn beside(decisions: u64, unread: u64, notes: &[String]) -> String {
         writeln!(text, "note: {note}").ok();
     }
     if decisions == 0 {
-        text += "note: no decision was found; proxies log them unless spec.proxy.egress.decisionLog of GatewayParameters is Off, \
+        text += "note: no decision was found; proxies log them unless spec.proxy.egress.decisionLog of GatewayParameters is Never, \
                  and --since goes further back\n";
     }
     text

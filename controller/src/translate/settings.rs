@@ -99,8 +99,8 @@ fn proxy_settings(layers: &[&ProxyParameters]) -> Result<ProxySettings, InvalidP
         }
         if let Some(log) = &layer.access_log {
             settings.access_log = match log.mode {
-                AccessLogMode::Off => AccessLog::Off,
-                AccessLogMode::On => AccessLog::On,
+                AccessLogMode::Never => AccessLog::Off,
+                AccessLogMode::Always => AccessLog::On,
                 AccessLogMode::Sampled => AccessLog::Sampled(match log.one_in {
                     None => DEFAULT_SAMPLE,
                     Some(0) => return Err(("accessLog.oneIn", "must be at least 1".into())),

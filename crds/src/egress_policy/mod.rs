@@ -14,8 +14,8 @@ pub use self::{
     to::{DestinationSelector, PathMatch, PathMatchType},
 };
 
-/// A range of addresses, IPv4 or IPv6, such as `10.1.0.0/16`.
-pub(crate) const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F.:]*:[0-9a-fA-F.:]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
+/// The pattern of ranges of addresses, IPv4 or IPv6, such as `10.1.0.0/16`.
+pub const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F.:]*:[0-9a-fA-F.:]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
 
 /// Who may reach what of that which ServiceEntries open.
 ///

@@ -39,7 +39,7 @@ pub struct EgressParameters {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = DURATION))]
     pub tunnel_max_duration: Option<String>,
-    /// Which decisions are logged, one JSON line each on standard output. Default On.
+    /// Which decisions are logged, one JSON line each on standard output. Default Always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision_log: Option<DecisionLogMode>,
     /// Ranges of addresses, such as `198.51.100.0/24`, that are refused whatever name leads there, besides the ranges of the
@@ -69,10 +69,10 @@ pub enum EgressMode {
 )]
 pub enum DecisionLogMode {
     /// None.
-    Off,
+    Never,
     /// Those that refuse, or would refuse.
     Refused,
     /// Every one.
     #[default]
-    On,
+    Always,
 }

@@ -95,7 +95,7 @@ pub struct ClientAddress {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AccessLog {
-    /// Which requests are logged. Default On.
+    /// Which requests are logged. Default Always.
     pub mode: AccessLogMode,
     /// With mode Sampled: one in this many requests is logged, besides every one that was answered with 5xx. Default
     /// 100.
@@ -108,9 +108,9 @@ pub struct AccessLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AccessLogMode {
     /// None.
-    Off,
+    Never,
     /// Every request answered with 5xx, and one in `oneIn` of the others.
     Sampled,
     /// Every request.
-    On,
+    Always,
 }

@@ -50,7 +50,7 @@ impl Manifests {
             "GatewayParameters",
             "settings",
             json!({
-                "proxy": { "accessLog": { "mode": "Off" } },
+                "proxy": { "accessLog": { "mode": "Never" } },
             }),
         );
         let rule = json!({

@@ -155,7 +155,7 @@ fn what_is_wrong_with_a_service_entry_is_told_with_its_field() {
         ),
         (
             "{hosts: [a.example], ports: [{number: 0, name: a}]}",
-            "spec.ports[0].number: 0 is less than 1",
+            "spec.ports[0].number: 0 is not from 1 to 65535",
         ),
         (
             "{hosts: [a.example], ports: [{number: 80, name: a}, {number: 80, name: b}]}",

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use portcullis_crds::egress_policy::CIDR;
 use serde_json::{Map, Value};
 
 use super::{Kind, Problem, Schema, rule};
@@ -17,8 +18,12 @@ const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9
 /// What is wrong with a text that is to be a hostname, or a name of that form.
 fn form_of_names(text: &str) -> &'static str {
     let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    if let Some(Ok(_)) = port {
+    if text.contains('/') {
+        "write the name alone, without scheme, path or range"
+    } else if let Some(Ok(_)) = port {
         "a hostname has no port"
+    } else if text.contains('*') {
+        "a wildcard stands for the first labels, as in *.shop.example"
     } else {
         "use lower-case letters, digits, '-' and '.', as in shop.example"
     }
@@ -35,14 +40,7 @@ impl Schema {
             return;
         }
         if let Some(problem) = self.wrong_type(value) {
-            let unquoted =
-                self.kind == Some(Kind::String) && (value.is_number() || value.is_boolean());
-            let remedy = if unquoted {
-                "put it in quotes"
-            } else {
-                "correct the value"
-            };
-            problems.push(invalid(path, problem, remedy));
+            problems.push(invalid(path, problem, &self.remedy_of_type(value)));
             return;
         }
         let complaint = match value {
@@ -54,10 +52,9 @@ impl Schema {
         };
         problems.extend(complaint.map(|message| invalid(path, message, "correct the value")));
         if !self.values.is_empty() && !self.values.contains(value) {
-            let values: Vec<_> = self.values.iter().map(Value::to_string).collect();
             problems.push(invalid(
                 path,
-                format!("{value} is none of {}", values.join(", ")),
+                format!("{value} is none of {}", self.shown_values()),
                 "use one of these",
             ));
         }
@@ -114,6 +111,26 @@ impl Schema {
         (!fits).then(|| format!("must be {wanted}, not {}", shown(value)))
     }
 
+    /// What to do about a value of another type.
+    fn remedy_of_type(&self, value: &Value) -> String {
+        let is_unquoted =
+            self.kind == Some(Kind::String) && (value.is_number() || value.is_boolean());
+        let quoted = Value::String(value.to_string());
+        match (self.values.is_empty(), is_unquoted) {
+            // YAML reads more than these two words as true or false: On, Off, Yes, No.
+            (false, _) if !self.values.contains(&quoted) => {
+                format!("use one of {}", self.shown_values())
+            }
+            (_, true) => "put it in quotes".to_owned(),
+            _ => "correct the value".to_owned(),
+        }
+    }
+
+    fn shown_values(&self) -> String {
+        let values: Vec<_> = self.values.iter().map(Value::to_string).collect();
+        values.join(", ")
+    }
+
     fn check_string(&self, text: &str) -> Option<String> {
         let length = text.chars().count();
         if let Some(min) = self.min_length.filter(|min| length < *min) {
@@ -136,16 +153,24 @@ impl Schema {
             ),
             HOSTNAME => format!("{text:?} is no hostname: {}", form_of_names(text)),
             NAME => format!("{text:?} is no name: {}", form_of_names(text)),
+            CIDR => format!(
+                "{text:?} is no range of addresses: an address and the length of its prefix, such as 10.1.0.0/16 or 2001:db8::/32"
+            ),
             text_of_pattern => format!("{text:?} does not match {text_of_pattern}"),
         })
     }
 
     fn check_number(&self, number: f64) -> Option<String> {
-        if let Some(min) = self.minimum.filter(|min| number < *min) {
-            return Some(format!("{number} is less than {min}"));
+        let is_less = self.minimum.is_some_and(|min| number < min);
+        let is_more = self.maximum.is_some_and(|max| number > max);
+        match (self.minimum, self.maximum) {
+            (Some(min), Some(max)) if is_less || is_more => {
+                Some(format!("{number} is not from {min} to {max}"))
+            }
+            (Some(min), _) if is_less => Some(format!("{number} is less than {min}")),
+            (_, Some(max)) if is_more => Some(format!("{number} is more than {max}")),
+            _ => None,
         }
-        let max = self.maximum.filter(|max| number > *max);
-        max.map(|max| format!("{number} is more than {max}"))
     }
 
     fn check_array(

@@ -352,7 +352,7 @@ mod tests {
             ),
             (
                 json!({"backendRefs": [{"name": "b", "port": 0}]}),
-                "spec.rules[0].backendRefs[0].port: 0 is less than 1",
+                "spec.rules[0].backendRefs[0].port: 0 is not from 1 to 65535",
             ),
             (
                 json!({"matches": [{"path": {"type": "Prefix", "value": "/"}}]}),
@@ -388,6 +388,14 @@ mod tests {
                 "\"shop.example:80\" is no hostname: a hostname has no port",
             ),
             (
+                "https://shop.example",
+                "\"https://shop.example\" is no hostname: write the name alone, without scheme, path or range",
+            ),
+            (
+                "*",
+                "\"*\" is no hostname: a wildcard stands for the first labels, as in *.shop.example",
+            ),
+            (
                 "Shop.example",
                 "\"Shop.example\" is no hostname: use lower-case letters, digits, '-' and '.', as in shop.example",
             ),
@@ -401,6 +409,46 @@ mod tests {
                 .collect();
             assert_eq!(found, [("spec.hostnames[0]", expected)]);
         }
+    }
+
+    /// YAML reads On, Off, Yes and No as true and false.
+    #[test]
+    fn quotes_are_proposed_where_they_help() {
+        for (kind, spec, remedy) in [
+            (
+                "GatewayParameters",
+                json!({"proxy": {"egress": {"mode": false}}}),
+                "use one of \"Enforce\", \"Report\"",
+            ),
+            (
+                "EgressPolicy",
+                json!({"to": [{"hosts": [8]}]}),
+                "put it in quotes",
+            ),
+        ] {
+            let mut object = json!({
+                "apiVersion": "portcullis.dev/v1alpha1", "kind": kind, "metadata": {"name": "a"}, "spec": spec,
+            });
+            let found = check(kind, &mut object);
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].remedy, remedy);
+        }
+    }
+
+    #[test]
+    fn a_range_of_addresses_says_which_form_it_has() {
+        let mut object = json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy", "metadata": {"name": "a"},
+            "spec": {"allowPrivate": ["10.0.0.0/40"]},
+        });
+        let found = check("EgressPolicy", &mut object);
+        assert_eq!(found[0].field, "spec.allowPrivate[0]");
+        assert!(
+            found[0]
+                .message
+                .starts_with("\"10.0.0.0/40\" is no range of addresses: "),
+            "{found:?}"
+        );
     }
 
     #[test]

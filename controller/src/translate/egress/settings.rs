@@ -40,9 +40,9 @@ pub(super) fn settings(
         tunnel_max_duration: *tunnel_max_duration,
         tokens: issuer.map(|issuer| issuer.settings(token_audience)),
         decision_log: match decision_log {
-            DecisionLogMode::Off => DecisionLog::Off,
+            DecisionLogMode::Never => DecisionLog::Off,
             DecisionLogMode::Refused => DecisionLog::Refused,
-            DecisionLogMode::On => DecisionLog::On,
+            DecisionLogMode::Always => DecisionLog::On,
         },
         trust_domain: trust_domain.clone(),
         ..EgressSettings::default()

@@ -208,7 +208,7 @@ mod tests {
         });
         let own = json!({
             "mode": "Report", "dnsServers": ["203.0.113.53:53"], "tunnelMaxDuration": "24h",
-            "protectedCIDRs": ["203.0.113.0/24"], "decisionLog": "Off",
+            "protectedCIDRs": ["203.0.113.0/24"], "decisionLog": "Never",
         });
         let options = merge(&[class.clone(), own.clone()]).unwrap();
         let ranges = ["198.51.100.0/24", "203.0.113.0/24"].map(|range| range.parse().unwrap());
@@ -230,16 +230,16 @@ mod tests {
 
     #[test]
     fn a_gateway_logs_no_less_than_its_class_demands() {
-        use DecisionLogMode::{Off, On, Refused};
+        use DecisionLogMode::{Always, Never, Refused};
         for (class, own, logged, is_overruled) in [
-            (Some(On), Some(Off), On, true),
-            (Some(On), Some(Refused), On, true),
-            (Some(Refused), Some(On), On, false),
-            (Some(Off), Some(Refused), Refused, false),
-            (Some(Off), Some(Off), Off, false),
+            (Some(Always), Some(Never), Always, true),
+            (Some(Always), Some(Refused), Always, true),
+            (Some(Refused), Some(Always), Always, false),
+            (Some(Never), Some(Refused), Refused, false),
+            (Some(Never), Some(Never), Never, false),
             (Some(Refused), None, Refused, false),
             // What is only the default demands nothing.
-            (None, Some(Off), Off, false),
+            (None, Some(Never), Never, false),
         ] {
             let layer = |log: Option<DecisionLogMode>| json!({ "decisionLog": log });
             let options = merge(&[layer(class), layer(own)]).unwrap();

@@ -22,7 +22,7 @@ pub(super) fn gateway(dns: SocketAddr) -> [Value; 2] {
         "GatewayParameters",
         GATEWAY_NAMESPACE,
         "settings",
-        json!({ "proxy": { "egress": { "dnsServers": [dns], "decisionLog": "Off" } } }),
+        json!({ "proxy": { "egress": { "dnsServers": [dns], "decisionLog": "Never" } } }),
     );
     let gateway = object(
         "gateway.networking.k8s.io/v1",
