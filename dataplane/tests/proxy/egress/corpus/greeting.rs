@@ -13,6 +13,8 @@
 //! | `server NAME` | the message of a server |
 //! | `lying NAME` | with a length that is more than there is |
 //! | `empty` | with an empty name |
+//! | `version NUMBER NAME` | in a record of this major version |
+//! | `alerted NAME` | behind an alert |
 
 /// Bytes of a record, at most (RFC 8446 5.1).
 const MAX_RECORD: usize = 1 << 14;
@@ -40,6 +42,15 @@ pub(super) fn greeting(words: &str) -> Vec<u8> {
         ["padded", bytes, name] => {
             let padding = [vec![0, 21], sized(&vec![0; number(bytes)], 2)].concat();
             records(&hello(&[list(&[name]), padding].concat()), MAX_RECORD)
+        }
+        ["version", major, name] => {
+            let mut records = records(&plain(name), MAX_RECORD);
+            records[1] = u8::try_from(number(major)).unwrap();
+            records
+        }
+        ["alerted", name] => {
+            let alert = vec![21, 3, 1, 0, 2, 1, 90];
+            [alert, records(&plain(name), MAX_RECORD)].concat()
         }
         ["behind", name] => records(&[plain(name), plain(name)].concat(), MAX_RECORD),
         ["server", name] => {

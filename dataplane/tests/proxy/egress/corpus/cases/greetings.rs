@@ -51,9 +51,9 @@ table! {
     "greeting-of-ssl2-old" Sni "{x 80 2e 01 00 02 00 15 00 00 00 10}" => "closed" Told not_tls, twin "plain allowed.example";
     "greeting-in-no-bytes" Sni "{x 16 03 01 00 00}{hello plain allowed.example}" => "alert-49" Told not_tls, twin "plain allowed.example";
     "greeting-in-a-long-record" Sni "{x 16 03 01 ff ff 01}" => "alert-49" Told not_tls, twin "plain allowed.example";
-    "alert-for-a-greeting" Sni "{x 15 03 01 00 02 01 00}" => "closed" Told not_tls, twin "plain allowed.example";
+    "alert-for-a-greeting" Sni "{x 15 03 01 00 02 01 00}" => "alert-49" Told not_tls, twin "plain allowed.example";
     "data-for-a-greeting" Sni "{x 17 03 03 00 01 00}" => "closed" Told not_tls, twin "plain allowed.example";
-    "version-of-nobody" Sni "{x 16 02 00 00 05}" => "closed" Told not_tls, twin "plain allowed.example";
+    "version-of-nobody" Sni "{x 16 10 00 00 05}" => "closed" Told not_tls, twin "plain allowed.example";
     "request-for-a-greeting" Sni "{x 47 45 54 20 2f 20 48 54 54 50 2f 31 2e 31 0d 0a}" => "closed" Told not_tls, twin "plain allowed.example";
     "connect-for-a-greeting" Sni "{x 43 4f 4e 4e 45 43 54 20}{hello plain allowed.example}" => "closed" Told not_tls, twin "plain allowed.example";
     "ssh-for-a-greeting" Sni "{x 53 53 48 2d 32 2e 30 2d 78 0d 0a}" => "closed" Told not_tls, twin "plain allowed.example";
