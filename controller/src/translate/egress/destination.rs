@@ -6,6 +6,7 @@ use portcullis_crds::egress_policy::{DestinationSelector, PathMatch as PathSpec,
 use portcullis_routing::{PathMatch, egress::DestinationMatch, validate::syntax};
 
 use super::{
+    claim::Tally,
     faults::{Fault, Faults},
     host::HostSpec,
 };
@@ -14,15 +15,59 @@ use crate::translate::{
     route::path::{normalised, without_trailing_slash},
 };
 
-/// The destinations; `None` is everything.
+/// Methods that clients send (RFC 9110, RFC 5789).
+const METHODS: [&str; 9] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+];
+
+/// The destinations, and the place of each in the list; `None` is everything.
 pub(super) fn translate(
     specs: &[DestinationSelector],
     field: &Field<'_>,
     faults: &mut Faults,
-) -> Option<Vec<DestinationMatch>> {
+) -> Option<(Vec<usize>, Vec<DestinationMatch>)> {
     let items = specs.iter().enumerate();
-    let items = items.filter_map(|(index, spec)| destination(spec, &field.at(index), faults));
-    (!specs.is_empty()).then(|| items.collect())
+    let items = items.filter_map(|(index, spec)| {
+        let field = field.at(index);
+        let item = destination(spec, &field, faults)?;
+        tell_of_slips(spec, &field, faults);
+        Some((index, item))
+    });
+    (!specs.is_empty()).then(|| items.unzip())
+}
+
+/// What is valid, and no request has.
+fn tell_of_slips(spec: &DestinationSelector, field: &Field<'_>, faults: &mut Faults) {
+    let mut paths = Tally::default();
+    let values = spec.paths.iter().flatten().map(|path| &path.value);
+    values
+        .filter(|path| path.contains('*'))
+        .for_each(|path| paths.add(path));
+    if paths.first().is_some() {
+        faults.warn(
+            "AsteriskInPath",
+            &field.child("paths"),
+            format!("`*` stands for nothing but itself in {paths}"),
+            "write what the paths begin with, such as /admin: type PathPrefix is for all below it; where `*` itself is meant write %2A",
+        );
+    }
+    let mut methods = Tally::default();
+    let names = spec.methods.iter().flatten();
+    names
+        .map(String::as_str)
+        .filter(|name| {
+            let is_slip = |known: &&str| known.eq_ignore_ascii_case(name) && known != name;
+            METHODS.iter().any(is_slip)
+        })
+        .for_each(|name| methods.add(name));
+    if methods.first().is_some() {
+        faults.warn(
+            "MethodCase",
+            &field.child("methods"),
+            format!("methods are told apart by case, and no client sends {methods}"),
+            "write them in upper case, as clients do: DELETE",
+        );
+    }
 }
 
 fn destination(

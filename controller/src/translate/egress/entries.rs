@@ -195,6 +195,12 @@ impl Entries {
         entries.map(|(_, key, entry)| (key, entry)).collect()
     }
 
+    /// All of which anything is known; they may be shut.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Entry> {
+        let states = self.by_name.values();
+        states.filter_map(|state| state.entry.as_deref())
+    }
+
     /// What a table has of them.
     pub(super) fn table(&self) -> BTreeMap<EntryKey, Arc<Entry>> {
         let served = self.by_name.iter().filter_map(|(key, state)| {

@@ -10,7 +10,9 @@ mod entry;
 mod export;
 mod faults;
 mod host;
+mod idle;
 mod inward;
+mod listed;
 mod policies;
 mod policy;
 mod port;
@@ -96,6 +98,8 @@ impl Egress {
         let protected = protected::of_cluster(ctx.resources);
         let inward = Inward::new(&gateways, &policies, &protected);
         let (entries, quotas) = Entries::collect(ctx, tls, &inward, &mut policies);
+        let idle = idle::find(ctx, all, &policies, &entries);
+        policies.tell(idle);
         policies.report(ctx);
         entries.report(ctx);
         let proxies = Proxies::of(all.keys());

@@ -18,7 +18,7 @@ use super::{
     select,
 };
 use crate::{
-    finding::ObjectRef,
+    finding::{Finding, ObjectRef},
     resources::ObjectKey,
     status::{ConditionSet, condition::kind},
     translate::{Context, age::created_at},
@@ -87,6 +87,27 @@ impl Policies {
         self.0.iter_mut()
     }
 
+    /// Those that are not refused, each in one of the forms in which it is in force.
+    pub(super) fn good(&self) -> impl Iterator<Item = (&ObjectKey, &Translated, &Policy)> {
+        let good = self
+            .0
+            .iter()
+            .filter(|(_, state)| !state.faults.is_refused());
+        good.filter_map(|(key, state)| {
+            let translated = &state.translated;
+            Some((key, translated, &**translated.form()?))
+        })
+    }
+
+    /// Adds what was found out about them elsewhere.
+    pub(super) fn tell(&mut self, findings: Vec<(ObjectKey, Finding)>) {
+        for (key, finding) in findings {
+            if let Some(state) = self.0.get_mut(&key) {
+                state.faults.tell(finding);
+            }
+        }
+    }
+
     /// Reports what is wrong with them.
     pub(super) fn report(&self, ctx: &Context<'_>) {
         for state in self.0.values() {
@@ -133,7 +154,7 @@ impl Policies {
 
 impl Translated {
     /// The policy `key` as it is in force at an egress Gateway.
-    fn at(&self, key: &ObjectKey, gateway: &ObjectKey) -> Option<&Arc<Policy>> {
+    pub(super) fn at(&self, key: &ObjectKey, gateway: &ObjectKey) -> Option<&Arc<Policy>> {
         if key.namespace == gateway.namespace {
             self.of_gateway
                 .as_ref()

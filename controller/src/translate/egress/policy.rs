@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Translated {
     /// For these Gateways of its own namespace.
     pub(super) own_gateways: BTreeSet<String>,
+    /// Where in `to` of the object each destination stands.
+    pub(super) indices: Vec<usize>,
     /// `None` if there are none of them, or nothing of it is in force.
     pub(super) of_gateway: Option<Arc<Policy>>,
     /// For every egress Gateway of other namespaces.
@@ -56,7 +58,7 @@ pub(super) fn translate(
         of_own_only: !is_of_gateway,
     };
     let from = select::translate(places, &spec.from, speaker, &field("from"), faults);
-    let to = destination::translate(&spec.to, &field("to"), faults);
+    let (indices, to) = destination::translate(&spec.to, &field("to"), faults).unzip();
     let action = match spec.action {
         Action::Allow => PolicyAction::Allow,
         Action::Deny => PolicyAction::Deny,
@@ -93,6 +95,7 @@ pub(super) fn translate(
     });
     let mut translated = Translated {
         own_gateways,
+        indices: indices.unwrap_or_default(),
         of_gateway,
         of_namespace,
     };
