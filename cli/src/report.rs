@@ -44,8 +44,8 @@ pub(crate) struct Issue {
 }
 
 impl Issue {
-    /// Nothing of what was read is served.
-    pub(crate) fn nothing_served() -> Self {
+    /// Nothing of what was read is served. `classes` are those of the Gateways that would serve it.
+    pub(crate) fn nothing_served(classes: &[&str]) -> Self {
         Self {
             severity: Severity::Error,
             code: NOTHING_SERVED.into(),
@@ -54,8 +54,10 @@ impl Issue {
             object: "all manifests".into(),
             field: String::new(),
             message: "no listener of any Gateway is served".into(),
-            remedy: "mend the other findings; at least one Gateway of class portcullis is needed, with a valid listener"
-                .into(),
+            remedy: format!(
+                "mend the other findings; at least one Gateway of class {} is needed, with a valid listener",
+                classes.join(" or ")
+            ),
             apply: None,
         }
     }
@@ -307,7 +309,7 @@ mod tests {
         };
         let cause =
             object("Gateway", "edge").error("GatewayClassNotFound", "spec", "none", "make it");
-        let mut issues = vec![Issue::nothing_served()];
+        let mut issues = vec![Issue::nothing_served(&["portcullis"])];
         issues.extend((0..8).map(|number| left(&format!("r{number}"))));
         issues.push(cause.into());
         let told = told(&[], &issues);

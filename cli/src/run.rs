@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
-use portcullis_controller::translate::EGRESS_CLASS;
+use portcullis_controller::{Resources, translate::EGRESS_CLASS};
 use portcullis_dataplane::{
     config::Config,
     options::ProxyOptions,
@@ -22,7 +22,7 @@ use portcullis_dataplane::{
         log::{self, LogFormat},
     },
 };
-use portcullis_routing::{Listener, ListenerKey, Report, RoutingTable};
+use portcullis_routing::{Listener, ListenerKey, Report, RoutingTable, egress::PolicyMode};
 
 use crate::{
     FINDINGS,
@@ -38,6 +38,8 @@ use crate::{
     words,
 };
 
+/// The class of Gateways that let requests in.
+const INGRESS_CLASS: &str = "portcullis";
 /// More rules than this are not listed at the start.
 const RULES_SHOWN: usize = 40;
 /// Objects of one list that are named; more are counted.
@@ -88,9 +90,25 @@ fn tables(configuration: &Configuration) -> (RoutingTable, Vec<Issue>) {
     let mut issues = configuration.issues.clone();
     issues.extend(conflicts.into_iter().map(Issue::from));
     if table.listeners.is_empty() {
-        issues.push(Issue::nothing_served());
+        issues.push(Issue::nothing_served(&classes(&configuration.resources)));
     }
     (table, issues)
+}
+
+/// The classes of the Gateways that these objects are for.
+fn classes(resources: &Resources) -> Vec<&'static str> {
+    let classes = resources.gateways.values();
+    let classes = classes.map(|gateway| gateway.spec.gateway_class_name.as_str());
+    let (outward, inward): (Vec<_>, Vec<_>) = classes.partition(|class| *class == EGRESS_CLASS);
+    let opens = !resources.service_entries.is_empty() || !resources.egress_policies.is_empty();
+    let goes_out = opens || !outward.is_empty();
+    let comes_in = !inward.is_empty() || resources.routes().next().is_some();
+    let classes = [
+        (INGRESS_CLASS, comes_in || !goes_out),
+        (EGRESS_CLASS, goes_out),
+    ];
+    let wanted = classes.into_iter().filter(|(_, is_wanted)| *is_wanted);
+    wanted.map(|(class, _)| class).collect()
 }
 
 /// Names what is not served at all, or stays in force as it was, because of mistakes.
@@ -175,12 +193,19 @@ fn unused_servers(table: &RoutingTable, options: &ProxyOptions) -> String {
 
 fn summary(table: &RoutingTable) -> String {
     let gateways: BTreeSet<_> = table.listeners.keys().map(ListenerKey::gateway).collect();
+    let egress = table.settings.egress.as_ref();
+    let is_lenient = egress.is_some_and(|it| it.mode == PolicyMode::Report);
     format!(
-        "{}, {}, {}, {}",
+        "{}, {}, {}, {}{}",
         count(gateways.len(), "Gateway"),
         count(table.listeners.len(), "listener"),
         count(table.routes.len(), "rule"),
         count(table.clusters.len(), "backend"),
+        if is_lenient {
+            "; egress in mode Report, hosts that nothing opens pass and are told"
+        } else {
+            ""
+        },
     )
 }
 

@@ -125,6 +125,40 @@ fn a_check_fails_where_all_is_somebody_elses() {
 }
 
 #[test]
+fn a_check_names_the_class_that_the_objects_need() {
+    let entry = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: api}\n\
+        spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}\n";
+    let (status, told) = check(entry, &[]);
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("of class portcullis-egress is"), "{told}");
+    let route = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: web}\n\
+        spec: {parentRefs: [{name: edge}]}\n";
+    let (_, told) = check(route, &[]);
+    assert!(told.contains("of class portcullis is"), "{told}");
+    let (_, told) = check(&(entry.to_owned() + route), &[]);
+    assert!(told.contains("portcullis or portcullis-egress"), "{told}");
+}
+
+#[test]
+fn the_summary_says_that_an_egress_gateway_only_reports() {
+    let good = fs::read_to_string(sample("egress/allow-list.yaml")).expect("readable");
+    let (_, told) = check(&good, &[]);
+    assert!(!told.contains("Report"), "{told}");
+    let class = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: portcullis-egress}\n\
+        spec:\n  controllerName: portcullis.dev/gateway-controller\n\
+        \x20 parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: out, namespace: egress}\n\
+        ---\napiVersion: portcullis.dev/v1alpha1\nkind: GatewayParameters\nmetadata: {name: out, namespace: egress}\n\
+        spec: {proxy: {egress: {mode: Report}}}\n";
+    let (status, told) = check(&(good + class), &[]);
+    assert_eq!(status, Some(0), "{told}");
+    assert!(
+        told.contains("egress in mode Report, hosts that nothing opens pass"),
+        "{told}"
+    );
+    assert!(told.contains("note    ReportOnly"), "{told}");
+}
+
+#[test]
 fn a_mapped_port_that_no_listener_has_is_told() {
     let good = fs::read_to_string(sample("mirror.yaml")).expect("readable");
     let (status, told) = check(&good, &["--map-port", "80=8080,81=8081"]);

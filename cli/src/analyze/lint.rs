@@ -8,27 +8,40 @@ use portcullis_controller::{
 };
 use portcullis_routing::{
     GatewayKey, Listener, ListenerKey, ListenerProtocol, Route, RouteAction, RoutingTable,
+    egress::PolicyMode,
 };
+
+/// Where objects are that name no namespace.
+const DEFAULT: &str = "default";
 
 /// Hints about one Gateway's table.
 pub(crate) fn table(table: &RoutingTable) -> Vec<Finding> {
     let routes = table.routes.values();
     let routes = routes.filter_map(|route| no_weight(route));
-    routes.chain(nothing_opened(table)).collect()
+    routes.chain(all_or_nothing(table)).collect()
 }
 
-/// An egress Gateway that lets nothing out.
-fn nothing_opened(table: &RoutingTable) -> Option<Finding> {
-    let is_shut = table.settings.egress.is_some() && table.entries.is_empty();
-    let (namespace, name) = table.gateway.as_str().split_once('/').filter(|_| is_shut)?;
-    Some(
-        ObjectRef::new("Gateway", ObjectKey::new(namespace, name)).warning(
-            "NothingOpened",
+/// An egress Gateway that lets nothing out, or whatever nobody is against.
+fn all_or_nothing(table: &RoutingTable) -> Option<Finding> {
+    let settings = table.settings.egress.as_ref()?;
+    let (namespace, name) = table.gateway.as_str().split_once('/')?;
+    let gateway = ObjectRef::new("Gateway", ObjectKey::new(namespace, name));
+    match settings.mode {
+        PolicyMode::Report => Some(gateway.note(
+            "ReportOnly",
             "spec.gatewayClassName",
-            "no ServiceEntry opens anything, so the egress Gateway lets nothing out",
-            "add a ServiceEntry with the hosts and ports that may be reached",
-        ),
-    )
+            "the egress Gateway is in mode Report: hosts that no ServiceEntry opens pass and are told",
+            "nothing to do while you learn what is needed; then remove `mode: Report` (spec.proxy.egress) of its GatewayParameters",
+        )),
+        PolicyMode::Enforce => table.entries.is_empty().then(|| {
+            gateway.warning(
+                "NothingOpened",
+                "spec.gatewayClassName",
+                "no ServiceEntry opens anything, so the egress Gateway lets nothing out",
+                "add a ServiceEntry with the hosts and ports that may be reached",
+            )
+        }),
+    }
 }
 
 /// Hints about objects that lead nowhere, so that no table shows them.
@@ -36,6 +49,7 @@ pub(crate) fn unserved(resources: &Resources, translation: &Translation) -> Vec<
     orphans(resources)
         .chain(listeners_without_routes(translation))
         .chain(unused_addresses(resources))
+        .chain(policies_of_default(resources, translation))
         .collect()
 }
 
@@ -85,6 +99,31 @@ fn unused_addresses(resources: &Resources) -> impl Iterator<Item = Finding> {
                 "they are for the Gateway's Service in a cluster; `portcullis run` listens where --address says, without it \
                  on all addresses of the machine",
                 "give `portcullis run` the same addresses by --address",
+            )
+        })
+}
+
+/// EgressPolicies in the namespace of objects that say none, where no egress Gateway is: they speak of callers there only.
+fn policies_of_default(
+    resources: &Resources,
+    translation: &Translation,
+) -> impl Iterator<Item = Finding> {
+    let tables = translation.tables.values();
+    let mut of_egress = tables.filter(|table| table.settings.egress.is_some());
+    let is_there = |table: &RoutingTable| {
+        let namespace = table.gateway.as_str().split_once('/');
+        namespace.is_some_and(|(namespace, _)| namespace == DEFAULT)
+    };
+    let is_elsewhere = of_egress.clone().next().is_some() && !of_egress.any(is_there);
+    let policies = resources.egress_policies.keys();
+    policies
+        .filter(move |key| is_elsewhere && key.namespace == DEFAULT)
+        .map(|key| {
+            ObjectRef::new("EgressPolicy", key.clone()).note(
+                "InDefaultNamespace",
+                "metadata.namespace",
+                "the policy is in namespace default, as what has no metadata.namespace is, and speaks of callers of that namespace only",
+                "nothing to do if that is meant; else write the namespace of the Gateway, or that of the callers",
             )
         })
 }
@@ -207,6 +246,42 @@ fn source(route: &Route) -> ObjectRef {
 #[cfg(test)]
 mod tests {
     use crate::source::Configuration;
+
+    const EGRESS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: out, namespace: egress}
+spec:
+  gatewayClassName: portcullis-egress
+  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: out}}
+  listeners: [{name: proxy, protocol: HTTP, port: 3128}]
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: out, namespace: egress}
+spec: {proxy: {egress: {mode: Enforce}}}
+";
+
+    fn codes(text: &str) -> Vec<String> {
+        let texts = [("a.yaml".to_owned(), text.to_owned())];
+        let issues = Configuration::of_texts(&texts).issues;
+        issues.into_iter().map(|it| it.code).collect()
+    }
+
+    #[test]
+    fn a_gateway_that_only_reports_is_not_said_to_let_nothing_out() {
+        assert_eq!(codes(EGRESS), ["NothingOpened"]);
+        assert_eq!(codes(&EGRESS.replace("Enforce", "Report")), ["ReportOnly"]);
+    }
+
+    #[test]
+    fn a_policy_without_namespace_is_told_where_it_is_unless_the_gateway_is_there() {
+        let policy = "---\napiVersion: portcullis.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: all}\nspec: {}\n";
+        let text = format!("{EGRESS}{policy}");
+        assert_eq!(codes(&text), ["InDefaultNamespace", "NothingOpened"]);
+        let beside = text.replace(", namespace: egress", "");
+        assert_eq!(codes(&beside), ["NothingOpened"]);
+    }
 
     const MANIFESTS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
