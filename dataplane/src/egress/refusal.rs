@@ -42,6 +42,9 @@ impl Refusal {
         caller: Option<&Identity>,
     ) -> Self {
         let place = place(question);
+        let asked = asked(question, decision);
+        let unclear = unclear(question, decision);
+        let unclear = unclear.map_or_else(String::new, |words| format!(" {words}"));
         let who = who(caller);
         let rule = Rule::of(decision, caller);
         match decision.reason {
@@ -61,7 +64,7 @@ impl Refusal {
                 };
                 Self::new(
                     Reason::UnknownCaller,
-                    &format!("{place} is open to some callers only, and {unknown}."),
+                    &format!("{}, and {unknown}.{unclear}", narrowed(question, decision)),
                     "To allow it, call from a pod of the cluster without address translation on the way.",
                 )
             }
@@ -88,20 +91,12 @@ impl Refusal {
             }
             DecisionReason::DeniedByPolicy => Self::new(
                 Reason::DeniedByPolicy,
-                &format!(
-                    "{} is denied to {who} by {rule}.{}",
-                    asked(question, decision),
-                    unclear(question, decision)
-                ),
+                &format!("{asked} is denied to {who} by {rule}.{unclear}"),
                 &format!("To allow it, change that EgressPolicy{}.", rule.command()),
             ),
             DecisionReason::NotAllowedByPolicy => Self::new(
                 Reason::NotAllowedByPolicy,
-                &format!(
-                    "{} is not among what {rule} allows to {who}.{}",
-                    asked(question, decision),
-                    unclear(question, decision)
-                ),
+                &format!("{asked} is not among what {rule} allows to {who}.{unclear}"),
                 &format!(
                     "To allow it, add it to that EgressPolicy{}, or to another one there that selects the caller.",
                     rule.command()
@@ -198,12 +193,16 @@ impl Refusal {
     }
 
     /// Of a caller who could say by a token who it is.
-    pub(crate) fn no_token(question: &Question<'_>, audience: &str) -> Self {
-        let place = place(question);
+    pub(crate) fn no_token(
+        question: &Question<'_>,
+        decision: &Decision<'_>,
+        audience: &str,
+    ) -> Self {
         Self::new(
             Reason::TokenNeeded,
             &format!(
-                "{place} is open to some callers only, and who calls is not known: send a token in Proxy-Authorization."
+                "{}, and who calls is not known: send a token in Proxy-Authorization.",
+                narrowed(question, decision)
             ),
             &mount(audience),
         )
@@ -281,16 +280,26 @@ fn asked(question: &Question<'_>, decision: &Decision<'_>) -> String {
     }
 }
 
-/// What to say of requests that policies cannot be held against.
-fn unclear(question: &Question<'_>, decision: &Decision<'_>) -> &'static str {
-    if question.seen.is_ambiguous() {
-        return " Its path can be read in several ways, so no path of a policy allows it, and each that denies one denies it.";
+/// Why it matters who calls: a policy may be against this caller, or an entry is for some only.
+fn narrowed(question: &Question<'_>, decision: &Decision<'_>) -> String {
+    if decision.policy.is_some() {
+        let asked = asked(question, decision);
+        format!("a policy for some callers may be against {asked}")
+    } else {
+        format!("{} is open to some callers only", place(question))
     }
+}
+
+/// A sentence about traffic that the methods and paths of policies cannot be held against, where these decided.
+pub fn unclear(question: &Question<'_>, decision: &Decision<'_>) -> Option<&'static str> {
     match question.seen {
-        Seen::Tunnel | Seen::Tls if decision.by_request => {
-            " The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the proxy itself."
-        }
-        _ => "",
+        _ if !decision.by_request => None,
+        Seen::Tunnel | Seen::Tls => Some(
+            "The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the proxy itself.",
+        ),
+        Seen::Request { .. } => question.seen.is_ambiguous().then_some(
+            "Its path can be read in several ways, so no path of a policy allows it, and each that denies one denies it.",
+        ),
     }
 }
 

@@ -551,7 +551,10 @@ fn refused(
 ) -> (Refusal, Reason) {
     let asks = caller.is_none() && decision.reason == DecisionReason::UnknownCaller;
     match audience.filter(|_| asks) {
-        Some(audience) => (Refusal::no_token(question, audience), Reason::TokenNeeded),
+        Some(audience) => (
+            Refusal::no_token(question, decision, audience),
+            Reason::TokenNeeded,
+        ),
         None => (
             Refusal::decided(question, decision, caller),
             decision.reason.into(),

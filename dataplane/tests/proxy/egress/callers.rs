@@ -170,6 +170,15 @@ async fn a_caller_who_could_say_who_it_is_is_asked_but_not_in_a_tunnel() {
     let (connected, answer) = answer.split_once("\r\n\r\n").unwrap();
     assert_eq!(connected, "HTTP/1.1 200 OK");
     assert_eq!(outcome(answer), ("403", Some("unknown_caller")), "{answer}");
+    // What is asked for is open to everybody: a method and a path are why, so they are named.
+    let why = "a policy for some callers may be against GET /admin of team.example.com:80, and who calls is not known";
+    let told = format!("\r\n\r\nunknown_caller: {why}.\nTo allow it, call from a pod");
+    assert!(answer.contains(&told), "{answer}");
+    let sent =
+        format!("GET http://{host}/admin HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = proxy.tell(STRANGER, &sent).await;
+    let told = format!("\r\n\r\ntoken_needed: {why}: send a token in Proxy-Authorization.\n");
+    assert!(answer.contains(&told), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -183,8 +192,8 @@ async fn who_has_sent_a_good_token_is_not_asked_for_one_where_the_pod_decides() 
     let sent = request("http://team.example.com/x", &credentials);
     let answer = proxy.tell(STRANGER, &sent).await;
     assert_eq!(outcome(&answer), ("403", Some("unknown_caller")));
-    let words = "unknown_caller: team.example.com:80 is open to some callers only, and of team/app the pod is not known, nor its \
-                 labels.\nTo allow it, call from a pod";
+    let words = "unknown_caller: a policy for some callers may be against team.example.com:80, and of team/app the pod is not known, \
+                 nor its labels.\nTo allow it, call from a pod";
     let body = answer.split_once("\r\n\r\n").unwrap().1;
     assert!(body.starts_with(words), "{body}");
     assert_eq!(last(&log, 1).await["caller"]["namespace"], "team");
