@@ -254,7 +254,8 @@ Examples:
 It goes the way of the proxies: the listener by the host, the HTTPRoute that takes the request, then what decides; a route with several \
 backends has an answer for each. What a route answers itself (a redirect, say) does not reach the host, and counts as refused. It says \
 which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
-allow it. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it \
+allow it, all steps of it: where a ServiceEntry is missing, policies and the addresses of --resolve are judged as if it were there. What it \
+has you apply has a name that nothing has yet, so it replaces nothing. A caller that is named by its account has no labels that are known, so a policy that asks for them may count against it \
 (unknown_caller): --labels says which its pod has, or --pod takes them from a pod.
 
 `https://HOST` is judged as what clients make of it: a tunnel, and TLS that passes through. Where the gateway itself begins TLS, callers \
@@ -300,6 +301,13 @@ The ServiceEntries are for the namespace of the callers only, one for each set o
 else. The EgressPolicies, one for each service account, are of mode Report: once applied they refuse nothing and tell of what they \
 would refuse. Comments say what was seen how often, by whom, and what is not allowed and why: what a policy refuses, names of the \
 inside, addresses, and destinations that were refused for their name or for where it leads are never allowed by this.
+
+Names end in a hash of the content and of the time of the decisions. So what is learned later replaces nothing that was applied before, \
+and sets no policy back to mode Report that is enforced by then; what is in both is there twice, and does no harm. Only the very same \
+output once more would set back what was changed in it: `kubectl create` instead of `kubectl apply` leaves alone what is there.
+
+Nothing is written for callers that are not known. In a cluster they are known by the address of their pod, a token or a client \
+certificate; for `portcullis run` by a Pod among its files whose status.podIP is their address, of which a comment has an example.
 
 It needs the rights of `egress denied`. Exit codes: 0 done, 2 the logs cannot be read.";
 

@@ -126,6 +126,11 @@ pub(super) fn yaml(manifest: &Value) -> anyhow::Result<String> {
 pub(super) struct Names(BTreeSet<String>);
 
 impl Names {
+    /// Others than these.
+    pub(super) fn beside(taken: impl Iterator<Item = String>) -> Self {
+        Self(taken.collect())
+    }
+
     /// `wanted`, which is valid but for its length, or that with a number behind it.
     pub(super) fn name(&mut self, wanted: &str) -> String {
         let cut = wanted.get(..MAX_NAME).unwrap_or(wanted);

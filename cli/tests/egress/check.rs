@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    GATEWAY, assert_golden,
+    GATEWAY, assert_golden, checked_by,
     common::{config, run, stderr, stdout},
     testdata,
 };
@@ -98,15 +98,7 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
     }
 }
 
-/// What somebody is told of a destination, by manifests with routes. A server of theirs has port 8080.
-fn checked_with_routes(manifests: &str, arguments: &[&str]) -> (Option<i32>, String) {
-    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
-    fs::write(file.path(), manifests).expect("written");
-    let path = file.path().to_str().expect("UTF-8");
-    let output = run(&[&["egress", "check", "-f", path], arguments].concat());
-    (output.status.code(), stdout(&output) + &stderr(&output))
-}
-
+/// Manifests with routes. A server of theirs has port 8080.
 fn with_routes() -> String {
     let manifests = fs::read_to_string(testdata("routes.yaml")).expect("manifests");
     manifests.replace("PORT", "8080")
@@ -130,7 +122,7 @@ fn a_destination_that_a_route_takes_is_answered_as_before() {
         "grpc.example:80",
     ];
     let said = asked.map(|asked| {
-        let (code, said) = checked_with_routes(&with_routes(), &[&caller[..], &[asked]].concat());
+        let (code, said) = checked_by(&with_routes(), &[&caller[..], &[asked]].concat());
         format!("# {asked} ({})\n{said}", code.unwrap_or_default())
     });
     assert_golden("routes.txt", &said.join("\n"));
@@ -140,7 +132,7 @@ fn a_destination_that_a_route_takes_is_answered_as_before() {
 fn programs_are_told_of_the_route_too() {
     let asked = ["--from", "shop/web", "http://through.example/old/x"];
     for form in ["json", "yaml"] {
-        let (_, said) = checked_with_routes(&with_routes(), &[&asked[..], &["-o", form]].concat());
+        let (_, said) = checked_by(&with_routes(), &[&asked[..], &["-o", form]].concat());
         let said: Value = serde_saphyr::from_str(&said).expect("JSON, or YAML");
         let answer = &said["answers"][0];
         assert_eq!(
@@ -171,7 +163,7 @@ fn what_a_route_leads_to_can_be_resolved() {
             "--resolve",
             resolve,
         ];
-        checked_with_routes(&named, &asked)
+        checked_by(&named, &asked)
     };
     let (code, said) = ask("api.example:80:10.0.0.1");
     assert_eq!(code, Some(1), "{said}");
@@ -194,7 +186,7 @@ fn a_host_that_no_listener_is_for_is_refused() {
         .lines()
         .filter(|it| !it.contains("name: proxy, protocol"));
     let only_listed = only_listed.collect::<Vec<_>>().join("\n");
-    let ask = |asked: &str| checked_with_routes(&only_listed, &["--from", "shop/web", asked]);
+    let ask = |asked: &str| checked_by(&only_listed, &["--from", "shop/web", asked]);
     for asked in ["http://api.example/", "api.example:80"] {
         let (code, said) = ask(asked);
         assert_eq!(code, Some(1), "{said}");
@@ -214,7 +206,7 @@ fn endpoints_are_judged_one_by_one() {
                 "name: metadata, namespace: shop",
                 &format!("name: metadata, namespace: {namespace}"),
             );
-        checked_with_routes(
+        checked_by(
             &manifests,
             &["--from", "shop/web", "http://metadata.example/"],
         )
@@ -268,7 +260,7 @@ fn listeners_that_differ_have_answers_of_their_own() {
          - {name: listed,",
     ).replace("protocol: GRPC", "protocol: HTTPS");
     let asked = ["--from", "shop/web", "http://grpc.example/", "-o", "json"];
-    let (code, said) = checked_with_routes(&manifests, &asked);
+    let (code, said) = checked_by(&manifests, &asked);
     assert_eq!(code, Some(1), "{said}");
     let said: Value = serde_json::from_str(&said).expect("JSON");
     let answers = said["answers"].as_array().expect("answers").iter();
@@ -289,49 +281,6 @@ fn a_destination_names_its_host_itself() {
     let (code, said) = checked(&asked);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("leave the header Host out"), "{said}");
-}
-
-/// What is said to allow it does.
-#[test]
-fn the_remedy_of_a_check_allows_it() {
-    let sample =
-        fs::read_to_string(config().join("samples/egress/allow-list.yaml")).expect("a sample");
-    let ask = |manifests: &str| -> Value {
-        let file = tempfile::Builder::new()
-            .suffix(".yaml")
-            .tempfile()
-            .expect("a file");
-        fs::write(file.path(), manifests).expect("written");
-        let path = file.path().to_str().expect("UTF-8");
-        let asked = ["--from", "shop/web", "https://new.example", "-o", "json"];
-        let output = run(&[&["egress", "check", "-f", path][..], &asked].concat());
-        serde_json::from_slice(&output.stdout).expect("JSON")
-    };
-    let refused = ask(&sample);
-    let narrow = "
----
-apiVersion: portcullis.dev/v1alpha1
-kind: EgressPolicy
-metadata: {name: narrow, namespace: egress}
-spec: {from: [{serviceAccounts: [shop/web]}], to: [{hosts: [other.example]}]}
-";
-    let entry = refused["answers"][0]["apply"].as_str().expect("a manifest");
-    let with_entry = format!("{sample}\n---\n{entry}");
-    let answers = ask(&with_entry)["answers"].clone();
-    assert!(
-        answers
-            .as_array()
-            .is_some_and(|all| all.iter().all(|it| it["verdict"] == "allow")),
-        "{answers}"
-    );
-    let narrowed = with_entry + narrow;
-    let shut_in = ask(&narrowed);
-    assert_eq!(shut_in["answers"][0]["reason"], "not_allowed_by_policy");
-    let policy = shut_in["answers"][0]["apply"].as_str().expect("a manifest");
-    assert_eq!(
-        ask(&format!("{narrowed}\n---\n{policy}"))["answers"][0]["verdict"],
-        "allow"
-    );
 }
 
 #[test]
@@ -413,8 +362,7 @@ metadata: {name: other, namespace: shop}
 spec: {hosts: ['https://other.example'], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
 ";
     let manifests = with_routes() + broken;
-    let (code, said) =
-        checked_with_routes(&manifests, &["--from", "shop/web", "https://new.example"]);
+    let (code, said) = checked_by(&manifests, &["--from", "shop/web", "https://new.example"]);
     assert_eq!(code, Some(1), "{said}");
     for expected in [
         "note: as if it were not there: ServiceEntry shop/typo (",
@@ -439,7 +387,7 @@ spec: {action: Deny, from: [{podSelector: {matchLabels: {app: cron, tier: back}}
     let manifests = with_routes() + policy;
     let ask = |more: &[&str]| {
         let asked = [&["--from", "shop/web", "http://api.example/"], more].concat();
-        checked_with_routes(&manifests, &asked)
+        checked_by(&manifests, &asked)
     };
     let (code, said) = ask(&[]);
     assert_eq!(code, Some(1), "{said}");
@@ -461,7 +409,7 @@ fn the_form_that_was_judged_is_told_and_chosen() {
     let sample = config().join("samples/egress/allow-list.yaml");
     let manifests = fs::read_to_string(sample).expect("a sample");
     assert!(manifests.contains("BackendTLSPolicy"), "{manifests}");
-    let ask = |asked: &[&str]| checked_with_routes(&manifests, asked);
+    let ask = |asked: &[&str]| checked_by(&manifests, asked);
     let (_, said) = ask(&["https://payments.example", "--from", "shop/web"]);
     assert!(
         said.contains("has the gateway itself begin TLS for requests to port 80")

@@ -111,6 +111,69 @@ fn what_was_learned_is_as_before() {
     assert_golden("learned.yaml", &stdout(&output));
 }
 
+/// A log file with a decision about each host, of this minute. Who calls from an address alone is not known.
+fn log_of(minute: u32, caller: &Value, hosts: &[&str]) -> tempfile::NamedTempFile {
+    let lines = hosts.iter().map(|host| {
+        let line = serde_json::json!({
+            "kind": "egress", "time": format!("2026-01-31T12:{minute:02}:00Z"), "gateway": "infra/out", "caller": caller,
+            "form": "absolute", "host": host, "port": 80, "verdict": "refuse", "reason": "host_not_listed",
+        });
+        format!("{line}\n")
+    });
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(file.path(), lines.collect::<String>()).expect("written");
+    file
+}
+
+/// What is applied of one lesson is replaced by none of another, whatever has been changed in it since.
+#[test]
+fn two_lessons_have_no_name_in_common() {
+    let web = serde_json::json!({"namespace": "shop", "service_account": "web", "ip": "10.4.0.17"});
+    let named = |minute: u32, hosts: &[&str]| {
+        let log = log_of(minute, &web, hosts);
+        let path = log.path().to_str().expect("UTF-8");
+        let learned = stdout(&run(&["egress", "learn", "--log", path]));
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&learned).expect("YAML");
+        assert_eq!(objects.len(), 2, "{learned}");
+        let names = objects.iter().map(|it| it["metadata"]["name"].to_string());
+        names.collect::<Vec<_>>()
+    };
+    let first = named(1, &["a.example"]);
+    assert_eq!(first, named(1, &["a.example"]));
+    for other in [named(1, &["b.example"]), named(2, &["a.example"])] {
+        assert!(other.iter().all(|name| !first.contains(name)), "{other:?}");
+    }
+}
+
+/// On a laptop there are no pods until somebody writes one down.
+#[test]
+fn callers_that_are_not_known_are_told_how_to_be() {
+    let log = log_of(1, &serde_json::json!({"ip": "127.0.0.1"}), &["a.example"]);
+    let path = log.path().to_str().expect("UTF-8");
+    let output = run(&["egress", "learn", "--log", path]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stderr(&output).contains("callers that are not known; a comment says how"));
+    let learned = stdout(&output);
+    let pod = learned
+        .lines()
+        .skip_while(|line| !line.ends_with("apiVersion: v1"));
+    let pod = pod.filter_map(|line| line.strip_prefix("#   "));
+    let pod = pod.collect::<Vec<_>>().join("\n");
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), format!("{pod}\n{GATEWAY}")).expect("written");
+    let manifests = file.path().to_str().expect("UTF-8");
+    let asked = [
+        "--pod",
+        "default/this-machine",
+        "http://a.example/",
+        "-o",
+        "json",
+    ];
+    let output = run(&[&["egress", "check", "-f", manifests], &asked[..]].concat());
+    let said: Value = serde_json::from_slice(&output.stdout).expect(&learned);
+    assert_eq!(said["caller"], "default/default");
+}
+
 /// What was learned stands the checks of this program, as it is.
 #[test]
 fn what_was_learned_has_no_findings() {

@@ -4,10 +4,11 @@ mod check;
 #[path = "../common/mod.rs"]
 mod common;
 mod decisions;
+mod remedies;
 
 use std::{fs, path::PathBuf};
 
-use common::config;
+use common::{config, run, stderr, stdout};
 
 /// An egress Gateway, which what was learned is for.
 const GATEWAY: &str = "
@@ -22,6 +23,15 @@ spec:
 
 fn testdata(name: &str) -> PathBuf {
     config().join("../cli/tests/testdata/egress").join(name)
+}
+
+/// What somebody is told of a destination, by manifests.
+fn checked_by(manifests: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), manifests).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run(&[&["egress", "check", "-f", path], arguments].concat());
+    (output.status.code(), stdout(&output) + &stderr(&output))
 }
 
 fn assert_golden(name: &str, said: &str) {

@@ -3,6 +3,7 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use portcullis_dataplane::{
+    egress::unclear,
     exchange::tunnel::{self, Inside},
     reason::Reason,
 };
@@ -36,6 +37,9 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
     reason: &'static str,
     why: String,
+    /// What policies could not be held against, in the words of proxies.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    because: Option<&'static str>,
     /// The route that takes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<Via>,
@@ -154,6 +158,7 @@ impl Judged {
             verdict: Verdict::Refuse,
             reason,
             why,
+            because: None,
             route: None,
             entry: None,
             policy: None,
@@ -171,7 +176,7 @@ impl Judged {
         case: &Case<'_>,
     ) -> anyhow::Result<Self> {
         let is_inside = matches!(way, remedy::Way::Inside);
-        let Remedy { words, apply } = Remedy::of(question, decision, way, case.table)?;
+        let Remedy { words, apply } = Remedy::of(question, decision, way, case)?;
         let passes = decision.verdict != Verdict::Refuse && !is_inside;
         let why = match decision.reason {
             DecisionReason::Allowed if is_inside => {
@@ -189,6 +194,7 @@ impl Judged {
         };
         Ok(Self {
             verdict: decision.verdict,
+            because: unclear(question, decision),
             entry: decision.opened.map(|opened| opened.key.clone()),
             policy: decision.policy.cloned(),
             addresses,
@@ -226,6 +232,7 @@ impl Judged {
             verdict: Verdict::Refuse,
             reason: Reason::AddressRefused.code(),
             why: format!("it leads to {address}, {inside}"),
+            because: None,
             policy: None,
             remedy: Some(addresses.remedy(address, remedy::own_namespace(table))),
             apply: None,
@@ -268,6 +275,9 @@ impl Judged {
             self.reason
         )
         .ok();
+        if let Some(because) = self.because {
+            writeln!(text, "Because  {because}").ok();
+        }
         if let Some(route) = &self.route {
             writeln!(text, "Route    {}", route.text()).ok();
         }

@@ -4,6 +4,7 @@ mod addresses;
 mod course;
 mod faults;
 mod judged;
+mod opening;
 mod origin;
 mod remedy;
 
@@ -11,6 +12,7 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, process::ExitCode
 
 use anyhow::{Context, bail};
 use http::{HeaderMap, Method, header};
+use portcullis_controller::Resources;
 use portcullis_dataplane::{
     exchange::{Wanted, path},
     plan::PreparedRoute,
@@ -84,6 +86,8 @@ struct Case<'a> {
     told: Told<'a>,
     egress: &'a CompiledEgress,
     table: &'a RoutingTable,
+    /// All that there is, be it of use to the Gateway or not.
+    resources: &'a Resources,
 }
 
 /// Says whether a caller may reach a destination.
@@ -106,6 +110,7 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
         told: Told::new(&args.resolve),
         egress: compiled.egress().context("the Gateway is none of egress")?,
         table,
+        resources: origin.resources(),
     };
     let (mut answers, mut notes) = (Vec::new(), Vec::new());
     for form in &asked.forms {

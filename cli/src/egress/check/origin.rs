@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, bail};
-use portcullis_controller::ObjectKey;
+use portcullis_controller::{ObjectKey, Resources};
 use portcullis_routing::{GatewayKey, RoutingTable, egress::host::Host};
 
 use super::faults;
@@ -46,11 +46,20 @@ impl Origin {
         }
     }
 
+    /// All objects.
+    pub(super) fn resources(&self) -> &Resources {
+        match self {
+            Self::Files(it) => &it.resources,
+            Self::Cluster(it, _) => it.resources(),
+        }
+    }
+
     /// What is wrong with what may be meant for the host.
     pub(super) fn faults(&self, host: &Host) -> Vec<String> {
-        let (resources, findings) = match self {
-            Self::Files(it) => (&it.resources, &it.translation.findings[..]),
-            Self::Cluster(it, _) => (it.resources(), it.findings()),
+        let resources = self.resources();
+        let findings = match self {
+            Self::Files(it) => &it.translation.findings[..],
+            Self::Cluster(it, _) => it.findings(),
         };
         let findings = findings.iter();
         let concerning = findings.filter(|it| faults::concerns(it, host, resources));

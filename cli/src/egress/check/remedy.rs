@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use portcullis_controller::ObjectKey;
 use portcullis_routing::{
     EntryKey, RoutingTable,
     egress::{
@@ -10,9 +11,8 @@ use portcullis_routing::{
     },
 };
 
-use crate::egress::manifest::{
-    Names, Spoken, destinations, egress_policy, name_of, service_entry, yaml,
-};
+use super::{Case, opening::Opening};
+use crate::egress::manifest::{Names, destinations, egress_policy, yaml};
 
 /// What was asked of the table.
 #[derive(Clone, Copy)]
@@ -42,18 +42,35 @@ impl From<String> for Remedy {
 }
 
 impl Remedy {
+    /// With what is to be done after it.
+    pub(super) fn then(self, next: Self) -> Self {
+        let joined =
+            |first: Option<String>, next: Option<String>, between: &str| match (first, next) {
+                (Some(first), Some(next)) => Some(first + between + &next),
+                (first, next) => first.or(next),
+            };
+        Self {
+            words: joined(self.words, next.words, "; then "),
+            apply: joined(self.apply, next.apply, "---\n"),
+        }
+    }
+
     pub(super) fn of(
         question: &Question<'_>,
         decision: &Decision<'_>,
         way: Way<'_>,
-        table: &RoutingTable,
+        case: &Case<'_>,
     ) -> anyhow::Result<Self> {
+        let table = case.table;
         let policy = decision.policy.map_or("", |policy| policy.as_str());
         Ok(match decision.reason {
             DecisionReason::Allowed => Self::default(),
             DecisionReason::HostNotListed
             | DecisionReason::PortNotListed
-            | DecisionReason::NotExported => entry(question, way, table)?,
+            | DecisionReason::NotExported => match Opening::of(question, way, case)? {
+                Some(opening) => opening.remedy(question, way, case)?,
+                None => unnamed(question.destination).to_owned().into(),
+            },
             DecisionReason::UnknownCaller if question.caller.is_some() => {
                 let asked = decision.policy.and_then(|key| table.policies.get(key));
                 format!(
@@ -88,7 +105,7 @@ impl Remedy {
             DecisionReason::DeniedByPolicy => {
                 format!("change {policy}: a Deny goes before whatever allows").into()
             }
-            DecisionReason::NotAllowedByPolicy => beside(question, policy)?,
+            DecisionReason::NotAllowedByPolicy => beside(question, decision, policy, case)?,
             DecisionReason::LedElsewhere => {
                 let entry = decision.opened.map_or("", |opened| opened.key.as_str());
                 format!(
@@ -113,56 +130,46 @@ fn label_keys(policy: &Policy) -> String {
     keys.into_iter().collect::<Vec<_>>().join(", ")
 }
 
-/// A ServiceEntry that opens it.
-fn entry(question: &Question<'_>, way: Way<'_>, table: &RoutingTable) -> anyhow::Result<Remedy> {
-    let caller = question.caller;
-    if let (Way::Through(entry), Some(caller)) = (way, caller) {
-        let words = format!("export {entry} to namespace {}", caller.namespace);
-        return Ok(words.into());
+/// How an address is reached that no entry opens.
+fn unnamed(destination: Destination<'_>) -> &'static str {
+    match destination {
+        Destination::Address(address) if !AddressClass::of(address).is_public() => {
+            "callers reach it without the proxy, by NO_PROXY, if it is in the cluster; else list it in `addresses` of a ServiceEntry, \
+             and in allowPrivate of an EgressPolicy of the Gateway's namespace"
+        }
+        _ => "name the host instead, or list the address in `addresses` of a ServiceEntry",
     }
-    let Destination::Name(host) = question.destination else {
-        let words = match question.destination {
-            Destination::Address(address) if !AddressClass::of(address).is_public() => {
-                "callers reach it without the proxy, by NO_PROXY, if it is in the cluster; else list it in `addresses` of a ServiceEntry, \
-                 and in allowPrivate of an EgressPolicy of the Gateway's namespace"
-            }
-            _ => "name the host instead, or list the address in `addresses` of a ServiceEntry",
-        };
-        return Ok(words.to_owned().into());
-    };
-    let (namespace, export) = match caller {
-        Some(caller) => (caller.namespace, "."),
-        None => (own_namespace(table), "*"),
-    };
-    let name = Names::default().name(&name_of(host));
-    let port = (question.port, spoken(question));
-    let entry = service_entry((namespace, &name), [host], [port], export);
-    Ok(Remedy {
-        words: Some("apply this ServiceEntry".to_owned()),
-        apply: Some(yaml(&entry)?),
-    })
 }
 
 /// An EgressPolicy of the level of the one that is too narrow, if there can be one.
-fn beside(question: &Question<'_>, policy: &str) -> anyhow::Result<Remedy> {
-    let Destination::Name(host) = question.destination else {
-        return Ok(format!("add it to {policy}").into());
+fn beside(
+    question: &Question<'_>,
+    decision: &Decision<'_>,
+    policy: &str,
+    case: &Case<'_>,
+) -> anyhow::Result<Remedy> {
+    let is_tunnel = matches!(question.seen, Seen::Tunnel | Seen::Tls);
+    let how = match question.destination {
+        Destination::Name(host) if host.contains('_') => {
+            ", by a *.suffix as it has an underscore, which no host of an EgressPolicy can have"
+        }
+        _ if is_tunnel && decision.by_request => ", without methods and paths",
+        _ => "",
     };
-    let Some(manifest) = beside_of(question, host, policy) else {
-        let words = format!(
-            "add it to {policy}, by a *.suffix if it has an underscore, which no host of an EgressPolicy can have"
-        );
-        return Ok(words.into());
-    };
-    Ok(Remedy {
-        words: Some(format!(
-            "add it to {policy}, or apply this EgressPolicy beside it"
-        )),
-        apply: Some(yaml(&manifest)?),
+    let words = format!("add it to {policy}{how}");
+    Ok(match beside_of(question, policy, case) {
+        None => words.into(),
+        Some(manifest) => Remedy {
+            words: Some(format!("{words}, or apply this EgressPolicy beside it")),
+            apply: Some(yaml(&manifest)?),
+        },
     })
 }
 
-fn beside_of(question: &Question<'_>, host: &str, policy: &str) -> Option<serde_json::Value> {
+fn beside_of(question: &Question<'_>, policy: &str, case: &Case<'_>) -> Option<serde_json::Value> {
+    let Destination::Name(host) = question.destination else {
+        return None;
+    };
     let caller = question.caller.filter(|_| !host.contains('_'))?;
     let namespace = policy.split('/').nth(1)?;
     let account = if namespace == caller.namespace {
@@ -170,20 +177,22 @@ fn beside_of(question: &Question<'_>, host: &str, policy: &str) -> Option<serde_
     } else {
         format!("{}/{}", caller.namespace, caller.service_account)
     };
-    let name = format!("{}-{host}", caller.service_account);
-    let name = Names::default().name(&name);
+    let taken = names(case.resources.egress_policies.keys(), namespace);
+    let name = Names::beside(taken).name(&format!("{}-{host}", caller.service_account));
     let to = destinations([(host, question.port)].into_iter());
     Some(egress_policy((namespace, &name), &account, "Enforce", &to))
+}
+
+/// The names of those that are in a namespace.
+pub(super) fn names<'a>(
+    keys: impl Iterator<Item = &'a ObjectKey>,
+    namespace: &str,
+) -> impl Iterator<Item = String> {
+    let of_namespace = keys.filter(move |key| key.namespace == namespace);
+    of_namespace.map(|key| key.name.clone())
 }
 
 /// That of the Gateway.
 pub(super) fn own_namespace(table: &RoutingTable) -> &str {
     table.gateway.namespace()
-}
-
-fn spoken(question: &Question<'_>) -> Spoken {
-    match (&question.seen, question.port) {
-        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => Spoken::Http,
-        (Seen::Tunnel | Seen::Tls, _) => Spoken::Tls,
-    }
 }

@@ -2,14 +2,17 @@
 //!
 //! What is not certain is left to the reader: it stands in a comment and allows nothing.
 
+mod names;
 mod obstacle;
 mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     process::ExitCode,
 };
 
+use jiff::Timestamp;
 use portcullis_routing::egress::Verdict;
 
 use super::{
@@ -19,7 +22,10 @@ use super::{
     record::{Caller, Record},
     tally::{Count, Tally},
 };
-use crate::{args::LearnArgs, output::show};
+use crate::{
+    args::LearnArgs,
+    output::{show, tell},
+};
 
 /// What is counted together.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,8 +62,10 @@ struct Seen {
     count: Count,
     /// How often it was spoken to in which way.
     spoken: BTreeMap<Spoken, u64>,
-    /// Whether it needs a ServiceEntry.
-    is_unlisted: bool,
+    /// When it last found no ServiceEntry that opens it.
+    unlisted: Option<Timestamp>,
+    /// When it last found one.
+    open: Option<Timestamp>,
     /// Why it is not allowed.
     against: BTreeSet<String>,
 }
@@ -89,6 +97,11 @@ pub(super) fn learn(args: &LearnArgs) -> anyhow::Result<ExitCode> {
     let lesson = Lesson::new(tally, args.min_count);
     show(&write::text(&lesson, &read)?);
     tell_beside(&read);
+    if lesson.stranger().is_some() {
+        tell(
+            "note: nothing is written for callers that are not known; a comment says how they come to be\n",
+        );
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -140,7 +153,8 @@ impl Seen {
         Self {
             count,
             spoken: BTreeMap::from([(wish.spoken, count.times)]),
-            is_unlisted: wish.standing == Standing::Unlisted,
+            unlisted: (wish.standing == Standing::Unlisted).then_some(count.last),
+            open: (wish.standing == Standing::Open).then_some(count.last),
             against: against.into_iter().collect(),
         }
     }
@@ -150,8 +164,14 @@ impl Seen {
         for (spoken, count) in other.spoken {
             *self.spoken.entry(spoken).or_default() += count;
         }
-        self.is_unlisted |= other.is_unlisted;
+        self.unlisted = self.unlisted.max(other.unlisted);
+        self.open = self.open.max(other.open);
         self.against.extend(other.against);
+    }
+
+    /// Whether it needs a ServiceEntry. One that was applied since may have been mended: none is to stand beside it.
+    fn is_unlisted(&self) -> bool {
+        self.unlisted.is_some() && self.unlisted >= self.open
     }
 }
 
@@ -192,6 +212,21 @@ impl Lesson {
             lesson.add(place, seen);
         }
         lesson
+    }
+
+    /// How many decisions it was learned from, and when they were.
+    fn period(&self) -> Option<Count> {
+        let allowed = self.allowed.values().flat_map(BTreeMap::values);
+        let all = allowed.chain(self.refused.values());
+        all.map(|seen| seen.count).reduce(Count::and)
+    }
+
+    /// An address that somebody called from who is not known.
+    fn stranger(&self) -> Option<IpAddr> {
+        self.refused.keys().find_map(|place| match place.caller {
+            Caller::Unknown(address) => Some(address),
+            Caller::Account { .. } => None,
+        })
     }
 
     fn add(&mut self, place: Place, seen: Seen) {

@@ -7,15 +7,16 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Lesson, Places};
+use super::{Lesson, Places, names::Names};
 use crate::egress::{
     denied::second,
     logs::Read,
     manifest::{
-        MAX_DESTINATIONS, MAX_ENTRY_PORTS, MAX_HOSTS, Names, Spoken, destinations, egress_policy,
+        MAX_DESTINATIONS, MAX_ENTRY_PORTS, MAX_HOSTS, Spoken, destinations, egress_policy,
         port_name, service_entry, yaml,
     },
     record::place,
+    tally::Count,
 };
 
 /// Hosts below one name from which on a wildcard may be meant.
@@ -38,26 +39,24 @@ type Ways<'a> = BTreeMap<(&'a str, u16), Vec<Spoken>>;
 
 /// Everything.
 pub(super) fn text(lesson: &Lesson, read: &Read) -> anyhow::Result<String> {
-    let mut text = heading(lesson, read);
+    let period = lesson.period();
+    let mut text = heading(lesson, period, read);
     text += &not_allowed(lesson);
     let ways = ways(lesson);
     let namespaces: BTreeSet<&str> = lesson.allowed.keys().map(|(it, _)| &**it).collect();
     for namespace in &namespaces {
-        text += &entries(lesson, namespace, &ways)?;
+        text += &entries(lesson, namespace, &ways, &mut Names::of(period))?;
     }
     let mut names: BTreeMap<&str, Names> = BTreeMap::new();
     for ((namespace, account), places) in &lesson.allowed {
-        let names = names.entry(namespace).or_default();
+        let names = names.entry(namespace).or_insert_with(|| Names::of(period));
         text += &policies((namespace, account), places, names)?;
     }
     Ok(text)
 }
 
-fn heading(lesson: &Lesson, read: &Read) -> String {
-    let allowed = lesson.allowed.values().flat_map(BTreeMap::values);
-    let all = allowed.chain(lesson.refused.values());
-    let counts = all.map(|seen| seen.count);
-    let mut text = match counts.reduce(super::Count::and) {
+fn heading(lesson: &Lesson, period: Option<Count>, read: &Read) -> String {
+    let mut text = match period {
         None => "# No decision was seen that anything could be learned from.\n".to_owned(),
         Some(count) => format!(
             "# Learned from {} decisions, {} to {}. Read it before you apply it.\n",
@@ -78,7 +77,10 @@ fn heading(lesson: &Lesson, read: &Read) -> String {
         text += "#\n\
                  # A ServiceEntry opens its hosts to its namespace as soon as it is applied. An EgressPolicy of mode Report refuses nothing:\n\
                  # `portcullis egress denied` says what it would refuse. When that is nothing that should pass, remove its mode.\n\
-                 # A tunnel that was refused is taken for TLS on port 443 and for HTTP on port 80.\n";
+                 # A tunnel that was refused is taken for TLS on port 443 and for HTTP on port 80.\n\
+                 #\n\
+                 # The names are of these decisions alone, so applying this replaces nothing that was learned from others, nor sets a policy back\n\
+                 # to mode Report that has lost its mode since. Applied once more, this output itself would: `kubectl create` leaves what is there.\n";
     }
     text
 }
@@ -97,7 +99,28 @@ fn not_allowed(lesson: &Lesson) -> String {
             why.join("; ")
         )
     });
-    format!("#\n# Not allowed here:\n{}", comment(lines))
+    format!(
+        "#\n# Not allowed here:\n{}{}",
+        comment(lines),
+        strangers(lesson)
+    )
+}
+
+/// How callers that are not known come to be known.
+fn strangers(lesson: &Lesson) -> String {
+    let Some(address) = lesson.stranger() else {
+        return String::new();
+    };
+    format!(
+        "#\n\
+         # Nothing is written for callers that are not known: learn from what they ask once they are. In a cluster they are by the addresses\n\
+         # of their pods, by tokens or by certificates. For `portcullis run`, on a laptop say, put a Pod that has the address among its files:\n\
+         #   apiVersion: v1\n\
+         #   kind: Pod\n\
+         #   metadata: {{name: this-machine, namespace: default}}\n\
+         #   spec: {{serviceAccountName: default, containers: [{{name: any, image: any}}]}}\n\
+         #   status: {{phase: Running, podIP: \"{address}\", podIPs: [{{ip: \"{address}\"}}]}}\n"
+    )
 }
 
 /// How destinations are spoken to: one way for all callers, since two entries would contradict each other.
@@ -120,9 +143,14 @@ fn ways(lesson: &Lesson) -> Ways<'_> {
 }
 
 /// The ServiceEntries of a namespace.
-fn entries(lesson: &Lesson, namespace: &str, ways: &Ways<'_>) -> anyhow::Result<String> {
+fn entries(
+    lesson: &Lesson,
+    namespace: &str,
+    ways: &Ways<'_>,
+    names: &mut Names,
+) -> anyhow::Result<String> {
     let seen = unlisted(lesson, namespace);
-    let (mut text, mut names) = (String::new(), Names::default());
+    let mut text = String::new();
     for (ports, hosts) in wanted(&seen, ways) {
         let (ports, hosts) = (Vec::from_iter(ports), Vec::from_iter(hosts));
         for ports in ports.chunks(MAX_ENTRY_PORTS) {
@@ -131,7 +159,7 @@ fn entries(lesson: &Lesson, namespace: &str, ways: &Ways<'_>) -> anyhow::Result<
                 .map(|(port, way)| port_name(*port, *way))
                 .collect();
             for hosts in hosts.chunks(MAX_HOSTS) {
-                let name = names.name(&format!("learned-{}", of_ports.join("-")));
+                let name = names.name(&of_ports.join("-"), &hosts.join(" "));
                 let is_own = |(host, port): &(&str, u16)| {
                     hosts.contains(host) && ports.iter().any(|(number, _)| number == port)
                 };
@@ -156,7 +184,7 @@ fn unlisted<'a>(lesson: &'a Lesson, namespace: &str) -> BTreeMap<(&'a str, u16),
     let mut seen: BTreeMap<_, By<'_>> = BTreeMap::new();
     let own = lesson.allowed.iter();
     for ((_, account), places) in own.filter(|((it, _), _)| &**it == namespace) {
-        for ((host, port), one) in places.iter().filter(|(_, one)| one.is_unlisted) {
+        for ((host, port), one) in places.iter().filter(|(_, one)| one.is_unlisted()) {
             let by = seen.entry((&**host, *port)).or_default();
             by.count += one.count.times;
             by.accounts.insert(account);
@@ -222,7 +250,7 @@ fn policies(
     let to = destinations(places.keys().map(|(host, port)| (&**host, *port)));
     let mut text = String::new();
     for (index, to) in to.chunks(MAX_DESTINATIONS).enumerate() {
-        let name = names.name(&format!("learned-{account}"));
+        let name = names.name(account, &Value::from(to).to_string());
         let lines: Vec<_> = match index {
             0 => places
                 .iter()

@@ -1,0 +1,234 @@
+//! The ServiceEntry that would open what none opens, and what would be in the way once it is there.
+
+use std::sync::Arc;
+
+use portcullis_dataplane::{egress::unclear, reason::Reason};
+use portcullis_routing::{
+    EntryKey, RouteOrder, compile,
+    egress::{
+        CompiledEgress, Decision, DecisionReason, Destination, Entry, EntryPort, EntryProtocol,
+        ExportedTo, Question, Resolution, Seen, Verdict,
+    },
+};
+
+use super::{
+    Case,
+    addresses::Addresses,
+    remedy::{Remedy, Way, names, own_namespace},
+};
+use crate::egress::manifest::{Names, Spoken, name_of, port_name, service_entry, yaml};
+
+/// An entry as it would be.
+pub(super) struct Opening {
+    key: EntryKey,
+    entry: Entry,
+    /// What makes it so.
+    remedy: Remedy,
+}
+
+impl Opening {
+    /// `None` for what no name stands for.
+    pub(super) fn of(
+        question: &Question<'_>,
+        way: Way<'_>,
+        case: &Case<'_>,
+    ) -> anyhow::Result<Option<Self>> {
+        if let Way::Through(key) = way {
+            return Ok(Self::by_export(question, key, case));
+        }
+        let Destination::Name(host) = question.destination else {
+            return Ok(None);
+        };
+        Ok(Some(match Self::by_port(question, host, case) {
+            Some(opening) => opening,
+            None => Self::by_entry(question, host, case)?,
+        }))
+    }
+
+    /// The entry of a route, exported to the caller.
+    fn by_export(question: &Question<'_>, key: &EntryKey, case: &Case<'_>) -> Option<Self> {
+        let namespace = question.caller?.namespace;
+        let mut entry = Entry::clone(case.table.entries.get(key)?);
+        if let ExportedTo::Namespaces(namespaces) = &mut entry.exported_to {
+            namespaces.push(namespace.to_owned());
+            namespaces.sort();
+        }
+        Some(Self {
+            key: key.clone(),
+            entry,
+            remedy: format!("export {key} to namespace {namespace}").into(),
+        })
+    }
+
+    /// One that is for the caller and this host alone, with the port as well. A second one would be as good, but for its name: it
+    /// may well be that which a manifest for this host had, and applying it would take the other ports away.
+    fn by_port(question: &Question<'_>, host: &str, case: &Case<'_>) -> Option<Self> {
+        let namespace = home(question, case);
+        let is_for_caller = |entry: &Entry| match question.caller {
+            Some(caller) => entry.exported_to.contains(caller.namespace),
+            None => entry.exported_to.is_all(),
+        };
+        let mut entries = case.table.entries.iter();
+        let (key, entry) = entries.find(|(_, entry)| {
+            entry.order.namespace == namespace
+                && matches!(&entry.hosts[..], [only] if only == host)
+                && entry.addresses.is_empty()
+                && !entry.is_shut()
+                && entry.ports.iter().all(|port| port.number != question.port)
+                && is_for_caller(entry)
+        })?;
+        let (number, spoken) = (question.port, spoken(question));
+        let mut entry = Entry::clone(entry);
+        entry.ports.push(port_of(number, spoken));
+        let name = port_name(number, spoken);
+        let words = format!(
+            "add to {key}, spec.ports: - {{number: {number}, name: {name}, protocol: {spoken}}}"
+        );
+        Some(Self {
+            key: key.clone(),
+            entry,
+            remedy: words.into(),
+        })
+    }
+
+    /// One of its own, under a name that none has.
+    fn by_entry(question: &Question<'_>, host: &str, case: &Case<'_>) -> anyhow::Result<Self> {
+        let namespace = home(question, case);
+        let (export, exported_to) = match question.caller {
+            Some(_) => (".", ExportedTo::Namespaces(vec![namespace.to_owned()])),
+            None => ("*", ExportedTo::All),
+        };
+        let taken = names(case.resources.service_entries.keys(), namespace);
+        let name = Names::beside(taken).name(&name_of(host));
+        let port = (question.port, spoken(question));
+        let manifest = service_entry((namespace, &name), [host], [port], export);
+        Ok(Self {
+            key: EntryKey::of(namespace, &name),
+            entry: Entry {
+                hosts: vec![host.to_owned()],
+                addresses: Vec::new(),
+                ports: vec![port_of(port.0, port.1)],
+                tls: Vec::new(),
+                resolution: Resolution::Dns,
+                endpoints: Vec::new(),
+                exported_to,
+                order: RouteOrder {
+                    created_at: RouteOrder::NEVER,
+                    namespace: namespace.to_owned(),
+                    name,
+                    rule: 0,
+                },
+            },
+            remedy: Remedy {
+                words: Some("apply this ServiceEntry".to_owned()),
+                apply: Some(yaml(&manifest)?),
+            },
+        })
+    }
+
+    /// What makes it so, and what is to be done then.
+    pub(super) fn remedy(
+        self,
+        question: &Question<'_>,
+        way: Way<'_>,
+        case: &Case<'_>,
+    ) -> anyhow::Result<Remedy> {
+        let Self { key, entry, remedy } = self;
+        let mut table = case.table.clone();
+        table.routes.clear();
+        table.entries.insert(key, Arc::new(entry));
+        let (compiled, _) = compile(None, Arc::new(table), |_, _| Ok(()));
+        let Some(egress) = compiled.egress() else {
+            return Ok(remedy);
+        };
+        let decision = match way {
+            Way::Through(key) => egress.decide_through(key, question),
+            Way::Straight | Way::Inside => Some(egress.decide(question)),
+        };
+        let Some(decision) = decision else {
+            return Ok(remedy);
+        };
+        let remedy = match by_policies(question, &decision, way, case)? {
+            Some(next) => remedy.then(next),
+            None => remedy,
+        };
+        let next = by_addresses(question, &decision, egress, case);
+        Ok(match next {
+            Some(next) => remedy.then(next),
+            None => remedy,
+        })
+    }
+}
+
+/// Of what policies would refuse then.
+fn by_policies(
+    question: &Question<'_>,
+    decision: &Decision<'_>,
+    way: Way<'_>,
+    case: &Case<'_>,
+) -> anyhow::Result<Option<Remedy>> {
+    let is_by_policy = matches!(
+        decision.reason,
+        DecisionReason::DeniedByPolicy
+            | DecisionReason::NotAllowedByPolicy
+            | DecisionReason::UnknownCaller
+            | DecisionReason::LedElsewhere
+    );
+    if !is_by_policy || decision.verdict == Verdict::Allow {
+        return Ok(None);
+    }
+    let Remedy { words, apply } = Remedy::of(question, decision, way, case)?;
+    let why = Reason::from(decision.reason).text();
+    let unclear = unclear(question, decision);
+    let unclear = unclear.map_or_else(String::new, |words| format!(". {words}"));
+    let words = format!("{why}: {}{unclear}", words.unwrap_or_default());
+    Ok(Some(Remedy {
+        words: Some(words),
+        apply,
+    }))
+}
+
+/// Of addresses that proxies would not connect to.
+fn by_addresses(
+    question: &Question<'_>,
+    decision: &Decision<'_>,
+    egress: &CompiledEgress,
+    case: &Case<'_>,
+) -> Option<Remedy> {
+    let addresses = Addresses::of(question, decision, egress, &case.told);
+    let refused = addresses.refused()?;
+    let address = refused.address;
+    let remedy = addresses.remedy(address, own_namespace(case.table));
+    let what = refused.refused.as_deref().unwrap_or_default();
+    Some(format!("it leads to {address}, {what}: {remedy}").into())
+}
+
+/// Where an entry for the caller belongs.
+fn home<'a>(question: &Question<'a>, case: &Case<'a>) -> &'a str {
+    match question.caller {
+        Some(caller) => caller.namespace,
+        None => own_namespace(case.table),
+    }
+}
+
+fn spoken(question: &Question<'_>) -> Spoken {
+    match (&question.seen, question.port) {
+        (Seen::Request { .. }, _) | (Seen::Tunnel, 80) => Spoken::Http,
+        (Seen::Tunnel | Seen::Tls, _) => Spoken::Tls,
+    }
+}
+
+/// As the table would have it.
+fn port_of(number: u16, spoken: Spoken) -> EntryPort {
+    EntryPort {
+        number,
+        protocol: match spoken {
+            Spoken::Http => EntryProtocol::Http,
+            Spoken::Tls => EntryProtocol::Tls,
+            Spoken::Tcp => EntryProtocol::Tcp,
+        },
+        target_port: None,
+        tls: None,
+        shut: false,
+    }
+}

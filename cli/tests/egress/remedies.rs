@@ -1,0 +1,189 @@
+//! What `portcullis egress check` says would allow what is refused: it does, and takes nothing away.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{GATEWAY, checked_by, common::config};
+
+/// The answer about the first form, and the exit code.
+fn asked(manifests: &str, arguments: &[&str]) -> (Option<i32>, Value) {
+    let (code, said) = checked_by(manifests, &[arguments, &["-o", "json"]].concat());
+    let said: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
+    (code, said["answers"][0].clone())
+}
+
+fn policy(name: &str, spec: &str) -> String {
+    format!(
+        "
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: EgressPolicy
+metadata: {{name: {name}, namespace: egress}}
+spec: {spec}
+"
+    )
+}
+
+fn with(manifests: &str, answer: &Value) -> String {
+    let apply = answer["apply"]
+        .as_str()
+        .unwrap_or_else(|| panic!("{answer}"));
+    format!("{manifests}\n---\n{apply}")
+}
+
+#[test]
+fn the_remedy_of_a_check_allows_it() {
+    let sample =
+        fs::read_to_string(config().join("samples/egress/allow-list.yaml")).expect("a sample");
+    let web = ["--from", "shop/web", "https://new.example"];
+    let refused = asked(&sample, &web).1;
+    let allowed = with(&sample, &refused);
+    assert_eq!(asked(&allowed, &web).0, Some(0));
+    let narrow = policy(
+        "narrow",
+        "{from: [{serviceAccounts: [shop/web]}], to: [{hosts: [other.example]}]}",
+    );
+    let narrowed = allowed + &narrow;
+    let (_, shut_in) = asked(&narrowed, &web);
+    assert_eq!(shut_in["reason"], "not_allowed_by_policy");
+    assert_eq!(asked(&with(&narrowed, &shut_in), &web).0, Some(0));
+    // All of it at once.
+    let (_, answer) = asked(&(sample + &narrow), &web);
+    assert_eq!(answer["reason"], "host_not_listed");
+    let words = "apply this ServiceEntry; then policies allow the caller other destinations only: add it to egresspolicy/egress/narrow, \
+                 or apply this EgressPolicy beside it";
+    assert_eq!(answer["remedy"], words);
+}
+
+/// What stands in the way of a host that is listed is told before it is.
+#[test]
+fn policies_and_addresses_are_judged_as_if_the_entry_were_there() {
+    let narrow = policy("this-machine", "{to: [{hosts: [a.example]}]}");
+    let deny = policy(
+        "no-new",
+        "{action: Deny, to: [{hosts: [new.example], paths: [{value: /admin}]}]}",
+    );
+    for (more, arguments, expected) in [
+        (
+            &narrow,
+            &["http://new.example/"][..],
+            "apply this ServiceEntry; then policies allow the caller other destinations only: add it to \
+                 egresspolicy/egress/this-machine",
+        ),
+        (
+            &deny,
+            &["http://new.example/admin"],
+            "apply this ServiceEntry; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
+                 before whatever allows",
+        ),
+        (
+            &deny,
+            &["new.example:443"],
+            "apply this ServiceEntry; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
+                 before whatever allows. The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the \
+                 proxy itself.",
+        ),
+        (&deny, &["http://new.example/"], "apply this ServiceEntry"),
+        (
+            &deny,
+            &["http://new.example/", "--resolve", "93.184.216.34"],
+            "apply this ServiceEntry",
+        ),
+        (
+            &deny,
+            &["http://new.example/", "--resolve", "10.0.0.1"],
+            "apply this ServiceEntry; then it leads to 10.0.0.1, a private address: if \
+                 that is meant, name 10.0.0.1/32 in allowPrivate of an EgressPolicy in namespace egress; whom an Allow there selects reaches \
+                 nothing but what such policies name",
+        ),
+    ] {
+        let (code, answer) = asked(&(GATEWAY.to_owned() + more), arguments);
+        assert_eq!(code, Some(1), "{answer}");
+        assert_eq!(answer["remedy"], expected, "{arguments:?}");
+    }
+    // Both steps in one.
+    let web = ["--from", "shop/web", "http://new.example/"];
+    let manifests = GATEWAY.to_owned() + &narrow;
+    let (_, answer) = asked(&manifests, &web);
+    assert_eq!(
+        asked(&with(&manifests, &answer), &web).0,
+        Some(0),
+        "{answer}"
+    );
+}
+
+#[test]
+fn no_remedy_replaces_what_is_there() {
+    let (clear, secure) = (["http://new.example/"], ["https://new.example/"]);
+    let listed = with(GATEWAY, &asked(GATEWAY, &clear).1);
+    let (_, answer) = asked(&listed, &secure);
+    let words = "add to serviceentry/egress/new.example, spec.ports: - {number: 443, name: tls-443, protocol: TLS}";
+    assert_eq!(answer["remedy"], words);
+    assert_eq!(answer["apply"], Value::Null);
+    let port = "- {number: 443, name: tls-443, protocol: TLS}";
+    let both = listed.replace("\n  ports:\n", &format!("\n  ports:\n  {port}\n"));
+    assert_eq!(asked(&both, &clear).0, Some(0));
+    assert_eq!(asked(&both, &secure).1["verdict"], "allow");
+
+    // Another port would be open at all hosts of an entry: there is an entry beside it, under a name of its own.
+    let several = listed.replace("\n  hosts:\n", "\n  hosts:\n  - b.example\n");
+    let (_, answer) = asked(&several, &secure);
+    let apply = answer["apply"].as_str().expect("a manifest");
+    assert!(apply.contains("name: new.example-2\n"), "{apply}");
+    let beside = with(&several, &answer);
+    assert_eq!(asked(&beside, &clear).0, Some(0));
+    assert_eq!(asked(&beside, &secure).1["verdict"], "allow");
+
+    // So it is with policies.
+    let narrow = policy(
+        "narrow",
+        "{from: [{serviceAccounts: [shop/web]}], to: [{hosts: [a.example]}]}",
+    );
+    let mut manifests = beside + &narrow;
+    for destination in ["http://new.example/", "new.example:443"] {
+        let asking = ["--from", "shop/web", destination];
+        manifests = with(&manifests, &asked(&manifests, &asking).1);
+        assert_eq!(asked(&manifests, &asking).0, Some(0), "{manifests}");
+    }
+    assert_eq!(
+        asked(&manifests, &["--from", "shop/web", "http://new.example/"]).0,
+        Some(0),
+        "{manifests}"
+    );
+    assert!(
+        manifests.contains("name: web-new.example-2\n"),
+        "{manifests}"
+    );
+}
+
+/// In the words of the proxies.
+#[test]
+fn what_nobody_sees_in_a_tunnel_is_said() {
+    let entry = "
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api, namespace: egress}
+spec: {hosts: [api.example], ports: [{number: 443, name: tls, protocol: TLS}], resolution: DNS}
+";
+    let why = "The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the proxy itself.";
+    for (spec, remedy) in [
+        (
+            "{action: Deny, to: [{hosts: [api.example], paths: [{value: /admin}]}]}",
+            "change egresspolicy/egress/paths: a Deny goes before whatever allows",
+        ),
+        (
+            "{to: [{hosts: [api.example], paths: [{value: /v1}]}]}",
+            "add it to egresspolicy/egress/paths, without methods and paths",
+        ),
+    ] {
+        let manifests = format!("{GATEWAY}{entry}{}", policy("paths", spec));
+        let (code, answer) = asked(&manifests, &["https://api.example"]);
+        assert_eq!(code, Some(1), "{answer}");
+        assert_eq!(answer["because"], why);
+        assert_eq!(answer["remedy"], remedy);
+        let (_, said) = checked_by(&manifests, &["https://api.example"]);
+        assert!(said.contains(&format!("\nBecause  {why}\n")), "{said}");
+    }
+}
