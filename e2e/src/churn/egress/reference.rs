@@ -22,7 +22,13 @@ struct Question<'a> {
 }
 
 /// An entry that opens what is asked for: how it ranks, its namespace and name, itself, and its port.
-type Opened<'w> = ((usize, usize, i64), &'w String, &'w String, &'w Entry, Port);
+type Opened<'w> = (
+    (bool, usize, bool, i64),
+    &'w String,
+    &'w String,
+    &'w Entry,
+    Port,
+);
 
 /// Whether a policy is about a caller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,9 +59,10 @@ pub(super) fn decide(world: &World, caller: Option<&Pod>, host: &str, port: u16)
     }
 }
 
-/// The entry that wins: "A caller gets the entries of its own namespace first, then those of the Gateway's, then those of others.
-/// Among these exact hosts go before `*.suffix`, long suffixes before short ones; then the oldest, then the first by namespace and
-/// name. An entry that does not have the port, or is not exported to the caller, is passed over."
+/// The entry that wins: "A caller gets the entries of its own namespace and of the Gateway's before those of others. Of both exact
+/// hosts go before `*.suffix`, long suffixes before short ones. Of the same host the caller's own goes first. Of all others the order
+/// of hosts is the same; then comes the oldest, then the first by namespace and name. An entry that does not have the port, or is not
+/// exported to the caller, is passed over."
 fn open<'w>(world: &'w World, question: Question<'_>) -> Result<(&'w Entry, Port), &'static str> {
     let mut opened: Vec<Opened<'_>> = Vec::new();
     let mut for_others = false;
@@ -69,12 +76,11 @@ fn open<'w>(world: &'w World, question: Question<'_>) -> Result<(&'w Entry, Port
                 for_others = true;
                 continue;
             }
-            let whose = match question.caller {
-                Some(caller) if caller.namespace == entry.namespace => 0,
-                _ if entry.namespace == GATEWAY_NAMESPACE => 1,
-                _ => 2,
-            };
-            let rank = (whose, narrowness, entry.created);
+            let is_own = question
+                .caller
+                .is_some_and(|caller| caller.namespace == entry.namespace);
+            let is_far = !is_own && entry.namespace != GATEWAY_NAMESPACE;
+            let rank = (is_far, narrowness, !is_own, entry.created);
             opened.push((rank, &entry.namespace, &entry.name, entry, *port));
         }
     }
@@ -287,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_own_entry_goes_first_then_the_gateways_then_the_narrowest() {
+    fn what_is_near_goes_first_then_the_narrowest_then_the_callers_own() {
         let entries = [
             entry("a", HOST, 1),
             entry(GATEWAY_NAMESPACE, "*.open.example", 2),
@@ -296,14 +302,23 @@ mod tests {
                 created: -1,
                 ..entry("c", "*.g0.open.example", 4)
             },
+            entry("d", "*.open.example", 5),
+            entry("e", "*.example", 6),
         ];
         let of_all = world(entries.clone(), &[]);
-        for (namespace, led_to) in [("a", "1"), ("b", "3"), ("c", "4"), ("d", "2")] {
+        for (namespace, led_to) in [
+            ("a", "1"),
+            ("b", "3"),
+            ("c", "4"),
+            ("d", "5"),
+            ("e", "2"),
+            ("f", "2"),
+        ] {
             let caller = pod(namespace);
             assert_eq!(outcome(&of_all, Some(&caller), HOST, 80), led_to);
         }
         assert_eq!(outcome(&of_all, None, HOST, 80), "2");
-        let [of_a, _, of_b, of_c] = entries;
+        let [of_a, _, of_b, of_c, ..] = entries;
         let without_gateway = world([of_a, of_b, of_c], &[]);
         assert_eq!(outcome(&without_gateway, None, HOST, 80), "1");
     }
