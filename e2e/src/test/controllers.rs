@@ -13,7 +13,7 @@ use crate::{
 
 const DEPLOYMENT: &str = "deployment/portcullis-controller";
 const LEASE: &str = "lease/portcullis-controller";
-const PODS: [&str; 2] = ["pods", "--selector=app.kubernetes.io/component=controller"];
+const PODS: [&str; 2] = ["pods", Controllers::SELECTOR];
 /// The program in their pods.
 const PROGRAM: &str = "portcullis-controller";
 
@@ -22,6 +22,9 @@ const PROGRAM: &str = "portcullis-controller";
 pub(crate) struct Controllers<'a>(pub(crate) &'a Bed);
 
 impl Controllers<'_> {
+    /// Their pods.
+    pub(crate) const SELECTOR: &'static str = "--selector=app.kubernetes.io/component=controller";
+
     /// Runs kubectl in their namespace.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut all = vec!["--namespace", NAMESPACE];

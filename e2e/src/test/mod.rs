@@ -6,6 +6,7 @@ mod bed;
 mod chaos;
 mod controllers;
 mod egress;
+mod evidence;
 mod flows;
 mod late_crds;
 mod latency;
@@ -194,6 +195,9 @@ impl Scenario {
             .unwrap_or_else(|_| Err(anyhow!("not done after {} s", TIME_LIMIT.as_secs())));
         let took = start.elapsed();
         drop(slot);
+        if result.is_err() {
+            evidence::print(bed).await;
+        }
         let closed = bed.close(result.is_ok()).await;
         Outcome {
             name: self.name,

