@@ -1,6 +1,6 @@
 //! What the controller counts, for `/metrics`.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -124,6 +124,7 @@ pub struct Metrics {
     registry: Registry,
     watch_failures: IntCounterVec,
     objects: IntGaugeVec,
+    unreadable: IntGaugeVec,
     translation: Histogram,
     tables: IntGauge,
     status_writes: IntCounterVec,
@@ -144,6 +145,13 @@ impl Metrics {
                 &["kind"],
             )?,
             objects: IntGaugeVec::new(Opts::new("objects", "Objects known"), &["kind"])?,
+            unreadable: IntGaugeVec::new(
+                Opts::new(
+                    "kind_unreadable",
+                    "Whether a kind cannot be read, so that what goes by it is as it was or stands still",
+                ),
+                &["kind"],
+            )?,
             translation: Histogram::with_opts(
                 HistogramOpts::new("translation_seconds", "Time of a translation")
                     .buckets(TRANSLATION_BUCKETS.to_vec()),
@@ -181,6 +189,7 @@ impl Metrics {
         let registry = &metrics.registry;
         registry.register(Box::new(metrics.watch_failures.clone()))?;
         registry.register(Box::new(metrics.objects.clone()))?;
+        registry.register(Box::new(metrics.unreadable.clone()))?;
         registry.register(Box::new(metrics.translation.clone()))?;
         registry.register(Box::new(metrics.tables.clone()))?;
         registry.register(Box::new(metrics.status_writes.clone()))?;
@@ -226,11 +235,22 @@ impl Metrics {
         self.watch_failures.with_label_values(&[kind]).inc();
     }
 
-    pub(crate) fn translated(&self, resources: &Resources, tables: usize, time: Duration) {
+    /// A translation of these objects, with these kinds that cannot be read, has taken so long.
+    pub(crate) fn translated(
+        &self,
+        resources: &Resources,
+        unread: &BTreeSet<&str>,
+        tables: usize,
+        time: Duration,
+    ) {
         for (kind, number) in resources.counts() {
             self.objects
                 .with_label_values(&[kind])
                 .set(i64::try_from(number).unwrap_or(i64::MAX));
+            let is_unread = unread.contains(kind);
+            self.unreadable
+                .with_label_values(&[kind])
+                .set(i64::from(is_unread));
         }
         self.tables.set(i64::try_from(tables).unwrap_or(i64::MAX));
         self.translation.observe(time.as_secs_f64());

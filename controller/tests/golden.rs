@@ -325,9 +325,13 @@ fn observed(
                 let kinds = [
                     "CredentialInjection",
                     "EgressPolicy",
+                    "GatewayParameters",
+                    "HTTPRoute",
+                    "ListenerSet",
                     "Node",
                     "Pod",
                     "ServiceEntry",
+                    "TLSRoute",
                 ];
                 let kind = kinds.into_iter().find(|known| *known == kind).unwrap();
                 let unread = Unread {

@@ -26,7 +26,7 @@ pub mod kind {
     pub const SERVICE_ENTRY_ACCEPTED: &str = "portcullis.dev/Accepted";
     /// [`PROGRAMMED`] of a ServiceEntry.
     pub const SERVICE_ENTRY_PROGRAMMED: &str = "portcullis.dev/Programmed";
-    /// Everything that an egress Gateway goes by can be read. False, or not there.
+    /// Everything that a Gateway goes by can be read. False, or not there.
     pub const SOURCES_READABLE: &str = "portcullis.dev/SourcesReadable";
     /// The installed CRDs are of a supported version.
     pub const SUPPORTED_VERSION: &str = "SupportedVersion";

@@ -158,6 +158,9 @@ impl RouteGroupKind {
 pub struct RouteStatus {
     /// One entry per parentRef that points to a Gateway of ours or to a ListenerSet of one, in the order of the spec.
     pub parents: Vec<RouteParentStatus>,
+    /// Whether it may have other parents of ours, of a kind that cannot be read. What was said of these stays as it is.
+    #[serde(skip)]
+    pub is_partial: bool,
 }
 
 /// What one parent makes of a route.

@@ -15,6 +15,7 @@ use super::{
     listener::ListenerState,
     listener_set,
     route::{ConvertedRoute, RouteObject},
+    sources,
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -73,15 +74,19 @@ fn attach<R: RouteObject>(
         ));
     }
     let parents = attachment.own_parents(ctx, gateways);
+    let is_partial = attachment.may_have_others(ctx);
+    let mut status = RouteStatus {
+        is_partial,
+        ..RouteStatus::default()
+    };
     if parents.is_empty() {
-        return None;
+        return is_partial.then_some(status);
     }
     let own = parents
         .iter()
         .filter_map(|parent| gateways.get(&parent.gateway));
     let reach = Reach::of(own.map(|it| (it.direction, it.object.key.namespace.as_str())));
     let converted = convert(&reach);
-    let mut status = RouteStatus::default();
     let mut reached = BTreeMap::<ObjectKey, BTreeSet<usize>>::new();
     for parent in parents {
         let Some(gateway) = gateways.get(&parent.gateway) else {
@@ -146,6 +151,12 @@ impl Attachment<'_> {
             }
         };
         (0..self.parents.len()).filter_map(parent).collect()
+    }
+
+    /// Whether it names ListenerSets while nothing is known of these.
+    fn may_have_others(&self, ctx: &Context<'_>) -> bool {
+        sources::is_unknown(ctx, listener_set::KIND)
+            && self.parents.iter().any(|it| it.kind == listener_set::KIND)
     }
 
     /// The parent of parentRef number `index`, or why it is not ours.

@@ -6,7 +6,7 @@ use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
 use portcullis_crds::GatewayParametersSpec;
 use portcullis_routing::Direction;
 
-use super::{Context, settings};
+use super::{Context, settings, sources};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::{ObjectKey, Resources},
@@ -82,7 +82,7 @@ pub struct InstalledApi {
     pub release: Option<String>,
     /// Kinds that we serve and that are not installed.
     pub missing: BTreeSet<&'static str>,
-    /// Kinds that cannot be read and that not everything goes by: those of egress, and CredentialInjection.
+    /// Kinds that cannot be read and that nothing waits for: not everything goes by them, or they are known from before.
     pub unread: BTreeMap<&'static str, Unread>,
     /// What only egress needs and has not been read yet, though nothing says that it cannot be.
     pub pending: BTreeSet<&'static str>,
@@ -137,7 +137,7 @@ impl<'a> Classes<'a> {
             let parameters = if is_refused {
                 Err(no_egress(key))
             } else {
-                parameters(ctx.resources, key, class)
+                parameters(ctx, key, class)
             };
             let broken = parameters.as_ref().err().map(|finding| Finding {
                 remedy: finding.remedy.clone() + if is_refused { "" } else { GO_ON },
@@ -181,11 +181,7 @@ fn no_egress(key: &ObjectKey) -> Finding {
 }
 
 /// What the `parametersRef` of a class leads to, if it has one.
-fn parameters<'a>(
-    resources: &'a Resources,
-    key: &ObjectKey,
-    class: &GatewayClass,
-) -> ClassParameters<'a> {
+fn parameters<'a>(ctx: &Context<'a>, key: &ObjectKey, class: &GatewayClass) -> ClassParameters<'a> {
     let Some(reference) = &class.spec.parameters_ref else {
         return Ok(None);
     };
@@ -199,7 +195,7 @@ fn parameters<'a>(
         ));
     };
     settings::parameters(
-        resources,
+        ctx,
         &object,
         "spec.parametersRef",
         (&reference.group, &reference.kind),
@@ -254,6 +250,11 @@ fn supported_version(installed: Option<&InstalledApi>) -> (ConditionStatus, &'st
         message.push_str(". Not installed, so not served: ");
         message.push_str(&missing.join(", "));
     }
+    let unread = installed.unread.iter().filter(|(_, it)| !it.is_known);
+    message.extend(unread.map(|(kind, unread)| {
+        let (why, remedy) = (&unread.why, sources::remedy(kind, unread));
+        format!(". {kind} cannot be read, so nothing new goes by it ({why}): {remedy}")
+    }));
     (status, reason, message)
 }
 

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use gateway_api::apis::experimental::{gateways::Gateway, listenersets::ListenerSet};
+use gateway_api::apis::experimental::{
+    gateways::Gateway, listenersets::ListenerSet, tlsroutes::TlsRoute,
+};
 use portcullis_routing::{
     Direction, GatewayKey, ListenerProtocol, Route, RouteKey, RoutingTable, frame::MAX_FRAME,
 };
@@ -16,12 +18,14 @@ use super::{
     certificate::Certificates,
     class::{ClassParameters, Classes, direction},
     client_certificate::ClientCertificate,
-    egress::{self, Egress},
+    egress::Egress,
     frontend::Frontend,
     listener::{Entry, ListenerState, find_conflicts},
     listener_set::{self, ListenerSetState, ListenerSets},
+    namespaces::Namespaces,
     parameters::{self, Parameters},
-    table_length,
+    route::RouteObject,
+    sources, table_length,
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -235,6 +239,23 @@ impl<'a> GatewayState<'a> {
         self.direction == Direction::Egress
     }
 
+    /// Whether there may be ListenerSets of its.
+    pub(crate) fn takes_sets(&self) -> bool {
+        let (allowed, _) = listener_set::allowed_namespaces(&self.object, self.gateway);
+        !matches!(allowed, Namespaces::None)
+    }
+
+    /// Whether it has a listener that TLSRoutes attach to.
+    pub(crate) fn has_tls(&self) -> bool {
+        let mut listeners = self.listeners.iter();
+        listeners.any(|listener| listener.serves(TlsRoute::KIND))
+    }
+
+    /// Whether it goes by GatewayParameters, its own or those of its class.
+    pub(crate) fn names_parameters(&self, ctx: &Context<'_>) -> bool {
+        parameters::are_named(ctx, self.gateway)
+    }
+
     fn own_listeners(&self) -> Range<usize> {
         0..self.gateway.spec.listeners.len()
     }
@@ -304,7 +325,7 @@ impl<'a> GatewayState<'a> {
         let routes = std::mem::take(&mut self.routes);
         let parameters = self.parameters.as_ref();
         let parameters = parameters.filter(|_| !self.stands_still() && self.has_listener())?;
-        if self.is_egress() && egress::hold_back(ctx) {
+        if sources::hold_back(ctx, self) {
             return None;
         }
         let mut table = RoutingTable::new(self.key.clone());
@@ -377,9 +398,7 @@ impl<'a> GatewayState<'a> {
         let accepted = accepted.filter(|status| status.conditions.is_true(kind::ACCEPTED));
         let attached = i32::try_from(accepted.count()).unwrap_or(i32::MAX);
         let mut status = self.status(attached);
-        if self.is_egress() {
-            egress::state_sources(ctx, &mut status.conditions);
-        }
+        sources::state(ctx, self, &mut status.conditions);
         (status, sets)
     }
 

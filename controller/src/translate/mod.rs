@@ -22,6 +22,7 @@ mod parameters;
 mod problem;
 mod route;
 mod settings;
+mod sources;
 mod table_length;
 
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};

@@ -46,12 +46,12 @@ pub struct Parameters {
 impl Parameters {
     /// What the objects ask for now.
     fn asked_for(
-        resources: &Resources,
+        ctx: &Context<'_>,
         object: &ObjectRef,
         gateway: &Gateway,
         class: &ClassParameters<'_>,
     ) -> Result<Self, Finding> {
-        let own = own_parameters(resources, object, gateway)?;
+        let own = own_parameters(ctx, object, gateway)?;
         let name = &gateway.spec.gateway_class_name;
         let of_class = class.as_ref().map_err(|finding| {
             object.error(
@@ -79,7 +79,7 @@ impl Parameters {
                 settings: Arc::new(settings),
                 egress: settings::egress(&layers)?,
                 infrastructure,
-                node_ports_of: node_ports_of(resources, object, gateway, (own, of_class)),
+                node_ports_of: node_ports_of(ctx.resources, object, gateway, (own, of_class)),
             })
         });
         merged.map_err(|(path, message)| {
@@ -106,7 +106,7 @@ pub(crate) fn in_force(
     gateway: &Gateway,
     class: &ClassParameters<'_>,
 ) -> (Option<Arc<Parameters>>, Option<Finding>) {
-    match Parameters::asked_for(ctx.resources, object, gateway, class) {
+    match Parameters::asked_for(ctx, object, gateway, class) {
         Ok(parameters) => (Some(Arc::new(parameters)), None),
         Err(mut finding) => {
             let known = ctx.options.last_good.as_ref();
@@ -176,7 +176,7 @@ pub(crate) fn idle_node_ports(
     gateway: &Gateway,
     listeners: &[ListenerState<'_>],
 ) -> Vec<Finding> {
-    let own = own_parameters(ctx.resources, object, gateway);
+    let own = own_parameters(ctx, object, gateway);
     let (Ok(Some(own)), Some(key)) = (own, own_key(object, gateway)) else {
         return Vec::new();
     };
@@ -201,7 +201,7 @@ pub(crate) fn idle_egress(
     object: &ObjectRef,
     gateway: &Gateway,
 ) -> Option<Finding> {
-    let own = own_parameters(ctx.resources, object, gateway).ok()??;
+    let own = own_parameters(ctx, object, gateway).ok()??;
     own.proxy.as_ref()?.egress.as_ref()?;
     let key = own_key(object, gateway)?;
     Some(object.warning(
@@ -254,6 +254,15 @@ fn why_idle(port: u16, listeners: &[ListenerState<'_>]) -> Option<String> {
     })
 }
 
+/// Whether a Gateway or its class names any.
+pub(crate) fn are_named(ctx: &Context<'_>, gateway: &Gateway) -> bool {
+    let own = gateway.spec.infrastructure.as_ref();
+    let class = ObjectKey::cluster(&gateway.spec.gateway_class_name);
+    let class = ctx.resources.gateway_classes.get(&class);
+    own.is_some_and(|it| it.parameters_ref.is_some())
+        || class.is_some_and(|it| it.spec.parameters_ref.is_some())
+}
+
 /// The name of the Gateway's own parameters.
 fn own_key(object: &ObjectRef, gateway: &Gateway) -> Option<ObjectKey> {
     let reference = gateway.spec.infrastructure.as_ref()?;
@@ -263,7 +272,7 @@ fn own_key(object: &ObjectRef, gateway: &Gateway) -> Option<ObjectKey> {
 
 /// What the Gateway's own `parametersRef` leads to, if it has one.
 fn own_parameters<'a>(
-    resources: &'a Resources,
+    ctx: &Context<'a>,
     object: &ObjectRef,
     gateway: &Gateway,
 ) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
@@ -272,7 +281,7 @@ fn own_parameters<'a>(
         return Ok(None);
     };
     settings::parameters(
-        resources,
+        ctx,
         object,
         "spec.infrastructure.parametersRef",
         (&reference.group, &reference.kind),

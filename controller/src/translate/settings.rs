@@ -13,10 +13,14 @@ use portcullis_routing::{
 };
 
 pub use self::egress::EgressOptions;
+use super::{
+    Context,
+    sources::{self, PARAMETERS},
+};
 use crate::{
     finding::{Finding, ObjectRef},
     provision::{Infrastructure, Invalid},
-    resources::{ObjectKey, Resources},
+    resources::ObjectKey,
     status::reason,
 };
 
@@ -25,7 +29,7 @@ const DEFAULT_SAMPLE: u32 = 100;
 
 /// Follows a `parametersRef` at `field` of `object`.
 pub(crate) fn parameters<'a>(
-    resources: &'a Resources,
+    ctx: &Context<'a>,
     object: &ObjectRef,
     field: &str,
     (group, kind): (&str, &str),
@@ -41,13 +45,8 @@ pub(crate) fn parameters<'a>(
         ));
     }
     let key = ObjectKey::new(namespace, name);
-    let Some(parameters) = resources.gateway_parameters.get(&key) else {
-        return Err(object.error(
-            reason::INVALID_PARAMETERS,
-            format!("{field}.name"),
-            format!("GatewayParameters {key} does not exist"),
-            "create it, or correct the reference",
-        ));
+    let Some(parameters) = ctx.resources.gateway_parameters.get(&key) else {
+        return Err(not_found(ctx, object, format!("{field}.name"), &key));
     };
     // Tried on their own here, so that the object that is wrong is the one that is told.
     let spec = &parameters.spec;
@@ -63,6 +62,23 @@ pub(crate) fn parameters<'a>(
             )
         })?;
     Ok(spec)
+}
+
+/// There are none of this name, or the controller may not know.
+fn not_found(ctx: &Context<'_>, object: &ObjectRef, field: String, key: &ObjectKey) -> Finding {
+    let installed = ctx.options.installed.as_ref();
+    let unread = installed.and_then(|it| it.unread.get(PARAMETERS));
+    let (message, remedy) = match unread.filter(|unread| !unread.is_known) {
+        Some(unread) => (
+            format!("no {PARAMETERS} can be read ({})", unread.why),
+            sources::remedy(PARAMETERS, unread),
+        ),
+        None => (
+            format!("{PARAMETERS} {key} does not exist"),
+            "create it, or correct the reference",
+        ),
+    };
+    object.error(reason::INVALID_PARAMETERS, field, message, remedy)
 }
 
 /// Defaults, overlaid with the proxy's part of each layer in turn.

@@ -31,6 +31,15 @@ pub(crate) trait Sink<T> {
     }
 }
 
+/// What helps, if it is that the API server refuses.
+pub(super) fn rights(is_refused: bool) -> &'static str {
+    if is_refused {
+        ". Give the controller's ServiceAccount the verbs list and watch for it, as the ClusterRoles of config/rbac do"
+    } else {
+        ""
+    }
+}
+
 /// Why a kind cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable {
@@ -121,7 +130,8 @@ where
                     kind,
                     error,
                     ?wait,
-                    "cannot watch; what is known stays in force"
+                    "cannot watch; what is known stays in force{}",
+                    rights(is_refused)
                 );
                 tokio::time::sleep(wait).await;
             }

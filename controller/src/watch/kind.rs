@@ -42,7 +42,8 @@ pub(super) trait Kind:
     const NAME: &'static str;
     /// Whether only egress needs it, so that without it all else goes on.
     const OF_EGRESS: bool;
-    /// Whether only what refers to its objects fails where they may not be read, so that all else goes on.
+    /// Whether it is known without its objects what goes by them, so that all else goes on where they may not be read. A kind of
+    /// which this is not so stops everything until the controller has read it once.
     const MAY_BE_REFUSED: bool;
     /// Whether its objects say who calls: what may not be read any more must not speak for anybody.
     const IDENTIFIES: bool;
@@ -74,6 +75,12 @@ macro_rules! watch {
     ($watches:ident, $type:ty, by_name) => {
         $watches.custom::<$type>()
     };
+    ($watches:ident, $type:ty, by_gateway) => {
+        $watches.custom::<$type>()
+    };
+    ($watches:ident, $type:ty, by_gateway_with_status) => {
+        $watches.custom::<$type>()
+    };
     ($watches:ident, $type:ty, custom_of_later_release) => {
         $watches.custom::<$type>()
     };
@@ -102,6 +109,9 @@ macro_rules! is_written {
         true
     };
     (by_name) => {
+        true
+    };
+    (by_gateway_with_status) => {
         true
     };
     (custom_of_later_release) => {
@@ -169,6 +179,15 @@ macro_rules! is_of_egress {
 
 macro_rules! may_be_refused {
     (by_name) => {
+        true
+    };
+    (by_gateway) => {
+        true
+    };
+    (by_gateway_with_status) => {
+        true
+    };
+    (custom_of_later_release) => {
         true
     };
     ($how:ident) => {
@@ -243,15 +262,29 @@ macro_rules! kinds {
     };
 }
 
+// What follows where a kind may not be read that was not read since the start. One that was stays in force as it was, whatever it is, but for
+// pods. No table is made of less than what proxies may have from a controller before this one.
+//
+// - GatewayClass, Gateway, HTTPRoute, Namespace, Service, EndpointSlice: without them nearly nothing could be served, so nothing is
+//   published.
+// - BackendTLSPolicy: backends would be spoken to in clear text, and any Service may have one, so nothing is published.
+// - ReferenceGrant: rules and certificates that are permitted would be cut off, and any reference may need one, so nothing is published.
+// - Secret, ConfigMap: nobody would know which of those that are referred to exist, so nothing is published.
+// - ListenerSet: Gateways that take any stand still.
+// - TLSRoute: Gateways with a listener of TLS stand still.
+// - GatewayParameters: Gateways that name one, or whose class does, stand still.
+// - CredentialInjection: rules that refer to one answer 500, as they do without a credential.
+// - EgressPolicy, ServiceEntry, Node: egress Gateways stand still, as they would be more open, or shut. Without pods nobody's address says who calls,
+//   and ServiceCIDRs say nothing that Services do not.
 kinds! {
     "GatewayClass": GatewayClass => gateway_classes, custom_with_status;
     "Gateway": Gateway => gateways, custom_with_status;
-    "ListenerSet": ListenerSet => listener_sets, custom_with_status;
+    "ListenerSet": ListenerSet => listener_sets, by_gateway_with_status;
     "HTTPRoute": HttpRoute => http_routes, custom_with_status;
     "TLSRoute": TlsRoute => tls_routes, custom_of_later_release;
     "BackendTLSPolicy": BackendTlsPolicy => backend_tls_policies, custom_with_status;
     "ReferenceGrant": ReferenceGrant => reference_grants, custom;
-    "GatewayParameters": GatewayParameters => gateway_parameters, custom;
+    "GatewayParameters": GatewayParameters => gateway_parameters, by_gateway;
     "ServiceEntry": ServiceEntry => service_entries, service_entry;
     "EgressPolicy": EgressPolicy => egress_policies, egress_policy;
     "CredentialInjection": CredentialInjection => credential_injections, by_name;

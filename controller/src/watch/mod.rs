@@ -306,7 +306,8 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
     }
 
     fn unreadable(&self, why: &Unreadable) -> bool {
-        let is_spared = K::OF_EGRESS || K::MAY_BE_REFUSED && why.is_refused;
+        let is_spared =
+            K::OF_EGRESS || why.is_refused && (K::MAY_BE_REFUSED || self.0.is_known::<K>());
         if is_spared {
             self.0.set_unreadable::<K>(why);
         }

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    follow::Unreadable,
+    follow::{Unreadable, rights},
     issuer,
     kind::{self, Kind, Referenced},
     object::{AtVersion, Version, Watched},
@@ -286,8 +286,13 @@ impl ResourceStore {
         self.changed.notify_one();
     }
 
-    /// A kind cannot be read that not everything goes by, so that nothing need wait for it any more. What was known of it before stays in force,
-    /// unless it says who calls and may not be read.
+    /// Whether a kind has been listed, or nothing waits for it any more.
+    pub(super) fn is_known<K: Kind>(&self) -> bool {
+        self.lock().kinds.get(K::NAME).copied().unwrap_or_default()
+    }
+
+    /// A kind cannot be read that nothing need wait for any more. What was known of it before stays in force, unless it says who calls and
+    /// may not be read.
     pub(super) fn set_unreadable<K: Kind>(&self, Unreadable { is_refused, why }: &Unreadable) {
         let mut state = self.lock();
         let before = state.unread.get(K::NAME);
@@ -304,10 +309,11 @@ impl ResourceStore {
         if before.is_some_and(|before| before.is_alike(&unread)) {
             return;
         }
-        tracing::warn!(
+        tracing::error!(
             kind = K::NAME,
             why,
-            "cannot be read; what goes by it goes by what is known"
+            "cannot be read; what goes by it goes by what is known, or stands still{}",
+            rights(*is_refused)
         );
         if !unread.is_known {
             K::objects(&mut state.resources).clear();

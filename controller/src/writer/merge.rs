@@ -114,15 +114,16 @@ impl Merge<'_> {
                 fields.insert("listeners".into(), listeners);
             }
             Desired::Route(status) => {
+                let keeps = status.is_some_and(|status| status.is_partial);
                 let parents = status.iter().flat_map(|status| &status.parents);
                 let parents = parents.map(|entry| (&entry.parent_ref, &entry.conditions));
-                let parents = self.entries(current, &PARENTS, parents.collect());
+                let parents = self.entries(current, &PARENTS, parents.collect(), keeps);
                 fields.insert(PARENTS.list.into(), parents);
             }
             Desired::Policy(status) => {
                 let ancestors = status.iter().flat_map(|status| &status.ancestors);
                 let ancestors = ancestors.map(|entry| (&entry.ancestor_ref, &entry.conditions));
-                let ancestors = self.entries(current, &ANCESTORS, ancestors.collect());
+                let ancestors = self.entries(current, &ANCESTORS, ancestors.collect(), false);
                 fields.insert(ANCESTORS.list.into(), ancestors);
             }
             Desired::ServiceEntry(desired) => {
@@ -204,12 +205,14 @@ impl Merge<'_> {
         desired.iter().map(listener).collect()
     }
 
-    /// A list in which only those entries change that carry our name.
+    /// A list in which only those entries change that carry our name. Those of ours that are not desired stay if it `keeps` them, else
+    /// they go.
     fn entries(
         &self,
         current: &Value,
         shared: &Shared,
         mut missing: Vec<(&ParentReference, &ConditionSet)>,
+        keeps: bool,
     ) -> Value {
         let mut entries = Vec::new();
         for current in list(current, shared.list) {
@@ -227,6 +230,8 @@ impl Merge<'_> {
                 entry[shared.reference] = to_json(reference);
                 entry["conditions"] = self.conditions(current, conditions);
                 entries.push(entry);
+            } else if keeps {
+                entries.push(current.clone());
             }
         }
         let room = shared.max.saturating_sub(entries.len());
@@ -332,6 +337,7 @@ mod tests {
         };
         RouteStatus {
             parents: parents.iter().map(parent).collect(),
+            is_partial: false,
         }
     }
 
@@ -394,6 +400,24 @@ mod tests {
         let key = ObjectKey::new("apps", "shop");
         let after = merge(&key, false).changes(&current, Desired::GatewayClass(&status));
         assert_eq!(after, Some(json!({ "conditions": flipped })));
+    }
+
+    #[test]
+    fn what_was_said_of_parents_that_cannot_be_known_stays() {
+        let before = |route: RouteStatus| {
+            let whole = changes(&json!({}), Desired::Route(Some(&route)));
+            whole.unwrap_or_default()
+        };
+        let standing = before(route(&[("edge", None), ("unknown", None)]));
+        let known = route(&[("edge", None)]);
+        let partial = |known: &RouteStatus| RouteStatus {
+            is_partial: true,
+            ..known.clone()
+        };
+        let after = |known: &RouteStatus| changes(&standing, Desired::Route(Some(known)));
+        assert_eq!(after(&partial(&known)), None);
+        assert_eq!(after(&partial(&RouteStatus::default())), None);
+        assert_eq!(after(&known), Some(before(known.clone())));
     }
 
     #[test]

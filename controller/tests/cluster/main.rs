@@ -10,6 +10,7 @@ mod parameters;
 mod process;
 mod provision;
 mod readiness;
+mod rights;
 mod status;
 mod support;
 mod watch;

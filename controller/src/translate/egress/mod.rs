@@ -23,7 +23,6 @@ mod quota;
 mod select;
 mod service;
 mod settings;
-mod sources;
 mod tokens;
 mod workload;
 
@@ -36,7 +35,6 @@ use portcullis_routing::{
 };
 
 pub(crate) use self::entries::{Entries, GROUP, KIND, is_far};
-pub(crate) use self::sources::{hold_back, state as state_sources};
 pub use self::tokens::TokenIssuer;
 use self::{
     inward::Inward,
@@ -44,7 +42,7 @@ use self::{
     proxies::Proxies,
     quota::Quotas,
 };
-use super::{BackendTlsPolicies, Context, gateway::GatewayState, settings::EgressOptions};
+use super::{BackendTlsPolicies, Context, gateway::GatewayState, settings::EgressOptions, sources};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
@@ -145,7 +143,7 @@ impl Egress {
     /// States the conditions of entries and policies, but for what is for the data planes to say. While tables are held back they
     /// stay as they are.
     pub(crate) fn state(&self, ctx: &Context<'_>, statuses: &mut Statuses) {
-        if hold_back(ctx) {
+        if sources::hold_egress_back(ctx) {
             return;
         }
         statuses.service_entries = self.entries.conditions();

@@ -1,0 +1,217 @@
+//! A role that lacks the right to a kind: older than the program, or somebody has cut it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    fake_api::FakeApi,
+    support::{EDGE, Replica, SHOP, Tables, WEB, condition, routes},
+};
+
+/// Gateways that go by kinds which not every Gateway goes by, each named like the kind, with what there is of it.
+const OTHERS: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: tls-route, namespace: shop}
+spec:
+  gatewayClassName: portcullis
+  listeners: [{name: tls, port: 443, protocol: TLS, tls: {mode: Passthrough}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: through, namespace: shop}
+spec:
+  parentRefs: [{name: tls-route}]
+  hostnames: [shop.example]
+  rules: [{backendRefs: [{name: web, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: listener-set, namespace: shop}
+spec:
+  gatewayClassName: portcullis
+  allowedListeners: {namespaces: {from: Same}}
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: {name: more, namespace: shop}
+spec:
+  parentRef: {name: listener-set}
+  listeners: [{name: more, port: 81, protocol: HTTP}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: more, namespace: shop}
+spec:
+  parentRefs: [{kind: ListenerSet, name: more}]
+  rules: [{backendRefs: [{name: web, port: 8080}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: parameters, namespace: shop}
+spec:
+  gatewayClassName: portcullis
+  infrastructure: {parametersRef: {group: portcullis.dev, kind: GatewayParameters, name: own}}
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: GatewayParameters
+metadata: {name: own, namespace: shop}
+spec: {proxy: {clientAddress: {trustedHops: 1}}}";
+
+/// The kinds, and the Gateways that go by them.
+const KINDS: [(&str, &str); 3] = [
+    ("TLSRoute", "shop/tls-route"),
+    ("ListenerSet", "shop/listener-set"),
+    ("GatewayParameters", "shop/parameters"),
+];
+
+const MORE: (&str, &str) = ("HTTPRoute", "shop/more");
+
+/// What a Gateway says of the kinds that it goes by; empty if all can be read.
+fn told(api: &FakeApi, gateway: &str) -> String {
+    let gateway = api.get(("Gateway", gateway));
+    let sources = condition(
+        &gateway["status"]["conditions"],
+        "portcullis.dev/SourcesReadable",
+    );
+    match sources {
+        Value::Null => String::new(),
+        sources => {
+            assert_eq!(sources["status"], "False");
+            sources["message"].as_str().unwrap().to_owned()
+        }
+    }
+}
+
+fn has_table(tables: &Tables, gateway: &str) -> bool {
+    tables.keys().any(|key| key.to_string() == gateway)
+}
+
+fn is_accepted(api: &FakeApi, route: (&str, &str)) -> bool {
+    let parent = &api.get(route)["status"]["parents"][0];
+    condition(&parent["conditions"], "Accepted")["status"] == "True"
+}
+
+/// Makes a change that has nothing to do with what cannot be read, and waits until it is in force.
+async fn goes_on(api: &FakeApi, replica: &mut Replica, hostname: &str) -> Tables {
+    api.patch(WEB, &json!({"spec": {"hostnames": [hostname]}}));
+    let is_in_force = |tables: &Tables| {
+        let mut routes = tables.values().flat_map(|table| table.routes.values());
+        routes.any(|route| route.hostnames.iter().any(|name| name == hostname))
+    };
+    replica.tables("the hostname", is_in_force).await
+}
+
+/// Proxies may have more from a controller before this one, so that nothing takes the place of what they have.
+#[tokio::test]
+async fn what_was_never_known_stops_only_gateways_that_may_go_by_it() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(OTHERS);
+    for (kind, _) in KINDS {
+        api.refuse(kind, u32::MAX, 403);
+    }
+    // A controller before this one has said so.
+    let parent = json!({
+        "parentRef": {"group": "gateway.networking.k8s.io", "kind": "ListenerSet", "name": "more"},
+        "controllerName": "portcullis.dev/gateway-controller",
+        "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2020-01-01T00:00:00Z"}],
+    });
+    api.patch(MORE, &json!({"status": {"parents": [parent]}}));
+    let mut replica = Replica::hasty(&api, "one");
+    let tables = goes_on(&api, &mut replica, "first.example").await;
+    for (kind, gateway) in KINDS {
+        assert!(!has_table(&tables, gateway), "{gateway}");
+        api.until("the Gateway says which right is missing", |api| {
+            let told = told(api, gateway);
+            told.contains(&format!("{kind} cannot be read"))
+                && told.contains("the verbs list and watch")
+        })
+        .await;
+    }
+    api.until("what goes by none of them is well", |api| {
+        is_accepted(api, WEB)
+    })
+    .await;
+    assert_eq!(told(&api, EDGE.1), "");
+    assert!(is_accepted(&api, MORE));
+    let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
+    let is_told = |kind, so| {
+        let line = format!("portcullis_controller_kind_unreadable{{kind=\"{kind}\"}} {so}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    };
+    is_told("TLSRoute", 1);
+    is_told("HTTPRoute", 0);
+    api.until("the class says so to whoever has no Gateway yet", |api| {
+        let class = api.get(("GatewayClass", "portcullis"));
+        let version = condition(&class["status"]["conditions"], "SupportedVersion");
+        let said = version["message"].as_str().unwrap_or_default();
+        said.contains("TLSRoute cannot be read, so nothing new goes by it")
+    })
+    .await;
+
+    for (kind, _) in KINDS {
+        api.refuse(kind, 0, 403);
+    }
+    let tables = replica
+        .tables("all Gateways", |tables| {
+            let all = KINDS.iter().all(|(_, gateway)| has_table(tables, gateway));
+            all && routes(tables) == 3
+        })
+        .await;
+    let mut tables = tables.values();
+    assert!(tables.any(|table| table.settings.client_address.trusted_hops == 1));
+    api.until("nothing is missing", |api| {
+        KINDS
+            .iter()
+            .all(|(_, gateway)| told(api, gateway).is_empty())
+    })
+    .await;
+}
+
+/// Whatever kind it is, and however much would be left without it.
+#[tokio::test]
+async fn what_was_known_stays_when_the_right_to_it_is_taken_away() {
+    let others = ["HTTPRoute", "BackendTLSPolicy", "ReferenceGrant", "Service"];
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(OTHERS);
+    let mut replica = Replica::hasty(&api, "one");
+    replica
+        .tables("everything", |tables| routes(tables) == 3)
+        .await;
+    let kinds = KINDS.iter().map(|(kind, _)| *kind);
+    for kind in kinds.chain(others.into_iter().skip(1)) {
+        api.refuse(kind, u32::MAX, 403);
+    }
+    api.cut_watches();
+    for (kind, gateway) in KINDS {
+        api.until("the Gateway says so", |api| {
+            let told = told(api, gateway);
+            let mut kinds = others.iter().skip(1).chain([&kind]);
+            kinds.all(|kind| told.contains(&format!("{kind} cannot be read, so what was known")))
+        })
+        .await;
+    }
+    let tables = goes_on(&api, &mut replica, "second.example").await;
+    assert_eq!((routes(&tables), tables.len()), (3, 4));
+
+    api.refuse("HTTPRoute", u32::MAX, 403);
+    api.cut_watches();
+    api.until("the Gateway says so", |api| {
+        told(api, EDGE.1).contains("HTTPRoute cannot be read")
+    })
+    .await;
+    api.delete(("TLSRoute", "shop/through"));
+    for (kind, _) in KINDS {
+        api.refuse(kind, 0, 403);
+    }
+    let tables = replica
+        .tables("what was deleted meanwhile is gone", |tables| {
+            routes(tables) == 2
+        })
+        .await;
+    assert_eq!(tables.len(), 4);
+}
