@@ -7,7 +7,7 @@ use std::{
 };
 
 use portcullis_routing::{
-    Backend, ClusterKey, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
+    Backend, ClusterKey, ClusterTls, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
     RoutePolicy, RoutingTable, ca,
     egress::{Entry, ExportedTo, Policy, PolicyAction},
     validate::{self, syntax},
@@ -72,6 +72,7 @@ fn restore(
                 keep_entry(&mut table.certificates, &serving.certificates, certificate);
             }
         }
+        ResourceKind::Listener if speaks_otherwise(received, serving, key) => return false,
         ResourceKind::Listener if asks_other_certificates(received, serving, key) => return false,
         ResourceKind::Listener => {
             restore_entry(&mut table.listeners, &serving.listeners, key);
@@ -113,30 +114,51 @@ fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
 }
 
 /// Whether a cluster's predecessor verifies its endpoints in another way or not at all. What is sent now may be for those only whom the
-/// new one would let have it.
+/// new one would let have it, whatever is wrong with that one.
 fn asks_backends_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    let asked = |table: &RoutingTable| table.clusters.get(key)?.tls.clone();
-    let Some(wanted) = asked(received).filter(|tls| ca::is_unread(&tls.ca_pem)) else {
-        return false;
+    fn asked<'a>(table: &'a RoutingTable, key: &str) -> Option<&'a ClusterTls> {
+        table.clusters.get(key)?.tls.as_ref()
+    }
+    let is_as_before = |wanted: &ClusterTls| {
+        asked(serving, key).is_some_and(|before| before.is_same_but_for_cas(wanted))
     };
-    !asked(serving).is_some_and(|before| before.is_same_but_for_cas(&wanted))
+    asked(received, key).is_some_and(|wanted| !is_as_before(wanted))
 }
 
-/// The same of an entry, whose predecessor has to lead to the same place besides.
+/// The same of an entry, at each of its ports. If all that is wrong is a CA that could not be read, its predecessor has to lead to the
+/// same place besides.
 fn asks_hosts_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    let is_unread = |entry: &&Arc<Entry>| entry.tls.iter().any(|tls| ca::is_unread(&tls.ca_pem));
-    let Some(wanted) = received.entries.get(key).filter(is_unread) else {
+    let (Some(wanted), Some(before)) = (received.entries.get(key), serving.entries.get(key)) else {
         return false;
     };
-    let is_same = |before: &Arc<Entry>| {
-        let before = Entry::clone(before);
-        let mut all = before.tls.iter().zip(&wanted.tls);
-        let has_same_tls = before.tls.len() == wanted.tls.len()
-            && all.all(|(before, wanted)| before.is_same_but_for_cas(wanted));
-        let tls = wanted.tls.clone();
-        has_same_tls && Entry { tls, ..before } == **wanted
-    };
-    !serving.entries.get(key).is_some_and(is_same)
+    if wanted.tls.iter().any(|tls| ca::is_unread(&tls.ca_pem)) {
+        return !is_same_but_for_cas(before, wanted);
+    }
+    let mut ports = wanted.ports.iter().filter(|port| port.tls.is_some());
+    ports.any(|port| {
+        let mut known = before.ports.iter();
+        let known = known.find(|known| known.number == port.number);
+        let is_same = |known| match (before.tls_of(known), wanted.tls_of(port)) {
+            (Some(before), Some(wanted)) => before.is_same_but_for_cas(wanted),
+            _ => false,
+        };
+        known.is_some_and(|known| !is_same(known))
+    })
+}
+
+fn is_same_but_for_cas(before: &Entry, wanted: &Entry) -> bool {
+    let mut all = before.tls.iter().zip(&wanted.tls);
+    let has_same_tls = before.tls.len() == wanted.tls.len()
+        && all.all(|(before, wanted)| before.is_same_but_for_cas(wanted));
+    let tls = wanted.tls.clone();
+    let before = before.clone();
+    has_same_tls && Entry { tls, ..before } == *wanted
+}
+
+/// Whether a listener's predecessor speaks another protocol, such as clear text where there is to be TLS now.
+fn speaks_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let spoken = |table: &RoutingTable| Some(table.listeners.get(key)?.protocol);
+    spoken(serving).is_some_and(|before| spoken(received) != Some(before))
 }
 
 /// Whether a listener is to ask for client certificates, and its predecessor does so in another way or not at all: that one

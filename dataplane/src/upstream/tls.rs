@@ -317,7 +317,7 @@ pub(super) fn same<T>(
 
 #[cfg(test)]
 mod tests {
-    use portcullis_routing::{CertificateKey, GatewayKey};
+    use portcullis_routing::{CertificateKey, GatewayKey, validate::syntax};
 
     use super::*;
     use crate::state::fixtures::certificate;
@@ -387,6 +387,35 @@ mod tests {
         assert!((1..=2).all(|port| !is_same((&kept.0, port), (&renewed.0, port))));
         assert!(is_same((&renewed.0, 1), (&renewed.0, 2)));
         assert!((3..=4).all(|port| is_same((&kept.0, port), (&renewed.0, port))));
+    }
+
+    /// What the controller accepts must not be rejected here.
+    #[test]
+    fn a_name_that_a_table_may_have_can_be_verified() {
+        let long = "a".repeat(63);
+        let names = [
+            "a",
+            "a_b.c",
+            "_a.b",
+            "a_.b",
+            "a-_b.c",
+            "1.a",
+            "a.1b",
+            "a.0x",
+            "xn--a.b",
+            &long,
+            "1",
+            "a.1",
+            "192.0.2.1",
+            "192.0.2",
+            "192.0.2.01",
+            "2001:db8::1",
+        ];
+        for name in names {
+            let is_name = ServerName::try_from(name).is_ok();
+            assert!(syntax::server_name(name).is_err() || is_name, "{name}");
+            assert!(syntax::certificate_host(name).is_err() || is_name, "{name}");
+        }
     }
 
     #[test]

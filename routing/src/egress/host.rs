@@ -335,7 +335,7 @@ fn check_name(name: &str) -> Result<(), HostError> {
 }
 
 /// Whether readers of addresses take the name for one, however it starts (URL Standard, "ends in a number").
-fn ends_in_number(name: &str) -> bool {
+pub(crate) fn ends_in_number(name: &str) -> bool {
     let last = name.rsplit('.').next().unwrap_or_default();
     match last.strip_prefix("0x") {
         Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),

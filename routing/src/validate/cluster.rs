@@ -1,6 +1,6 @@
 //! Clusters.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use super::{Check, certificate::is_certificate, ensure, syntax};
 use crate::{
@@ -36,16 +36,17 @@ pub(crate) fn missing_certificates(table: &RoutingTable) -> impl Iterator<Item =
 }
 
 fn check_tls(tls: &ClusterTls) -> Check {
-    if tls.server_name.parse::<IpAddr>().is_err() {
-        syntax::outside_host(&tls.server_name)?;
-    }
-    for name in &tls.subject_alt_names {
-        match name {
-            SubjectAltName::Hostname(name) => syntax::hostname_or_wildcard(name)?,
-            SubjectAltName::Uri(uri) => syntax::uri(uri)?,
-        }
-    }
-    ensure(tls.ca_pem.iter().all(|pem| is_certificate(pem)), || {
+    syntax::server_name(&tls.server_name)?;
+    check_trust(&tls.subject_alt_names, &tls.ca_pem)
+}
+
+/// What backends and hosts outside are verified with.
+pub(super) fn check_trust(names: &[SubjectAltName], ca_pem: &[String]) -> Check {
+    names.iter().try_for_each(|name| match name {
+        SubjectAltName::Hostname(name) => syntax::certificate_host(name),
+        SubjectAltName::Uri(uri) => syntax::uri(uri),
+    })?;
+    ensure(ca_pem.iter().all(|pem| is_certificate(pem)), || {
         "a CA holds no PEM certificate".to_owned()
     })
 }

@@ -2,9 +2,8 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
-use super::{Check, certificate::is_certificate, ensure, syntax};
+use super::{Check, cluster::check_trust, ensure, syntax};
 use crate::{
-    cluster::SubjectAltName,
     egress::{
         DestinationMatch, EgressSettings, Entry, EntryPort, EntryTls, ExportedTo, MAX_CLAIMS,
         Policy, PolicyAction, PolicyScope, Resolution, Workload,
@@ -57,18 +56,9 @@ fn entry_port(entry: &Entry, port: &EntryPort) -> Check {
 }
 
 fn tls(tls: &EntryTls) -> Check {
-    if let Some(name) = &tls.server_name {
-        syntax::outside_host(name)?;
-    }
-    for name in &tls.subject_alt_names {
-        match name {
-            SubjectAltName::Hostname(name) => syntax::hostname_or_wildcard(name)?,
-            SubjectAltName::Uri(uri) => syntax::uri(uri)?,
-        }
-    }
-    ensure(tls.ca_pem.iter().all(|pem| is_certificate(pem)), || {
-        "a CA holds no PEM certificate".to_owned()
-    })
+    let name = tls.server_name.as_deref();
+    name.map_or(Ok(()), syntax::server_name)?;
+    check_trust(&tls.subject_alt_names, &tls.ca_pem)
 }
 
 fn endpoints(entry: &Entry) -> Check {

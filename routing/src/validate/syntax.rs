@@ -1,8 +1,11 @@
 //! The syntax of names and values, shared by the checks and open to the controller.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use http::{HeaderName, HeaderValue, Method};
 
 use super::{Check, ensure};
+use crate::egress::host::ends_in_number;
 
 /// Longest path, prefix or path expression, in bytes. The API allows 1,024 characters.
 pub const MAX_PATH_BYTES: usize = 4 * 1024;
@@ -12,10 +15,35 @@ pub fn hostname(name: &str) -> Check {
     dns_name(name, |b| b == b'-')
 }
 
-/// The name of a host outside, in normal form: as [`hostname`], and labels may have underscores, for such hosts exist
-/// ([`crate::egress::host::Host`] has the same rule).
+/// The name of a host outside, in normal form: as [`hostname`], labels may have underscores, for such hosts exist, and the last one
+/// is no number ([`crate::egress::host::Host`] has the same rules).
 pub fn outside_host(name: &str) -> Check {
-    dns_name(name, |b| matches!(b, b'-' | b'_'))
+    dns_name(name, |b| matches!(b, b'-' | b'_'))?;
+    no_number(name)
+}
+
+/// Whom a TLS handshake is to be with: a [host outside](outside_host), or an address.
+pub fn server_name(name: &str) -> Check {
+    match name.parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => outside_host(name),
+    }
+}
+
+/// A host that a certificate can be for, in lower case: a DNS name, the last label of which is no number, as TLS libraries take none of
+/// that kind, or an IPv4 address. The first label of a name may be `*`.
+pub fn certificate_host(name: &str) -> Check {
+    if name.parse::<Ipv4Addr>().is_ok() {
+        return Ok(());
+    }
+    hostname_or_wildcard(name)?;
+    no_number(name)
+}
+
+fn no_number(name: &str) -> Check {
+    ensure(!ends_in_number(name), || {
+        format!("{name:?} ends in a number, as addresses do, and is none")
+    })
 }
 
 /// Such a name, the first label of which may be `*`.
@@ -138,11 +166,13 @@ mod tests {
             "A.b",
             "a%b",
             "a.7",
+            "a.0x7f",
+            "7",
+            "7.a",
         ];
         for name in names {
             let is_named = matches!(Host::parse(name), Ok(Host::Name(it)) if *it == *name);
-            let is_host = outside_host(name).is_ok() && !name.ends_with(".7");
-            assert_eq!(is_host, is_named, "{name}");
+            assert_eq!(outside_host(name).is_ok(), is_named, "{name}");
             let wildcard = format!("*.{name}");
             assert_eq!(
                 outside_host_or_wildcard(&wildcard).is_ok(),
@@ -150,6 +180,22 @@ mod tests {
             );
         }
         assert!(hostname("a_b.example").is_err());
+    }
+
+    #[test]
+    fn what_a_certificate_can_be_for() {
+        for good in ["a", "*.a.b", "1.a", "a.1b", "192.0.2.1"] {
+            assert_eq!(certificate_host(good), Ok(()), "{good}");
+        }
+        for bad in ["1", "a.1", "*.1", "*.192.0.2.1", "192.0.2", "A", "a_b", "*"] {
+            assert!(certificate_host(bad).is_err(), "{bad}");
+        }
+        for good in ["a_b", "192.0.2.1", "2001:db8::1"] {
+            assert_eq!(server_name(good), Ok(()), "{good}");
+        }
+        for bad in ["a.1", "*.a", "[2001:db8::1]"] {
+            assert!(server_name(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

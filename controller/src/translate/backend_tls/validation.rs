@@ -114,8 +114,10 @@ fn trust(
 }
 
 fn server_name(subject: Subject<'_>, spec: &Validation) -> Result<String, Finding> {
-    hostname::precise(&spec.hostname).ok_or_else(|| {
-        let message = format!("{:?} is not a hostname", spec.hostname);
+    let name = hostname::precise(&spec.hostname);
+    let name = name.ok_or_else(|| format!("{:?} is not a hostname", spec.hostname));
+    let name = name.and_then(|name| syntax::certificate_host(&name).map(|()| name));
+    name.map_err(|message| {
         let remedy = "write the name that the backend's certificate is for, without port or `*`";
         invalid(subject, "spec.validation.hostname", &message, remedy)
     })
@@ -142,7 +144,7 @@ fn subject_alt_name(spec: &SubjectAltNameSpec) -> Result<SubjectAltName, (&'stat
         SubjectAltNameType::Hostname => {
             let name = spec.hostname.as_deref().unwrap_or_default();
             let name = name.to_ascii_lowercase();
-            syntax::hostname_or_wildcard(&name).map_err(|message| ("hostname", message))?;
+            syntax::certificate_host(&name).map_err(|message| ("hostname", message))?;
             Ok(SubjectAltName::Hostname(name))
         }
         SubjectAltNameType::Uri => {

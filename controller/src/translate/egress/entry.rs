@@ -317,7 +317,7 @@ fn subject_alt_name(text: &str) -> Result<SubjectAltName, Fault> {
         (SubjectAltName::Uri(text.to_owned()), syntax::uri(text))
     } else {
         let name = text.to_ascii_lowercase();
-        let checked = syntax::hostname_or_wildcard(&name);
+        let checked = syntax::certificate_host(&name);
         (SubjectAltName::Hostname(name), checked)
     };
     checked.map(|()| name).map_err(|why| {

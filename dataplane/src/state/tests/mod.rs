@@ -1,6 +1,7 @@
 //! Tests of applying tables, and of where they come from.
 
 mod salvage;
+mod trust;
 
 use std::{
     fs,
@@ -61,6 +62,29 @@ fn rejected(report: &portcullis_routing::Report) -> Vec<(ResourceKind, &str)> {
         .iter()
         .map(|rejection| (rejection.kind, rejection.key.as_str()))
         .collect()
+}
+
+fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut RoutingTable) {
+    move |table| {
+        let tls = ListenerTls {
+            certificates: vec![certificate_key()],
+            min_version: TlsVersion::default(),
+            client_validation: None,
+        };
+        let listener_value = Listener {
+            port: 8443,
+            protocol: ListenerProtocol::Https,
+            hostname: None,
+            tls: Some(tls),
+            direction: portcullis_routing::Direction::Ingress,
+        };
+        table
+            .listeners
+            .insert(listener("tls"), Arc::new(listener_value));
+        table
+            .certificates
+            .insert(certificate_key(), Arc::new(certificate));
+    }
 }
 
 #[test]

@@ -1,11 +1,6 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
-use portcullis_routing::{
-    CredentialKey, EntryKey, Filter,
-    ca::named,
-    filter::Credential,
-    listener::{ClientValidation, ClientValidationMode},
-};
+use portcullis_routing::{CredentialKey, EntryKey, Filter, filter::Credential};
 use serde_json::json;
 
 use super::*;
@@ -13,29 +8,6 @@ use super::*;
 /// A route that can match nothing because its expression is broken.
 fn broken(number: usize) -> Arc<portcullis_routing::Route> {
     path_route(number, PathMatch::Regex("(".into()))
-}
-
-fn https(certificate: portcullis_routing::Certificate) -> impl FnOnce(&mut RoutingTable) {
-    move |table| {
-        let tls = ListenerTls {
-            certificates: vec![certificate_key()],
-            min_version: TlsVersion::default(),
-            client_validation: None,
-        };
-        let listener_value = Listener {
-            port: 8443,
-            protocol: ListenerProtocol::Https,
-            hostname: None,
-            tls: Some(tls),
-            direction: portcullis_routing::Direction::Ingress,
-        };
-        table
-            .listeners
-            .insert(listener("tls"), Arc::new(listener_value));
-        table
-            .certificates
-            .insert(certificate_key(), Arc::new(certificate));
-    }
 }
 
 #[test]
@@ -290,69 +262,6 @@ fn a_credential_that_could_not_be_read_is_sent_on_as_it_was() {
     ));
 }
 
-/// The controller does not know at present whom clients are to be verified with; that is no change of it.
-#[test]
-fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
-    let ca = certificate().chain_pem;
-    let asking = |source: &str, ca_pem: &str, mode| {
-        changed(&table(1, 1), |table| {
-            https(certificate())(table);
-            let mut value = Listener::clone(&table.listeners[&listener("tls")]);
-            if let Some(tls) = &mut value.tls {
-                let ca_pem = vec![named(source, ca_pem)];
-                tls.client_validation = Some(ClientValidation { ca_pem, mode });
-            }
-            table.listeners.insert(listener("tls"), Arc::new(value));
-        })
-    };
-    let key = listener("tls");
-    let refused = [(ResourceKind::Listener, key.as_str())];
-    let served = |state: &TableState| {
-        let served = snapshot(state);
-        served
-            .compiled
-            .table()
-            .listeners
-            .get(&listener("tls"))
-            .cloned()
-    };
-    let strict = ClientValidationMode::AllowValidOnly;
-    let unread = asking("ConfigMap ns/ca", "", strict);
-
-    let serving = state();
-    let known = asking("ConfigMap ns/ca", &ca, strict);
-    serving.apply(Arc::clone(&known)).unwrap();
-    assert_eq!(
-        rejected(&serving.apply(Arc::clone(&unread)).unwrap()),
-        refused
-    );
-    assert_eq!(served(&serving).as_ref(), known.listeners.get(&key));
-
-    // One that let in whom the new one may shut out is no stand-in, and who serves none opens none.
-    let insecure = ClientValidationMode::AllowInsecureFallback;
-    let others = [
-        asking("ConfigMap ns/ca", &ca, insecure),
-        asking("ConfigMap ns/revoked", &ca, strict),
-    ];
-    let others = others.map(|table| {
-        let state = state();
-        state.apply(table).unwrap();
-        state
-    });
-    for state in others.into_iter().chain([state()]) {
-        assert_eq!(
-            rejected(&state.apply(Arc::clone(&unread)).unwrap()),
-            refused
-        );
-        let ports = snapshot(&state)
-            .compiled
-            .ports()
-            .map(CompiledPort::port)
-            .collect::<Vec<_>>();
-        assert_eq!(ports, [8000]);
-    }
-}
-
 /// What a rule protects must not fall to a broader one because the rule is broken.
 #[test]
 fn a_rejected_route_without_a_predecessor_refuses() {
@@ -410,126 +319,6 @@ fn a_rejected_route_without_a_predecessor_refuses() {
     });
     assert_eq!(rejected(&state.apply(third).unwrap()), expected);
     assert_eq!(winner(&state, "/admin"), None);
-}
-
-#[test]
-fn a_backend_that_cannot_be_verified_is_reached_as_before() {
-    let state = state();
-    let ca = certificate().chain_pem;
-    let secure = |ca_pem: String| {
-        let tls = ClusterTls {
-            server_name: "up.example".into(),
-            ca_pem: vec![ca_pem],
-            ..ClusterTls::default()
-        };
-        Arc::new(Cluster {
-            tls: Some(tls),
-            ..Cluster::default()
-        })
-    };
-    let first = changed(&table(1, 2), |table| {
-        table.clusters.insert(cluster(0), secure(ca.clone()));
-    });
-    state.apply(Arc::clone(&first)).unwrap();
-    let second = changed(&first, |table| {
-        table.clusters.insert(cluster(0), secure("not PEM".into()));
-        table.clusters.insert(cluster(1), secure("not PEM".into()));
-    });
-    let (key, other) = (cluster(0), cluster(1));
-    let expected = [
-        (ResourceKind::Cluster, key.as_str()),
-        (ResourceKind::Cluster, other.as_str()),
-    ];
-    assert_eq!(
-        rejected(&state.apply(Arc::clone(&second)).unwrap()),
-        expected
-    );
-    assert_eq!(
-        snapshot(&state).compiled.table().clusters[&key],
-        first.clusters[&key]
-    );
-
-    // Nothing about them changed, but they are still bad.
-    let third = changed(&second, |table| drop(table.routes.remove(&route(1))));
-    assert_eq!(rejected(&state.apply(third).unwrap()), expected);
-}
-
-/// What was sent to a backend in clear text, or by another name, says nothing of whom to trust with what is sent now.
-#[test]
-fn a_backend_whose_ca_could_not_be_read_is_not_reached_in_another_way() {
-    let ca = certificate().chain_pem;
-    let secure = |server_name: &str, ca_pem: String| {
-        let tls = ClusterTls {
-            server_name: server_name.into(),
-            ca_pem: vec![ca_pem],
-            ..ClusterTls::default()
-        };
-        Cluster {
-            tls: Some(tls),
-            ..Cluster::default()
-        }
-    };
-    let known = |source: &str| named(source, &ca);
-    let wanted = Arc::new(secure("up.example", named("ConfigMap ns/ca", "")));
-    for (before, is_kept) in [
-        (secure("up.example", known("ConfigMap ns/ca")), true),
-        (secure("up.example", known("Secret ns/ca")), false),
-        (secure("other.example", known("ConfigMap ns/ca")), false),
-        (Cluster::default(), false),
-    ] {
-        let state = state();
-        let before = Arc::new(before);
-        let first = changed(&table(1, 1), |table| {
-            table.clusters.insert(cluster(0), Arc::clone(&before));
-        });
-        state.apply(Arc::clone(&first)).unwrap();
-        let second = changed(&first, |table| {
-            table.clusters.insert(cluster(0), Arc::clone(&wanted));
-        });
-        let key = cluster(0);
-        let expected = [(ResourceKind::Cluster, key.as_str())];
-        assert_eq!(rejected(&state.apply(second).unwrap()), expected);
-        let served = snapshot(&state)
-            .compiled
-            .table()
-            .clusters
-            .get(&key)
-            .cloned();
-        assert_eq!(served == Some(Arc::clone(&before)), is_kept, "{before:?}");
-    }
-}
-
-/// Nor does an entry that leads elsewhere, by another port even.
-#[test]
-fn an_entry_whose_ca_could_not_be_read_leads_nowhere_else() {
-    let key = EntryKey::of("ns", "e");
-    let entry = |ca_pem: String, address: Option<&str>| {
-        let endpoints = address.map(|address| json!([{ "host": address }]));
-        let entry = json!({
-            "hosts": ["api.example"],
-            "ports": [{"number": 80, "protocol": "HTTP", "target_port": 443, "tls": 0}],
-            "tls": [{ "ca_pem": [ca_pem] }],
-            "resolution": if address.is_some() { "Static" } else { "Dns" },
-            "endpoints": endpoints.unwrap_or_else(|| json!([])),
-            "order": {"namespace": "ns", "name": "e", "rule": 0},
-        });
-        let entry: portcullis_routing::egress::Entry = serde_json::from_value(entry).unwrap();
-        changed(&table(1, 1), |table| {
-            Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
-            table.entries.insert(key.clone(), Arc::new(entry));
-        })
-    };
-    let known = named("ConfigMap ns/ca", &certificate().chain_pem);
-    let unread = entry(named("ConfigMap ns/ca", ""), None);
-    for (before, is_shut) in [(None, false), (Some("192.0.2.1"), true)] {
-        let state = state();
-        state.apply(entry(known.clone(), before)).unwrap();
-        let report = state.apply(Arc::clone(&unread)).unwrap();
-        assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
-        let served = snapshot(&state);
-        let served = served.compiled.egress().unwrap().entry(&key).unwrap();
-        assert_eq!(served.is_shut(), is_shut, "{before:?}");
-    }
 }
 
 #[test]
