@@ -46,6 +46,7 @@ pub(crate) enum Command {
         after_long_help = RUN_EXAMPLES,
         mut_arg("workers", |arg| arg.value_parser(workers)),
         mut_arg("map_port", |arg| arg.value_parser(port_map))
+        mut_arg("address", |arg| arg.help(ADDRESS)),
     )]
     Run(RunArgs),
     /// Find mistakes in manifests, each with its remedy
@@ -396,6 +397,10 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   portcullis run --config gateway.yaml --config routes/
   portcullis run --config manifests/ --map-port 80=8080,443=8443
+const ADDRESS: &str = "\
+Address to listen on; may be repeated. Default: every address, IPv6 and IPv4, but for listeners of the class portcullis-egress. These are \
+on loopback only, 127.0.0.1 and ::1: nobody else on the network goes out by this machine until an address says so, such as 0.0.0.0";
+
   portcullis run --config manifests/ --check          in CI: validate and exit
   portcullis run --config egress.yaml --dns-server 192.0.2.53:53
   curl -x http://127.0.0.1:3128 http://api.example/   what egress.yaml lists
@@ -411,7 +416,7 @@ Without a cluster there are no pods to find, so an EndpointSlice tells where a S
 
 A Gateway of the class portcullis-egress is the way out: a proxy that reaches only what ServiceEntries list. Which servers it asks \
 for the names of these, --dns-server says; whatever they answer, addresses of this machine and of private networks are refused, \
-unless allowPrivate of an EgressPolicy names them.
+unless allowPrivate of an EgressPolicy names them. It listens on loopback unless --address says otherwise, as it has to in a container.
 
 Ctrl-C and SIGTERM stop it: requests under way may end first, for at most 25 s unless GatewayParameters say otherwise.";
 

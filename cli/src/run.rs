@@ -1,10 +1,9 @@
 //! `portcullis run`: serves files and follows them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     io::{self, IsTerminal},
-    net::{IpAddr, Ipv4Addr},
     process::ExitCode,
     sync::Arc,
 };
@@ -12,6 +11,7 @@ use std::{
 use anyhow::{Context, anyhow};
 use portcullis_controller::{Resources, translate::EGRESS_CLASS};
 use portcullis_dataplane::{
+    bind::BindAddresses,
     config::Config,
     options::ProxyOptions,
     ports::PortMap,
@@ -22,7 +22,9 @@ use portcullis_dataplane::{
         log::{self, LogFormat},
     },
 };
-use portcullis_routing::{Listener, ListenerKey, Report, RoutingTable, egress::PolicyMode};
+use portcullis_routing::{
+    Direction, Listener, ListenerKey, Report, RoutingTable, egress::PolicyMode,
+};
 
 use crate::{
     FINDINGS,
@@ -221,7 +223,11 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     configuration.ensure_policies_known()?;
     ports_are_free(&table, &args.proxy)?;
 
-    let dataplane = Dataplane::start(Config::new(&args.proxy)).context("the proxy cannot start")?;
+    let config = Config {
+        addresses: addresses(&args.proxy),
+        ..Config::new(&args.proxy)
+    };
+    let dataplane = Dataplane::start(config).context("the proxy cannot start")?;
     let mut served = Served { dataplane, issues };
     if table.listeners.is_empty() {
         tell(&format!(
@@ -231,6 +237,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     } else {
         served.apply(&table);
         tell(&served.listing(&table));
+        tell(&local_egress(&table, &args.proxy));
     }
     // Last, for above it there may be many lines.
     tell(&served.introduction(args));
@@ -256,32 +263,48 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn ports_are_free(table: &RoutingTable, options: &ProxyOptions) -> anyhow::Result<()> {
-    let ports: BTreeSet<u16> = table
-        .listeners
-        .values()
-        .map(|listener| options.map_port.bound(listener.port))
+    let addresses = addresses(options);
+    let listeners = table.listeners.values();
+    let ports: BTreeMap<u16, Direction> = listeners
+        .map(|listener| (listener.port, listener.direction))
         .collect();
-    let every = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
-    let addresses = if options.address.is_empty() {
-        &every[..]
-    } else {
-        &options.address
-    };
-    binding::check(addresses, &Vec::from_iter(ports)).map_err(|refused| {
-        let (listeners, port) = wanted_by(table, &options.map_port, refused.address.port());
-        anyhow!(
-            "{}, or bind another port with --map-port {port}=PORT. It is port {port} of {listeners}",
-            refused.text(),
-        )
-    })?;
+    for (port, direction) in ports {
+        // Unasked IPv6 may be missing, and is bound apart from IPv4.
+        let wanted = addresses.of(direction).iter().copied();
+        let wanted: Vec<_> = wanted
+            .filter(|ip| addresses.are_named() || ip.is_ipv4())
+            .collect();
+        let bound = options.map_port.bound(port);
+        binding::check(&wanted, &[bound]).map_err(|refused| {
+            anyhow!(
+                "{}, or bind another port with --map-port {port}=PORT. It is port {port} of {}",
+                refused.text(),
+                wanted_by(table, port)
+            )
+        })?;
+    }
     let admin = options.admin;
     binding::check(&[admin.ip()], &[admin.port()])
         .map_err(|refused| anyhow!("{}, or choose another with --admin", refused.text()))
 }
 
-/// The listeners that a bound port is for, in words, and the port of their Gateways.
-fn wanted_by(table: &RoutingTable, map: &PortMap, bound: u16) -> (String, u16) {
-    let port = map.spec(bound);
+/// Where listeners are bound.
+fn addresses(options: &ProxyOptions) -> BindAddresses {
+    BindAddresses::new(options.address.clone()).with_local_egress()
+}
+
+/// Who cannot go out by this machine, and how they could, if nobody has said anything of it.
+fn local_egress(table: &RoutingTable, options: &ProxyOptions) -> String {
+    let mut listeners = table.listeners.values();
+    if addresses(options).egress_is_local() && listeners.any(|it| !it.direction.is_ingress()) {
+        "Egress is on loopback, for this machine only; --address 0.0.0.0 or --address IP lets others out by it\n".to_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// The listeners that have a port of the spec, in words.
+fn wanted_by(table: &RoutingTable, port: u16) -> String {
     let listeners = table.listeners.iter().filter(|(_, it)| it.port == port);
     let words: Vec<_> = listeners
         .map(|(key, _)| match key.listener_set() {
@@ -293,7 +316,7 @@ fn wanted_by(table: &RoutingTable, map: &PortMap, bound: u16) -> (String, u16) {
             ),
         })
         .collect();
-    (some(&words), port)
+    some(&words)
 }
 
 /// What is being served, and what is known to be wrong with it.

@@ -3,12 +3,13 @@
 use std::{
     fmt,
     io::{self, Write},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     num::NonZero,
     time::Duration,
 };
 
 use crate::{
+    bind::BindAddresses,
     options::ProxyOptions,
     ports::PortMap,
     source::Controller,
@@ -18,8 +19,8 @@ use crate::{
 
 /// Everything that is fixed for the life of the process. The rest is in the tables.
 pub struct Config {
-    /// Addresses to bind. None: every address of the host.
-    pub addresses: Vec<IpAddr>,
+    /// Addresses to bind.
+    pub addresses: BindAddresses,
     /// Ports to bind instead of those of the Gateway; 0 lets the system choose.
     pub ports: PortMap,
     /// Worker threads.
@@ -44,7 +45,7 @@ impl Config {
     /// What the command line says, and the access log on standard output.
     pub fn new(options: &ProxyOptions) -> Self {
         Self {
-            addresses: options.address.clone(),
+            addresses: BindAddresses::new(options.address.clone()),
             ports: options.map_port.clone(),
             workers: options.workers(),
             admin: Some(options.admin),

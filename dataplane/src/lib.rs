@@ -6,6 +6,7 @@
 )]
 
 pub mod admin;
+pub mod bind;
 mod claims;
 pub mod config;
 pub mod deadline;

@@ -3,7 +3,7 @@
 //! The control thread takes tables, binds ports and serves the admin port, so that none of that costs a request anything.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{self, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use portcullis_routing::{
-    Rejection, ResourceKind, RoutingTable, compile::CompiledPort, delta::Report,
-};
+use portcullis_routing::{Rejection, ResourceKind, RoutingTable, delta::Report};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -246,7 +244,8 @@ impl Shared {
         let Some(snapshot) = snapshot.as_ref() else {
             return Vec::new();
         };
-        let wanted: BTreeSet<u16> = snapshot.compiled.ports().map(CompiledPort::port).collect();
+        let ports = snapshot.compiled.ports();
+        let wanted = ports.map(|it| (it.port(), it.direction())).collect();
         let mut listeners = self.listeners();
         listeners.reconcile(&wanted);
         listeners.tell(|| Command::Refresh);

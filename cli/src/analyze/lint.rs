@@ -97,7 +97,7 @@ fn unused_addresses(resources: &Resources) -> impl Iterator<Item = Finding> {
                 "AddressesNotUsed",
                 "spec.addresses",
                 "they are for the Gateway's Service in a cluster; `portcullis run` listens where --address says, without it \
-                 on all addresses of the machine",
+                 on all addresses of the machine, for egress on loopback",
                 "give `portcullis run` the same addresses by --address",
             )
         })

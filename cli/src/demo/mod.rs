@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context, anyhow, bail, ensure};
 use portcullis_dataplane::{
+    bind::BindAddresses,
     config::Config,
     ports::PortMap,
     server::{Dataplane, DataplaneHandle},
@@ -161,7 +162,7 @@ fn start(
     table: &Arc<RoutingTable>,
 ) -> anyhow::Result<DataplaneHandle> {
     let dataplane = Dataplane::start(Config {
-        addresses: vec![args.address],
+        addresses: BindAddresses::new(vec![args.address]),
         ports: PortMap::default(),
         workers: NonZero::<usize>::MIN,
         admin: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),

@@ -93,9 +93,15 @@ fn served(manifests: &str, arguments: &[&str]) -> (String, Running) {
     let port = free_port();
     let map = format!("3128={port}");
     let path = path.to_str().expect("UTF-8");
-    let place = ["--address", "127.0.0.1", "--map-port", &map];
-    let rest = ["--admin", "127.0.0.1:0", "--workers", "1"];
-    let serve = [&["run", "--config", path], &place[..], &rest, arguments].concat();
+    let rest = [
+        "--map-port",
+        &map,
+        "--admin",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ];
+    let serve = [&["run", "--config", path], &rest[..], arguments].concat();
     let mut running = Running::start(&serve);
     running.wait_for("Following");
     (answer(port), running)
@@ -122,6 +128,52 @@ fn the_dns_server_of_the_command_line_is_asked_instead_of_those_of_the_parameter
     assert!(told.starts_with("HTTP/1.1 204"), "{told}");
     assert_eq!(running.stop(), Some(0));
     assert_eq!(of_parameters.questions(), asked);
+}
+
+#[test]
+fn nobody_else_goes_out_by_this_machine_until_an_address_says_so() {
+    let manifests = manifests(([127, 0, 0, 1], 1).into(), 1)
+        + "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: edge, namespace: egress}
+spec: {gatewayClassName: portcullis, listeners: [{name: web, protocol: HTTP, port: 80}]}
+";
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), manifests).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let start = |address: &[&str]| {
+        let map = format!("3128={},80={}", free_port(), free_port());
+        let place = ["--map-port", &map, "--admin", "127.0.0.1:0"];
+        let mut running =
+            Running::start(&[&["run", "--config", path], &place[..], address].concat());
+        running.wait_for("Following");
+        let heard = running.heard.clone();
+        assert_eq!(running.stop(), Some(0));
+        heard
+    };
+    let place = |heard: &str, listener: &str| {
+        let mut lines = heard.lines();
+        let line = lines.find(|line| line.starts_with(listener));
+        line.expect("a row of the listener").to_owned()
+    };
+    let heard = start(&[]);
+    let (proxy, web) = (
+        place(&heard, "egress/egress/proxy"),
+        place(&heard, "egress/edge/web"),
+    );
+    assert!(
+        proxy.contains("http://127.0.0.1:") && !proxy.contains("0.0.0.0"),
+        "{heard}"
+    );
+    assert!(web.contains("http://0.0.0.0:"), "{heard}");
+    assert!(heard.contains("Egress is on loopback"), "{heard}");
+    let heard = start(&["--address", "0.0.0.0"]);
+    assert!(
+        place(&heard, "egress/egress/proxy").contains("http://0.0.0.0:"),
+        "{heard}"
+    );
+    assert!(!heard.contains("Egress is on loopback"), "{heard}");
 }
 
 #[test]

@@ -6,20 +6,21 @@ mod passthrough;
 mod socket;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
 };
 
+use portcullis_routing::Direction;
 use tokio::sync::mpsc::UnboundedSender;
 
 pub(crate) use self::accept::AcceptLoops;
-use crate::{ports::PortMap, worker::Command};
+use crate::{bind::BindAddresses, ports::PortMap, worker::Command};
 
 /// Binds the ports of the table for all workers. Lives on the control thread.
 #[derive(Debug)]
 pub(crate) struct ListenerManager {
-    addresses: Vec<IpAddr>,
+    addresses: BindAddresses,
     ports: PortMap,
     workers: Vec<UnboundedSender<Command>>,
     bound: BTreeMap<u16, Vec<SocketAddr>>,
@@ -29,7 +30,7 @@ pub(crate) struct ListenerManager {
 impl ListenerManager {
     /// Without any port.
     pub(crate) fn new(
-        addresses: Vec<IpAddr>,
+        addresses: BindAddresses,
         ports: PortMap,
         workers: Vec<UnboundedSender<Command>>,
     ) -> Self {
@@ -43,13 +44,20 @@ impl ListenerManager {
     }
 
     /// Binds what is wanted and not bound, gives up what is bound and not wanted, leaves the rest alone. A port that
-    /// cannot be bound hinders no other one; the next call tries it again.
-    pub(crate) fn reconcile(&mut self, wanted: &BTreeSet<u16>) {
+    /// cannot be bound hinders no other one; the next call tries it again. One whose traffic goes the other way now may have to
+    /// be bound elsewhere.
+    pub(crate) fn reconcile(&mut self, wanted: &BTreeMap<u16, Direction>) {
+        let is_wanted = |port: &u16, bound: &[SocketAddr]| {
+            let places = wanted
+                .get(port)
+                .map(|direction| self.addresses.of(*direction));
+            places.is_some_and(|places| bound.iter().all(|it| places.contains(&it.ip())))
+        };
         let gone: Vec<u16> = self
             .bound
-            .keys()
-            .copied()
-            .filter(|port| !wanted.contains(port))
+            .iter()
+            .filter(|(port, bound)| !is_wanted(port, bound))
+            .map(|(port, _)| *port)
             .collect();
         for port in gone {
             self.bound.remove(&port);
@@ -57,11 +65,11 @@ impl ListenerManager {
             self.tell(|| Command::Close { port });
         }
         self.failed.clear();
-        for &port in wanted {
+        for (&port, &direction) in wanted {
             if self.bound.contains_key(&port) {
                 continue;
             }
-            match self.open(port) {
+            match self.open(port, self.addresses.of(direction)) {
                 Ok(addresses) => {
                     tracing::info!(port, ?addresses, "port open");
                     self.bound.insert(port, addresses);
@@ -92,8 +100,8 @@ impl ListenerManager {
         &self.failed
     }
 
-    /// Binds one port on every address, one socket per worker: all or none.
-    fn open(&self, port: u16) -> io::Result<Vec<SocketAddr>> {
+    /// Binds one port on all of these addresses, one socket per worker: all or none.
+    fn open(&self, port: u16, places: &[IpAddr]) -> io::Result<Vec<SocketAddr>> {
         let mut number = self.ports.bound(port);
         if let Some((other, _)) = self
             .bound
@@ -105,13 +113,13 @@ impl ListenerManager {
         }
         let mut sockets = Vec::new();
         let mut addresses = Vec::new();
-        for &ip in self.addresses() {
+        for &ip in places {
             for _ in &self.workers {
                 let socket = match socket::bind((ip, number).into()) {
                     Ok(socket) => socket,
                     // A host without IPv6, where nobody asked for it.
                     Err(error)
-                        if self.addresses.is_empty()
+                        if !self.addresses.are_named()
                             && ip.is_ipv6()
                             && socket::is_unsupported(&error) =>
                     {
@@ -136,15 +144,6 @@ impl ListenerManager {
         }
         Ok(addresses)
     }
-
-    /// The configured addresses; without any, every address of the host.
-    fn addresses(&self) -> &[IpAddr] {
-        if self.addresses.is_empty() {
-            &socket::EVERY_ADDRESS
-        } else {
-            &self.addresses
-        }
-    }
 }
 
 #[cfg(test)]
@@ -156,32 +155,43 @@ mod tests {
     use super::*;
 
     #[expect(clippy::disallowed_methods, reason = "as the server does")]
-    fn manager(ports: &[(u16, u16)]) -> (ListenerManager, UnboundedReceiver<Command>) {
+    fn manager_at(
+        places: BindAddresses,
+        ports: &[(u16, u16)],
+    ) -> (ListenerManager, UnboundedReceiver<Command>) {
         let (worker, commands) = unbounded_channel();
         let ports = ports.iter().copied().collect();
-        (
-            ListenerManager::new(vec!["127.0.0.1".parse().unwrap()], ports, vec![worker]),
-            commands,
+        (ListenerManager::new(places, ports, vec![worker]), commands)
+    }
+
+    fn manager(ports: &[(u16, u16)]) -> (ListenerManager, UnboundedReceiver<Command>) {
+        manager_at(
+            BindAddresses::new(vec!["127.0.0.1".parse().unwrap()]),
+            ports,
         )
+    }
+
+    fn ingress<const N: usize>(ports: [u16; N]) -> BTreeMap<u16, Direction> {
+        ports.map(|port| (port, Direction::Ingress)).into()
     }
 
     #[test]
     fn ports_come_and_go_alone() {
         let (mut manager, mut commands) = manager(&[(80, 0), (443, 0)]);
-        manager.reconcile(&BTreeSet::from([80]));
+        manager.reconcile(&ingress([80]));
         assert!(matches!(
             commands.try_recv(),
             Ok(Command::Open { port: 80, .. })
         ));
         let before = manager.bound().clone();
         assert_ne!(before[&80][0].port(), 0);
-        manager.reconcile(&BTreeSet::from([80, 443]));
+        manager.reconcile(&ingress([80, 443]));
         assert!(matches!(
             commands.try_recv(),
             Ok(Command::Open { port: 443, .. })
         ));
         assert_eq!(manager.bound()[&80], before[&80]);
-        manager.reconcile(&BTreeSet::from([80]));
+        manager.reconcile(&ingress([80]));
         assert!(matches!(
             commands.try_recv(),
             Ok(Command::Close { port: 443 })
@@ -196,7 +206,7 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = taken.local_addr().unwrap().port();
         let (mut manager, _commands) = manager(&[(80, number), (81, 0)]);
-        let wanted = BTreeSet::from([80, 81]);
+        let wanted = ingress([80, 81]);
         manager.reconcile(&wanted);
         assert_eq!(manager.bound().keys().collect::<Vec<_>>(), [&81]);
         assert!(manager.failed()[&80].contains(&number.to_string()));
@@ -207,11 +217,38 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_egress_is_for_this_host_where_no_address_is_named() {
+        let places = BindAddresses::default().with_local_egress();
+        let (mut manager, mut commands) = manager_at(places, &[(80, 0), (3128, 0)]);
+        let egress = (3128, Direction::Egress);
+        manager.reconcile(&[(80, Direction::Ingress), egress].into());
+        let is_at = |manager: &ListenerManager, port, place: fn(&IpAddr) -> bool| {
+            manager.bound()[&port].iter().all(|it| place(&it.ip()))
+        };
+        assert!(is_at(&manager, 80, IpAddr::is_unspecified));
+        assert!(is_at(&manager, 3128, IpAddr::is_loopback));
+        while commands.try_recv().is_ok() {}
+        // The port of something else by now.
+        manager.reconcile(&ingress([80, 3128]));
+        assert!(is_at(&manager, 3128, IpAddr::is_unspecified));
+        assert!(matches!(
+            commands.try_recv(),
+            Ok(Command::Close { port: 3128 })
+        ));
+        assert!(matches!(
+            commands.try_recv(),
+            Ok(Command::Open { port: 3128, .. })
+        ));
+        manager.reconcile(&[(80, Direction::Ingress), egress].into());
+        assert!(is_at(&manager, 3128, IpAddr::is_loopback));
+    }
+
+    #[test]
     fn two_ports_cannot_share_a_number() {
         let (mut manager, _commands) = manager(&[(80, 0)]);
-        manager.reconcile(&BTreeSet::from([80]));
+        manager.reconcile(&ingress([80]));
         let number = manager.bound()[&80][0].port();
-        manager.reconcile(&BTreeSet::from([80, number]));
+        manager.reconcile(&ingress([80, number]));
         assert!(manager.failed()[&number].contains("port 80 of the Gateway"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener},
 };
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -11,12 +11,6 @@ use crate::stream::UNSENT;
 
 /// Connections that wait in the kernel until a worker accepts them.
 const BACKLOG: i32 = 4096;
-
-/// Every address of the host.
-pub(super) const EVERY_ADDRESS: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-    IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-];
 
 /// Binds a socket that shares its port with those of the other workers; the kernel spreads connections over them.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -39,7 +33,7 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether the host lacks the address family altogether.
+/// Whether the host lacks the address, be it for want of its family.
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrNotAvailable, Unsupported};
     matches!(error.kind(), AddrNotAvailable | Unsupported)
@@ -51,7 +45,7 @@ const EAFNOSUPPORT: i32 = 97;
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpStream;
+    use std::net::{Ipv4Addr, TcpStream};
 
     use socket2::SockRef;
 

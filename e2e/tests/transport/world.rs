@@ -22,6 +22,7 @@ use portcullis_controller::{
 };
 use portcullis_dataplane::{
     Config, Dataplane, DataplaneHandle,
+    bind::BindAddresses,
     source::{Controller, Timing},
     state::Overrides,
     telemetry::MetricsOptions,
@@ -292,7 +293,7 @@ impl World {
             },
         };
         let config = Config {
-            addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            addresses: BindAddresses::new(vec![Ipv4Addr::LOCALHOST.into()]),
             ports: [(80, 0), (81, 0)].into_iter().collect(),
             workers: NonZero::<usize>::MIN,
             admin: Some((Ipv4Addr::LOCALHOST, 0).into()),

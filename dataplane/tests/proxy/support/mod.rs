@@ -23,6 +23,7 @@ use std::{
 };
 
 use portcullis_dataplane::{
+    bind::BindAddresses,
     config::Config,
     server::{Dataplane, DataplaneHandle},
     state::Overrides,
@@ -51,7 +52,7 @@ impl Proxy {
         access_log: Box<dyn io::Write + Send>,
     ) -> Self {
         let config = Config {
-            addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            addresses: BindAddresses::new(vec![Ipv4Addr::LOCALHOST.into()]),
             ports: [(80, 0), (443, 0), (8443, 0)].into_iter().collect(),
             workers: NonZero::<usize>::MIN,
             admin: Some((Ipv4Addr::LOCALHOST, 0).into()),
