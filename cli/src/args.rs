@@ -10,6 +10,8 @@ use clap_complete::Shell;
 use portcullis_controller::CONTROLLER_NAME;
 use portcullis_dataplane::{options::ProxyOptions, ports::PortMap};
 
+use crate::names::{namespace, namespaced, perhaps_namespaced};
+
 pub(crate) use self::egress::{
     AskedForm, CheckDestinationArgs, DecisionArgs, DeniedArgs, EgressArgs, EgressCommand,
     LearnArgs, Resolved,
@@ -44,9 +46,9 @@ pub(crate) enum Command {
     /// Serve the manifests in files and directories, and follow their changes
     #[command(
         after_long_help = RUN_EXAMPLES,
+        mut_arg("address", |arg| arg.help(ADDRESS)),
         mut_arg("workers", |arg| arg.value_parser(workers)),
         mut_arg("map_port", |arg| arg.value_parser(port_map))
-        mut_arg("address", |arg| arg.help(ADDRESS)),
     )]
     Run(RunArgs),
     /// Find mistakes in manifests, each with its remedy
@@ -178,8 +180,8 @@ pub(crate) struct ExplainArgs {
     #[arg(short, long, required_unless_present = "gateway", num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// Instead of manifests: a Gateway of a cluster, with all objects that it is translated from.
-    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "config")]
-    pub(crate) gateway: Option<String>,
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "config")]
+    pub(crate) gateway: Option<(String, String)>,
     /// Which cluster.
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -296,12 +298,14 @@ pub(crate) struct StatusArgs {
     #[arg(value_enum, default_value_t)]
     pub(crate) what: StatusOf,
     /// Only the Gateway, route or object of egress of this name: NAME or NAMESPACE/NAME.
-    pub(crate) name: Option<String>,
+    #[arg(value_parser = perhaps_namespaced)]
+    pub(crate) name: Option<(Option<String>, String)>,
     /// Namespace of the Gateways and routes; without it the one of the context.
     #[arg(
         short,
         long,
         value_name = "NAMESPACE",
+        value_parser = namespace,
         conflicts_with = "all_namespaces"
     )]
     pub(crate) namespace: Option<String>,
@@ -393,14 +397,14 @@ Examples:
 
 The proxy on port 3128 reaches allowed.example and no other host. A DNS server of the demo's own answers for its names.";
 
-const RUN_EXAMPLES: &str = "\
-Examples:
-  portcullis run --config gateway.yaml --config routes/
-  portcullis run --config manifests/ --map-port 80=8080,443=8443
 const ADDRESS: &str = "\
 Address to listen on; may be repeated. Default: every address, IPv6 and IPv4, but for listeners of the class portcullis-egress. These are \
 on loopback only, 127.0.0.1 and ::1: nobody else on the network goes out by this machine until an address says so, such as 0.0.0.0";
 
+const RUN_EXAMPLES: &str = "\
+Examples:
+  portcullis run --config gateway.yaml --config routes/
+  portcullis run --config manifests/ --map-port 80=8080,443=8443
   portcullis run --config manifests/ --check          in CI: validate and exit
   portcullis run --config egress.yaml --dns-server 192.0.2.53:53
   curl -x http://127.0.0.1:3128 http://api.example/   what egress.yaml lists

@@ -11,6 +11,7 @@ mod explain;
 mod grant;
 mod install;
 mod merge;
+mod names;
 mod output;
 mod report;
 mod request;

@@ -11,7 +11,8 @@ mod unknown;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,6 +27,8 @@ use portcullis_controller::{
 
 use crate::{analyze, report::Issue};
 
+/// Largest file, bytes. Nobody writes more by hand; some devices never end.
+const MAX_TEXT: u64 = 256 << 20;
 /// Files that are not read and named all the same.
 const NAMED: usize = 5;
 
@@ -188,7 +191,7 @@ impl Source {
         let piped = if inputs.is_empty() {
             None
         } else {
-            let text = io::read_to_string(io::stdin()).context("standard input is no text")?;
+            let text = text(io::stdin()).context("standard input cannot be read")?;
             let name = PathBuf::from("standard input");
             let file = File::parse(&name, text, None);
             Some((name, Arc::new(file)))
@@ -263,9 +266,20 @@ impl Source {
     }
 }
 
+/// The text of a file, or of standard input.
+fn text(file: impl Read) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(MAX_TEXT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_TEXT {
+        let message = format!("it has more than {} MiB", MAX_TEXT >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(text)
+}
+
 impl File {
     fn read(path: &Path, known: Option<&Arc<Self>>) -> Arc<Self> {
-        match (std::fs::read_to_string(path), known) {
+        match (fs::File::open(path).and_then(text), known) {
             (Ok(text), Some(known)) if text == *known.text => Arc::clone(known),
             (Ok(text), Some(known)) if text.trim().is_empty() && !known.resources.is_empty() => {
                 let problem = file_problem(
@@ -278,19 +292,19 @@ impl File {
             }
             (Ok(text), known) => Arc::new(Self::parse(path, text, known)),
             (Err(error), known) => {
-                let problem = file_problem(
-                    path,
-                    "Unreadable",
-                    &error.to_string(),
-                    "make the file readable, as UTF-8 text; what it held before stays in force until then",
-                );
+                let problem = |remedy| file_problem(path, "Unreadable", &error.to_string(), remedy);
                 match known {
-                    Some(known) => Arc::new(Self::keeping(String::new(), known, problem)),
+                    Some(known) => {
+                        let problem = problem(
+                            "make the file readable, as UTF-8 text; what it held before stays in force until then",
+                        );
+                        Arc::new(Self::keeping(String::new(), known, problem))
+                    }
                     None => Arc::new(Self {
                         text: Redacted::default(),
                         resources: Resources::default(),
                         kept: Vec::new(),
-                        problems: vec![problem],
+                        problems: vec![problem("make the file readable, as UTF-8 text")],
                     }),
                 }
             }

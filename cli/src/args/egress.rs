@@ -8,6 +8,7 @@ use portcullis_controller::CONTROLLER_NAME;
 use portcullis_routing::egress::host::Host;
 
 use super::{ClusterArgs, OutputArgs, parse_header};
+use crate::names::{is_label_key, is_label_value, namespace, namespaced};
 
 /// `portcullis egress`.
 #[derive(Args, Debug)]
@@ -128,7 +129,7 @@ pub(crate) struct DecisionArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Vec<PathBuf>,
     /// Only what is no older, such as 30m or 24h. Default 1h for the logs of proxies, and everything for files.
-    #[arg(long, value_name = "TIME", value_parser = since)]
+    #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
     pub(crate) since: Option<SignedDuration>,
     /// Which cluster.
     #[command(flatten)]
@@ -159,41 +160,37 @@ pub(crate) struct LearnArgs {
     #[command(flatten)]
     pub(crate) decisions: DecisionArgs,
     /// Only callers of this namespace.
-    #[arg(short, long, value_name = "NAMESPACE")]
+    #[arg(short, long, value_name = "NAMESPACE", value_parser = namespace)]
     pub(crate) namespace: Option<String>,
     /// Leave out what a caller wanted less often.
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     pub(crate) min_count: u64,
 }
 
-/// `NAMESPACE/NAME`.
-fn namespaced(text: &str) -> Result<(String, String), String> {
-    match callers(text)? {
-        (namespace, Some(name)) => Ok((namespace, name)),
-        _ => Err("write NAMESPACE/NAME, such as egress-system/egress".to_owned()),
-    }
-}
-
 /// `NAMESPACE`, or `NAMESPACE/ACCOUNT`.
 fn callers(text: &str) -> Result<(String, Option<String>), String> {
-    let (namespace, name) = match text.split_once('/') {
-        Some((namespace, name)) => (namespace, Some(name)),
-        None => (text, None),
-    };
-    if namespace.is_empty() || name.is_some_and(|name| name.is_empty() || name.contains('/')) {
-        return Err("write names with at most one / between them, such as shop or shop/web".into());
+    match text.split_once('/') {
+        Some(_) => namespaced(text).map(|(namespace, account)| (namespace, Some(account))),
+        None => Ok((namespace(text)?, None)),
     }
-    Ok((namespace.to_owned(), name.map(ToOwned::to_owned)))
 }
 
 /// `KEY=VALUE,...`.
 fn labels(text: &str) -> Result<Labels, String> {
     let parts = text.split(',').filter(|_| !text.is_empty());
-    let labels = parts.map(|part| match part.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("write KEY=VALUE, such as app=web,tier=front".to_owned()),
-    });
-    labels.collect()
+    let mut labels = Labels::new();
+    for part in parts {
+        let (key, value) = part
+            .split_once('=')
+            .filter(|(key, value)| is_label_key(key) && is_label_value(value))
+            .ok_or_else(|| {
+                format!("{part:?} is no label: write KEY=VALUE, such as app=web,tier=front")
+            })?;
+        if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(format!("a pod has one label {key} only"));
+        }
+    }
+    Ok(labels)
 }
 
 /// `ADDRESS,...`, or `HOST:PORT:ADDRESS,...`.
@@ -355,8 +352,11 @@ mod tests {
         let expected = Labels::from([("app".into(), "web".into()), ("x/y".into(), String::new())]);
         assert_eq!(labels("app=web,x/y="), Ok(expected));
         assert_eq!(labels(""), Ok(Labels::new()));
-        for text in ["app", "=web", "app=web,"] {
+        for text in [
+            "app", "=web", "app=web,", "a b=c", "a=b c", "a=b=c", "-a=b", "/a=b", "A/a=b",
+        ] {
             assert!(labels(text).unwrap_err().contains("KEY=VALUE"), "{text}");
         }
     }
 }
+        assert!(labels("a=b,a=c").unwrap_err().contains("one label a"));

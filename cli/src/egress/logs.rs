@@ -31,6 +31,9 @@ const AT_ONCE: usize = 8;
 /// How far back the logs of proxies are read unless it is said.
 const SINCE: SignedDuration = SignedDuration::from_hours(1);
 
+/// What some programs write before the first line of a text.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// What was read beside the decisions.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Read {
@@ -88,6 +91,16 @@ pub(super) fn read(args: &DecisionArgs, each: impl FnMut(Record)) -> anyhow::Res
         let since = since.map(|since| since.as_secs());
         return runtime.block_on(ask(args, since, sink));
     }
+    let mut known = BTreeSet::new();
+    for path in &args.log {
+        // Its decisions would count twice.
+        if !known.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+            bail!(
+                "{} is named twice: leave one of the two out",
+                path.display()
+            );
+        }
+    }
     for path in &args.log {
         read_file(path, &mut sink).with_context(|| format!("cannot read {}", path.display()))?;
     }
@@ -107,6 +120,9 @@ fn read_file(path: &Path, sink: &mut Sink<impl FnMut(Record)>) -> std::io::Resul
     } else {
         Box::new(BufReader::new(File::open(path)?))
     };
+    if file.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+        file.consume(BYTE_ORDER_MARK.len());
+    }
     let mut lines = Lines::default();
     loop {
         let piece = file.fill_buf()?;

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use portcullis_routing::egress::Verdict;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::names::{is_name, is_namespace};
+
 /// Longest text that is kept, bytes, as long as the longest host of a line.
 const MAX_TEXT: usize = 256;
-/// Longest name of an object, and of a namespace (RFC 1123).
-const MAX_NAMES: [usize; 2] = [253, 63];
 
 /// A decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,15 +153,13 @@ pub(super) fn place(host: &str, port: Option<u16>) -> String {
 impl Caller {
     /// `None` if it is called what no object can be called.
     fn new(fields: &CallerFields<'_>) -> Option<Self> {
-        let [name, namespace] = MAX_NAMES;
         match (&fields.namespace, &fields.service_account) {
-            (Some(own), Some(account)) => (is_name(own, namespace)
-                && !own.contains('.')
-                && is_name(account, name))
-            .then(|| Self::Account {
-                namespace: (&**own).into(),
-                service_account: (&**account).into(),
-            }),
+            (Some(own), Some(account)) => {
+                (is_namespace(own) && is_name(account)).then(|| Self::Account {
+                    namespace: (&**own).into(),
+                    service_account: (&**account).into(),
+                })
+            }
             _ => Some(Self::Unknown(fields.ip.to_canonical())),
         }
     }
@@ -219,20 +217,6 @@ impl Serialize for Caller {
         };
         form.serialize(serializer)
     }
-}
-
-/// A DNS subdomain (RFC 1123) of this length at most.
-fn is_name(text: &str, longest: usize) -> bool {
-    let is_label = |label: &str| {
-        let edges = [label.bytes().next(), label.bytes().next_back()];
-        label
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-            && edges
-                .iter()
-                .all(|edge| edge.is_some_and(|byte| byte != b'-'))
-    };
-    text.len() <= longest && text.split('.').all(is_label)
 }
 
 /// The text as visible ASCII, of bounded length. Whatever else is in it is escaped, spaces too: nothing that is read has any.

@@ -217,11 +217,11 @@ fn named_elsewhere(routes: &Routes<'_>) -> Vec<String> {
 }
 
 /// Reads all that a translation reads.
-pub(super) fn read(args: &ExplainArgs, gateway: &str) -> anyhow::Result<Live> {
-    let (namespace, name) = gateway
-        .split_once('/')
-        .context("write --gateway as NAMESPACE/NAME, such as shop/edge")?;
-    let gateway = ObjectKey::new(namespace, name);
+pub(super) fn read(
+    args: &ExplainArgs,
+    (namespace, name): &(String, String),
+) -> anyhow::Result<Live> {
+    let gateway = ObjectKey::new(&**namespace, &**name);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

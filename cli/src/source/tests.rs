@@ -290,3 +290,10 @@ fn nothing_at_all_is_refused_and_forgets_nothing() {
     fs::rename(&moved, root.path()).unwrap();
     assert_eq!(routes(&source.load().unwrap()), [r#"a Exact("/1")"#]);
 }
+
+#[test]
+fn a_file_without_end_is_not_read_to_its_end() {
+    let error = text(io::repeat(b'#')).unwrap_err().to_string();
+    assert!(error.contains("256 MiB"), "{error}");
+    assert_eq!(text(&b"kind: A"[..]).unwrap(), "kind: A");
+}

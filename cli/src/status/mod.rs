@@ -79,10 +79,9 @@ pub(crate) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
 
 async fn ask(args: &StatusArgs) -> anyhow::Result<Status> {
     let cluster = Cluster::new(&args.cluster).await?;
-    let (inside, name) = match args.name.as_deref().map(|name| name.split_once('/')) {
-        Some(Some((namespace, name))) => (Some(namespace), Some(name)),
-        _ => (None, args.name.as_deref()),
-    };
+    let named = args.name.as_ref();
+    let inside = named.and_then(|(namespace, _)| namespace.as_deref());
+    let name = named.map(|(_, name)| name.as_str());
     if let (StatusOf::All, Some(name)) = (args.what, name) {
         bail!("say of what kind it is, as in `portcullis status gateway {name}`");
     }

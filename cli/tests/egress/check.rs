@@ -429,3 +429,20 @@ fn the_form_that_was_judged_is_told_and_chosen() {
     assert_eq!(said["answers"][0]["form"], "request");
     assert_eq!(said["answers"][0]["reason"], "protocol_not_listed");
 }
+
+#[test]
+fn nobody_calls_by_a_name_that_no_object_can_have() {
+    for (option, value, expected) in [
+        ("--from", "", "\"\" is no namespace"),
+        ("--from", "Shop/..", "\"Shop\" is no namespace"),
+        ("--from", "shop/..", "\"..\" is no name"),
+        ("--from", "shop/", "\"\" is no name"),
+        ("--from", "shop/a/b", "\"a/b\" is no name"),
+        ("--pod", "shop", "NAMESPACE/NAME"),
+        ("--gateway", "../egress", "\"..\" is no namespace"),
+    ] {
+        let (code, told) = checked(&["http://api.openweathermap.org", option, value]);
+        assert_eq!(code, Some(2), "{option} {value}: {told}");
+        assert!(told.contains(expected) && told.contains(option), "{told}");
+    }
+}

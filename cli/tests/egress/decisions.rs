@@ -70,14 +70,33 @@ fn nothing_refused_is_well() {
     assert!(stdout(&output).contains("nothing was refused"));
 }
 
+/// As some editors and shells write them.
+#[test]
+fn a_byte_order_mark_takes_no_line_away() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let marked = format!("\u{feff}{}", fs::read_to_string(log()).expect("a log"));
+    fs::write(file.path(), marked.replace('\n', "\r\n")).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let denied = |log: &str| stdout(&run(&["egress", "denied", "--log", log]));
+    assert_eq!(denied(path), denied(&log()));
+}
+
 #[test]
 fn mistakes_of_the_command_line_say_what_to_write() {
     for (arguments, expected) in [
         (
             &["denied", "--gateway", "egress"][..],
-            "NAMESPACE/NAME, such as egress-system/egress",
+            "NAMESPACE/NAME, such as shop/edge",
         ),
-        (&["denied", "--from", "a/b/c"], "shop or shop/web"),
+        (&["denied", "--from", "a/b/c"], "\"b/c\" is no name"),
+        (&["denied", "--from", "A"], "\"A\" is no namespace"),
+        (&["learn", "--namespace", "a/b"], "\"a/b\" is no namespace"),
+        (&["denied", "--since", "-5m"], "30m, 24h or 1h30m"),
+        (
+            &["denied", "--log", "Cargo.toml", "--log", "./Cargo.toml"],
+            "./Cargo.toml is named twice",
+        ),
+        (&["learn", "--log", "-", "--log", "-"], "- is named twice"),
         (&["denied", "--since", "0s"], "30m, 24h or 1h30m"),
         (&["denied", "--since", "long"], "30m, 24h or 1h30m"),
         (

@@ -248,7 +248,8 @@ impl Asked {
         let authority = Authority::parse(authority).with_context(|| {
             format!("'{text}' names no host that a proxy would take (bad_destination)")
         })?;
-        let (port, forms) = match scheme {
+        let scheme = scheme.map(str::to_ascii_lowercase);
+        let (port, forms) = match scheme.as_deref() {
             Some("http") => (Some(80), vec![request_of(target)?]),
             Some("https") => (Some(443), vec![Form::Tunnel, Form::Tls]),
             None if target.is_empty() => (None, vec![Form::Tunnel]),
@@ -378,6 +379,7 @@ mod tests {
             query: query.map(Into::into),
         };
         assert_eq!(request.forms, [form("/b", Some("c"))]);
+        assert_eq!(asked("HTTP://a.example").forms, [form("/", None)]);
         assert_eq!(asked("http://a.example#d").forms, [form("/", None)]);
         let root = asked("http://a.example?x#y");
         assert_eq!((root.port, root.forms), (80, vec![form("/", Some("x"))]));
