@@ -151,7 +151,7 @@ fn what_is_wrong_with_a_service_entry_is_told_with_its_field() {
         ),
         (
             "{hosts: [a.example], resolution: DSN}",
-            "spec.resolution: \"DSN\" is none of \"NONE\", \"STATIC\", \"DNS\", \"DNS_ROUND_ROBIN\", \"DYNAMIC_DNS\"",
+            "spec.resolution: \"DSN\" is none of \"NONE\", \"STATIC\", \"DNS\", \"DNS_ROUND_ROBIN\"",
         ),
         (
             "{hosts: [a.example], ports: [{number: 0, name: a}]}",
@@ -179,6 +179,29 @@ fn what_is_wrong_with_a_service_entry_is_told_with_its_field() {
         ));
         assert_eq!(told(&loaded), [expected], "{spec}");
         assert!(loaded.resources.is_empty(), "{spec}");
+    }
+}
+
+#[test]
+fn a_choice_that_is_misspelt_is_told_as_it_is_spelt() {
+    for (resolution, remedy) in [
+        ("dns", "write it as \"DNS\""),
+        ("Dns-Round-Robin", "write it as \"DNS_ROUND_ROBIN\""),
+        ("DSN", "did you mean \"DNS\"?"),
+        ("elsewhere", "use one of these"),
+        // Nobody is led to what is refused then.
+        ("DYNAMIC_DSN", "use one of these"),
+        (
+            "5",
+            "use one of \"NONE\", \"STATIC\", \"DNS\", \"DNS_ROUND_ROBIN\"",
+        ),
+    ] {
+        let loaded = load(&format!(
+            "{{apiVersion: networking.istio.io/v1, kind: ServiceEntry, metadata: {{name: api}}, \
+             spec: {{hosts: [a.example], resolution: {resolution}}}}}"
+        ));
+        assert_eq!(loaded.problems[0].field, "spec.resolution", "{resolution}");
+        assert_eq!(loaded.problems[0].remedy, remedy, "{resolution}");
     }
 }
 

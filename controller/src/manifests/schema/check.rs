@@ -2,32 +2,10 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use portcullis_crds::egress_policy::CIDR;
 use serde_json::{Map, Value};
 
-use super::{Kind, Problem, Schema, rule};
+use super::{Kind, Problem, Schema, form, rule};
 use crate::near::nearest;
-
-/// The pattern of durations (GEP-2257), which says little to most people.
-const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
-
-/// The patterns of hostnames that may have a wildcard, and of those that may not, which is that of other names too.
-const HOSTNAME: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-const NAME: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
-
-/// What is wrong with a text that is to be a hostname, or a name of that form.
-fn form_of_names(text: &str) -> &'static str {
-    let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    if text.contains('/') {
-        "write the name alone, without scheme, path or range"
-    } else if let Some(Ok(_)) = port {
-        "a hostname has no port"
-    } else if text.contains('*') {
-        "a wildcard stands for the first labels, as in *.shop.example"
-    } else {
-        "use lower-case letters, digits, '-' and '.', as in shop.example"
-    }
-}
 
 impl Schema {
     /// Checks `value`, which stands at `path`; see [`super::check`].
@@ -50,12 +28,13 @@ impl Schema {
             Value::Object(fields) => self.check_object(fields, path, problems),
             _ => None,
         };
-        problems.extend(complaint.map(|message| invalid(path, message, "correct the value")));
+        problems
+            .extend(complaint.map(|message| invalid(path, message, &self.remedy_of_form(value))));
         if !self.values.is_empty() && !self.values.contains(value) {
             problems.push(invalid(
                 path,
                 format!("{value} is none of {}", self.shown_values()),
-                "use one of these",
+                &self.remedy_of_choice(value),
             ));
         }
         if !self.combinations_hold(value) {
@@ -121,13 +100,59 @@ impl Schema {
             (false, _) if !self.values.contains(&quoted) => {
                 format!("use one of {}", self.shown_values())
             }
-            (_, true) => "put it in quotes".to_owned(),
+            (_, true) => self
+                .form_of(&value.to_string())
+                .unwrap_or_else(|| "put it in quotes".to_owned()),
+            _ if self.is_quoted(value) => "write it without quotes".to_owned(),
             _ => "correct the value".to_owned(),
         }
     }
 
+    /// Whether it is a text, and would be right if it were none.
+    fn is_quoted(&self, value: &Value) -> bool {
+        let text = value.as_str().unwrap_or_default();
+        match self.kind {
+            Some(Kind::Integer) => text.parse::<i64>().is_ok(),
+            Some(Kind::Boolean) => text.parse::<bool>().is_ok(),
+            _ => false,
+        }
+    }
+
+    /// What to do about a value of the right type.
+    fn remedy_of_form(&self, value: &Value) -> String {
+        let remedy = value.as_str().and_then(|text| self.form_of(text));
+        remedy.unwrap_or_else(|| "correct the value".to_owned())
+    }
+
+    /// What a text would be in the form that is asked for, if it does not have it.
+    fn form_of(&self, text: &str) -> Option<String> {
+        let pattern = self.pattern.as_ref();
+        pattern
+            .filter(|it| !it.is_match(text))
+            .and_then(|it| form::remedy(text, &it.text))
+    }
+
+    /// What to do about a value that is none of those to choose from.
+    fn remedy_of_choice(&self, value: &Value) -> String {
+        let text = value.as_str().unwrap_or_default();
+        let known = || self.told_values().filter_map(Value::as_str);
+        if let Some(meant) = known().find(|known| plain(known) == plain(text)) {
+            format!("write it as {meant:?}")
+        } else if let Some(near) = nearest(text, known()) {
+            format!("did you mean {near:?}?")
+        } else {
+            "use one of these".to_owned()
+        }
+    }
+
+    /// The values to choose from that are of use.
+    fn told_values(&self) -> impl Iterator<Item = &Value> {
+        let is_told = |value: &&Value| value.as_str().is_none_or(|it| !self.untold.contains(&it));
+        self.values.iter().filter(is_told)
+    }
+
     fn shown_values(&self) -> String {
-        let values: Vec<_> = self.values.iter().map(Value::to_string).collect();
+        let values: Vec<_> = self.told_values().map(Value::to_string).collect();
         values.join(", ")
     }
 
@@ -147,17 +172,7 @@ impl Schema {
             .pattern
             .as_ref()
             .filter(|pattern| !pattern.is_match(text));
-        pattern.map(|pattern| match pattern.text.as_str() {
-            DURATION => format!(
-                "{text:?} is no duration: whole numbers with the units h, m, s or ms, such as 300ms or 1m30s"
-            ),
-            HOSTNAME => format!("{text:?} is no hostname: {}", form_of_names(text)),
-            NAME => format!("{text:?} is no name: {}", form_of_names(text)),
-            CIDR => format!(
-                "{text:?} is no range of addresses: an address and the length of its prefix, such as 10.1.0.0/16 or 2001:db8::/32"
-            ),
-            text_of_pattern => format!("{text:?} does not match {text_of_pattern}"),
-        })
+        pattern.map(|pattern| form::complaint(text, &pattern.text))
     }
 
     fn check_number(&self, number: f64) -> Option<String> {
@@ -333,6 +348,12 @@ fn join(path: &str, name: &str) -> String {
     } else {
         format!("{path}.{name}")
     }
+}
+
+/// A word whatever the case of its letters and what stands between them.
+fn plain(word: &str) -> String {
+    let letters = word.chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
 /// A value in a message: short ones as they are, others by their type.

@@ -4,6 +4,7 @@
 //! writes them). The schemas of the kinds that we bring along are those of their types.
 
 mod check;
+mod form;
 mod rule;
 
 use std::{
@@ -55,6 +56,10 @@ static SCHEMAS: LazyLock<BTreeMap<String, Schema>> = LazyLock::new(|| {
             for (_, path) in UNSUPPORTED.iter().filter(|(of, _)| *of == kind) {
                 schema.at(path).expect("a field of the schema").opaque = true;
             }
+            for (_, path, value) in UNTOLD.iter().filter(|(of, ..)| *of == kind) {
+                let field = schema.at(path).expect("a field of the schema");
+                field.untold.push(value);
+            }
             (kind, schema)
         })
         .collect()
@@ -62,6 +67,11 @@ static SCHEMAS: LazyLock<BTreeMap<String, Schema>> = LazyLock::new(|| {
 
 /// Fields that are not supported at all, by kind: nobody looks into them.
 const UNSUPPORTED: &[(&str, &[&str])] = &[("HTTPRoute", &["spec", "rules", "sessionPersistence"])];
+
+/// Values that a schema has and nothing here serves, by kind and field: the translation refuses them, so nobody is told to choose
+/// them.
+const UNTOLD: &[(&str, &[&str], &str)] =
+    &[("ServiceEntry", &["spec", "resolution"], "DYNAMIC_DNS")];
 
 /// What a check has found.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,6 +140,9 @@ struct Schema {
     /// API; that the whole is not supported is the one thing to tell, and the translation does.
     #[serde(skip)]
     opaque: bool,
+    /// Those of `values` that nobody is told to choose.
+    #[serde(skip)]
+    untold: Vec<&'static str>,
 }
 
 impl Schema {
@@ -424,6 +437,26 @@ mod tests {
                 "EgressPolicy",
                 json!({"to": [{"hosts": [8]}]}),
                 "put it in quotes",
+            ),
+            (
+                "EgressPolicy",
+                json!({"to": [{"ports": ["443"]}]}),
+                "write it without quotes",
+            ),
+            (
+                "EgressPolicy",
+                json!({"to": [{"ports": ["https"]}]}),
+                "correct the value",
+            ),
+            (
+                "GatewayParameters",
+                json!({"proxy": {"drainTimeout": 5}}),
+                "name the unit: 5s for seconds, 5ms for thousandths",
+            ),
+            (
+                "GatewayParameters",
+                json!({"proxy": {"drainTimeout": "1h30"}}),
+                "write 1h30m",
             ),
         ] {
             let mut object = json!({
