@@ -1,7 +1,7 @@
 //! Command-line options of everything that runs the proxy.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     num::NonZero,
     path::PathBuf,
     thread,
@@ -108,6 +108,9 @@ fn gateway(text: &str) -> Result<GatewayKey, String> {
     }
 }
 
+/// Where the admin port is unless it is said.
+pub const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9901);
+
 /// Options of the proxy itself, whatever its tables come from.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProxyOptions {
@@ -124,7 +127,7 @@ pub struct ProxyOptions {
     pub map_port: PortMap,
     /// Where /livez, /readyz, /metrics and /table are served. Nobody has to log in there, so think twice before you let
     /// others than this machine reach it; /table is for this machine anyway.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:9901", value_parser = admin)]
+    #[arg(long, value_name = "IP:PORT", default_value_t = ADMIN, value_parser = admin)]
     pub admin: SocketAddr,
     /// Worker threads. Default: one per core that this process may use.
     #[arg(long, value_name = "N")]

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use portcullis_controller::CONTROLLER_NAME;
+use portcullis_dataplane::ports::PortMap;
 use portcullis_routing::egress::host::Host;
 
-use super::{ClusterArgs, OutputArgs, parse_header};
+use super::{ClusterArgs, OutputArgs, parse_header, port_map};
 use crate::names::{is_label_key, is_label_value, namespace, namespaced};
 
 /// `portcullis egress`.
@@ -85,6 +86,16 @@ pub(crate) struct CheckDestinationArgs {
     /// counts for that host and port only. This command looks no name up.
     #[arg(long, value_name = "[HOST:PORT:]ADDRESS,...", value_parser = resolved)]
     pub(crate) resolve: Vec<Resolved>,
+    /// The port map that `run` is started with: what leads to a port that the proxy itself listens on is refused.
+    #[arg(
+        long,
+        value_name = "SPEC=BIND,...",
+        value_parser = port_map,
+        default_value = "",
+        hide_default_value = true,
+        requires = "config"
+    )]
+    pub(crate) map_port: PortMap,
     /// Which cluster.
     #[command(flatten)]
     pub(crate) cluster: ClusterArgs,
@@ -260,7 +271,9 @@ send requests: ask by http://HOST, or with --form request. The line Asked says w
 
 Proxies look a name up when it is asked for, and refuse it if any of its addresses is private, special, the cluster's own or the \
 proxy's. This command looks nothing up: it judges the addresses of --resolve, all but whether one is the proxy's own, and without \
-that says that addresses were not judged. Endpoints of a ServiceEntry that are addresses always are.
+that says that addresses were not judged. Endpoints of a ServiceEntry that are addresses always are. What leads to a port that the proxy \
+itself listens on is refused too (leads_to_proxy): with -f it takes these for the ports of listeners, by --map-port, and the admin port \
+9901, as `run` binds them without --address and --admin.
 
 Without -f the objects of the cluster are read once, with your rights, and translated as the controller does it: `get` and `list` of \
 gateways, gatewayclasses, listenersets, httproutes, tlsroutes, backendtlspolicies, referencegrants, serviceentries, egresspolicies, \
@@ -357,6 +370,6 @@ mod tests {
         ] {
             assert!(labels(text).unwrap_err().contains("KEY=VALUE"), "{text}");
         }
+        assert!(labels("a=b,a=c").unwrap_err().contains("one label a"));
     }
 }
-        assert!(labels("a=b,a=c").unwrap_err().contains("one label a"));

@@ -509,3 +509,30 @@ fn without_the_nodes_or_the_gateway_there_is_no_answer() {
         "{said}"
     );
 }
+
+/// Pods of proxies listen on all of their addresses.
+#[test]
+fn what_leads_to_the_proxy_itself_is_refused() {
+    for (port, address, reason) in [
+        (3128, "127.0.0.1", "leads_to_proxy"),
+        (9901, "127.1.2.3", "leads_to_proxy"),
+        (9902, "127.0.0.1", "allowed"),
+    ] {
+        let mut contents = sample();
+        contents.objects.push(json!({
+            "apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry",
+            "metadata": { "name": "own", "namespace": "egress" },
+            "spec": {
+                "hosts": ["own.example"], "resolution": "DNS",
+                "ports": [{ "number": 80, "name": "http", "protocol": "HTTP", "targetPort": port }],
+            },
+        }));
+        contents.objects.push(json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy",
+            "metadata": { "name": "here", "namespace": "egress" },
+            "spec": { "allowPrivate": ["127.0.0.0/8"] },
+        }));
+        let (_, said) = checked(contents, &["http://own.example", "--resolve", address]);
+        assert!(said.contains(&format!("({reason})")), "{port}: {said}");
+    }
+}

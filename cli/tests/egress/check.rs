@@ -446,3 +446,75 @@ fn nobody_calls_by_a_name_that_no_object_can_have() {
         assert!(told.contains(expected) && told.contains(option), "{told}");
     }
 }
+
+#[test]
+fn what_leads_to_the_proxy_itself_is_refused_as_proxies_refuse_it() {
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    let entry = |name: &str, port: u16| {
+        format!(
+            "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: {name}, namespace: egress}}\n\
+             spec: {{hosts: [{name}.example], resolution: DNS, ports: [{{number: 80, name: http, protocol: HTTP, targetPort: {port}}}]}}\n"
+        )
+    };
+    let open = "---\napiVersion: portcullis.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: here, namespace: egress}\n\
+                spec: {allowPrivate: [127.0.0.0/8]}\n";
+    let manifests = [
+        GATEWAY,
+        open,
+        &entry("own", 3128),
+        &entry("admin", 9901),
+        &entry("other", 3129),
+    ];
+    fs::write(file.path(), manifests.concat()).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    for (host, options, reason) in [
+        ("own", &[][..], "leads_to_proxy"),
+        ("admin", &[], "leads_to_proxy"),
+        ("other", &[], "allowed"),
+        ("own", &["--map-port", "3128=3129"], "allowed"),
+        ("other", &["--map-port", "3128=3129"], "leads_to_proxy"),
+    ] {
+        let destination = format!("http://{host}.example");
+        let check = [
+            "egress",
+            "check",
+            "-f",
+            path,
+            &destination,
+            "--resolve",
+            "127.0.0.1",
+        ];
+        let told = stdout(&run(&[&check[..], options].concat()));
+        assert!(
+            told.contains(&format!("({reason})")),
+            "{host} {options:?}: {told}"
+        );
+        let leads = told.contains(", where the proxy itself listens (")
+            && told.contains("by targetPort or endpoints");
+        assert_eq!(leads, reason == "leads_to_proxy", "{told}");
+    }
+    // What opens loopback would not help.
+    fs::write(file.path(), [GATEWAY, &entry("own", 3128)].concat()).expect("written");
+    let told = stdout(&run(&[
+        "egress",
+        "check",
+        "-f",
+        path,
+        "http://own.example",
+        "--resolve",
+        "127.0.0.1",
+    ]));
+    assert!(
+        told.contains("(address_refused)") && !told.contains("allowPrivate"),
+        "{told}"
+    );
+    let output = run(&[
+        "egress",
+        "check",
+        "--map-port",
+        "3128=3129",
+        "http://own.example",
+    ]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--config"), "{}", stderr(&output));
+}

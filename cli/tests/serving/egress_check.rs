@@ -49,11 +49,12 @@ fn ask(port: u16, request: &str) -> std::io::Result<String> {
 }
 
 /// By which listener, for what, with which header, and what comes of it.
-const ASKED: [(&str, &str, &str, &str); 23] = [
+const ASKED: [(&str, &str, &str, &str); 24] = [
     ("proxy", "http://api.example/", "", "allowed"),
     ("proxy", "http://api.example/admin", "", "denied_by_policy"),
     ("proxy", "http://new.example/", "", "host_not_listed"),
     ("proxy", "http://metadata.example/", "", "address_refused"),
+    ("proxy", "http://itself.example/", "", "leads_to_proxy"),
     ("proxy", "http://others.example/", "", "not_exported"),
     ("proxy", "http://through.example/", "", "allowed"),
     (
@@ -105,15 +106,32 @@ const ASKED: [(&str, &str, &str, &str); 23] = [
     ("proxy", "inside.example:80", "", "host_not_listed"),
 ];
 
+/// What leads to a port that the proxy itself is bound to.
+fn itself(bound: u16) -> String {
+    format!(
+        "---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: itself, namespace: egress}}
+spec:
+  hosts: [itself.example]
+  ports: [{{number: 80, name: http, protocol: HTTP, targetPort: {bound}}}]
+  resolution: STATIC
+  endpoints: [{{address: 127.0.0.1}}]
+"
+    )
+}
+
 #[test]
 fn the_answers_are_those_of_the_proxy() {
     let manifests = config().join("../cli/tests/testdata/egress/routes.yaml");
     let manifests = fs::read_to_string(manifests).expect("manifests");
     let root = tempfile::tempdir().expect("a directory");
     let path = root.path().join("egress.yaml");
-    fs::write(&path, manifests.replace("PORT", &outside().to_string())).expect("written");
-    let path = path.to_str().expect("UTF-8");
     let (proxy, listed) = (free_port(), free_port());
+    let manifests = manifests.replace("PORT", &outside().to_string()) + &itself(proxy);
+    fs::write(&path, manifests).expect("written");
+    let path = path.to_str().expect("UTF-8");
     let map = format!("3128={proxy},80={listed}");
     let place = ["--address", "127.0.0.1", "--map-port", &map];
     let rest = ["--admin", "127.0.0.1:0", "--workers", "1"];
@@ -143,7 +161,16 @@ fn the_answers_are_those_of_the_proxy() {
         };
         assert_eq!(done(port, &request), told, "{listener} {destination}");
 
-        let mut check = vec!["egress", "check", "-f", path, "--pod", "shop/web-1"];
+        let mut check = vec![
+            "egress",
+            "check",
+            "-f",
+            path,
+            "--pod",
+            "shop/web-1",
+            "--map-port",
+            &map,
+        ];
         check.extend([destination, "-o", "json"]);
         if !header.is_empty() {
             check.extend(["-H", header]);

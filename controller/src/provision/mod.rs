@@ -17,7 +17,7 @@ pub use self::{
     labels::GATEWAY_NAME,
     name::{identity_secret_name, infrastructure_name, label_value},
     object::{Kind, Object},
-    objects::{CONTAINER, Made},
+    objects::{CONTAINER, Made, admin_port},
     served::{Owner, Owners, owners},
     wanted::{Plan, Wanted, wanted},
 };

@@ -28,7 +28,7 @@ use portcullis_routing::{
 
 use tokio::time::sleep;
 
-pub use self::{caller::Identity, refusal::unclear};
+pub use self::{caller::Identity, own::meets, refusal::unclear};
 use self::{changes::Changes, own::Own, resolver::Resolver, token::Tokens};
 use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,

@@ -50,20 +50,19 @@ impl Own {
 
     /// Whether the proxy would meet itself there.
     pub(crate) fn listens_at(&self, to: SocketAddr) -> bool {
-        let ip = AddressClass::of(to.ip()).plain(to.ip());
-        // The system takes a connection to no address in particular for one to this host.
-        let is_here = ip.is_loopback() || ip.is_unspecified() || self.addresses.contains(&ip);
-        let meets = |bound: &SocketAddr| {
-            let is_any = bound.ip().is_unspecified() || ip.is_unspecified();
-            bound.port() == to.port() && (bound.ip().to_canonical() == ip || (is_any && is_here))
-        };
-        self.admin.as_ref().is_some_and(meets)
-            || self
-                .listeners
-                .borrow()
-                .iter()
-                .any(|(_, bound)| meets(bound))
+        let meets = |bound: SocketAddr| meets(to, bound, &self.addresses);
+        let listeners = self.listeners.borrow();
+        self.admin.is_some_and(meets) || listeners.iter().any(|(_, bound)| meets(*bound))
     }
+}
+
+/// Whether a connection to `to` meets what is bound to `bound` on this host, whose interfaces have the addresses `own`.
+pub fn meets(to: SocketAddr, bound: SocketAddr, own: &[IpAddr]) -> bool {
+    let ip = AddressClass::of(to.ip()).plain(to.ip());
+    // The system takes a connection to no address in particular for one to this host.
+    let is_here = ip.is_loopback() || ip.is_unspecified() || own.contains(&ip);
+    let is_any = bound.ip().is_unspecified() || ip.is_unspecified();
+    bound.port() == to.port() && (bound.ip().to_canonical() == ip || (is_any && is_here))
 }
 
 fn addresses() -> Box<[IpAddr]> {

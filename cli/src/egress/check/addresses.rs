@@ -1,8 +1,13 @@
 //! The addresses behind a destination, as far as they are known, and whether proxies would connect to them.
 
-use std::{cell::Cell, fmt::Write as _, net::IpAddr};
+use std::{
+    cell::Cell,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::bail;
+use portcullis_dataplane::{egress::meets, reason::Reason};
 use portcullis_routing::{
     EndpointHost,
     egress::{
@@ -48,21 +53,63 @@ pub(super) struct Judged {
     pub(super) address: IpAddr,
     /// Why proxies do not connect to it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) refused: Option<String>,
+    refused: Option<String>,
+    /// The place, if the proxy itself listens there: then nothing opens it.
+    #[serde(skip)]
+    proxy: Option<SocketAddr>,
+    /// Of what is refused.
+    #[serde(skip)]
+    pub(super) reason: Reason,
 }
 
-/// What the command line says of the addresses that names have.
+impl Judged {
+    /// `inside` is why the table refuses an address.
+    fn new(to: SocketAddr, inside: Option<Inside>, told: &Told<'_>) -> Self {
+        let proxy = told.listens_at(to).then_some(to);
+        let reason = match (&inside, proxy) {
+            (None, Some(_)) => Reason::LeadsToProxy,
+            _ => Reason::AddressRefused,
+        };
+        let inside = inside.as_ref().map(Inside::to_string);
+        Self {
+            address: to.ip(),
+            refused: inside.or_else(|| proxy.map(|_| "where the proxy itself listens".to_owned())),
+            proxy,
+            reason,
+        }
+    }
+
+    /// Why proxies do not connect to it, in words.
+    pub(super) fn why(&self) -> String {
+        let what = self.refused.as_deref().unwrap_or_default();
+        match self.proxy {
+            Some(place) if self.reason == Reason::LeadsToProxy => {
+                format!("it leads to {place}, {what}")
+            }
+            _ => format!("it leads to {}, {what}", self.address),
+        }
+    }
+}
+
+/// What the command line says of the addresses that names have, and where proxies listen.
 pub(super) struct Told<'a> {
     resolved: &'a [Resolved],
+    listening: Vec<SocketAddr>,
     is_used: Cell<bool>,
 }
 
 impl<'a> Told<'a> {
-    pub(super) const fn new(resolved: &'a [Resolved]) -> Self {
+    pub(super) const fn new(resolved: &'a [Resolved], listening: Vec<SocketAddr>) -> Self {
         Self {
             resolved,
+            listening,
             is_used: Cell::new(false),
         }
+    }
+
+    /// Whether a proxy would meet itself there. Addresses of its interfaces are not known, and are refused anyway.
+    fn listens_at(&self, to: SocketAddr) -> bool {
+        self.listening.iter().any(|bound| meets(to, *bound, &[]))
     }
 
     /// The addresses that were said to be behind this destination.
@@ -106,12 +153,10 @@ impl Addresses {
         egress: &CompiledEgress,
         told: &Told<'_>,
     ) -> Self {
-        let judge = |address: IpAddr| {
-            let class = AddressClass::of(address);
-            judged(
-                address,
-                egress.refuses(question, decision.opened, (address, class), |_| false),
-            )
+        let judge = |to: SocketAddr| {
+            let asked_of = (to.ip(), AddressClass::of(to.ip()));
+            let inside = egress.refuses(question, decision.opened, asked_of, |_| false);
+            Judged::new(to, inside, told)
         };
         let own = decision.opened.filter(|Opened { entry, .. }| {
             entry.resolution == Resolution::Static || !entry.endpoints.is_empty()
@@ -126,8 +171,12 @@ impl Addresses {
                 None => return Self::Unknown,
             },
         };
+        let port = decision
+            .opened
+            .map_or(question.port, |opened| opened.port.target());
+        let places = addresses.into_iter().map(|ip| SocketAddr::new(ip, port));
         Self::Judged {
-            addresses: addresses.into_iter().map(judge).collect(),
+            addresses: places.map(judge).collect(),
         }
     }
 
@@ -136,20 +185,22 @@ impl Addresses {
         opened: Opened<'_>,
         egress: &CompiledEgress,
         told: &Told<'_>,
-        judge: impl Fn(IpAddr) -> Judged,
+        judge: impl Fn(SocketAddr) -> Judged,
     ) -> Self {
         let entry = opened.entry;
         let is_listed = entry.resolution == Resolution::Static;
         let (mut addresses, mut unknown) = (Vec::new(), Vec::new());
         for endpoint in entry.endpoints.iter().filter(|it| it.weight > 0) {
+            let port = endpoint.target(opened.port);
+            let place = |ip: IpAddr| SocketAddr::new(ip, port);
             match &endpoint.host {
                 EndpointHost::Ip(ip) if is_listed => {
                     let inside = egress.refuses_endpoint(question, opened, *ip, |_| false);
-                    addresses.push(judged(*ip, inside));
+                    addresses.push(Judged::new(place(*ip), inside, told));
                 }
-                EndpointHost::Ip(ip) => addresses.push(judge(*ip)),
+                EndpointHost::Ip(ip) => addresses.push(judge(place(*ip))),
                 EndpointHost::Name(name) => match told.of(name, question.port) {
-                    Some(told) => addresses.extend(told.into_iter().map(&judge)),
+                    Some(told) => addresses.extend(told.into_iter().map(place).map(&judge)),
                     None => unknown.push(name.clone()),
                 },
             }
@@ -181,7 +232,13 @@ impl Addresses {
     }
 
     /// What opens an address that is refused, in words.
-    pub(super) fn remedy(&self, address: IpAddr, gateway_namespace: &str) -> String {
+    pub(super) fn remedy(&self, refused: &Judged, gateway_namespace: &str) -> String {
+        if refused.proxy.is_some() {
+            return "lead the host to the port of the server that is meant, by targetPort or endpoints of its ServiceEntry, or by its DNS: \
+                    nothing opens a port that the proxy itself listens on"
+                .to_owned();
+        }
+        let address = refused.address;
         let is_listed = matches!(
             self,
             Self::Endpoints {
@@ -226,15 +283,11 @@ impl Addresses {
     }
 }
 
-fn judged(address: IpAddr, inside: Option<Inside>) -> Judged {
-    Judged {
-        address,
-        refused: inside.as_ref().map(Inside::to_string),
-    }
-}
-
 fn write(text: &mut String, heading: &str, addresses: &[Judged]) {
-    for Judged { address, refused } in addresses {
+    for Judged {
+        address, refused, ..
+    } in addresses
+    {
         let words = match refused {
             Some(what) => styled(BAD, format!("refused, {what}")),
             None => "may be connected to".to_owned(),
@@ -263,22 +316,31 @@ mod tests {
             resolved(None, 3),
         ];
         let addresses = [1, 3].map(|last| IpAddr::from([192, 0, 2, last]));
-        assert_eq!(Told::new(&all).of("a.example", 443).unwrap(), addresses);
-        assert_eq!(Told::new(&[]).of("a.example", 443), None);
-        let of_another = Told::new(&all[1..2]);
+        assert_eq!(
+            Told::new(&all, Vec::new()).of("a.example", 443).unwrap(),
+            addresses
+        );
+        assert_eq!(Told::new(&[], Vec::new()).of("a.example", 443), None);
+        let of_another = Told::new(&all[1..2], Vec::new());
         let error = of_another.ensure_meant(&host, 443).unwrap_err().to_string();
         assert!(error.contains("a.example:443"), "{error}");
         // A route led there.
         of_another.of("b.example", 443).unwrap();
         assert!(of_another.ensure_meant(&host, 443).is_ok());
-        assert!(Told::new(&all[..1]).ensure_meant(&host, 80).is_err());
-        assert!(Told::new(&all).ensure_meant(&host, 80).is_ok());
+        assert!(
+            Told::new(&all[..1], Vec::new())
+                .ensure_meant(&host, 80)
+                .is_err()
+        );
+        assert!(Told::new(&all, Vec::new()).ensure_meant(&host, 80).is_ok());
     }
 
     fn verdict(is_listed: bool, refused: &[bool], unknown: &[&str]) -> bool {
+        let told = Told::new(&[], Vec::new());
+        let place = SocketAddr::from(([192, 0, 2, 1], 80));
         let judged = refused.iter().map(|is_refused| Judged {
-            address: [192, 0, 2, 1].into(),
             refused: is_refused.then(|| "a private address".to_owned()),
+            ..Judged::new(place, None, &told)
         });
         let addresses = Addresses::Endpoints {
             addresses: judged.collect(),

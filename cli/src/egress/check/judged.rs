@@ -226,15 +226,13 @@ impl Judged {
         let Some((addresses, refused)) = addresses.and_then(|it| Some((it, it.refused()?))) else {
             return self;
         };
-        let address = refused.address;
-        let inside = refused.refused.as_deref().unwrap_or_default();
         Self {
             verdict: Verdict::Refuse,
-            reason: Reason::AddressRefused.code(),
-            why: format!("it leads to {address}, {inside}"),
+            reason: refused.reason.code(),
+            why: refused.why(),
             because: None,
             policy: None,
-            remedy: Some(addresses.remedy(address, remedy::own_namespace(table))),
+            remedy: Some(addresses.remedy(refused, remedy::own_namespace(table))),
             apply: None,
             ..self
         }

@@ -107,7 +107,7 @@ pub(super) fn check(args: &CheckDestinationArgs) -> anyhow::Result<ExitCode> {
         method: &args.method,
         headers: &headers,
         who: who.as_ref(),
-        told: Told::new(&args.resolve),
+        told: Told::new(&args.resolve, origin.listening(args)),
         egress: compiled.egress().context("the Gateway is none of egress")?,
         table,
         resources: origin.resources(),

@@ -197,10 +197,8 @@ fn by_addresses(
 ) -> Option<Remedy> {
     let addresses = Addresses::of(question, decision, egress, &case.told);
     let refused = addresses.refused()?;
-    let address = refused.address;
-    let remedy = addresses.remedy(address, own_namespace(case.table));
-    let what = refused.refused.as_deref().unwrap_or_default();
-    Some(format!("it leads to {address}, {what}: {remedy}").into())
+    let remedy = addresses.remedy(refused, own_namespace(case.table));
+    Some(format!("{}: {remedy}", refused.why()).into())
 }
 
 /// Where an entry for the caller belongs.

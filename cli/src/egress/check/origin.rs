@@ -1,9 +1,13 @@
 //! Where the table that is asked comes from: manifests, or the objects of a cluster.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{Ipv6Addr, SocketAddr},
+};
 
 use anyhow::{Context, bail};
-use portcullis_controller::{ObjectKey, Resources};
+use portcullis_controller::{ObjectKey, Resources, provision::admin_port};
+use portcullis_dataplane::{bind::BindAddresses, options::ADMIN};
 use portcullis_routing::{GatewayKey, RoutingTable, egress::host::Host};
 
 use super::faults;
@@ -52,6 +56,30 @@ impl Origin {
             Self::Files(it) => &it.resources,
             Self::Cluster(it, _) => it.resources(),
         }
+    }
+
+    /// Where proxies listen: in a cluster on every address of their pods, else as `portcullis run` does unless it is told otherwise.
+    pub(super) fn listening(&self, args: &CheckDestinationArgs) -> Vec<SocketAddr> {
+        let (addresses, tables, admin) = match self {
+            Self::Files(it) => {
+                let tables: Vec<_> = it.translation.tables.values().collect();
+                (BindAddresses::default().with_local_egress(), tables, ADMIN)
+            }
+            Self::Cluster(live, _) => {
+                let tables: Vec<_> = live.table().into_iter().collect();
+                let listeners = || tables.iter().flat_map(|it| it.listeners.values());
+                let port = admin_port(|port| listeners().any(|it| it.port == port));
+                let admin = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+                (BindAddresses::default(), tables, admin)
+            }
+        };
+        let listeners = tables.iter().flat_map(|table| table.listeners.values());
+        let bound = listeners.flat_map(|listener| {
+            let port = args.map_port.bound(listener.port);
+            let places = addresses.of(listener.direction).iter();
+            places.map(move |ip| SocketAddr::new(*ip, port))
+        });
+        bound.chain([admin]).collect()
     }
 
     /// What is wrong with what may be meant for the host.

@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use portcullis_routing::ListenerProtocol;
 
-pub use self::pod::CONTAINER;
+pub use self::pod::{CONTAINER, admin_port};
 use super::{
     Infrastructure, Object, ProvisionOptions, infrastructure_name,
     object::{APPLIED, Kind},

@@ -77,7 +77,7 @@ pub(super) fn template(blueprint: &Blueprint) -> PodTemplateSpec {
 fn container(blueprint: &Blueprint) -> Container {
     let parameters = &blueprint.infrastructure().workload;
     let options = &blueprint.options;
-    let admin = admin_port(blueprint);
+    let admin = admin_port(|port| blueprint.ports.contains_key(&port));
     let every = if blueprint.prefers_ipv6 {
         "[::]"
     } else {
@@ -169,9 +169,9 @@ fn environment(blueprint: &Blueprint) -> Vec<EnvVar> {
     .collect()
 }
 
-/// The first port from the usual one on that no listener has.
-fn admin_port(blueprint: &Blueprint) -> u16 {
-    let free = |port: &u16| !blueprint.ports.contains_key(port);
+/// The admin port of proxies whose listeners have some ports: the first from the usual one on that none has.
+pub fn admin_port(is_taken: impl Fn(u16) -> bool) -> u16 {
+    let free = |port: &u16| !is_taken(*port);
     (ADMIN_PORT..=u16::MAX).find(free).unwrap_or(ADMIN_PORT)
 }
 
