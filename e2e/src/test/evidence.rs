@@ -51,9 +51,9 @@ mod tests {
 
     #[test]
     fn the_last_lines_of_the_namespace_are_shown() {
-        let text: String = (0..1000)
-            .map(|n| format!("{n} of {}\n", if n % 2 == 0 { "mine" } else { "others" }))
-            .collect();
+        let lines =
+            (0..1000).map(|n| format!("{n} of {}", if n % 2 == 0 { "mine" } else { "others" }));
+        let text = lines.collect::<Vec<_>>().join("\n");
         let shown = last_lines_with(&text, "mine");
         assert_eq!(shown.lines().count(), SHOWN_LINES);
         assert!(shown.ends_with("998 of mine"), "{shown}");
