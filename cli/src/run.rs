@@ -223,6 +223,8 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     configuration.ensure_policies_known()?;
     ports_are_free(&table, &args.proxy)?;
 
+    // Whoever has read that it serves may end it.
+    let (mut stop, mut hang_up) = (StopSignal::new()?, HangUp::new()?);
     let config = Config {
         addresses: addresses(&args.proxy),
         ..Config::new(&args.proxy)
@@ -243,7 +245,6 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     tell(&served.introduction(args));
     tell(&broken(&configuration));
 
-    let (mut stop, mut hang_up) = (StopSignal::new()?, HangUp::new()?);
     // It also says that the terminal is gone.
     let has_terminal = io::stdin().is_terminal();
     loop {
