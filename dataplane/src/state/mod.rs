@@ -22,7 +22,7 @@ use std::{
 
 use arc_swap::{ArcSwapOption, Guard};
 use portcullis_routing::{
-    GatewayKey, ProxySettings, Rejection, ResourceKind, RoutingTable, TableVersion,
+    GatewayKey, ProxySettings, RoutingTable, TableVersion,
     compile::compile,
     delta::{self, Report},
     settings::AccessLog,
@@ -213,7 +213,7 @@ impl TableState {
         snapshot.settings = self.overrides.settings(&snapshot, previous.as_deref());
         snapshot.labels = self.metrics.assign_labels(snapshot.compiled.table());
         for rejection in &snapshot.rejected {
-            tracing::warn!(%rejection, "rejected: its last good version stays in force; without one, a rule answers 500 and a listener is closed");
+            tracing::warn!(%rejection, "rejected: its last good version stays in force; without one that fits, a rule answers 500 and a listener is closed");
         }
         let report = Report {
             version: table.version.clone(),
@@ -305,25 +305,10 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let as_it_is = compiled(previous, table);
     let serving = previous.map(|previous| previous.compiled.table().as_ref());
-    let attempt = |rejected: &[Rejection]| {
-        let mended = salvage::mended(table, serving, rejected)?;
-        let mended = compiled(previous, &Arc::new(mended));
-        let clashes = mended
-            .rejected
-            .iter()
-            .any(|rejection| !as_it_is.rejects(rejection.kind, &rejection.key));
-        (!clashes).then_some(mended)
-    };
-    // A listener's predecessor may clash with something new, such as the protocol of its port. The new one goes first.
-    let without_listeners = || {
-        let rejected = as_it_is.rejected.iter();
-        let others = rejected.filter(|rejection| rejection.kind != ResourceKind::Listener);
-        attempt(&others.cloned().collect::<Vec<_>>())
-    };
-    match attempt(&as_it_is.rejected).or_else(without_listeners) {
+    match salvage::mended(table, serving, &as_it_is.rejected) {
         Some(mended) => Snapshot {
             rejected: as_it_is.rejected,
-            ..mended
+            ..compiled(previous, &Arc::new(mended))
         },
         None => as_it_is,
     }

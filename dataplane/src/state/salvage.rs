@@ -1,5 +1,8 @@
 //! A rejected resource takes no service away: its predecessor is served on. A rule that has none answers 500, since leaving
 //! it out would hand its requests to a broader rule, perhaps one that does not protect what this one does.
+//!
+//! Each is judged alone. A predecessor that what is good in the table leaves no room for, such as a listener whose port another one has
+//! now, is none: so all that is mended can be in force at once, and none of it keeps out what is good.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +10,10 @@ use std::{
 };
 
 use portcullis_routing::{
-    Backend, ClusterKey, ClusterTls, Filter, Rejection, ResourceKind, Route, RouteAction, RouteKey,
-    RoutePolicy, RoutingTable, ca,
+    Backend, ClusterKey, ClusterTls, Filter, Listener, ListenerKey, ListenerProtocol, Rejection,
+    ResourceKind, Route, RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
     egress::{Entry, ExportedTo, Policy, PolicyAction},
+    listener::ClientValidation,
     validate::{self, syntax},
 };
 
@@ -24,8 +28,8 @@ pub(super) fn mended(
 ) -> Option<RoutingTable> {
     let mut mended = table.clone();
     for rejection in rejected {
-        let is_restored =
-            serving.is_some_and(|serving| restore(&mut mended, table, serving, rejection));
+        let restore = |serving| restore(&mut mended, table, serving, rejected, rejection);
+        let is_restored = serving.is_some_and(restore);
         match rejection.kind {
             ResourceKind::Route if !is_restored => refuse(&mut mended, table, &rejection.key),
             ResourceKind::Policy if !is_restored => shut(&mut mended, &rejection.key),
@@ -36,15 +40,22 @@ pub(super) fn mended(
     (mended != *table).then_some(mended)
 }
 
-/// Whether the resource has a predecessor that was good.
+/// Whether the resource has a predecessor that was good, and still fits.
 fn restore(
     table: &mut RoutingTable,
     received: &RoutingTable,
     serving: &RoutingTable,
+    rejected: &[Rejection],
     rejection: &Rejection,
 ) -> bool {
     let key = rejection.key.as_str();
     match rejection.kind {
+        // Listeners of egress could not be served with them.
+        ResourceKind::Settings
+            if received.settings.egress.is_some() && serving.settings.egress.is_none() =>
+        {
+            return false;
+        }
         ResourceKind::Settings => table.settings = Arc::clone(&serving.settings),
         ResourceKind::Cluster if asks_backends_otherwise(received, serving, key) => return false,
         ResourceKind::Cluster => restore_entry(&mut table.clusters, &serving.clusters, key),
@@ -52,7 +63,9 @@ fn restore(
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
         }
-        ResourceKind::Entry if !serving.entries.contains_key(key) => return false,
+        ResourceKind::Entry if serving.entries.get(key).is_none_or(|it| it.is_shut()) => {
+            return false;
+        }
         ResourceKind::Entry if asks_hosts_otherwise(received, serving, key) => return false,
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
         ResourceKind::Policy if !serving.policies.contains_key(key) => return false,
@@ -62,34 +75,16 @@ fn restore(
         }
         // Who had the address before says nothing of who has it now.
         ResourceKind::Workload => {}
-        ResourceKind::Listener if lacks_certificates(received, key) => {
-            // Only what it still names: a certificate that it names no more may have been revoked.
-            let tls = received
-                .listeners
-                .get(key)
-                .and_then(|listener| listener.tls.as_ref());
-            for certificate in tls.into_iter().flat_map(|tls| &tls.certificates) {
-                keep_entry(&mut table.certificates, &serving.certificates, certificate);
-            }
-        }
-        ResourceKind::Listener if speaks_otherwise(received, serving, key) => return false,
-        ResourceKind::Listener if asks_other_certificates(received, serving, key) => return false,
-        ResourceKind::Listener => {
-            restore_entry(&mut table.listeners, &serving.listeners, key);
-            let tls = serving
-                .listeners
-                .get(key)
-                .and_then(|listener| listener.tls.as_ref());
-            for certificate in tls.into_iter().flat_map(|tls| &tls.certificates) {
-                keep_entry(&mut table.certificates, &serving.certificates, certificate);
-            }
-        }
+        ResourceKind::Listener => restore_listener(table, received, serving, rejected, key),
         ResourceKind::Route => {
-            let Some(route) = serving.routes.get(key).filter(|route| !is_refusal(route)) else {
+            let before = serving.routes.get_key_value(key);
+            let before = before.filter(|(_, route)| !is_refusal(route));
+            let fitting = before.and_then(|(key, it)| Some((key, fitting(received, it)?)));
+            let Some((key, route)) = fitting else {
                 return false;
             };
-            restore_entry(&mut table.routes, &serving.routes, key);
-            for cluster in clusters_of(route) {
+            table.routes.insert(key.clone(), Arc::clone(&route));
+            for cluster in clusters_of(&route) {
                 keep_entry(&mut table.clusters, &serving.clusters, cluster);
                 keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
             }
@@ -101,28 +96,80 @@ fn restore(
     true
 }
 
-/// Whether a listener is of TLS and none of the certificates that it names is there.
-fn lacks_certificates(table: &RoutingTable, key: &str) -> bool {
-    let tls = table
-        .listeners
-        .get(key)
-        .and_then(|listener| listener.tls.as_ref());
-    tls.is_some_and(|tls| {
-        let mut certificates = tls.certificates.iter();
-        certificates.all(|key| !table.certificates.contains_key(key))
-    })
+/// Puts a listener's predecessor in its place, with certificates that this one names. If nothing but these were missing, it is served as
+/// it is now: a certificate that it names no more may have been revoked.
+fn restore_listener(
+    table: &mut RoutingTable,
+    received: &RoutingTable,
+    serving: &RoutingTable,
+    rejected: &[Rejection],
+    key: &str,
+) {
+    let Some((key, wanted)) = received.listeners.get_key_value(key) else {
+        return;
+    };
+    let listener = if received.has_certificate(wanted) {
+        let before = serving.listeners.get(key);
+        before.filter(|before| !admits_otherwise(before, wanted))
+    } else {
+        Some(wanted)
+    };
+    let Some(listener) = listener.filter(|it| has_room(received, rejected, key, it)) else {
+        return;
+    };
+    table.listeners.insert(key.clone(), Arc::clone(listener));
+    let tls = listener.tls.iter();
+    for certificate in tls.flat_map(|tls| &tls.certificates) {
+        keep_entry(&mut table.certificates, &serving.certificates, certificate);
+    }
+}
+
+/// Whether no listener that is good as it is needs the place of this one: that one goes first.
+fn has_room(
+    received: &RoutingTable,
+    rejected: &[Rejection],
+    key: &ListenerKey,
+    listener: &Listener,
+) -> bool {
+    let is_in_the_way = |other: &Listener| {
+        let (speaks, goes) = (other.protocol, other.direction);
+        let fits = speaks == listener.protocol && goes == listener.direction;
+        other.port == listener.port && (!fits || other.hostname == listener.hostname)
+    };
+    let is_rejected = |key: &ListenerKey| {
+        let mut rejected = rejected.iter();
+        rejected.any(|it| it.kind == ResourceKind::Listener && it.key == key.as_str())
+    };
+    let mut others = received.listeners.iter().filter(|(other, _)| *other != key);
+    !others.any(|(other, it)| is_in_the_way(it) && !is_rejected(other))
+}
+
+/// A rule at those of its listeners that are still there and speak what it is for.
+fn fitting(received: &RoutingTable, route: &Arc<Route>) -> Option<Arc<Route>> {
+    let fits = |key: &ListenerKey| {
+        let listener = received.listeners.get(key);
+        listener
+            .is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == route.takes_connections())
+    };
+    if route.listeners.iter().all(fits) {
+        return Some(Arc::clone(route));
+    }
+    let mut route = Route::clone(route);
+    route.listeners.retain(fits);
+    (!route.listeners.is_empty()).then(|| Arc::new(route))
 }
 
 /// Whether a cluster's predecessor verifies its endpoints in another way or not at all. What is sent now may be for those only whom the
 /// new one would let have it, whatever is wrong with that one.
 fn asks_backends_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    fn asked<'a>(table: &'a RoutingTable, key: &str) -> Option<&'a ClusterTls> {
-        table.clusters.get(key)?.tls.as_ref()
-    }
-    let is_as_before = |wanted: &ClusterTls| {
-        asked(serving, key).is_some_and(|before| before.is_same_but_for_cas(wanted))
+    let Some(wanted) = cluster_tls(received, key) else {
+        return false;
     };
-    asked(received, key).is_some_and(|wanted| !is_as_before(wanted))
+    !cluster_tls(serving, key).is_some_and(|before| before.is_same_but_for_cas(wanted))
+}
+
+fn cluster_tls<'a>(table: &'a RoutingTable, key: &str) -> Option<&'a ClusterTls> {
+    table.clusters.get(key)?.tls.as_ref()
 }
 
 /// The same of an entry, at each of its ports. If all that is wrong is a CA that could not be read, its predecessor has to lead to the
@@ -155,31 +202,24 @@ fn is_same_but_for_cas(before: &Entry, wanted: &Entry) -> bool {
     has_same_tls && Entry { tls, ..before } == *wanted
 }
 
-/// Whether a listener's predecessor speaks another protocol, such as clear text where there is to be TLS now.
-fn speaks_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    let spoken = |table: &RoutingTable| Some(table.listeners.get(key)?.protocol);
-    spoken(serving).is_some_and(|before| spoken(received) != Some(before))
-}
-
-/// Whether a listener is to ask for client certificates, and its predecessor does so in another way or not at all: that one
-/// would let in whom the new one shuts out. That certificates of the same CAs could not be read is no other way.
-fn asks_other_certificates(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    let asked = |table: &RoutingTable| {
-        table
-            .listeners
-            .get(key)?
-            .tls
-            .as_ref()?
-            .client_validation
-            .clone()
-    };
-    let Some(wanted) = asked(received) else {
+/// Whether a listener's predecessor speaks another protocol, such as clear text where there is to be TLS now, or lets in whom the new one
+/// shuts out, as it asks for client certificates in another way or not at all. That certificates of the same CAs could not be read is
+/// no other way.
+fn admits_otherwise(before: &Listener, wanted: &Listener) -> bool {
+    if (before.protocol, before.direction) != (wanted.protocol, wanted.direction) {
+        return true;
+    }
+    let Some(wanted) = client_validation(wanted) else {
         return false;
     };
-    match asked(serving) {
-        Some(before) if ca::is_unread(&wanted.ca_pem) => !before.is_same_but_for_cas(&wanted),
+    match client_validation(before) {
+        Some(before) if ca::is_unread(&wanted.ca_pem) => !before.is_same_but_for_cas(wanted),
         before => before != Some(wanted),
     }
+}
+
+fn client_validation(listener: &Listener) -> Option<&ClientValidation> {
+    listener.tls.as_ref()?.client_validation.as_ref()
 }
 
 /// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.

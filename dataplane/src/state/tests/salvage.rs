@@ -1,6 +1,8 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
-use portcullis_routing::{CredentialKey, EntryKey, Filter, filter::Credential};
+use portcullis_routing::{
+    CertificateKey, CredentialKey, EntryKey, Filter, Route, egress::Entry, filter::Credential,
+};
 use serde_json::json;
 
 use super::*;
@@ -382,4 +384,156 @@ fn a_rejected_entry_without_a_predecessor_refuses_whom_it_is_for() {
         (entry.hosts.as_slice(), entry.ports.len()),
         (&["api.example".to_owned()][..], 1)
     );
+}
+
+/// A wrong entry for these hosts, besides one that nobody understands.
+fn wrong_entry(hosts: &[&str]) -> Arc<Entry> {
+    let hosts: Vec<_> = ["Bad"].iter().chain(hosts).collect();
+    let entry = json!({
+        "hosts": hosts, "ports": [{"number": 80, "protocol": "HTTP"}],
+        "order": {"namespace": "ns", "name": "e", "rule": 0},
+    });
+    Arc::new(serde_json::from_value(entry).unwrap())
+}
+
+fn shut_hosts(state: &TableState) -> Option<Vec<String>> {
+    let served = snapshot(state);
+    let entry = served.compiled.egress()?.entry(&EntryKey::of("ns", "e"))?;
+    entry.is_shut().then(|| entry.hosts.clone())
+}
+
+fn ports(state: &TableState) -> Vec<u16> {
+    let served = snapshot(state);
+    served.compiled.ports().map(CompiledPort::port).collect()
+}
+
+fn opens_egress(table: &mut RoutingTable) {
+    Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
+}
+
+/// A refusal is no predecessor either.
+#[test]
+fn an_entry_refuses_whom_it_is_for_now() {
+    let state = state();
+    for host in ["a.example", "b.example"] {
+        let table = changed(&table(1, 1), |table| {
+            opens_egress(table);
+            let entry = wrong_entry(&[host]);
+            table.entries.insert(EntryKey::of("ns", "e"), entry);
+        });
+        state.apply(table).unwrap();
+        assert_eq!(shut_hosts(&state), Some(vec![host.to_owned()]));
+    }
+}
+
+/// What a predecessor asks for and is there no more takes nothing else along.
+#[test]
+fn a_predecessor_whose_client_certificate_is_gone_leaves_others_mended() {
+    let state = state();
+    let own = CertificateKey::secret("infra", "one");
+    let ca = certificate().chain_pem;
+    let first = changed(&table(1, 2), |table| {
+        opens_egress(table);
+        table.certificates.insert(own.clone(), certificate().into());
+        let tls = ClusterTls {
+            server_name: "up.example".into(),
+            ca_pem: vec![ca],
+            client_certificate: Some(own.clone()),
+            ..ClusterTls::default()
+        };
+        let cluster = Cluster {
+            tls: Some(tls),
+            ..Cluster::default()
+        };
+        table.clusters.insert(self::cluster(0), cluster.into());
+    });
+    state.apply(Arc::clone(&first)).unwrap();
+
+    let second = changed(&first, |table| {
+        table.certificates.clear();
+        table.clusters.remove(&cluster(0));
+        table.routes.insert(route(0), broken(0));
+        table.routes.insert(route(1), broken(1));
+        let entry = wrong_entry(&["api.example"]);
+        table.entries.insert(EntryKey::of("ns", "e"), entry);
+    });
+    state.apply(second).unwrap();
+    assert_eq!(shut_hosts(&state), Some(vec!["api.example".to_owned()]));
+    for number in 0..2 {
+        let path = format!("/r{number}");
+        assert_eq!(winner(&state, &path), Some(route(number).to_string()));
+    }
+}
+
+/// Its requests must not fall to a broader rule, nor be refused where they can be answered.
+#[test]
+fn a_rejected_route_is_served_as_before_where_its_listeners_are_left() {
+    let state = state();
+    let first = changed(&table(2, 1), |table| {
+        let mut route = Route::clone(&table.routes[&route(0)]);
+        route.listeners.push(listener("l1"));
+        table.routes.insert(self::route(0), route.into());
+        let all = path_route(1, PathMatch::Prefix("/".into()));
+        table.routes.insert(self::route(1), all);
+        table.clusters.insert(cluster(1), Arc::default());
+    });
+    state.apply(Arc::clone(&first)).unwrap();
+    let mut second = first;
+    for path in ["/one", "/two"] {
+        second = changed(&second, |table| {
+            table.listeners.remove(&listener("l1"));
+            table.routes.insert(route(0), broken(0));
+            let new = path_route(2, PathMatch::Exact(path.into()));
+            table.routes.insert(route(2), new);
+            table.clusters.insert(cluster(2), Arc::default());
+        });
+        state.apply(Arc::clone(&second)).unwrap();
+        assert_eq!(winner(&state, "/r0"), Some(route(0).to_string()));
+        assert_eq!(winner(&state, path), Some(route(2).to_string()));
+    }
+}
+
+/// The others keep theirs.
+#[test]
+fn only_a_listener_whose_place_is_taken_is_closed() {
+    let state = state();
+    let first = table(3, 1);
+    state.apply(Arc::new(first.clone())).unwrap();
+    let second = changed(&first, |table| {
+        for (name, port) in [("l0", 8000), ("l1", 8001), ("l2", 8002)] {
+            let mut bad = Listener::clone(&plain(port));
+            bad.hostname = Some("not a name".into());
+            table.listeners.insert(listener(name), bad.into());
+        }
+        let mut tls = Listener::clone(&plain(8000));
+        tls.protocol = ListenerProtocol::Tls;
+        table.listeners.insert(listener("new"), tls.into());
+        table.listeners.insert(listener("other"), plain(8001));
+    });
+    state.apply(second).unwrap();
+    let served = snapshot(&state);
+    let listeners = served.compiled.ports().flat_map(CompiledPort::listeners);
+    let mut keys: Vec<_> = listeners.map(|it| it.key().clone()).collect();
+    keys.sort();
+    assert_eq!(keys, ["l2", "new", "other"].map(listener));
+}
+
+/// A gateway that begins with egress needs the settings of it, whatever else is wrong with them.
+#[test]
+fn settings_without_egress_do_not_stand_in_for_those_with() {
+    let state = state();
+    let first = table(1, 1);
+    state.apply(Arc::new(first.clone())).unwrap();
+    let second = changed(&first, |table| {
+        opens_egress(table);
+        Arc::make_mut(&mut table.settings).limits.max_headers = 0;
+        let mut out = Listener::clone(&plain(3128));
+        out.direction = portcullis_routing::Direction::Egress;
+        table.listeners.insert(listener("out"), out.into());
+        let entry = wrong_entry(&["api.example"]);
+        table.entries.insert(EntryKey::of("ns", "e"), entry);
+    });
+    state.apply(second).unwrap();
+    assert_eq!(ports(&state), [3128, 8000]);
+    assert_eq!(shut_hosts(&state), Some(vec!["api.example".to_owned()]));
 }
