@@ -162,17 +162,21 @@ pub fn system_roots() -> Arc<RootCertStore> {
     Arc::clone(roots)
 }
 
+/// What each of the texts holds: with a part of them, some would be verified by fewer than are trusted, and nobody would know.
 fn given_roots(pems: &[String]) -> Result<Arc<RootCertStore>, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in pems
-        .iter()
-        .flat_map(|pem| CertificateDer::pem_slice_iter(pem.as_bytes()))
-    {
-        let certificate =
-            certificate.map_err(|error| format!("a CA certificate is not valid PEM: {error}"))?;
-        roots
-            .add(certificate)
-            .map_err(|error| format!("a CA certificate cannot be used: {error}"))?;
+    for pem in pems {
+        let known = roots.len();
+        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            let certificate = certificate
+                .map_err(|error| format!("a CA certificate is not valid PEM: {error}"))?;
+            roots
+                .add(certificate)
+                .map_err(|error| format!("a CA certificate cannot be used: {error}"))?;
+        }
+        if roots.len() == known {
+            return Err("a CA holds no certificate".to_owned());
+        }
     }
     Ok(Arc::new(roots))
 }
@@ -317,7 +321,7 @@ pub(super) fn same<T>(
 
 #[cfg(test)]
 mod tests {
-    use portcullis_routing::{CertificateKey, GatewayKey, validate::syntax};
+    use portcullis_routing::{CertificateKey, GatewayKey, ca::named, validate::syntax};
 
     use super::*;
     use crate::state::fixtures::certificate;
@@ -421,7 +425,10 @@ mod tests {
     #[test]
     fn a_policy_that_cannot_verify_is_rejected() {
         let ca = certificate().chain_pem;
+        let mut one_of_two = policy("up.internal", &ca);
+        one_of_two.ca_pem.push(named("ConfigMap ns/ca", ""));
         let bad = vec![
+            one_of_two,
             policy("", &ca),
             policy("not a name", &ca),
             policy("up.internal", "no certificate in here"),
