@@ -11,9 +11,9 @@ pub use self::status::CredentialInjectionStatus;
 /// A field name (RFC 9110, 5.1).
 const HEADER: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 /// Text that a header's value can begin with.
-const PREFIX: &str = "^[!-~][ -~]*$";
+pub const PREFIX: &str = "^[!-~][ -~]*$";
 /// A key of a Secret.
-const KEY: &str = "^[-._a-zA-Z0-9]+$";
+pub const KEY: &str = "^[-._a-zA-Z0-9]+$";
 
 /// A header with a secret that routes give to backends, and callers never see.
 ///

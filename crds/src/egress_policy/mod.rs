@@ -9,9 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    from::CallerSelector,
+    from::{CallerSelector, NAMESPACE, SERVICE_ACCOUNT},
     status::EgressPolicyStatus,
-    to::{DestinationSelector, PathMatch, PathMatchType},
+    to::{DestinationSelector, METHOD, PathMatch, PathMatchType},
 };
 
 /// The pattern of ranges of addresses, IPv4 or IPv6, such as `10.1.0.0/16`.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// A host, or `*.suffix`.
 const HOST: &str = r"^(\*\.)?[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 /// A method (RFC 9110, 9.1).
-const METHOD: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+pub const METHOD: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
 /// Destinations. All that is given must hold; nothing given is everything.
 ///

@@ -7,8 +7,11 @@ use super::proxy::DURATION;
 use crate::egress_policy::CIDR;
 
 /// The address and port of a server: `192.0.2.53:53` or `[2001:db8::53]:53`.
-const SOCKET: &str =
+pub const SOCKET: &str =
     r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|\[[0-9a-fA-F.:]*:[0-9a-fA-F.:]*\]):[1-9][0-9]{0,4}$";
+
+/// A trust domain of SPIFFE.
+pub const TRUST_DOMAIN: &str = "^[a-z0-9._-]+$";
 
 /// How the proxy lets traffic out of the cluster. Of no effect for Gateways that are none of egress.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +32,7 @@ pub struct EgressParameters {
     pub token_audience: Option<String>,
     /// Trust domain of the SPIFFE IDs in client certificates, as the mesh that issues them has it. Default `cluster.local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255), regex(pattern = "^[a-z0-9._-]+$"))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = TRUST_DOMAIN))]
     pub trust_domain: Option<String>,
     /// Time without a byte either way after which a tunnel ends, such as `1h`. Default 15m.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     availability::{HorizontalPodAutoscalerParameters, PodDisruptionBudgetParameters},
-    egress::{DecisionLogMode, EgressMode, EgressParameters},
+    egress::{DecisionLogMode, EgressMode, EgressParameters, SOCKET, TRUST_DOMAIN},
     proxy::{AccessLog, AccessLogMode, ClientAddress, Limits, ProxyParameters},
     service::{ExternalTrafficPolicy, NodePort, ServiceParameters, ServiceType},
     workload::{ImagePullPolicy, LogLevel, WorkloadKind, WorkloadParameters},

@@ -1,6 +1,13 @@
 //! Forms of texts: what a pattern means in words, and what may have been meant by a text that is not of it.
 
-use portcullis_crds::egress_policy::CIDR;
+use std::net::IpAddr;
+
+use portcullis_crds::{
+    credential_injection::{KEY, PREFIX},
+    egress_policy::{CIDR, METHOD, NAMESPACE, SERVICE_ACCOUNT},
+    gateway_parameters::{SOCKET, TRUST_DOMAIN},
+};
+use portcullis_routing::egress::host::Host;
 
 /// The pattern of durations (GEP-2257), which says little to most people.
 const DURATION: &str = "^([0-9]{1,5}(h|m|s|ms)){1,4}$";
@@ -24,19 +31,46 @@ pub(super) fn complaint(text: &str, pattern: &str) -> String {
         CIDR => format!(
             "{text:?} is no range of addresses: an address and the length of its prefix, such as 10.1.0.0/16 or 2001:db8::/32"
         ),
+        NAMESPACE => format!(
+            "{text:?} is no namespace: lower-case letters and digits, with '-' inside, such as shop; without the field it is every one"
+        ),
+        SERVICE_ACCOUNT => format!(
+            "{text:?} is no service account: NAME or NAMESPACE/NAME in lower case, such as web or shop/web"
+        ),
+        // Names of headers have the same form.
+        METHOD => format!(
+            "{text:?} is no word of HTTP: one word of letters, digits and !#$%&'*+-.^_`|~, such as GET or X-Api-Key"
+        ),
+        SOCKET => format!(
+            "{text:?} is no address with its port, such as 192.0.2.53:53 or [2001:db8::53]:53"
+        ),
+        TRUST_DOMAIN => format!(
+            "{text:?} is no trust domain: lower-case letters, digits, '.', '_' and '-', such as cluster.local"
+        ),
+        PREFIX => format!(
+            "{text:?} cannot begin the value of a header: visible ASCII, and spaces but for the first character"
+        ),
+        KEY => format!("{text:?} is no key of a Secret: letters, digits, '-', '_' and '.' only"),
         other => format!("{text:?} does not match {other}"),
     }
 }
 
 /// What to do about a text that does not match a pattern, or a number in its place, if that is known.
 pub(super) fn remedy(text: &str, pattern: &str) -> Option<String> {
-    (pattern == DURATION).then(|| remedy_of_duration(text))
+    match pattern {
+        DURATION => Some(remedy_of_duration(text)),
+        HOSTNAME => remedy_of_hostname(text),
+        _ => None,
+    }
 }
 
 /// What is wrong with a text that is to be a hostname, or a name of that form.
 fn form_of_names(text: &str) -> &'static str {
     let port = text.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-    if text.contains('/') {
+    let bare = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    if bare.unwrap_or(text).parse::<IpAddr>().is_ok() {
+        "it is an address, and names only are taken here"
+    } else if text.contains('/') {
         "write the name alone, without scheme, path or range"
     } else if let Some(Ok(_)) = port {
         "a hostname has no port"
@@ -44,6 +78,17 @@ fn form_of_names(text: &str) -> &'static str {
         "a wildcard stands for the first labels, as in *.shop.example"
     } else {
         "use lower-case letters, digits, '-' and '.', as in shop.example"
+    }
+}
+
+/// The normal form of a hostname that is written otherwise: in upper case, with a dot at its end, in letters of other alphabets.
+fn remedy_of_hostname(text: &str) -> Option<String> {
+    let (wildcard, rest) = text
+        .strip_prefix("*.")
+        .map_or(("", text), |rest| ("*.", rest));
+    match Host::parse(rest) {
+        Ok(Host::Name(name)) if !name.contains('_') => Some(format!("write {wildcard}{name}")),
+        _ => None,
     }
 }
 
@@ -119,5 +164,26 @@ mod tests {
             assert_eq!(remedy(text, DURATION).as_deref(), Some(expected), "{text}");
         }
         assert_eq!(remedy("5", NAME), None);
+    }
+
+    #[test]
+    fn a_hostname_is_proposed_in_its_normal_form() {
+        for (text, expected) in [
+            ("A.Example", Some("write a.example")),
+            ("*.A.Example.", Some("write *.a.example")),
+            ("b\u{fc}cher.example", Some("write xn--bcher-kva.example")),
+            ("a_b.Example", None),
+            ("a.example:80", None),
+            ("*", None),
+            ("2001:DB8::1", None),
+        ] {
+            assert_eq!(remedy(text, HOSTNAME).as_deref(), expected, "{text}");
+        }
+        for text in ["2001:DB8::1", "[2001:db8::1]"] {
+            assert!(
+                complaint(text, HOSTNAME).contains("it is an address"),
+                "{text}"
+            );
+        }
     }
 }

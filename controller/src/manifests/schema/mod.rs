@@ -288,6 +288,19 @@ mod tests {
         assert!(unknown.is_empty(), "{unknown:?}");
     }
 
+    /// Most people read no patterns.
+    #[test]
+    fn what_does_not_match_a_pattern_of_ours_is_told_in_words() {
+        for crd in portcullis_crds::definitions() {
+            each(&SCHEMAS[&crd.spec.names.kind], &mut |schema| {
+                if let Some(pattern) = &schema.pattern {
+                    let told = super::form::complaint(" ", &pattern.text);
+                    assert!(!told.contains(&pattern.text), "{told}");
+                }
+            });
+        }
+    }
+
     fn route(rule: &Value) -> Value {
         json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "r"},

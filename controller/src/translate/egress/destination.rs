@@ -60,12 +60,13 @@ fn tell_of_slips(spec: &DestinationSelector, field: &Field<'_>, faults: &mut Fau
             METHODS.iter().any(is_slip)
         })
         .for_each(|name| methods.add(name));
-    if methods.first().is_some() {
+    if let Some(first) = methods.first() {
+        let upper = first.to_ascii_uppercase();
         faults.warn(
             "MethodCase",
             &field.child("methods"),
             format!("methods are told apart by case, and no client sends {methods}"),
-            "write them in upper case, as clients do: DELETE",
+            format!("write them in upper case, as clients do: {upper}"),
         );
     }
 }
