@@ -113,7 +113,7 @@ pub(crate) struct OutputArgs {
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// File or directory with manifests (YAML or JSON, several documents per file), or `-` for standard input; may be repeated.
-    #[arg(short, long, required = true, num_args = 1.., value_name = "PATH")]
+    #[arg(short, visible_short_alias = 'f', long, required = true, num_args = 1.., value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     #[arg(hide = true, value_name = "PATH", value_parser = misplaced)]
     misplaced: Option<String>,
@@ -177,7 +177,14 @@ pub(crate) struct AnalyzeArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ExplainArgs {
     /// File or directory with manifests, or `-` for standard input; may be repeated.
-    #[arg(short, long, required_unless_present = "gateway", num_args = 1.., value_name = "PATH")]
+    #[arg(
+        short,
+        visible_short_alias = 'f',
+        long,
+        required_unless_present = "gateway",
+        num_args = 1..,
+        value_name = "PATH"
+    )]
     pub(crate) config: Vec<PathBuf>,
     /// Instead of manifests: a Gateway of a cluster, with all objects that it is translated from.
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced, conflicts_with = "config")]

@@ -282,6 +282,16 @@ fn slips_of_the_command_line_are_told_with_an_example() {
     }
 }
 
+/// As with kubectl, and as of the other commands.
+#[test]
+fn manifests_are_named_by_either_letter() {
+    let path = sample("mirror.yaml");
+    for option in ["-c", "-f", "--config"] {
+        let output = run(&["run", "--check", option, &path]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+}
+
 #[test]
 fn a_broken_document_does_not_hide_the_good_ones() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -57,7 +57,7 @@ pub(crate) struct CheckDestinationArgs {
     #[arg(value_name = "DESTINATION")]
     pub(crate) destination: String,
     /// File or directory with manifests, or `-` for standard input; may be repeated. Default: the objects of the cluster.
-    #[arg(short = 'f', long, value_name = "PATH")]
+    #[arg(short = 'f', visible_short_alias = 'c', long, value_name = "PATH")]
     pub(crate) config: Vec<PathBuf>,
     /// Who calls: a namespace, and a service account of it; without that `default`. Default: somebody who is not known.
     #[arg(long, value_name = "NAMESPACE[/ACCOUNT]", value_parser = callers)]
