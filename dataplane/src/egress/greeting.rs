@@ -111,7 +111,8 @@ pub(crate) async fn refuse(
         | Reason::NoEndpoint
         | Reason::Overloaded
         | Reason::InvalidBackend
-        | Reason::TooManyTunnels => AlertDescription::InternalError,
+        | Reason::TooManyTunnels
+        | Reason::TooManyOfNamespace => AlertDescription::InternalError,
         _ => AlertDescription::AccessDenied,
     };
     let alert = alert::fatal(description);

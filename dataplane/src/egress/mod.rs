@@ -16,10 +16,16 @@ pub(crate) mod own;
 pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
+mod shares;
 pub mod token;
 pub(crate) mod tunnel;
 
-use std::{cell::Cell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use portcullis_routing::{
     EntryKey, PathMatch, PolicyKey,
@@ -29,7 +35,13 @@ use portcullis_routing::{
 use tokio::time::sleep;
 
 pub use self::{caller::Identity, own::meets, refusal::unclear};
-use self::{changes::Changes, own::Own, resolver::Resolver, token::Tokens};
+use self::{
+    changes::Changes,
+    own::Own,
+    resolver::Resolver,
+    shares::{Share, Shares},
+    token::Tokens,
+};
 use crate::{
     deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
     tunnel::relay::Relay, worker::Worker,
@@ -37,6 +49,8 @@ use crate::{
 
 /// Tunnels that look at a new table in one millisecond.
 const BATCH: u32 = 64;
+/// As many times the tunnels that are still free a namespace may have.
+const TUNNELS_PER_FREE: u32 = 3;
 
 /// What one worker needs for egress.
 pub(crate) struct Egress {
@@ -56,8 +70,8 @@ pub(crate) struct Egress {
     pub(crate) changes: Changes,
     /// Who has looked at the table since.
     turns: Cell<u32>,
-    /// Tunnels that are open.
-    tunnels: Cell<u32>,
+    /// Tunnels that are open, by the namespace of whoever has them.
+    tunnels: RefCell<Shares>,
 }
 
 impl Egress {
@@ -72,7 +86,7 @@ impl Egress {
             relay: Relay::new(deadlines),
             changes: Changes::default(),
             turns: Cell::new(0),
-            tunnels: Cell::new(0),
+            tunnels: RefCell::default(),
         }
     }
 
@@ -94,25 +108,41 @@ impl Egress {
 }
 
 /// A tunnel that counts as open until this is dropped, however it ends.
-pub(crate) struct OpenTunnel(Rc<Worker>);
+pub(crate) struct OpenTunnel {
+    worker: Rc<Worker>,
+    share: Rc<Share>,
+}
 
 impl OpenTunnel {
-    /// One more; `None` if there are as many as there may be.
-    pub(crate) fn new(worker: &Rc<Worker>, most: u32) -> Option<Self> {
-        let open = worker.egress.tunnels.get();
-        (open < most).then(|| {
-            worker.egress.tunnels.set(open + 1);
-            worker.metrics.egress_tunnel_opened();
-            Self(Rc::clone(worker))
+    /// One more for `caller`, unless there are as many as there may be, `most`, or its namespace has its share of them. That is in
+    /// proportion to what is free, so that whoever has few gets one however many others take.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        caller: Option<&Identity>,
+        most: u32,
+    ) -> Result<Self, Reason> {
+        let namespace = caller.map_or("", Identity::namespace);
+        let mut tunnels = worker.egress.tunnels.borrow_mut();
+        let free = most.saturating_sub(tunnels.all());
+        if free == 0 {
+            return Err(Reason::TooManyTunnels);
+        }
+        if tunnels.held_by(namespace) >= free.saturating_mul(TUNNELS_PER_FREE) {
+            return Err(Reason::TooManyOfNamespace);
+        }
+        worker.metrics.egress_tunnel_opened();
+        Ok(Self {
+            worker: Rc::clone(worker),
+            share: tunnels.take(namespace),
         })
     }
 }
 
 impl Drop for OpenTunnel {
     fn drop(&mut self) {
-        let tunnels = &self.0.egress.tunnels;
-        tunnels.set(tunnels.get().saturating_sub(1));
-        self.0.metrics.egress_tunnel_closed();
+        let tunnels = &self.worker.egress.tunnels;
+        tunnels.borrow_mut().give_back(&self.share);
+        self.worker.metrics.egress_tunnel_closed();
     }
 }
 

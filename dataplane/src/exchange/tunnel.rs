@@ -64,7 +64,8 @@ impl<'s> Exchange<'s> {
             }
         }
         let most = self.snapshot.settings().limits.max_connections;
-        let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
+        let caller = self.outgoing.as_ref().and_then(|it| it.caller.as_deref());
+        let open = OpenTunnel::new(self.worker, caller, most)?;
         let (place, addresses) = ((host.name, host.port), &granted.checked.addresses);
         let reaching = pin!(reach(self.worker, self.snapshot, place, addresses));
         let reached = timeouts.wait(downstream, reaching).await?;

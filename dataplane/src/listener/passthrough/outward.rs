@@ -249,7 +249,7 @@ impl<'s> Passing<'s> {
     ) -> Result<(OpenTunnel, Reached), Reason> {
         let most = self.snapshot.settings().limits.max_connections;
         if let Towards::Inside(cluster) = towards {
-            let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
+            let open = OpenTunnel::new(self.worker, self.caller.as_deref(), most)?;
             return Ok((open, self.reach_inside(cluster, question).await?));
         }
         let checked = self
@@ -257,7 +257,7 @@ impl<'s> Passing<'s> {
             .check(question, decision.opened)
             .await;
         let checked = checked.map_err(|obstacle| self.blocked(&obstacle))?;
-        let open = OpenTunnel::new(self.worker, most).ok_or(Reason::TooManyTunnels)?;
+        let open = OpenTunnel::new(self.worker, self.caller.as_deref(), most)?;
         let place = (host, question.port);
         let reached = reach(self.worker, self.snapshot, place, &checked.addresses).await;
         let dialled = reached.map_err(|missed| {
@@ -326,6 +326,7 @@ impl<'s> Passing<'s> {
                 | Reason::ConnectTimeout
                 | Reason::Overloaded
                 | Reason::TooManyTunnels
+                | Reason::TooManyOfNamespace
                 | Reason::ClientGone
                 | Reason::RequestTimeout
         );

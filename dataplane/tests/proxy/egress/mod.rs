@@ -11,5 +11,6 @@ mod protocols;
 mod requests;
 mod revoked;
 mod routes;
+mod shares;
 mod tls_routes;
 pub(crate) mod tunnels;
