@@ -3,7 +3,11 @@
 //! The name is resolved once and every answer is checked: one bad address refuses all of them, since a name that leads inside
 //! at times leads there by intent. What was checked is what is connected to; nobody looks the name up again.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    rc::Rc,
+};
 
 use portcullis_routing::{
     EndpointHost, RouteKey,
@@ -48,6 +52,34 @@ pub(crate) struct Checked {
     pub(crate) addresses: Vec<SocketAddr>,
     /// Each is used only if none before it can be; else they share the connections.
     pub(crate) in_order: bool,
+    origins: Origins,
+}
+
+/// What the addresses are of.
+#[derive(Debug, PartialEq, Eq)]
+enum Origins {
+    /// The host that was asked for.
+    Host,
+    /// Endpoints of the entry: those of these names, each with the places of its addresses, and such as are addresses.
+    Endpoints(Vec<(Rc<str>, Range<usize>)>),
+}
+
+/// An address that may be connected to.
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) address: SocketAddr,
+    pub(crate) origin: Origin,
+}
+
+/// What an address is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The host that was asked for.
+    Host,
+    /// Nothing but itself.
+    Listed,
+    /// The endpoint of this name.
+    Endpoint(Rc<str>),
 }
 
 /// Why there is no address.
@@ -80,7 +112,7 @@ impl Guard<'_> {
         let Some(opened @ Opened { entry, port, .. }) = opened else {
             self.requested(&asked, question.port, &mut addresses)
                 .await?;
-            return Ok(Checked::shared(addresses));
+            return Ok(Checked::of_host(addresses, false));
         };
         let by_name = matches!(
             entry.resolution,
@@ -89,13 +121,11 @@ impl Guard<'_> {
         if by_name && entry.endpoints.is_empty() {
             self.requested(&asked, port.target(), &mut addresses)
                 .await?;
-            return Ok(Checked {
-                addresses,
-                in_order: entry.resolution == Resolution::DnsRoundRobin,
-            });
+            let in_order = entry.resolution == Resolution::DnsRoundRobin;
+            return Ok(Checked::of_host(addresses, in_order));
         }
         let (endpoints, drawn) = in_turn(&entry.endpoints);
-        let mut refused = None;
+        let (mut refused, mut named) = (None, Vec::new());
         for endpoint in endpoints {
             if addresses.len() >= MAX_ADDRESSES {
                 break;
@@ -116,7 +146,9 @@ impl Guard<'_> {
                     addresses.push(address);
                 }
                 EndpointHost::Name(name) => {
+                    let before = addresses.len();
                     self.named(&asked, name, port, &mut addresses).await?;
+                    named.push((name.as_str().into(), before..addresses.len()));
                 }
             }
         }
@@ -126,6 +158,7 @@ impl Guard<'_> {
         Ok(Checked {
             addresses,
             in_order: drawn || entry.resolution == Resolution::DnsRoundRobin,
+            origins: Origins::Endpoints(named),
         })
     }
 
@@ -146,26 +179,28 @@ impl Guard<'_> {
         )
     }
 
-    /// Whether an address that was connected to may stay so, by what the table says now.
+    /// Whether an address that was connected to may stay so, by what the table says now. That DNS says something else by now is no
+    /// reason against it.
     pub(crate) fn may_stay(
         &self,
         question: &Question<'_>,
         opened: Option<Opened<'_>>,
-        address: SocketAddr,
+        found: &Found,
     ) -> bool {
+        let address = found.address;
         if let Some(opened @ Opened { entry, .. }) = opened
             && entry.resolution == Resolution::Static
         {
-            return leads_to(opened, address)
+            return leads_to(opened, question, found)
                 && self.allow_listed(question, opened, address).is_ok();
         }
-        let is_port = match opened {
-            Some(opened) => leads_to(opened, address),
+        let is_led_to = match opened {
+            Some(opened) => leads_to(opened, question, found),
             None => address.port() == question.port,
         };
         let class = AddressClass::of(address.ip());
         let asked = Asked { question, opened };
-        is_port && self.allow(&asked, None, address, class).is_ok()
+        is_led_to && self.allow(&asked, None, address, class).is_ok()
     }
 
     /// The addresses of the host that was asked for.
@@ -269,16 +304,36 @@ impl Guard<'_> {
     }
 }
 
-/// Whether an entry leads there, as far as it says so itself: to this port, and to this address if it lists those.
-fn leads_to(Opened { entry, port, .. }: Opened<'_>, to: SocketAddr) -> bool {
-    let is_static = entry.resolution == Resolution::Static;
+/// Whether an entry leads there, as far as it says so itself: to this port, and to this address or what that was found as.
+fn leads_to(
+    Opened { entry, port, .. }: Opened<'_>,
+    question: &Question<'_>,
+    Found { address, origin }: &Found,
+) -> bool {
+    let host = match question.destination {
+        Destination::Name(host) => Some(host),
+        Destination::Address(_) => None,
+    };
+    let name = match origin {
+        Origin::Host => host,
+        Origin::Listed => None,
+        Origin::Endpoint(name) => Some(&**name),
+    };
     if entry.endpoints.is_empty() {
-        return !is_static && port.target() == to.port();
+        let is_host = match question.destination {
+            Destination::Name(host) => name == Some(host),
+            Destination::Address(ip) => ip == address.ip(),
+        };
+        let is_static = entry.resolution == Resolution::Static;
+        return !is_static && is_host && port.target() == address.port();
     }
     let mut endpoints = entry.endpoints.iter();
     endpoints.any(|endpoint| {
-        let is_address = !is_static || endpoint.host == EndpointHost::Ip(to.ip());
-        is_address && endpoint.target(port) == to.port()
+        let is_it = match &endpoint.host {
+            EndpointHost::Ip(ip) => *ip == address.ip(),
+            EndpointHost::Name(listed) => name == Some(listed),
+        };
+        is_it && endpoint.target(port) == address.port()
     })
 }
 
@@ -321,11 +376,28 @@ fn is_translated(address: IpAddr, answer: &Answer) -> bool {
 }
 
 impl Checked {
-    fn shared(addresses: Vec<SocketAddr>) -> Self {
+    fn of_host(addresses: Vec<SocketAddr>, in_order: bool) -> Self {
         Self {
             addresses,
-            in_order: false,
+            in_order,
+            origins: Origins::Host,
         }
+    }
+
+    /// One of the addresses, with what it is of.
+    pub(crate) fn found(&self, address: SocketAddr) -> Found {
+        let origin = match &self.origins {
+            Origins::Host => Origin::Host,
+            Origins::Endpoints(named) => {
+                let place = self.addresses.iter().position(|it| *it == address);
+                let mut named = named.iter();
+                let named = named.find(|(_, its)| place.is_some_and(|it| its.contains(&it)));
+                named.map_or(Origin::Listed, |(name, _)| {
+                    Origin::Endpoint(Rc::clone(name))
+                })
+            }
+        };
+        Found { address, origin }
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
 use portcullis_routing::ClusterKey;
 use tokio::net::TcpStream;
 
+use super::guard::{Checked, Found, Origin};
 use crate::{
     reason::Reason,
     state::Snapshot,
@@ -24,16 +25,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The other end of a tunnel.
 pub(crate) struct Reached {
     pub(crate) stream: TcpStream,
-    pub(crate) address: SocketAddr,
+    pub(crate) to: Found,
     /// Of a backend of the cluster.
     pub(crate) hold: Option<Hold>,
 }
 
-impl From<Dialled> for Reached {
-    fn from(dialled: Dialled) -> Self {
+impl Reached {
+    /// One of the addresses that were checked.
+    pub(crate) fn outside(dialled: Dialled, checked: &Checked) -> Self {
         Self {
             stream: dialled.stream,
-            address: dialled.address,
+            to: checked.found(dialled.address),
             hold: None,
         }
     }
@@ -43,7 +45,10 @@ impl From<RawUpstream> for Reached {
     fn from(upstream: RawUpstream) -> Self {
         Self {
             stream: upstream.stream,
-            address: upstream.endpoint,
+            to: Found {
+                address: upstream.endpoint,
+                origin: Origin::Listed,
+            },
             hold: Some(upstream.hold),
         }
     }

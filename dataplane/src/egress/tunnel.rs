@@ -7,7 +7,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     pin::pin,
     rc::Rc,
     sync::Arc,
@@ -30,7 +30,7 @@ use super::{
     entrance::{Door, KeptEntrance},
     event::{Departure, Form},
     greeting::{self, Hello, NoHello},
-    guard::Guard,
+    guard::{Found, Guard},
     led::{self, Way},
     reach::Reached,
 };
@@ -107,7 +107,7 @@ pub(crate) struct Passage {
     worker: Rc<Worker>,
     grant: Grant,
     upstream: Option<TcpStream>,
-    to: SocketAddr,
+    to: Found,
     moved: Moved,
     /// By what it was granted last.
     granted: RefCell<Granted>,
@@ -133,7 +133,7 @@ impl Passage {
         Self {
             worker: Rc::clone(worker),
             upstream: Some(reached.stream),
-            to: reached.address,
+            to: reached.to,
             hold: reached.hold,
             moved: Moved::default(),
             granted: RefCell::new(Granted {
@@ -396,7 +396,7 @@ impl Passage {
         let now = Granted {
             rules: snapshot.compiled.generation().rules,
             caller: self.grant.renewed(snapshot),
-            behind: egress.workload_behind(self.to.ip()).cloned(),
+            behind: egress.workload_behind(self.to.address.ip()).cloned(),
         };
         let stays = self.granted.borrow().covers(&now)
             || self.is_granted_to(now.caller.as_deref(), egress, snapshot);
@@ -426,7 +426,7 @@ impl Passage {
             None => egress.decide(&question),
             Some((route, Way::Inside)) => {
                 return egress.decide_inside(&question).verdict != Verdict::Refuse
-                    && guard.admits_backend(&question, route, self.to);
+                    && guard.admits_backend(&question, route, self.to.address);
             }
             Some((_, Way::Through(entry))) => {
                 match led::decide(egress, entry, &question, self.sni.as_deref()) {
@@ -447,7 +447,7 @@ impl Passage {
         decision.verdict != Verdict::Refuse
             && !is_refused_there
             && self.suits(egress, decision.opened)
-            && guard.may_stay(&question, decision.opened, self.to)
+            && guard.may_stay(&question, decision.opened, &self.to)
     }
 
     /// Whether a tunnel that nobody reads may go on by what its port is listed for now. What has not greeted may be anything.
@@ -516,7 +516,7 @@ impl Passage {
             port: Some(grant.port),
             sni: self.sni.as_deref(),
             ech: grant.ech,
-            address: Some(self.to),
+            address: Some(self.to.address),
             ruling,
             route: grant.led.as_ref().map(|(route, _)| route),
             error: self.end.filter(|_| !is_refused).map(Reason::code),

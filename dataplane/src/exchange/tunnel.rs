@@ -14,7 +14,7 @@ use crate::{
     egress::{
         OpenTunnel, Ruling,
         event::Form,
-        reach::reach,
+        reach::{Reached, reach},
         refusal::Refusal,
         tunnel::{Grant, Greets, Passage},
     },
@@ -77,6 +77,7 @@ impl<'s> Exchange<'s> {
             self.record.tried(address, false);
         }
         let dialled = reached.map_err(|missed| missed.reason)?;
+        let reached = Reached::outside(dialled, &granted.checked);
         let Some(outgoing) = self.outgoing.take() else {
             return Err(Reason::InvalidBackend);
         };
@@ -108,7 +109,7 @@ impl<'s> Exchange<'s> {
             ech: false,
             since: self.record.started(),
         };
-        let passage = Passage::new(self.worker, open, grant, dialled.into());
+        let passage = Passage::new(self.worker, open, grant, reached);
         self.record.status(StatusCode::OK);
         let handed = downstream.hand_over(Box::new(passage));
         handed.map_err(|error| error.reason())

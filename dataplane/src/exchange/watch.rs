@@ -206,7 +206,7 @@ impl<'a> Watch<'a> {
             return false;
         };
         leave.at_each(used, |address| {
-            guard.may_stay(&question, decision.opened, address)
+            guard.may_stay(&question, decision.opened, &leave.checked.found(address))
         })
     }
 }

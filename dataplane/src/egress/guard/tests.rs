@@ -44,6 +44,14 @@ fn table(namespace: &str, endpoint: &str, open: &[&str]) -> CompiledTable<()> {
     compiled
 }
 
+/// An address that an entry lists.
+fn listed(address: SocketAddr) -> Found {
+    Found {
+        address,
+        origin: Origin::Listed,
+    }
+}
+
 /// Whether the guard lets a request to the entry's host through, and lets a tunnel there stay.
 async fn passes(table: &CompiledTable<()>, endpoint: &str) -> bool {
     let metrics = Metrics::new(MetricsOptions::default());
@@ -58,7 +66,7 @@ async fn passes(table: &CompiledTable<()>, endpoint: &str) -> bool {
     assert!(opened.is_some());
     let checked = guard.check(&ASKED, opened).await.is_ok();
     let at = SocketAddr::new(endpoint.parse().unwrap(), 80);
-    let stays = guard.may_stay(&ASKED, opened, at);
+    let stays = guard.may_stay(&ASKED, opened, &listed(at));
     assert_eq!(checked, stays, "{endpoint}");
     checked
 }
@@ -115,7 +123,7 @@ async fn nothing_leads_to_where_the_proxy_listens_but_its_neighbours_are_open_as
         let to = SocketAddr::new(endpoint.parse().unwrap(), 80);
         let checked = guard.check(&ASKED, opened).await;
         assert_eq!(checked.is_ok(), wanted, "{checked:?}");
-        assert_eq!(guard.may_stay(&ASKED, opened, to), wanted);
+        assert_eq!(guard.may_stay(&ASKED, opened, &listed(to)), wanted);
         let admitted = admits_backend(egress, &ASKED, true, to, (&own, here.ip()));
         assert_eq!(admitted, wanted);
     }
@@ -216,7 +224,8 @@ async fn an_endpoint_that_is_refused_takes_no_other_with_it() {
     let checked = guard.check(&ASKED, opened).await.unwrap();
     assert_eq!(checked.addresses, [([93, 184, 216, 34], 80).into()]);
     // What is listed no longer is left, public or not.
-    assert!(!guard.may_stay(&ASKED, opened, ([93, 184, 216, 35], 80).into()));
+    let other = listed(([93, 184, 216, 35], 80).into());
+    assert!(!guard.may_stay(&ASKED, opened, &other));
 }
 
 #[test]

@@ -265,7 +265,7 @@ impl<'s> Passing<'s> {
             self.address = missed.address;
             missed.reason
         })?;
-        Ok((open, dialled.into()))
+        Ok((open, Reached::outside(dialled, &checked)))
     }
 
     /// A connection to an endpoint of a Service that is in the cluster, whatever its EndpointSlices list. The present table is asked, as

@@ -318,3 +318,44 @@ async fn a_tunnel_to_a_port_that_its_entry_has_left_ends() {
         assert_eq!(read(&mut tunnel, 5).await, b"hello");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_to_an_endpoint_that_its_entry_lists_no_more_ends_whatever_dns_says() {
+    let here = [127, 0, 0, 1].into();
+    let dns = FakeDns::start(&[here], 0).await;
+    let echo = Echo::start().await;
+    let with = |endpoints: &[&str]| {
+        let mut entry = echo.entry("api.example.com", 9000, "TCP");
+        entry["resolution"] = json!("Dns");
+        let endpoints = endpoints.iter().map(|host| json!({"host": host}));
+        entry["endpoints"] = endpoints.collect();
+        Outside::new(&dns).entry("api", entry)
+    };
+    let (proxy, log) = with(&[]).start();
+    let (one, two) = ("one.example.net", "two.example.net");
+    for (number, (before, still, after)) in [
+        (&[one][..], &[two, one][..], &[two][..]),
+        (&[one], &[one, "127.0.0.9"], &[]),
+        // The same address, by its own name.
+        (&[one], &["127.0.0.1"], &["127.0.0.9", two]),
+        (&["127.0.0.1"], &[two, "127.0.0.1"], &[two]),
+        (&["127.0.0.1"], &["127.0.0.1"], &["api.example.com"]),
+        (&[], &["api.example.com", two], &[two]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        dns.change(&[here]);
+        proxy.apply(sealed(with(before)));
+        let mut tunnel = open(proxy.address(80), "api.example.com:9000", b"hello").await;
+        assert_eq!(read(&mut tunnel, 5).await, b"hello");
+        dns.change(&[[127, 0, 0, 9].into()]);
+        proxy.apply(sealed(with(still)));
+        tunnel.write_all(b"again").await.unwrap();
+        assert_eq!(read(&mut tunnel, 5).await, b"again", "{still:?}");
+        proxy.apply(sealed(with(after)));
+        assert_eq!(rest(&mut tunnel).await, b"", "{after:?}");
+        let line = log.departures(number + 1).await.pop().unwrap();
+        assert_eq!(line["reason"], "revoked", "{line}");
+    }
+}
