@@ -4,19 +4,17 @@
 //! the one question that is under way. If the servers fail, or take their time, or too much is asked of them, the last answer is
 //! given out for a while longer.
 
+mod names;
 mod turns;
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
-    mem,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     sync::Arc,
     time::Duration,
 };
 
-use foldhash::fast::RandomState;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
@@ -27,14 +25,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::turns::{Turn, Turns};
+use self::{
+    names::Names,
+    turns::{Turn, Turns},
+};
 use crate::{
     dns::{self, DEFAULT_NEGATIVE_TTL},
     telemetry::{DnsResult, WorkerMetrics},
 };
 
-/// Names that are known at once: half of them used since the others were.
-const MAX_NAMES: usize = 10_000;
 /// An answer holds for no less than this, whatever its TTL.
 const MIN_TTL: Duration = Duration::from_secs(1);
 /// And for no longer than this.
@@ -74,13 +73,6 @@ struct Servers {
     /// Empty means those of the system.
     addresses: Vec<SocketAddr>,
     client: std::cell::OnceCell<Result<dns::Servers, String>>,
-}
-
-/// Two generations: what is used goes to the younger one, and when that is full the elder one is forgotten.
-#[derive(Default)]
-struct Names {
-    young: HashMap<Box<str>, Rc<Name>, RandomState>,
-    old: HashMap<Box<str>, Rc<Name>, RandomState>,
 }
 
 /// One name.
@@ -144,7 +136,7 @@ impl Resolver {
         name: &str,
         namespace: &str,
     ) -> Result<Rc<Answer>, NoAnswer> {
-        let entry = self.names.borrow_mut().entry(name);
+        let entry = self.names.borrow_mut().entry(name, namespace);
         let (mut has_waited, mut turn) = (false, None);
         loop {
             let over = entry.over.notified();
@@ -224,20 +216,6 @@ impl Resolver {
             entry.over.notify_waiters();
             drop(turn);
         });
-    }
-}
-
-impl Names {
-    fn entry(&mut self, name: &str) -> Rc<Name> {
-        if let Some(known) = self.young.get(name) {
-            return Rc::clone(known);
-        }
-        if self.young.len() >= MAX_NAMES / 2 {
-            self.old = mem::take(&mut self.young);
-        }
-        let entry = self.old.remove(name).unwrap_or_default();
-        self.young.insert(name.into(), Rc::clone(&entry));
-        entry
     }
 }
 

