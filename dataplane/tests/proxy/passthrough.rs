@@ -200,13 +200,33 @@ async fn whoever_greets_no_host_of_a_route_is_left_without_a_word() {
         assert_eq!(line["route"], Value::Null, "{line}");
     }
     // Somebody who connects and leaves wants nothing, so that nothing is told.
-    let mut gone = greet(&proxy, &[22]).await;
-    gone.shutdown().await.unwrap();
-    assert_eq!(rest(&mut gone).await, b"");
+    for said in [&[][..], &[22]] {
+        let mut gone = greet(&proxy, said).await;
+        gone.shutdown().await.unwrap();
+        assert_eq!(rest(&mut gone).await, b"");
+    }
     assert_eq!(log.of_kind("tls").count(), 4);
     let counted = r#"portcullis_errors_total{reason="client_gone"}"#;
     assert_eq!(proxy.metric(counted).to_string(), "0");
     assert_eq!(echo.received.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_greeting_that_is_never_complete_is_told_and_silence_is_not() {
+    let echo = Echo::start().await;
+    let table = table(echo.address).settings(|settings| {
+        settings.limits.header_timeout = Millis(500);
+    });
+    let (proxy, log) = start(table);
+    let mut silent = greet(&proxy, &[]).await;
+    let mut slow = greet(&proxy, &hello("a.example")[..50]).await;
+    let ends = tokio::join!(rest(&mut silent), rest(&mut slow));
+    assert_eq!(ends, (vec![], vec![]));
+    let line = log.wait("tls", 1).await.pop().unwrap();
+    assert_eq!(line["reason"], "request_timeout", "{line}");
+    assert_eq!(line["client"], slow.local_addr().unwrap().to_string());
+    let counted = r#"portcullis_errors_total{reason="request_timeout"}"#;
+    assert_eq!(proxy.metric(counted).to_string(), "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -152,9 +152,13 @@ impl Connection {
 
     /// Counts and logs the connection.
     fn tell(&self, snapshot: &Snapshot) {
-        // Who connects and says nothing wants nothing: health checks do.
-        let is_silent = matches!(self.end, Some(Reason::ClientGone | Reason::RequestTimeout));
-        if is_silent && self.listener.is_none() {
+        // Who connects and says nothing wants nothing: health checks do. Nor does who leaves by itself.
+        let wants_nothing = match self.end {
+            Some(Reason::ClientGone) => self.listener.is_none(),
+            Some(Reason::RequestTimeout) => !self.greeted.has_begun,
+            _ => false,
+        };
+        if wants_nothing {
             return;
         }
         if let Some(reason) = self.end {

@@ -64,6 +64,8 @@ struct Greeted {
     name: Option<Box<str>>,
     /// It has an encrypted one behind it.
     ech: bool,
+    /// It has begun.
+    has_begun: bool,
     /// What is wrong with it, in words.
     detail: Option<Box<str>>,
 }
@@ -76,7 +78,9 @@ impl Greeted {
         read: &mut BytesMut,
         deadline: &Deadline,
     ) -> Result<Box<str>, Reason> {
-        self.name = match greeting::read(tcp, read, deadline).await {
+        let greeted = greeting::read(tcp, read, deadline).await;
+        self.has_begun = !read.is_empty();
+        self.name = match greeted {
             Ok(hello) => {
                 self.ech = hello.encrypted;
                 hello.name
