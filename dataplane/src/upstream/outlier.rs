@@ -14,6 +14,8 @@ const BASE_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Broken or unanswered requests in a row that eject.
 const MAX_FAILURES: u32 = 3;
+/// For as long after an answer in a tunnel an endpoint is not to blame for one that it closes without a word.
+const CREDIT: Duration = Duration::from_secs(5);
 /// Largest share of a cluster's endpoints that may be out, in percent.
 const MAX_EJECTED_PERCENT: usize = 50;
 
@@ -42,6 +44,8 @@ pub(super) struct Health {
     failures: Cell<u32>,
     ejections: Cell<u32>,
     well_since: Cell<Option<Instant>>,
+    /// It had something to say in a tunnel.
+    spoke: Cell<Option<Instant>>,
 }
 
 impl Default for Health {
@@ -51,6 +55,7 @@ impl Default for Health {
             failures: Cell::new(0),
             ejections: Cell::new(0),
             well_since: Cell::new(None),
+            spoke: Cell::new(None),
         }
     }
 }
@@ -85,6 +90,17 @@ impl Health {
         if self.state.get() == State::Ejected {
             self.state.set(State::Trial { busy: false });
         }
+    }
+
+    /// The endpoint has said something in a tunnel.
+    pub(super) fn spoke(&self) {
+        self.spoke.set(Some(Instant::now()));
+    }
+
+    /// Whether it has just now.
+    pub(super) fn has_spoken(&self) -> bool {
+        let spoke = self.spoke.get();
+        spoke.is_some_and(|spoke| spoke.elapsed() < CREDIT)
     }
 
     /// How long to stay away after one more failed connect. Jitter keeps workers from testing an endpoint in step.

@@ -33,7 +33,8 @@ pub(crate) struct Hold {
 
 impl Hold {
     /// Passes on what `tunnel` ends with. The endpoint is well as soon as it has said something: that it takes connections means little,
-    /// and a tunnel may last. One that was greeted and never had anything to say is not well.
+    /// and a tunnel may last. One that was greeted and never had anything to say is not well. But that it merely closes the tunnel may be
+    /// the client's doing, who greets a name that it does not know: that counts only while it has nothing to say to anybody else either.
     pub(crate) async fn watch(
         &self,
         mut tunnel: Pin<&mut impl Future<Output = Ended>>,
@@ -48,7 +49,9 @@ impl Hold {
         let was_greeted = moved.to_upstream() > 0;
         let outcome = match &ended {
             Ended::UpstreamGone(_) => Some(Outcome::Broken),
-            Ended::Closed if was_greeted => Some(Outcome::Broken),
+            Ended::Closed if was_greeted && !self.lease.peer().health.has_spoken() => {
+                Some(Outcome::Broken)
+            }
             Ended::Idle if was_greeted => Some(Outcome::TimedOut),
             _ => None,
         };
@@ -60,6 +63,7 @@ impl Hold {
 
     fn look(&self, moved: &Moved) {
         if moved.to_client() > 0 && !self.has_answered.replace(true) {
+            self.lease.peer().health.spoke();
             self.lease.report(Outcome::Answered);
         }
     }

@@ -338,6 +338,50 @@ async fn an_endpoint_that_takes_tunnels_and_is_mute_gets_no_more_of_them() {
     }
 }
 
+/// Sends back what it is greeted with, but closes without a word if the name in that ends in `.none.example`.
+async fn picky() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut some = [0; 4096];
+                while let Ok(read @ 1..) = stream.read(&mut some).await {
+                    let unknown = b".none.example";
+                    if some[..read].windows(unknown.len()).any(|it| it == unknown) {
+                        return;
+                    }
+                    stream.write_all(&some[..read]).await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Else whoever greets names that no endpoint knows would take all of them from others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_serves_others_is_not_to_blame_for_a_name_that_it_does_not_know() {
+    let endpoints = [picky().await, picky().await];
+    let table = TableBuilder::default()
+        .passthrough("tls", 443, None)
+        .cluster("some", &endpoints)
+        .tls_route("tls", "*.example", vec![weighted("some", 1)]);
+    let (proxy, _) = start(table);
+    // One at each.
+    let greeting = hello("a.example");
+    let one = echoed(&proxy, &greeting).await.unwrap();
+    let other = echoed(&proxy, &greeting).await.unwrap();
+    for number in 0..20 {
+        let mut stream = greet(&proxy, &hello(&format!("{number}.none.example"))).await;
+        stream.shutdown().await.unwrap();
+        assert_eq!(rest(&mut stream).await, b"");
+    }
+    let ejections = proxy.metric("portcullis_upstream_ejections_total");
+    assert_eq!(ejections.to_string(), "0");
+    drop((one, other));
+}
+
 /// A table can lead a tunnel to where it came from.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_to_the_proxy_itself_ends_at_its_limit_of_connections() {
