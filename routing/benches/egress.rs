@@ -93,7 +93,11 @@ fn with_policies(policies: usize) -> CompiledTable<()> {
     };
     let last = json!({"scope": {"Namespace": "team-0"}, "action": "Allow", "to": [{"hosts": ["*.example.com"]}]});
     let policies = (0..policies).map(policy);
-    let policies = policies.chain([("egresspolicy/team-0/q".to_owned(), last)]);
+    governed(policies.chain([("egresspolicy/team-0/q".to_owned(), last)]))
+}
+
+/// The host is open, but for what policies say.
+fn governed(policies: impl Iterator<Item = (String, Value)>) -> CompiledTable<()> {
     compiled(json!({
         "schema": 1, "gateway": "infra/egress", "settings": {"egress": {}},
         "entries": {"serviceentry/infra/api": {
@@ -104,12 +108,30 @@ fn with_policies(policies: usize) -> CompiledTable<()> {
     }))
 }
 
+/// A request that ten policies with paths are held against, and none denies.
+#[divan::bench(args = ["/v1/models/small:predict", "/v1/models/caf%C3%A9:predict"])]
+fn policies_with_paths(bencher: Bencher<'_, '_>, path: &str) {
+    let policy = |number: usize| {
+        let to = json!([{"hosts": [HOST], "paths": [{"Prefix": format!("/v1/models/other-{number}")}, {"Exact": "/admin"}]}]);
+        let policy = json!({"scope": "Gateway", "action": "Deny", "to": to});
+        (format!("egresspolicy/infra/p{number}"), policy)
+    };
+    let compiled = governed((0..10).map(policy));
+    let seen = Seen::Request {
+        method: "GET",
+        path,
+        encrypted: true,
+    };
+    decide(bencher, &compiled, Some("team-0"), seen, Verdict::Allow);
+}
+
 #[divan::bench(args = [1, 10, 100])]
 fn policies_of_the_callers_namespace(bencher: Bencher<'_, '_>, policies: usize) {
     decide(
         bencher,
         &with_policies(policies),
         Some("team-0"),
+        Seen::Tunnel,
         Verdict::Allow,
     );
 }
@@ -120,19 +142,22 @@ fn policies_of_another_namespace(bencher: Bencher<'_, '_>, policies: usize) {
         bencher,
         &with_policies(policies),
         Some("other"),
+        Seen::Tunnel,
         Verdict::Allow,
     );
 }
 
 #[divan::bench(args = [1, 10, 100])]
 fn policies_against_an_unknown_caller(bencher: Bencher<'_, '_>, policies: usize) {
-    decide(bencher, &with_policies(policies), None, Verdict::Refuse);
+    let compiled = with_policies(policies);
+    decide(bencher, &compiled, None, Seen::Tunnel, Verdict::Refuse);
 }
 
 fn decide(
     bencher: Bencher<'_, '_>,
     compiled: &CompiledTable<()>,
     caller: Option<&str>,
+    seen: Seen<'_>,
     verdict: Verdict,
 ) {
     let question = Question {
@@ -143,7 +168,7 @@ fn decide(
             service_account: "default",
             labels: None,
         }),
-        seen: Seen::Tunnel,
+        seen,
     };
     let egress = compiled.egress().unwrap();
     bencher.bench_local(|| {

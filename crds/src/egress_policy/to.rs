@@ -44,7 +44,7 @@ pub struct PathMatch {
     /// How `value` is compared. Default `PathPrefix`.
     #[serde(default, rename = "type")]
     pub kind: PathMatchType,
-    /// The path, from its `/` on.
+    /// The path, from its `/` on. What is percent-encoded in it, or in a request, is what it stands for.
     #[schemars(length(min = 1, max = 1024))]
     pub value: String,
 }

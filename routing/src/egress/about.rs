@@ -1,10 +1,12 @@
 //! Whether a policy that names the host of a destination is about what is asked, by its port and by what of it is seen.
 
+use std::{borrow::Cow, cell::OnceCell};
+
 use super::{
     decide::{Destination, Question, Seen},
     entry::EntryEndpoint,
     opened::Opened,
-    path::is_ambiguous,
+    path::read,
     policy::{DestinationMatch, Policy, PolicyAction, PolicyScope},
     targets::Targets,
     way::Way,
@@ -12,12 +14,13 @@ use super::{
 use crate::{hostname::HostPattern, matcher::has_prefix, matches::PathMatch};
 
 /// A question, and what else decides whether a policy is about it.
-#[derive(Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) question: &'a Question<'a>,
     pub(super) way: Way<'a>,
     /// The ports that it leads to, if it leads astray for anybody.
     targets: Option<Targets>,
+    /// The path of a request as servers read it, once a policy with paths is looked at; `None` inside if they differ about it.
+    path: OnceCell<Option<Cow<'a, str>>>,
 }
 
 impl<'a> Asked<'a> {
@@ -28,6 +31,7 @@ impl<'a> Asked<'a> {
             question,
             way,
             targets: astray.map(Targets::of),
+            path: OnceCell::new(),
         }
     }
 
@@ -81,11 +85,26 @@ impl<'a> Asked<'a> {
                 Seen::Request { method, path, .. } => {
                     let is_method =
                         to.methods.is_empty() || to.methods.iter().any(|it| it == method);
-                    is_method && is_among(&to.paths, path, policy.action)
+                    is_method && self.is_path(path, &to.paths, policy.action)
                 }
                 // What is asked about later counts in the caller's favour now.
                 seen => !to.is_of_requests() || worse != self.way.is_inspected(&seen),
             }
+    }
+
+    /// Whether the path of the request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
+    /// be led past a Deny by another case.
+    fn is_path(&self, path: &'a str, paths: &[PathMatch], action: PolicyAction) -> bool {
+        if paths.is_empty() {
+            return true;
+        }
+        let Some(path) = self.path.get_or_init(|| read(path)) else {
+            return action == PolicyAction::Deny;
+        };
+        match action {
+            PolicyAction::Allow => paths.iter().any(|it| is_path(it, path)),
+            PolicyAction::Deny => paths.iter().any(|it| is_path_in_any_case(it, path)),
+        }
     }
 
     /// Whether the port of a destination is among those that a policy names. It goes by what the caller names; but where others have
@@ -102,21 +121,6 @@ impl<'a> Asked<'a> {
             (PolicyAction::Allow, Some(targets)) => named && targets.all(is_port),
             (PolicyAction::Deny, Some(targets)) => named || targets.any(is_port),
         }
-    }
-}
-
-/// Whether the path of a request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
-/// be led past a Deny by another case.
-fn is_among(paths: &[PathMatch], path: &str, action: PolicyAction) -> bool {
-    if paths.is_empty() {
-        return true;
-    }
-    if is_ambiguous(path) {
-        return action == PolicyAction::Deny;
-    }
-    match action {
-        PolicyAction::Allow => paths.iter().any(|it| is_path(it, path)),
-        PolicyAction::Deny => paths.iter().any(|it| is_path_in_any_case(it, path)),
     }
 }
 

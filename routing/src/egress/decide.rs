@@ -93,7 +93,7 @@ impl Seen<'_> {
     /// is denied by every Deny with paths, and allowed by no Allow with paths.
     pub fn is_ambiguous(&self) -> bool {
         match self {
-            Self::Request { path, .. } => path::is_ambiguous(path),
+            Self::Request { path, .. } => path::read(path).is_none(),
             Self::Tunnel | Self::Tls => false,
         }
     }

@@ -1,20 +1,25 @@
-//! Paths that servers read in different ways: of them nobody can say which path of a policy they are.
+//! How servers read paths: which path it is that a request asks for or a policy names, whatever of it is encoded, and of which
+//! requests nobody can say.
 //!
-//! What proxies pass on is normalised already (RFC 3986 6.2.2): no dot segments, no backslashes, nothing encoded that need not
-//! be. What is left is what some servers make of the rest: they merge slashes, cut parameters off, decode twice, and so on.
+//! What proxies pass on is normalised already (RFC 3986 6.2.2): no dot segments, no backslashes, nothing unreserved encoded. What
+//! stands for itself in a path (RFC 3986 3.3, such as `:` and `@`) may be encoded still, and servers decode it. What is left is what
+//! some of them make of the rest: they merge slashes, cut parameters off, decode twice, and so on.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::policy::Policy;
+use crate::matches::PathMatch;
 
 /// The character that an overlong or wide form of another one stands for is a matter of taste; these are wide (Halfwidth and
 /// Fullwidth Forms), and become ASCII where text is brought into a compatible form.
 const WIDE: std::ops::RangeInclusive<char> = '\u{ff01}'..='\u{ff5e}';
 
-/// Whether servers may read a normalised path as another one.
-pub(super) fn is_ambiguous(path: &str) -> bool {
+/// What servers read in a normalised path: the path, decoded. `None` if they may read it in different ways.
+pub(super) fn read(path: &str) -> Option<Cow<'_, str>> {
     if !path.contains(is_suspect) && !path.contains("//") && !path.contains("./") {
-        return path.ends_with('.');
+        return (!path.ends_with('.')).then_some(Cow::Borrowed(path));
     }
-    let Some(decoded) = decode(path) else {
-        return true;
-    };
+    let decoded = decode(path)?;
     // In what was decoded there is no slash that was not one before.
     let mut segments = decoded.trim_start_matches('/').split('/').peekable();
     let mut is_odd = decoded.starts_with("//");
@@ -23,7 +28,26 @@ pub(super) fn is_ambiguous(path: &str) -> bool {
         // Some file systems have no name that ends in a dot or a blank.
         is_odd |= segment.ends_with(['.', ' ']) || (segment.is_empty() && !is_last);
     }
-    is_odd || decoded.contains(|c| c == ';' || WIDE.contains(&c))
+    is_odd |= decoded.contains(|c| c == ';' || WIDE.contains(&c));
+    (!is_odd).then_some(Cow::Owned(decoded))
+}
+
+/// A policy with its paths as [`read`] has those of requests. A path that cannot be decoded stays encoded: what is read has no `%`, so
+/// that is like none.
+pub(super) fn with_paths_decoded(policy: &Arc<Policy>) -> Arc<Policy> {
+    let mut policy = Arc::clone(policy);
+    let mut paths = policy.to.iter().flatten().flat_map(|to| &to.paths);
+    if paths.any(|path| path.text().contains('%')) {
+        let to = Arc::make_mut(&mut policy).to.iter_mut().flatten();
+        for path in to.flat_map(|to| &mut to.paths) {
+            if let PathMatch::Exact(text) | PathMatch::Prefix(text) = path
+                && let Some(decoded) = decode(text)
+            {
+                *text = decoded;
+            }
+        }
+    }
+    policy
 }
 
 /// What needs a second look.
@@ -53,7 +77,7 @@ fn decode(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::is_ambiguous;
+    use super::read;
 
     #[test]
     fn what_servers_read_differently_is_ambiguous() {
@@ -88,24 +112,29 @@ mod tests {
             "/%",
             "/%4",
         ] {
-            assert!(is_ambiguous(path), "{path}");
+            assert_eq!(read(path), None, "{path}");
         }
     }
 
     #[test]
-    fn what_is_read_in_one_way_is_not() {
-        for path in [
-            "/",
-            "/public/",
-            "/a.b/c",
-            "/.well-known/x",
-            "/a%20b",
-            "/%C3%A9t%C3%A9",
-            "/v1/projects/x:batchGet",
-            "/a@b,c=d&e+f!$'(g)*",
-            "/%5Bx%5D",
+    fn what_is_read_in_one_way_is_read_decoded() {
+        for (path, decoded) in [
+            ("/", "/"),
+            ("/public/", "/public/"),
+            ("/a.b/c", "/a.b/c"),
+            ("/.well-known/x", "/.well-known/x"),
+            ("/a%20b", "/a b"),
+            ("/%C3%A9t%C3%A9", "/été"),
+            ("/v1/projects/x:batchGet", "/v1/projects/x:batchGet"),
+            ("/v1/projects/x%3AbatchGet", "/v1/projects/x:batchGet"),
+            ("/a@b,c=d&e+f!$'(g)*", "/a@b,c=d&e+f!$'(g)*"),
+            (
+                "/a%40b%2Cc%3Dd%26e%2Bf%21%24%27%28g%29%2A",
+                "/a@b,c=d&e+f!$'(g)*",
+            ),
+            ("/%5Bx%5D", "/[x]"),
         ] {
-            assert!(!is_ambiguous(path), "{path}");
+            assert_eq!(read(path).as_deref(), Some(decoded), "{path}");
         }
     }
 }

@@ -16,6 +16,7 @@ use foldhash::fast::RandomState;
 use super::{
     about::Asked,
     decide::{Caller, DecisionReason, Question},
+    path::with_paths_decoded,
     policy::{Policy, PolicyMode, PolicyScope},
     scope::{Objection, Scope},
     way::Way,
@@ -59,7 +60,7 @@ impl PolicyIndex {
                 PolicyScope::Gateway => &mut gateway,
                 PolicyScope::Namespace(namespace) => namespaces.entry(namespace).or_default(),
             };
-            scope.push((key.clone(), Arc::clone(policy)));
+            scope.push((key.clone(), with_paths_decoded(policy)));
         }
         let all = namespaces.values().flatten().cloned().collect();
         let namespaces = namespaces.into_iter();

@@ -69,6 +69,74 @@ fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
     }
 }
 
+/// Servers decode both what is asked for and, where a policy was made from it, what that names.
+#[test]
+fn what_is_encoded_is_what_it_stands_for_in_policies_and_in_requests() {
+    let path = |action: &str, mode: &str, path: &str| {
+        with_policies(json!({
+            "p": {"scope": "Gateway", "action": action, "mode": mode, "to": [{"paths": [{"Exact": path}]}]},
+            "q": {"scope": "Gateway", "action": action, "mode": mode, "to": [{"paths": [{"Prefix": format!("{path}/more")}]}]},
+        }))
+    };
+    let denied = "refuse denied_by_policy through e by p";
+    let shut_in = "refuse not_allowed_by_policy through e by p";
+    let fine = "allow allowed through e";
+    // What a path may hold as it is (RFC 3986 3.3), and what it may not and proxies pass on all the same.
+    for sign in ":@!$&'()*+,=-[]^|{}\" é".chars() {
+        let bytes = sign.to_string().into_bytes();
+        let codes: Vec<_> = bytes.iter().map(|byte| format!("%{byte:02X}")).collect();
+        let plain = format!("/v1/X{sign}delete");
+        let encoded = format!("/v1/X{}delete", codes.concat());
+        let is_sent_plain = sign.is_ascii_graphic();
+        for named in [&plain, &encoded] {
+            let asked = [Some(&encoded), is_sent_plain.then_some(&plain)];
+            for asked in asked.into_iter().flatten() {
+                let exact = format!("a/x h 80 GET {asked}");
+                let below = format!("a/x h 80 GET {asked}/more/still");
+                let beside = format!("a/x h 80 GET {asked}d");
+                let q = |answer: &str| answer.replace("by p", "by q");
+                let deny = path("Deny", "Enforce", named);
+                check(
+                    deny,
+                    &[(&exact, denied), (&below, &q(denied)), (&beside, fine)],
+                );
+                let report = path("Deny", "Report", named);
+                let told = denied.replace("refuse", "report");
+                check(report, &[(&exact, &told), (&beside, fine)]);
+                let allow = path("Allow", "Enforce", named);
+                check(allow, &[(&exact, fine), (&below, fine), (&beside, shut_in)]);
+            }
+        }
+        let lower = format!("a/x h 80 GET {}", encoded.replace('X', "x"));
+        check(path("Deny", "Enforce", &plain), &[(&lower, denied)]);
+        check(path("Allow", "Enforce", &plain), &[(&lower, shut_in)]);
+    }
+}
+
+/// What a policy names literally does not make servers agree about it.
+#[test]
+fn no_allow_opens_what_servers_read_differently_by_naming_it() {
+    for named in [
+        "/a;b", "/a%3Bb", "/a%2Fb", "/a%25b", "/a%3Fb", "/a%23b", "/a%FF", "/a//b", "/a.",
+    ] {
+        let policy = |action| {
+            with_policies(json!({
+                "p": {"scope": "Gateway", "action": action, "to": [{"paths": [{"Exact": named}]}]},
+            }))
+        };
+        for asked in ["/a;b", "/a%3Bb", "/a%2Fb", "/a%25b", "/a%3Fb", named] {
+            let question = format!("a/x h 80 GET {asked}");
+            let denied = "refuse denied_by_policy through e by p";
+            let shut_in = "refuse not_allowed_by_policy through e by p";
+            check(policy("Deny"), &[(&question, denied)]);
+            check(policy("Allow"), &[(&question, shut_in)]);
+        }
+        // And by no Deny is it more than what it names.
+        let other = "a/x h 80 GET /a/b";
+        check(policy("Deny"), &[(other, "allow allowed through e")]);
+    }
+}
+
 #[test]
 fn a_refusal_says_whether_it_is_for_the_request() {
     let get = Seen::Request {

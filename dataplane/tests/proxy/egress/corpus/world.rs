@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `allowed.example` | HTTP on 80 and the servers' port, TLS on 443 |
 //! | `other.example` | the same, and HTTP on 8081 |
-//! | `files.example` | HTTP on 80; `DELETE` and `/admin` are denied |
+//! | `files.example` | HTTP on 80; `DELETE`, `/admin`, `/jobs/x:delete`, `/keys/%40all` and `/list%5B0%5D` are denied |
 //! | `own.example` | HTTP on 80, to another namespace |
 //! | `*.wild.example`, `*.dns.example` | HTTP on 80 and the servers' port, TLS on 443, wherever DNS says |
 //! | `itself.example`, `nowhere.example`, `wrapped.example` | HTTP on 80 and 8081, TLS on 443, TCP on 22, which are ports of the proxy |
@@ -217,7 +217,9 @@ fn listed(outside: Outside, port: u16) -> Outside {
         "ports": [serve(80, "HTTP"), serve(port, "HTTP"), serve(22, "TCP")],
     });
     let hosts = json!(["files.example"]);
-    let denied = json!([{"hosts": hosts, "methods": ["DELETE"]}, {"hosts": hosts, "paths": [{"Prefix": "/admin"}]}]);
+    let paths = ["/admin", "/jobs/x:delete", "/keys/%40all", "/list%5B0%5D"];
+    let paths = paths.map(|path| json!({"Prefix": path}));
+    let denied = json!([{"hosts": hosts, "methods": ["DELETE"]}, {"hosts": hosts, "paths": paths}]);
     let open = [ALLOWED, BAIT].map(|address| format!("{address}/32"));
     outside
         .settings(|egress| {

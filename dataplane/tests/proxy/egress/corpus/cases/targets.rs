@@ -107,5 +107,13 @@ table! {
     "path-with-parameter" Absolute "http://files.example/admin;x=1" => "403" Told denied_by_policy, twin "http://allowed.example/public;x=1";
     "path-with-parameter-of-dots" Absolute "http://files.example/public/..;/admin" => "403" Told denied_by_policy, twin "http://allowed.example/public/a;/b";
     "path-encoded-twice" Absolute "http://files.example/%2561dmin" => "403" Told denied_by_policy, twin "http://allowed.example/%2561";
+    "path-with-encoded-colon" Absolute "http://files.example/jobs/x%3Adelete" => "403" Told denied_by_policy, twin "http://files.example/jobs/x%3Aget";
+    "path-with-encoded-colon-in-capitals" Absolute "http://files.example/jobs/X%3aDelete/now" => "403" Told denied_by_policy,
+        twin "http://files.example/jobs/X%3aDeleted/now";
+    "path-encoded-in-the-policy" Absolute "http://files.example/keys/@all" => "403" Told denied_by_policy, twin "http://files.example/keys/@none";
+    "path-encoded-in-both" Absolute "http://files.example/keys/%40%61ll" => "403" Told denied_by_policy, twin "http://files.example/keys/%40none";
+    "path-with-what-should-be-encoded" Absolute "http://files.example/list[0]/x" => "403" Told denied_by_policy, twin "http://files.example/list[1]/x";
+    "path-with-encoded-colon-over-http2" Http2 "GET http files.example /jobs/x%3Adelete" => "403" Told denied_by_policy,
+        twin "GET http files.example /jobs/x%3Aget";
     "path-with-two-slashes-over-http2" Http2 "GET http files.example //admin" => "403" Told denied_by_policy, twin "GET http allowed.example //public";
 }
