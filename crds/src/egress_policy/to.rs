@@ -23,7 +23,7 @@ pub struct DestinationSelector {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(range(min = 1, max = 65_535)))]
     pub ports: Option<Vec<u16>>,
-    /// One of these methods, such as `GET`. They are told apart by case.
+    /// One of these methods, such as `GET`. An Allow tells upper and lower case apart, a Deny does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 32), inner(length(max = 64), regex(pattern = METHOD)))]
     pub methods: Option<Vec<String>>,

@@ -83,17 +83,15 @@ impl<'a> Asked<'a> {
         self.is_port(to, policy)
             && match self.question.seen {
                 Seen::Request { method, path, .. } => {
-                    let is_method =
-                        to.methods.is_empty() || to.methods.iter().any(|it| it == method);
-                    is_method && self.is_path(path, &to.paths, policy.action)
+                    is_method(&to.methods, method, policy.action)
+                        && self.is_path(path, &to.paths, policy.action)
                 }
                 // What is asked about later counts in the caller's favour now.
                 seen => !to.is_of_requests() || worse != self.way.is_inspected(&seen),
             }
     }
 
-    /// Whether the path of the request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
-    /// be led past a Deny by another case.
+    /// Whether the path of the request is one of those that a policy names; none are all. As with methods, no case passes a Deny.
     fn is_path(&self, path: &'a str, paths: &[PathMatch], action: PolicyAction) -> bool {
         if paths.is_empty() {
             return true;
@@ -122,6 +120,16 @@ impl<'a> Asked<'a> {
             (PolicyAction::Deny, Some(targets)) => named || targets.any(is_port),
         }
     }
+}
+
+/// Whether the method of a request is one of those that a policy names; none are all. Servers that do not tell cases apart must not
+/// be led past a Deny by another case.
+fn is_method(methods: &[String], method: &str, action: PolicyAction) -> bool {
+    let is_it = |wanted: &String| match action {
+        PolicyAction::Allow => wanted == method,
+        PolicyAction::Deny => wanted.eq_ignore_ascii_case(method),
+    };
+    methods.is_empty() || methods.iter().any(is_it)
 }
 
 fn is_path(wanted: &PathMatch, path: &str) -> bool {

@@ -2,7 +2,9 @@
 //!
 //! In the table a list that is empty means everything. So an item of which a list has nothing good left is left out as a whole.
 
-use portcullis_crds::egress_policy::{DestinationSelector, PathMatch as PathSpec, PathMatchType};
+use portcullis_crds::egress_policy::{
+    Action, DestinationSelector, PathMatch as PathSpec, PathMatchType,
+};
 use portcullis_routing::{PathMatch, egress::DestinationMatch, validate::syntax};
 
 use super::{
@@ -23,6 +25,7 @@ const METHODS: [&str; 9] = [
 /// The destinations, and the place of each in the list; `None` is everything.
 pub(super) fn translate(
     specs: &[DestinationSelector],
+    action: Action,
     field: &Field<'_>,
     faults: &mut Faults,
 ) -> Option<(Vec<usize>, Vec<DestinationMatch>)> {
@@ -30,14 +33,19 @@ pub(super) fn translate(
     let items = items.filter_map(|(index, spec)| {
         let field = field.at(index);
         let item = destination(spec, &field, faults)?;
-        tell_of_slips(spec, &field, faults);
+        tell_of_slips(spec, action, &field, faults);
         Some((index, item))
     });
     (!specs.is_empty()).then(|| items.unzip())
 }
 
 /// What is valid, and no request has.
-fn tell_of_slips(spec: &DestinationSelector, field: &Field<'_>, faults: &mut Faults) {
+fn tell_of_slips(
+    spec: &DestinationSelector,
+    action: Action,
+    field: &Field<'_>,
+    faults: &mut Faults,
+) {
     let mut paths = Tally::default();
     let values = spec.paths.iter().flatten().map(|path| &path.value);
     values
@@ -50,6 +58,9 @@ fn tell_of_slips(spec: &DestinationSelector, field: &Field<'_>, faults: &mut Fau
             format!("`*` stands for nothing but itself in {paths}"),
             "write what the paths begin with, such as /admin: type PathPrefix is for all below it; where `*` itself is meant write %2A",
         );
+    }
+    if action == Action::Deny {
+        return;
     }
     let mut methods = Tally::default();
     let names = spec.methods.iter().flatten();
@@ -65,7 +76,7 @@ fn tell_of_slips(spec: &DestinationSelector, field: &Field<'_>, faults: &mut Fau
         faults.warn(
             "MethodCase",
             &field.child("methods"),
-            format!("methods are told apart by case, and no client sends {methods}"),
+            format!("an Allow tells methods apart by case, and no client sends {methods}"),
             format!("write them in upper case, as clients do: {upper}"),
         );
     }

@@ -58,7 +58,7 @@ pub(super) fn translate(
         of_own_only: !is_of_gateway,
     };
     let from = select::translate(places, &spec.from, speaker, &field("from"), faults);
-    let (indices, to) = destination::translate(&spec.to, &field("to"), faults).unzip();
+    let (indices, to) = destination::translate(&spec.to, spec.action, &field("to"), faults).unzip();
     let action = match spec.action {
         Action::Allow => PolicyAction::Allow,
         Action::Deny => PolicyAction::Deny,

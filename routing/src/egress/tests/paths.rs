@@ -1,4 +1,4 @@
-//! Paths of policies: no spelling of a path passes a Deny, or comes from an Allow to what that does not name.
+//! Paths and methods of policies: no spelling of one passes a Deny, or comes from an Allow to what that does not name.
 
 use serde_json::json;
 
@@ -66,6 +66,35 @@ fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
         let question = format!("a/x h 80 GET {asked}");
         check(path("Deny"), &[(&question, by_deny)]);
         check(path("Allow"), &[(&question, by_allow)]);
+    }
+}
+
+#[test]
+fn so_it_is_with_methods() {
+    let policy = |action, mode| {
+        with_policies(json!({
+            "p": {"scope": "Gateway", "action": action, "mode": mode, "to": [{"methods": ["DELETE", "purge"]}]},
+        }))
+    };
+    let fine = "allow allowed through e";
+    for (asked, is_denied, is_allowed) in [
+        ("DELETE", true, true),
+        ("delete", true, false),
+        ("Delete", true, false),
+        ("PURGE", true, false),
+        ("purge", true, true),
+        ("DELET", false, false),
+        ("GET", false, false),
+    ] {
+        let question = format!("a/x h 80 {asked} /");
+        for (mode, verdict) in [("Enforce", "refuse"), ("Report", "report")] {
+            let denied = format!("{verdict} denied_by_policy through e by p");
+            let by_deny = if is_denied { &denied } else { fine };
+            check(policy("Deny", mode), &[(&question, by_deny)]);
+            let shut_in = format!("{verdict} not_allowed_by_policy through e by p");
+            let by_allow = if is_allowed { fine } else { &shut_in };
+            check(policy("Allow", mode), &[(&question, by_allow)]);
+        }
     }
 }
 

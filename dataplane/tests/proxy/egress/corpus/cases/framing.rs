@@ -78,6 +78,8 @@ table! {
     // Methods.
     "trace" Lines "TRACE / HTTP/1.1\nHost: allowed.example\n{close}" => "405" Malformed method_not_allowed,
         twin "OPTIONS / HTTP/1.1\nHost: allowed.example\n{close}";
+    "method-in-lower-case" Lines "delete / HTTP/1.1\nHost: files.example\n{close}" => "403" Told denied_by_policy,
+        twin "get / HTTP/1.1\nHost: files.example\n{close}";
     "method-denied" Lines "DELETE / HTTP/1.1\nHost: files.example\n{close}" => "403" Told denied_by_policy,
         twin "PUT / HTTP/1.1\nHost: files.example\nContent-Length: 0\n{close}";
     "connect-in-small-letters" Lines "connect allowed.example:443 HTTP/1.1\nHost: allowed.example:443\n{close}" => "400" Malformed bad_request,
