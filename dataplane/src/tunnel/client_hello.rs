@@ -73,6 +73,8 @@ pub(crate) enum Refusal {
 #[derive(Debug, Default)]
 pub(crate) struct GreetingReader {
     records: usize,
+    /// The first record has a version that no TLS has.
+    is_odd: bool,
     /// Of the header of the present record, what has arrived.
     header: Vec<u8>,
     /// Of the present record, bytes that are still to come.
@@ -106,6 +108,7 @@ impl GreetingReader {
                 Record::Carries(length)
                     if self.records == 0 || self.header.get(1) == Some(&MAJOR) =>
                 {
+                    self.is_odd |= self.header.get(1) != Some(&MAJOR);
                     return self.begin_record(length);
                 }
                 _ if self.records > 0 => return Greeting::Refused(Refusal::Malformed),
@@ -141,6 +144,8 @@ impl GreetingReader {
         match *self.message {
             [] | [CLIENT_HELLO] | [CLIENT_HELLO, _] | [CLIENT_HELLO, _, _] => Greeting::Incomplete,
             [CLIENT_HELLO, ref rest @ ..] => self.hello(rest),
+            // Nothing but the first byte was as in TLS: a number 22, say.
+            _ if self.is_odd => Greeting::NotTls,
             _ => Greeting::Refused(Refusal::Malformed),
         }
     }
@@ -176,11 +181,11 @@ enum Record {
 /// sent for long and which cannot name a host, is none: who begins otherwise is not kept waiting for it.
 ///
 /// The version of a greeting's record says nothing (RFC 8446 5.1): servers take any that is not too far off, and so whom they would
-/// take for a TLS client is not taken for another one here.
+/// take for a TLS client is not taken for another one here. Nor does it matter how little of the greeting the record carries.
 fn record(header: &[u8]) -> Record {
     match *header {
         [22, MAJOR, _, high, low] => Record::Carries(length(high, low)),
-        [22, 0..16, _, high, low] if (4..=MAX_RECORD).contains(&length(high, low)) => {
+        [22, 0..16, _, high, low] if (1..=MAX_RECORD).contains(&length(high, low)) => {
             Record::Carries(length(high, low))
         }
         [20 | 21, 0..16, _, 0, 1..=2] => Record::Before,

@@ -196,7 +196,11 @@ fn what_cannot_begin_a_record_is_not_tls_at_the_first_such_byte() {
         (b"SSH-2.0-OpenSSH_9.9\r\n", 1),
         (b"\x00\x00\x00\x00\x00", 1),
         (b"\x17\x03\x03\x00\x02", 1),
-        (b"\x16\x02\x01\x00\x02", 5),
+        // In an odd version, what carries nothing or no hello.
+        (b"\x16\x02\x01\x00\x00", 5),
+        (b"\x16\x02\x01\x40\x01", 5),
+        (b"\x16\x00\x00\x00\x01\x00", 6),
+        (b"\x16\x00\x00\x00\x20\x02", 6),
         (b"\x16GET", 2),
         (b"\x15\x03\x01\x00\x03", 5),
         (b"\x14\x10", 2),
@@ -219,6 +223,14 @@ fn neither_an_odd_version_nor_a_record_before_hides_a_greeting() {
         let mut odd = greeting.clone();
         odd[1..3].copy_from_slice(&version);
         assert_eq!(read(&odd), hello(Some(NAME)), "{version:?}");
+        // However little of it the first record carries.
+        for carried in 1..9 {
+            let (first, rest) = greeting[5..].split_at(carried);
+            let mut odd = record_of(first);
+            odd[1..3].copy_from_slice(&version);
+            let bytes = [odd, record_of(rest)].concat();
+            assert_eq!(read(&bytes), hello(Some(NAME)), "{version:?} {carried}");
+        }
     }
     for before in [
         [21, 3, 1, 0, 2, 1, 90].as_slice(),

@@ -24,6 +24,12 @@ async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
         ("api.example.com:9000", hello("192.0.2.1")),
         ("api.example.com:9000", b"SSH-2.0-x\r\n".to_vec()),
         ("api.example.com:9000", vec![0x80]),
+        // The first byte of TLS, and none of a greeting behind what could be a record's header.
+        ("api.example.com:9000", vec![22, 0, 0, 0, 1, 0, 0, 0]),
+        (
+            "api.example.com:9000",
+            in_an_odd_version(&hello("api.example.com")),
+        ),
         ("192.0.2.7:9000", hello("192.0.2.7")),
         ("192.0.2.7:9000", hello("api.example.com")),
     ] {
@@ -36,8 +42,13 @@ async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
         assert_eq!(line["ech"], json!(null));
     }
     let before = echo.received.load(std::sync::atomic::Ordering::SeqCst);
-    for authority in ["api.example.com:9000", "192.0.2.7:9000"] {
-        let mut tunnel = open(proxy.address(80), authority, &hello("other.example.com")).await;
+    let other = hello("other.example.com");
+    for (authority, first) in [
+        ("api.example.com:9000", &other),
+        ("api.example.com:9000", &in_an_odd_version(&other)),
+        ("192.0.2.7:9000", &other),
+    ] {
+        let mut tunnel = open(proxy.address(80), authority, first).await;
         // Alert: fatal, unrecognized_name.
         assert_eq!(rest(&mut tunnel).await, [21, 3, 3, 0, 2, 2, 112]);
         count += 1;
@@ -47,6 +58,14 @@ async fn a_greeting_in_a_tunnel_for_anything_names_its_host_or_nobody() {
     }
     let after = echo.received.load(std::sync::atomic::Ordering::SeqCst);
     assert_eq!(before, after);
+}
+
+/// A greeting with its first byte in a record of its own, whose version is one that no TLS has.
+fn in_an_odd_version(greeting: &[u8]) -> Vec<u8> {
+    let message = &greeting[5..];
+    let length = u16::try_from(message.len() - 1).unwrap().to_be_bytes();
+    let first = [22, 2, 1, 0, 1, message[0]];
+    [&first, &[22, 3, 1][..], &length, &message[1..]].concat()
 }
 
 #[tokio::test(flavor = "multi_thread")]

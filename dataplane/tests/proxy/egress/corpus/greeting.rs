@@ -13,7 +13,7 @@
 //! | `server NAME` | the message of a server |
 //! | `lying NAME` | with a length that is more than there is |
 //! | `empty` | with an empty name |
-//! | `version NUMBER NAME` | in a record of this major version |
+//! | `version NUMBER BYTES NAME` | in records of so many bytes, the first of this major version |
 //! | `alerted NAME` | behind an alert |
 
 /// Bytes of a record, at most (RFC 8446 5.1).
@@ -43,8 +43,8 @@ pub(super) fn greeting(words: &str) -> Vec<u8> {
             let padding = [vec![0, 21], sized(&vec![0; number(bytes)], 2)].concat();
             records(&hello(&[list(&[name]), padding].concat()), MAX_RECORD)
         }
-        ["version", major, name] => {
-            let mut records = records(&plain(name), MAX_RECORD);
+        ["version", major, bytes, name] => {
+            let mut records = records(&plain(name), number(bytes));
             records[1] = u8::try_from(number(major)).unwrap();
             records
         }

@@ -37,8 +37,12 @@ table! {
         twin "slowly allowed.example:443 plain allowed.example";
     "tunnel-greets-in-records" Connect "allowed.example:443 records 9 evil.example" => "open alert-112" Told sni_mismatch,
         twin "allowed.example:443 records 9 allowed.example";
-    "tunnel-greets-in-an-odd-version" Connect "allowed.example:443 version 2 evil.example" => "open alert-112" Told sni_mismatch,
-        twin "allowed.example:443 version 3 allowed.example";
+    "tunnel-greets-in-an-odd-version" Connect "allowed.example:443 version 2 999 evil.example" => "open alert-112" Told sni_mismatch,
+        twin "allowed.example:443 version 2 999 allowed.example";
+    "tunnel-greets-in-an-odd-version-and-records" Connect "allowed.example:443 version 2 3 evil.example" => "open alert-112" Told sni_mismatch,
+        twin "allowed.example:443 version 2 3 allowed.example";
+    "tunnel-greets-in-an-odd-version-slowly" Connect "slowly allowed.example:443 version 15 2 evil.example" => "open alert-112" Told sni_mismatch,
+        twin "slowly allowed.example:443 version 15 2 allowed.example";
     "tunnel-greets-behind-an-alert" Connect "allowed.example:443 alerted allowed.example" => "open alert-49" Told not_tls,
         twin "allowed.example:443 plain allowed.example";
     "tunnel-greets-nobody" Connect "allowed.example:443 none" => "open alert-112" Told sni_missing, twin "allowed.example:443 plain allowed.example";
