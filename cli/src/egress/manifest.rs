@@ -2,19 +2,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt::{self, Write as _},
 };
 
 use anyhow::Context;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 /// Hosts, ports and destinations that one object may have, by its CRD.
 pub(super) const MAX_HOSTS: usize = 256;
 pub(super) const MAX_ENTRY_PORTS: usize = 256;
 pub(super) const MAX_PORTS: usize = 64;
 pub(super) const MAX_DESTINATIONS: usize = 64;
-/// Room for a number behind a name (253 bytes at most).
-const MAX_NAME: usize = 240;
+/// Longest stem of a name, bytes: a hash goes behind it, and perhaps a number (253 at most).
+const MAX_STEM: usize = 230;
+/// Bytes of the hash that are written.
+const HASHED: usize = 5;
 
 /// What is spoken on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -131,14 +134,19 @@ impl Names {
         Self(taken.collect())
     }
 
-    /// `wanted`, which is valid but for its length, or that with a number behind it.
-    pub(super) fn name(&mut self, wanted: &str) -> String {
-        let cut = wanted.get(..MAX_NAME).unwrap_or(wanted);
-        let cut = cut.trim_end_matches(['-', '.']);
-        let numbered = (2_u32..).map(|number| format!("{cut}-{number}"));
-        let mut names = std::iter::once(cut.to_owned()).chain(numbered);
+    /// `stem`, which is valid but for its length, with a hash of `content` behind it: an object that says something else has another
+    /// name, be it written now, before or after, and replaces none. If the name is taken, with a number behind that.
+    pub(super) fn name(&mut self, stem: &str, content: &str) -> String {
+        let mut hash = String::new();
+        for byte in Sha256::digest(content).iter().take(HASHED) {
+            write!(hash, "{byte:02x}").ok();
+        }
+        let cut = stem.get(..MAX_STEM).unwrap_or(stem);
+        let wanted = format!("{}-{hash}", cut.trim_end_matches(['-', '.']));
+        let numbered = (2_u32..).map(|number| format!("{wanted}-{number}"));
+        let mut names = std::iter::once(wanted.clone()).chain(numbered);
         let free = names.find(|name| !self.0.contains(name));
-        let name = free.unwrap_or_else(|| cut.to_owned());
+        let name = free.unwrap_or(wanted);
         self.0.insert(name.clone());
         name
     }
@@ -151,11 +159,21 @@ mod tests {
     #[test]
     fn names_are_valid_and_used_once() {
         let mut names = Names::default();
-        assert_eq!(names.name("learned-web"), "learned-web");
-        assert_eq!(names.name("learned-web"), "learned-web-2");
-        let long = format!("{}.{}", "a".repeat(MAX_NAME - 1), "b".repeat(20));
-        assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1));
-        assert_eq!(names.name(&long), "a".repeat(MAX_NAME - 1) + "-2");
+        let first = names.name("learned-web", "a");
+        assert!(first.starts_with("learned-web-"), "{first}");
+        assert_eq!(names.name("learned-web", "a"), format!("{first}-2"));
+        let mut others = Names::default();
+        assert_eq!(others.name("learned-web", "a"), first);
+        let other = others.name("learned-web", "b");
+        assert_eq!(other.len(), first.len());
+        assert_ne!(other, first);
+        let long = format!("{}.{}", "a".repeat(MAX_STEM - 1), "b".repeat(20));
+        let long = names.name(&long, "a");
+        assert!(
+            long.starts_with(&("a".repeat(MAX_STEM - 1) + "-")),
+            "{long}"
+        );
+        assert!(long.len() <= 253, "{long}");
     }
 
     #[test]

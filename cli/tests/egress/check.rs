@@ -67,7 +67,7 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
         (
             &["https://_a.my_bucket.example", "--from", "shop/web"],
             1,
-            "name: a.my-bucket.example\n",
+            "name: a.my-bucket.example-tls-443-",
         ),
         (
             &["https://api.openweathermap.org:8443"],

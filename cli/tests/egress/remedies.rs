@@ -1,6 +1,6 @@
 //! What `portcullis egress check` says would allow what is refused: it does, and takes nothing away.
 
-use std::fs;
+use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
 
@@ -118,8 +118,13 @@ fn no_remedy_replaces_what_is_there() {
     let (clear, secure) = (["http://new.example/"], ["https://new.example/"]);
     let listed = with(GATEWAY, &asked(GATEWAY, &clear).1);
     let (_, answer) = asked(&listed, &secure);
-    let words = "add to serviceentry/egress/new.example, spec.ports: - {number: 443, name: tls-443, protocol: TLS}";
-    assert_eq!(answer["remedy"], words);
+    let words = answer["remedy"].as_str().expect("a remedy");
+    assert!(
+        words.starts_with("add to serviceentry/egress/new.example-http-80-"),
+        "{words}"
+    );
+    let port = ", spec.ports: - {number: 443, name: tls-443, protocol: TLS}";
+    assert!(words.ends_with(port), "{words}");
     assert_eq!(answer["apply"], Value::Null);
     let port = "- {number: 443, name: tls-443, protocol: TLS}";
     let both = listed.replace("\n  ports:\n", &format!("\n  ports:\n  {port}\n"));
@@ -130,7 +135,7 @@ fn no_remedy_replaces_what_is_there() {
     let several = listed.replace("\n  hosts:\n", "\n  hosts:\n  - b.example\n");
     let (_, answer) = asked(&several, &secure);
     let apply = answer["apply"].as_str().expect("a manifest");
-    assert!(apply.contains("name: new.example-2\n"), "{apply}");
+    assert!(apply.contains("name: new.example-tls-443-"), "{apply}");
     let beside = with(&several, &answer);
     assert_eq!(asked(&beside, &clear).0, Some(0));
     assert_eq!(asked(&beside, &secure).1["verdict"], "allow");
@@ -151,10 +156,54 @@ fn no_remedy_replaces_what_is_there() {
         Some(0),
         "{manifests}"
     );
-    assert!(
-        manifests.contains("name: web-new.example-2\n"),
-        "{manifests}"
+    for port in [80, 443] {
+        let name = format!("name: web-new.example-{port}-");
+        assert!(manifests.contains(&name), "{manifests}");
+    }
+}
+
+/// Several are asked for before any is applied.
+#[test]
+fn no_remedy_replaces_another() {
+    let narrow = policy(
+        "narrow",
+        "{from: [{serviceAccounts: [egress/web]}], to: [{hosts: [a.example]}]}",
     );
+    let manifests = GATEWAY.to_owned() + &narrow;
+    let (one, long) = ("a".repeat(61), "b".repeat(60));
+    let long = |port: u16| format!("http://{one}.{one}.{one}.{long}.com:{port}/");
+    let (long_one, long_other) = (long(8080), long(8081));
+    for asked_for in [
+        [&["http://new.example/"][..], &["https://new.example/"]],
+        [&["http://new.example:443/"], &["https://new.example/"]],
+        [
+            &["--from", "egress/web", "http://new.example/"],
+            &["--from", "egress/web", "https://new.example/"],
+        ],
+        // One is for everybody, the other for one namespace.
+        [
+            &["http://new.example/"],
+            &["--from", "egress/web", "http://new.example/"],
+        ],
+        [&["http://my_b.example/"], &["http://my-b.example/"]],
+        [&[&long_one], &[&long_other]],
+    ] {
+        let remedies = asked_for.map(|arguments| asked(&manifests, arguments).1);
+        let mut objects = BTreeMap::new();
+        for remedy in &remedies {
+            let apply = remedy["apply"].as_str().expect("manifests");
+            for object in serde_saphyr::from_multiple::<Value>(apply).expect("YAML") {
+                let name = object["metadata"]["name"].as_str().expect("a name");
+                assert!(name.len() <= 253, "{name}");
+                let key = format!("{} {}", object["kind"], object["metadata"]);
+                if let Some(other) = objects.insert(key, object.clone()) {
+                    assert_eq!(other, object);
+                }
+            }
+        }
+        let hosts = objects.values().filter(|it| it["kind"] == "ServiceEntry");
+        assert_eq!(hosts.count(), 2, "{asked_for:?}: {objects:?}");
+    }
 }
 
 /// In the words of the proxies.

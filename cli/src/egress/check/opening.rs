@@ -60,8 +60,8 @@ impl Opening {
         })
     }
 
-    /// One that is for the caller and this host alone, with the port as well. A second one would be as good, but for its name: it
-    /// may well be that which a manifest for this host had, and applying it would take the other ports away.
+    /// One that is for the caller and this host alone, with the port as well. A second one would be as good, and one more to look
+    /// after.
     fn by_port(question: &Question<'_>, host: &str, case: &Case<'_>) -> Option<Self> {
         let namespace = home(question, case);
         let is_for_caller = |entry: &Entry| match question.caller {
@@ -91,7 +91,7 @@ impl Opening {
         })
     }
 
-    /// One of its own, under a name that none has.
+    /// One of its own, under a name that none has, nor another remedy gives.
     fn by_entry(question: &Question<'_>, host: &str, case: &Case<'_>) -> anyhow::Result<Self> {
         let namespace = home(question, case);
         let (export, exported_to) = match question.caller {
@@ -99,8 +99,12 @@ impl Opening {
             None => ("*", ExportedTo::All),
         };
         let taken = names(case.resources.service_entries.keys(), namespace);
-        let name = Names::beside(taken).name(&name_of(host));
         let port = (question.port, spoken(question));
+        let port_name = port_name(port.0, port.1);
+        let name = Names::beside(taken).name(
+            &format!("{}-{port_name}", name_of(host)),
+            &format!("{host} {port_name} {export}"),
+        );
         let manifest = service_entry((namespace, &name), [host], [port], export);
         Ok(Self {
             key: EntryKey::of(namespace, &name),

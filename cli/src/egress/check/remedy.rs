@@ -178,7 +178,10 @@ fn beside_of(question: &Question<'_>, policy: &str, case: &Case<'_>) -> Option<s
         format!("{}/{}", caller.namespace, caller.service_account)
     };
     let taken = names(case.resources.egress_policies.keys(), namespace);
-    let name = Names::beside(taken).name(&format!("{}-{host}", caller.service_account));
+    let name = Names::beside(taken).name(
+        &format!("{}-{host}-{}", caller.service_account, question.port),
+        &format!("{account} {host}:{}", question.port),
+    );
     let to = destinations([(host, question.port)].into_iter());
     Some(egress_policy((namespace, &name), &account, "Enforce", &to))
 }

@@ -1,16 +1,7 @@
 //! Names for what was learned, which no other lesson gives: applying one replaces nothing that was applied of another, be it mended or
 //! enforced since.
 
-use std::fmt::Write as _;
-
-use sha2::{Digest as _, Sha256};
-
 use crate::egress::{manifest, tally::Count};
-
-/// Longest stem, bytes: a hash goes behind it.
-const MAX_STEM: usize = 200;
-/// Bytes of the hash that are written.
-const HASHED: usize = 5;
 
 /// Names of objects of one kind and namespace.
 #[derive(Debug, Default)]
@@ -32,14 +23,8 @@ impl Names {
 
     /// A name for an object that says `content` about `stem`: the same for the same lesson, and for no other.
     pub(super) fn name(&mut self, stem: &str, content: &str) -> String {
-        let digest = Sha256::digest(format!("{}\n{stem}\n{content}", self.period));
-        let mut hash = String::new();
-        for byte in digest.iter().take(HASHED) {
-            write!(hash, "{byte:02x}").ok();
-        }
-        let cut = stem.get(..MAX_STEM).unwrap_or(stem);
-        let cut = cut.trim_end_matches(['-', '.']);
-        self.taken.name(&format!("learned-{cut}-{hash}"))
+        let content = format!("{}\n{stem}\n{content}", self.period);
+        self.taken.name(&format!("learned-{stem}"), &content)
     }
 }
 
