@@ -181,10 +181,31 @@ fn condition(translation: &Translation, kind: &str) -> Value {
     found.expect("the condition")
 }
 
-/// Many objects, none of which is too large, in many namespaces, none of which has too many.
+/// Routes of 128 KiB, none of which is too large.
+fn many_routes(number: usize) -> Loaded {
+    let mut loaded = loaded(&[]);
+    let path =
+        |number: usize| json!({"path": {"value": format!("/{number}/{}", "x".repeat(1000))}});
+    let rule = json!({"matches": (0..64).map(path).collect::<Vec<_>>()});
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"parentRefs": [{"name": "egress", "namespace": "infra"}], "rules": vec![rule; 2]},
+    });
+    loaded.read_text("route.json", &route.to_string());
+    let routes = &mut loaded.resources.http_routes;
+    let (_, one) = routes.pop_first().expect("the route");
+    routes.extend((0..number).map(|number| {
+        let mut route = (*one).clone();
+        let name = format!("web-{number}");
+        route.metadata.name = Some(name.clone());
+        (ObjectKey::new("shop", name), route.into())
+    }));
+    loaded
+}
+
 #[test]
 fn a_table_that_no_frame_holds_is_told_in_the_condition_of_its_gateway() {
-    let translation = with_gateway(&many_entries(14, 20));
+    let translation = with_gateway(&many_routes(560));
     assert!(length(&translation) > MAX_FRAME);
     let programmed = condition(&translation, "Programmed");
     assert_eq!(
@@ -195,12 +216,59 @@ fn a_table_that_no_frame_holds_is_told_in_the_condition_of_its_gateway() {
     let message = programmed["message"].as_str().unwrap();
     for part in [
         "67108864 are the most",
-        "Most of it are ServiceEntries, above all of the namespaces shop-",
-        "list less",
+        "Most of it are routes",
+        "spread routes over several Gateways",
     ] {
         assert!(
             message.contains(part) && told.contains(part),
             "{message} {told}"
+        );
+    }
+}
+
+/// Namespaces none of which has too much make no table that no frame holds: those with the most have less, and those with little lose
+/// nothing, however young that is.
+#[test]
+fn what_all_namespaces_have_is_bounded_and_those_with_the_most_lose() {
+    let mut loaded = many_entries(14, 20);
+    let entries = &mut loaded.resources.service_entries;
+    let (_, last) = entries.last_key_value().expect("an entry");
+    let mut small = (**last).clone();
+    small.spec.hosts = vec!["small.example".to_owned()];
+    small.metadata.creation_timestamp = Some(created(1_000));
+    entries.insert(ObjectKey::new("small", "small"), small.into());
+    let translation = with_gateway(&loaded);
+    let bytes = length(&translation);
+    assert!((32 << 20..MAX_FRAME).contains(&bytes), "{bytes}");
+    assert_eq!(condition(&translation, "Programmed")["status"], "Unknown");
+    let table = translation.tables.values().next().unwrap();
+    let is_served = |namespace: &str, name: &str| {
+        let entry = table.entries.get(&EntryKey::of(namespace, name));
+        entry.is_some_and(|entry| !entry.is_shut())
+    };
+    assert!(is_served("small", "small"));
+    for namespace in 0..20 {
+        let name = |number: usize| format!("e{}", namespace * 14 + number);
+        let of = format!("shop-{namespace}");
+        let served = [0, 6, 9, 13].map(|number| is_served(&of, &name(number)));
+        assert_eq!(served, [true, true, false, false], "{of}");
+    }
+    let accepted = condition(&translation, "Accepted");
+    let accepted = accepted["message"].as_str().unwrap();
+    for part in [
+        "shop-0 (6 ServiceEntries",
+        "15 others",
+        "together may have 41943040 bytes",
+    ] {
+        assert!(accepted.contains(part), "{accepted}");
+    }
+    for (key, status) in &translation.statuses.service_entries {
+        let status = serde_json::to_value(status).unwrap().to_string();
+        let others = ["shop-", "small"].iter().any(|it| status.contains(it));
+        assert!(!others, "{key} is told of others: {status}");
+        assert_eq!(
+            status.contains("together") && status.contains("QuotaExceeded"),
+            key.namespace != "small" && !is_served(&key.namespace, &key.name)
         );
     }
 }

@@ -64,6 +64,8 @@ pub(super) struct EntryState {
     generation: Option<i64>,
     /// Shut if nothing of it is served; `None` if not even its hosts are known, or there is no room for them.
     pub(super) entry: Option<Arc<Entry>>,
+    /// Bytes of that in a table.
+    pub(super) length: usize,
     pub(super) faults: Faults,
 }
 
@@ -240,9 +242,11 @@ impl EntryState {
         };
         let tls = |port: &str| tls.of(TargetKind::ServiceEntry, key, Some(port));
         let entry = entry::translate(&object.spec, order, &tls, inward, &mut faults);
+        let (entry, length) = entry.unzip();
         Self {
             generation: object.metadata.generation,
             entry: entry.map(Arc::new),
+            length: length.unwrap_or_default(),
             faults,
         }
     }

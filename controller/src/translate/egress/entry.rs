@@ -40,7 +40,7 @@ pub(super) fn translate(
     tls: &PortTls<'_>,
     inward: &Inward<'_>,
     faults: &mut Faults,
-) -> Option<Entry> {
+) -> Option<(Entry, usize)> {
     let root = Field::root("spec");
     let field = |name| root.child(name);
     refuse_unsupported(spec, &root, faults);
@@ -86,11 +86,14 @@ pub(super) fn translate(
         order,
     };
     refuse_too_broad(entry.claims(), &root, faults);
-    refuse_too_long(&entry, &root, faults);
+    let length = length_of(&entry);
+    refuse_too_long(&entry, length, &root, faults);
     if faults.is_refused() {
-        shut(entry)
+        let shut = shut(entry)?;
+        let length = length_of(&shut);
+        Some((shut, length))
     } else {
-        Some(entry)
+        Some((entry, length))
     }
 }
 
@@ -106,8 +109,7 @@ pub(super) fn shut(entry: Entry) -> Option<Entry> {
 }
 
 /// Every proxy of every egress Gateway is sent every entry, in one frame with all else.
-fn refuse_too_long(entry: &Entry, root: &Field<'_>, faults: &mut Faults) {
-    let length = length_of(entry);
+fn refuse_too_long(entry: &Entry, length: usize, root: &Field<'_>, faults: &mut Faults) {
     if length <= MAX_OBJECT {
         return;
     }

@@ -13,7 +13,8 @@ use super::{
     destination,
     faults::{Fault, Faults},
     policies::EgressGateways,
-    quota, select,
+    quota::{self, Amount},
+    select,
 };
 use crate::{
     status::reason,
@@ -31,6 +32,8 @@ pub(super) struct Translated {
     pub(super) of_gateway: Option<Arc<Policy>>,
     /// For every egress Gateway of other namespaces.
     pub(super) of_namespace: Option<Arc<Policy>>,
+    /// What it takes in tables.
+    pub(super) amount: Amount,
 }
 
 /// Translates a policy of the namespace `own`.
@@ -98,8 +101,9 @@ pub(super) fn translate(
         indices: indices.unwrap_or_default(),
         of_gateway,
         of_namespace,
+        amount: Amount::default(),
     };
-    quota::refuse_too_long(&mut translated, &root, faults);
+    quota::measure(&mut translated, &root, faults);
     translated
 }
 

@@ -1,5 +1,5 @@
-//! What one namespace may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
-//! with all else, so no tenant may fill it.
+//! What namespaces may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
+//! with all else, so no tenant may fill it, nor may all together: what they may have is shared evenly among those that want more.
 //!
 //! Older objects go first. What is refused is not forgotten where that would open something: an entry is shut, and a policy holds against
 //! whomever it selects. That takes from a reserve, beyond which policies hold against everybody that their namespace can speak of.
@@ -11,7 +11,7 @@ use std::{
 
 use portcullis_routing::{
     RouteOrder,
-    egress::{Entry, Policy, PolicyAction, PolicyMode},
+    egress::{Policy, PolicyAction, PolicyMode},
     frame::length_of,
 };
 
@@ -37,26 +37,34 @@ const MAX_NAMESPACE: Amount = Amount {
     bytes: 4 << 20,
     terms: 16_384,
 };
-/// What the refused ones may take besides.
-const RESERVE: Amount = Amount {
-    bytes: 1 << 20,
-    terms: 4096,
-};
+/// What the objects of all namespaces may take together, in bytes. With what the refused ones take besides it leaves a frame room for pods,
+/// routes and backends.
+const MAX_ALL: usize = 40 << 20;
+/// What the refused ones of a namespace may take besides: this part of what it may have.
+const RESERVE: usize = 4;
+/// Bytes in a table beside an object and its name, or more.
+const KEY: usize = 32;
 /// More namespaces than this are not named in the condition of a Gateway.
 const NAMED: usize = 5;
 
 /// Bytes in a table, and terms of policies that requests are held against one by one.
-#[derive(Clone, Copy, Debug)]
-struct Amount {
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Amount {
     bytes: usize,
     terms: usize,
 }
 
 impl Amount {
-    fn of_entry(entry: &Entry) -> Self {
+    /// Of an entry of this length.
+    const fn of_entry(bytes: usize) -> Self {
+        Self { bytes, terms: 0 }
+    }
+
+    /// With the name of the object, which the table has besides.
+    fn named(self, key: &ObjectKey) -> Self {
         Self {
-            bytes: length_of(entry),
-            terms: 0,
+            bytes: self.bytes + key.namespace.len() + key.name.len() + KEY,
+            ..self
         }
     }
 
@@ -83,9 +91,10 @@ impl Amount {
     }
 }
 
-/// Refuses a policy that is longer than one object may be.
-pub(super) fn refuse_too_long(policy: &mut Translated, root: &Field<'_>, faults: &mut Faults) {
-    let length = Amount::of_policy(policy).bytes;
+/// Finds out what a policy takes, and refuses one that is longer than one object may be.
+pub(super) fn measure(policy: &mut Translated, root: &Field<'_>, faults: &mut Faults) {
+    policy.amount = Amount::of_policy(policy);
+    let length = policy.amount.bytes;
     if length <= MAX_OBJECT {
         return;
     }
@@ -106,8 +115,10 @@ pub(super) fn refuse_too_long(policy: &mut Translated, root: &Field<'_>, faults:
     );
     faults.refuse(&root.child(field), fault);
     against_its_callers(policy);
-    if Amount::of_policy(policy).bytes > MAX_OBJECT {
+    policy.amount = Amount::of_policy(policy);
+    if policy.amount.bytes > MAX_OBJECT {
         against_everybody(policy);
+        policy.amount = Amount::of_policy(policy);
     }
 }
 
@@ -162,7 +173,11 @@ struct Refused {
 
 /// The namespaces that have more than they may.
 #[derive(Debug, Default)]
-pub(super) struct Quotas(BTreeMap<String, Refused>);
+pub(super) struct Quotas {
+    /// What each may have, in bytes.
+    share: usize,
+    refused: BTreeMap<String, Refused>,
+}
 
 impl Quotas {
     /// Refuses what is too much.
@@ -175,22 +190,31 @@ impl Quotas {
         let mut namespaces: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for (key, object) in policies.chain(entries) {
             let of_namespace = namespaces.entry(&key.namespace).or_default();
-            of_namespace.push((object.created_at(), &key.name, object));
+            of_namespace.push((object.created_at(), key, object));
         }
-        let mut all = Self::default();
+        let wanted = namespaces.values().map(|objects| {
+            let amounts = objects.iter().map(|(_, key, object)| object.amount(key));
+            amounts.map(|amount| amount.bytes).sum()
+        });
+        let share = share(wanted);
+        let mut all = Self {
+            share,
+            refused: BTreeMap::new(),
+        };
         for (namespace, mut objects) in namespaces {
             objects.sort_by(|(a_created, a, _), (b_created, b, _)| {
                 (a_created, a).cmp(&(b_created, b))
             });
-            let mut left = Left::default();
-            for (_, _, object) in objects {
+            let mut left = Left::new(share);
+            for (_, key, object) in objects {
+                let amount = object.amount(key);
                 match object {
-                    Object::Entry(state) => left.take_entry(state),
-                    Object::Policy(state) => left.take_policy(state),
+                    Object::Entry(state) => left.take_entry(key, amount, state),
+                    Object::Policy(state) => left.take_policy(key, amount, state),
                 }
             }
             if left.refused.entries + left.refused.policies > 0 {
-                all.0.insert(namespace.to_owned(), left.refused);
+                all.refused.insert(namespace.to_owned(), left.refused);
             }
         }
         all
@@ -198,21 +222,30 @@ impl Quotas {
 
     /// What whoever runs a Gateway is told.
     pub(super) fn finding(&self, gateway: &ObjectRef) -> Option<Finding> {
-        let named = self.0.iter().take(NAMED);
+        let named = self.refused.iter().take(NAMED);
         let mut named: Vec<_> = named
             .map(|(namespace, refused)| {
                 let Refused { entries, policies } = refused;
                 format!("{namespace} ({entries} ServiceEntries, {policies} EgressPolicies)")
             })
             .collect();
-        let others = self.0.len().checked_sub(NAMED).filter(|others| *others > 0);
+        let others = self.refused.len().checked_sub(NAMED);
+        let others = others.filter(|others| *others > 0);
         named.extend(others.map(|others| format!("{others} others")));
+        let shared = if self.share < MAX_NAMESPACE.bytes {
+            format!(
+                ". All namespaces together may have {MAX_ALL} bytes, so that each may have {}",
+                self.share
+            )
+        } else {
+            String::new()
+        };
         (!named.is_empty()).then(|| {
             gateway.warning(
                 reason::QUOTA_EXCEEDED,
                 "spec.listeners",
                 format!(
-                    "namespaces have more ServiceEntries and EgressPolicies than they may, and the youngest are refused: {}",
+                    "namespaces have more ServiceEntries and EgressPolicies than they may, and the youngest are refused: {}{shared}",
                     named.join(", ")
                 ),
                 "ask whoever writes them to list less; the conditions of the objects say how much it is",
@@ -221,7 +254,31 @@ impl Quotas {
     }
 }
 
+/// What each namespace may have, in bytes, of which this is wanted: as much for all, unless they want less, as there is for all together.
+/// Those that want less than others lose nothing.
+fn share(wanted: impl Iterator<Item = usize>) -> usize {
+    let mut wanted: Vec<_> = wanted.map(|it| it.min(MAX_NAMESPACE.bytes)).collect();
+    wanted.sort_unstable();
+    let mut left = MAX_ALL;
+    for (wanted, others) in wanted.iter().zip((1..=wanted.len()).rev()) {
+        let share = left / others;
+        if *wanted > share {
+            return share;
+        }
+        left -= wanted;
+    }
+    MAX_NAMESPACE.bytes
+}
+
 impl Object<'_> {
+    /// What it takes.
+    fn amount(&self, key: &ObjectKey) -> Amount {
+        match self {
+            Self::Entry(state) => Amount::of_entry(state.length).named(key),
+            Self::Policy(state) => state.translated.amount.named(key),
+        }
+    }
+
     fn created_at(&self) -> i64 {
         match self {
             Self::Entry(state) => {
@@ -235,6 +292,8 @@ impl Object<'_> {
 
 /// What a namespace may still have.
 struct Left {
+    /// What it might have at first, in bytes.
+    share: usize,
     objects: Amount,
     reserve: Amount,
     refused: Refused,
@@ -242,29 +301,36 @@ struct Left {
     against_everybody: BTreeSet<(Option<bool>, BTreeSet<String>, bool)>,
 }
 
-impl Default for Left {
-    fn default() -> Self {
+impl Left {
+    fn new(share: usize) -> Self {
         Self {
-            objects: MAX_NAMESPACE,
-            reserve: RESERVE,
+            share,
+            objects: Amount {
+                bytes: share,
+                terms: MAX_NAMESPACE.terms,
+            },
+            reserve: Amount {
+                bytes: share / RESERVE,
+                terms: MAX_NAMESPACE.terms / RESERVE,
+            },
             refused: Refused::default(),
             against_everybody: BTreeSet::new(),
         }
     }
-}
 
-impl Left {
-    fn take_entry(&mut self, state: &mut EntryState) {
+    fn take_entry(&mut self, key: &ObjectKey, amount: Amount, state: &mut EntryState) {
         let Some(entry) = &state.entry else {
             return;
         };
-        let amount = Amount::of_entry(entry);
         if self.objects.spend(amount) {
             return;
         }
         self.refused.entries += 1;
         let shut = entry::shut(entry.as_ref().clone());
-        let shut = shut.filter(|shut| self.reserve.spend(Amount::of_entry(shut)));
+        let shut = shut.filter(|shut| {
+            let amount = Amount::of_entry(length_of(shut));
+            self.reserve.spend(amount.named(key))
+        });
         let follows = if shut.is_some() {
             ": it is shut"
         } else {
@@ -274,16 +340,15 @@ impl Left {
         state.entry = shut.map(Arc::new);
     }
 
-    fn take_policy(&mut self, state: &mut PolicyState) {
+    fn take_policy(&mut self, key: &ObjectKey, amount: Amount, state: &mut PolicyState) {
         let policy = &mut state.translated;
-        let amount = Amount::of_policy(policy);
         if self.objects.spend(amount) {
             return;
         }
         self.refused.policies += 1;
         self.tell(&mut state.faults, amount, consequence(policy));
         against_its_callers(policy);
-        if self.reserve.spend(Amount::of_policy(policy)) {
+        if self.reserve.spend(Amount::of_policy(policy).named(key)) {
             return;
         }
         against_everybody(policy);
@@ -299,13 +364,45 @@ impl Left {
     /// Says that an object is more than what is left.
     fn tell(&self, faults: &mut Faults, amount: Amount, follows: &str) {
         let Amount { bytes, terms } = self.objects;
+        // Of the others nobody is told more.
+        let why = if self.share < MAX_NAMESPACE.bytes {
+            ", which is what all namespaces leave it of what they may have together,"
+        } else {
+            ""
+        };
         let fault = Fault::beyond_quota(
             format!(
-                "it takes {} bytes in the tables of egress Gateways and has {} terms, and older ServiceEntries and EgressPolicies of the namespace leave {bytes} bytes of {} and {terms} terms of {}{follows}",
-                amount.bytes, amount.terms, MAX_NAMESPACE.bytes, MAX_NAMESPACE.terms
+                "it takes {} bytes in the tables of egress Gateways and has {} terms, and older ServiceEntries and EgressPolicies of the namespace leave {bytes} bytes of {}{why} and {terms} terms of {}{follows}",
+                amount.bytes, amount.terms, self.share, MAX_NAMESPACE.terms
             ),
             "remove some of them, or list less",
         );
         faults.refuse(&Field::root("spec"), fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn who_wants_less_loses_nothing_and_the_others_have_the_same() {
+        let of = |wanted: &[(usize, usize)]| {
+            let each = wanted.iter();
+            share(each.flat_map(|(number, bytes)| std::iter::repeat_n(*bytes, *number)))
+        };
+        for (wanted, each) in [
+            (&[][..], 4 * MIB),
+            (&[(10, 9 * MIB)], 4 * MIB),
+            (&[(20, 9 * MIB)], 2 * MIB),
+            (&[(20, 2 * MIB)], 4 * MIB),
+            (&[(10, MIB), (10, 9 * MIB)], 3 * MIB),
+            (&[(10, 2 * MIB), (5, 9 * MIB)], 4 * MIB),
+            (&[(40_000, 1000), (1, 9 * MIB)], MAX_ALL - 40_000_000),
+        ] {
+            assert_eq!(of(wanted), each, "{wanted:?}");
+        }
     }
 }
