@@ -192,7 +192,7 @@ impl<'a> There<'a> {
             let all = route.hostnames.is_empty().then_some(Pattern::EVERYTHING);
             let names = route.hostnames.iter().map(|name| Pattern::of(name));
             for name in names.chain(all) {
-                there.besides.add(asked, name, None, audience);
+                there.besides.add(asked, name, &[None], audience);
             }
         }
         there
@@ -202,18 +202,13 @@ impl<'a> There<'a> {
         let audience = Audience::from(&entry.exported_to);
         let ports = entry.ports.iter();
         let unseen = ports.clone().filter(|it| is_unseen(it));
-        let unseen: BTreeSet<_> = unseen.map(|it| it.number).collect();
+        let unseen = asked.at(unseen.map(|it| it.number).collect());
         // A Deny of the port that is connected to holds as well.
-        let listed: BTreeSet<_> = ports.flat_map(|it| [it.number, it.target()]).collect();
+        let listed = asked.at(ports.flat_map(|it| [it.number, it.target()]).collect());
         for host in &entry.hosts {
             let name = Pattern::of(host);
-            for (names, ports) in [(&mut self.listed, &listed), (&mut self.unseen, &unseen)] {
-                let any = (!ports.is_empty()).then_some(None);
-                let ports = ports.iter().copied().map(Some);
-                ports
-                    .chain(any)
-                    .for_each(|port| names.add(asked, name, port, audience));
-            }
+            self.listed.add(asked, name, &listed, audience);
+            self.unseen.add(asked, name, &unseen, audience);
         }
         // As an entry has bounds for its hosts only, so has this.
         let namespaces = match audience {
@@ -222,7 +217,7 @@ impl<'a> There<'a> {
         };
         for name in led_to(entry).take(MAX_CLAIMS / namespaces) {
             let name = Pattern::of(name);
-            self.besides.add(asked, name, None, audience);
+            self.besides.add(asked, name, &[None], audience);
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! There may be thousands of both, so what is there is looked through once, and a question is a few look-ups.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use portcullis_routing::egress::ExportedTo;
 
@@ -111,8 +111,17 @@ pub(super) struct Asked<'a> {
     pub(super) ports: HashSet<u16>,
 }
 
-/// By name or suffix, and by port or at whatever port.
-type Places<'a> = HashMap<(&'a str, Option<u16>), Audiences<'a>>;
+impl Asked<'_> {
+    /// Those of these ports that will be asked about, and that there are any at all.
+    pub(super) fn at(&self, ports: BTreeSet<u16>) -> Vec<Option<u16>> {
+        let any = (!ports.is_empty()).then_some(None);
+        let asked = ports.into_iter().filter(|it| self.ports.contains(it));
+        asked.map(Some).chain(any).collect()
+    }
+}
+
+/// By name or suffix, then by port, or at whatever port.
+type Places<'a> = HashMap<&'a str, HashMap<Option<u16>, Audiences<'a>>>;
 
 /// Names that are there.
 #[derive(Debug, Default)]
@@ -124,15 +133,15 @@ pub(super) struct Names<'a> {
 }
 
 impl<'a> Names<'a> {
-    /// One more, as far as that is asked about.
+    /// One more, as far as that is asked about, at these ports, or at whatever port.
     pub(super) fn add(
         &mut self,
         asked: &Asked<'_>,
         name: Pattern<'a>,
-        port: Option<u16>,
+        ports: &[Option<u16>],
         audience: Audience<'a>,
     ) {
-        if port.is_some_and(|port| !asked.ports.contains(&port)) {
+        if ports.is_empty() {
             return;
         }
         let Pattern {
@@ -140,7 +149,10 @@ impl<'a> Names<'a> {
             is_wildcard,
         } = name;
         let add = |places: &mut Places<'a>, suffix| {
-            places.entry((suffix, port)).or_default().add(audience);
+            let places = places.entry(suffix).or_default();
+            for port in ports {
+                places.entry(*port).or_default().add(audience);
+            }
         };
         if is_wildcard {
             // What is asked about may be below it.
@@ -159,7 +171,7 @@ impl<'a> Names<'a> {
     /// Whether some name that is meant is there for some of the callers, at this port if one is given.
     pub(super) fn has(&self, name: Pattern<'_>, port: Option<u16>, callers: &Callers<'_>) -> bool {
         let is_in = |places: &Places<'_>, suffix: &str| {
-            let audiences = places.get(&(suffix, port));
+            let audiences = places.get(suffix).and_then(|it| it.get(&port));
             audiences.is_some_and(|it| it.has(callers))
         };
         let own = if name.is_wildcard {
@@ -206,8 +218,8 @@ mod tests {
                 ports: HashSet::from([443]),
             };
             let mut names = Names::default();
-            names.add(&asked, Pattern::of(there), None, Audience::Everybody);
-            names.add(&asked, Pattern::of(there), Some(443), Audience::Everybody);
+            let ports = [None, Some(443)];
+            names.add(&asked, Pattern::of(there), &ports, Audience::Everybody);
             assert_eq!(names.has(pattern, None, &all), meet, "{there} {pattern:?}");
             assert_eq!(names.has(pattern, Some(443), &all), meet);
             assert!(!names.has(pattern, Some(80), &all));
@@ -224,9 +236,9 @@ mod tests {
         let (shop, nobody) = (["shop".to_owned()], []);
         let name = Pattern::of("a.example");
         let mut names = Names::default();
-        names.add(&asked, name, None, Audience::Namespaces(&nobody));
+        names.add(&asked, name, &[None], Audience::Namespaces(&nobody));
         assert!(!names.has(name, None, &Callers::Any));
-        names.add(&asked, name, None, Audience::Namespaces(&shop));
+        names.add(&asked, name, &[None], Audience::Namespaces(&shop));
         assert!(names.has(name, None, &Callers::Any));
         assert!(names.has(name, None, &Callers::Of(vec!["apps", "shop"])));
         assert!(!names.has(name, None, &Callers::Of(vec!["apps"])));
