@@ -98,8 +98,10 @@ pub(super) fn measure(policy: &mut Translated, root: &Field<'_>, faults: &mut Fa
     if length <= MAX_OBJECT {
         return;
     }
-    let form = policy.form();
-    let (from, to) = form.map_or((0, 0), |it| (length_of(&it.from), length_of(&it.to)));
+    // Of a Gateway's own policies the callers do not count.
+    let counted = policy.of_namespace.as_ref();
+    let from = counted.map_or(0, |it| length_of(&it.from));
+    let to = policy.form().map_or(0, |it| length_of(&it.to));
     let (field, remedy) = if from > to {
         let remedy = "name fewer callers, or select namespaces by what fewer of them have";
         ("from", remedy)
