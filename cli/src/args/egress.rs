@@ -262,7 +262,8 @@ Examples:
 It goes the way of the proxies: the listener by the host, the HTTPRoute that takes the request, then what decides; a route with several \
 backends has an answer for each. What a route answers itself (a redirect, say) does not reach the host, and counts as refused. It says \
 which ServiceEntry and EgressPolicy decide, which ServiceEntries for the host do not open it to the caller and why, and what would \
-allow it, all steps of it: where a ServiceEntry is missing, policies and the addresses of --resolve are judged as if it were there. What it \
+allow it, all steps of it: each is judged as if those before it were done, through ServiceEntries, the policies of every namespace and the \
+addresses of --resolve, as far as the outcome of a step can be known. What it \
 has you apply has a name that nothing has yet, with a hash of its content, so it replaces nothing, nor does the remedy of another answer. A \
 caller that is named by its account has no labels that are known, so a policy that asks for them may count against it (unknown_caller): \
 --labels says which its pod has, or --pod takes them from a pod.

@@ -162,6 +162,88 @@ fn no_remedy_replaces_what_is_there() {
     }
 }
 
+fn policy_of(namespace: &str, name: &str, spec: &str) -> String {
+    policy(name, spec).replace("namespace: egress", &format!("namespace: {namespace}"))
+}
+
+/// What objects once the first objection is out of the way is told with it.
+#[test]
+fn a_remedy_is_about_every_objection() {
+    let listed = "
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api, namespace: egress}
+spec: {hosts: [api.example], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+";
+    let narrow = "{to: [{hosts: [a.example]}]}";
+    let levels = [("egress", "ours"), ("shop", "theirs")];
+    let [ours, theirs] = levels.map(|(namespace, name)| policy_of(namespace, name, narrow));
+    let why = "policies allow the caller other destinations only";
+    for (manifests, first) in [
+        (GATEWAY.to_owned() + listed, String::new()),
+        (
+            GATEWAY.to_owned(),
+            format!("apply this ServiceEntry; then {why}: "),
+        ),
+    ] {
+        let manifests = manifests + &ours + &theirs;
+        let asking = ["--from", "shop/web", "http://api.example/"];
+        let (_, answer) = asked(&manifests, &asking);
+        let or = "or apply this EgressPolicy beside it";
+        let words = format!(
+            "{first}add it to egresspolicy/egress/ours, {or}; then {why}: add it to egresspolicy/shop/theirs, {or}"
+        );
+        assert_eq!(answer["remedy"], words);
+        let allowed = with(&manifests, &answer);
+        assert_eq!(asked(&allowed, &asking).0, Some(0), "{allowed}");
+    }
+
+    let denies = ["one", "other"]
+        .map(|name| policy(name, "{action: Deny, to: [{hosts: [api.example]}]}"))
+        .concat();
+    let manifests = GATEWAY.to_owned() + listed + &denies + &theirs;
+    let asking = [
+        "--from",
+        "shop/web",
+        "--resolve",
+        "10.0.0.1",
+        "http://api.example/",
+    ];
+    let words = asked(&manifests, &asking).1["remedy"].to_string();
+    let steps: Vec<_> = words.split("; then ").collect();
+    for (step, expected) in steps.iter().zip([
+        "change egresspolicy/egress/one",
+        "a policy denies it: change egresspolicy/egress/other",
+        "add it to egresspolicy/shop/theirs",
+        "it leads to 10.0.0.1",
+    ]) {
+        assert!(step.contains(expected), "{words}");
+    }
+    assert_eq!(steps.len(), 4, "{words}");
+}
+
+/// One that is enforced beside one that reports would refuse what passed.
+#[test]
+fn a_policy_beside_one_that_reports_reports() {
+    let narrow = policy("narrow", "{mode: Report, to: [{hosts: [a.example]}]}");
+    let manifests = GATEWAY.to_owned() + &narrow;
+    let of = |host: &'static str| ["--from", "shop/web", host];
+    let listed = ["http://b.example/", "http://c.example/"]
+        .iter()
+        .map(|host| asked(GATEWAY, &of(host)).1)
+        .fold(manifests, |manifests, answer| with(&manifests, &answer));
+    let (code, answer) = asked(&listed, &of("http://b.example/"));
+    assert_eq!((code, &answer["verdict"]), (Some(0), &"report".into()));
+    let mended = with(&listed, &answer);
+    for (host, verdict) in [
+        ("http://b.example/", "allow"),
+        ("http://c.example/", "report"),
+    ] {
+        assert_eq!(asked(&mended, &of(host)).1["verdict"], verdict, "{mended}");
+    }
+}
+
 /// Several are asked for before any is applied.
 #[test]
 fn no_remedy_replaces_another() {

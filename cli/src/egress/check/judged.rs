@@ -18,6 +18,7 @@ use super::{
     addresses::Addresses,
     course::{Course, Ended, Entrance, Leads, Via},
     remedy::{self, Remedy},
+    steps,
 };
 use crate::{
     output::{BAD, DIM, GOOD, ODD, indented, styled},
@@ -176,7 +177,7 @@ impl Judged {
         case: &Case<'_>,
     ) -> anyhow::Result<Self> {
         let is_inside = matches!(way, remedy::Way::Inside);
-        let Remedy { words, apply } = Remedy::of(question, decision, way, case)?;
+        let Remedy { words, apply } = steps::all(question, decision, way, case)?;
         let passes = decision.verdict != Verdict::Refuse && !is_inside;
         let why = match decision.reason {
             DecisionReason::Allowed if is_inside => {

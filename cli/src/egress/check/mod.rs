@@ -7,6 +7,7 @@ mod judged;
 mod opening;
 mod origin;
 mod remedy;
+mod steps;
 
 use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, process::ExitCode, sync::Arc};
 

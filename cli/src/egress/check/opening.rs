@@ -1,29 +1,24 @@
-//! The ServiceEntry that would open what none opens, and what would be in the way once it is there.
+//! The ServiceEntry that would open what none opens.
 
-use std::sync::Arc;
-
-use portcullis_dataplane::{egress::unclear, reason::Reason};
 use portcullis_routing::{
-    EntryKey, RouteOrder, compile,
+    EntryKey, RouteOrder, RoutingTable,
     egress::{
-        CompiledEgress, Decision, DecisionReason, Destination, Entry, EntryPort, EntryProtocol,
-        ExportedTo, Question, Resolution, Seen, Verdict,
+        Destination, Entry, EntryPort, EntryProtocol, ExportedTo, Question, Resolution, Seen,
     },
 };
 
 use super::{
     Case,
-    addresses::Addresses,
     remedy::{Remedy, Way, names, own_namespace},
 };
 use crate::egress::manifest::{Names, Spoken, name_of, port_name, service_entry, yaml};
 
 /// An entry as it would be.
 pub(super) struct Opening {
-    key: EntryKey,
-    entry: Entry,
+    pub(super) key: EntryKey,
+    pub(super) entry: Entry,
     /// What makes it so.
-    remedy: Remedy,
+    pub(super) remedy: Remedy,
 }
 
 impl Opening {
@@ -31,24 +26,25 @@ impl Opening {
     pub(super) fn of(
         question: &Question<'_>,
         way: Way<'_>,
+        table: &RoutingTable,
         case: &Case<'_>,
     ) -> anyhow::Result<Option<Self>> {
         if let Way::Through(key) = way {
-            return Ok(Self::by_export(question, key, case));
+            return Ok(Self::by_export(question, key, table));
         }
         let Destination::Name(host) = question.destination else {
             return Ok(None);
         };
-        Ok(Some(match Self::by_port(question, host, case) {
+        Ok(Some(match Self::by_port(question, host, table) {
             Some(opening) => opening,
             None => Self::by_entry(question, host, case)?,
         }))
     }
 
     /// The entry of a route, exported to the caller.
-    fn by_export(question: &Question<'_>, key: &EntryKey, case: &Case<'_>) -> Option<Self> {
+    fn by_export(question: &Question<'_>, key: &EntryKey, table: &RoutingTable) -> Option<Self> {
         let namespace = question.caller?.namespace;
-        let mut entry = Entry::clone(case.table.entries.get(key)?);
+        let mut entry = Entry::clone(table.entries.get(key)?);
         if let ExportedTo::Namespaces(namespaces) = &mut entry.exported_to {
             namespaces.push(namespace.to_owned());
             namespaces.sort();
@@ -62,13 +58,13 @@ impl Opening {
 
     /// One that is for the caller and this host alone, with the port as well. A second one would be as good, and one more to look
     /// after.
-    fn by_port(question: &Question<'_>, host: &str, case: &Case<'_>) -> Option<Self> {
-        let namespace = home(question, case);
+    fn by_port(question: &Question<'_>, host: &str, table: &RoutingTable) -> Option<Self> {
+        let namespace = home(question, table);
         let is_for_caller = |entry: &Entry| match question.caller {
             Some(caller) => entry.exported_to.contains(caller.namespace),
             None => entry.exported_to.is_all(),
         };
-        let mut entries = case.table.entries.iter();
+        let mut entries = table.entries.iter();
         let (key, entry) = entries.find(|(_, entry)| {
             entry.order.namespace == namespace
                 && matches!(&entry.hosts[..], [only] if only == host)
@@ -93,7 +89,7 @@ impl Opening {
 
     /// One of its own, under a name that none has, nor another remedy gives.
     fn by_entry(question: &Question<'_>, host: &str, case: &Case<'_>) -> anyhow::Result<Self> {
-        let namespace = home(question, case);
+        let namespace = home(question, case.table);
         let (export, exported_to) = match question.caller {
             Some(_) => (".", ExportedTo::Namespaces(vec![namespace.to_owned()])),
             None => ("*", ExportedTo::All),
@@ -129,87 +125,13 @@ impl Opening {
             },
         })
     }
-
-    /// What makes it so, and what is to be done then.
-    pub(super) fn remedy(
-        self,
-        question: &Question<'_>,
-        way: Way<'_>,
-        case: &Case<'_>,
-    ) -> anyhow::Result<Remedy> {
-        let Self { key, entry, remedy } = self;
-        let mut table = case.table.clone();
-        table.routes.clear();
-        table.entries.insert(key, Arc::new(entry));
-        let (compiled, _) = compile(None, Arc::new(table), |_, _| Ok(()));
-        let Some(egress) = compiled.egress() else {
-            return Ok(remedy);
-        };
-        let decision = match way {
-            Way::Through(key) => egress.decide_through(key, question),
-            Way::Straight | Way::Inside => Some(egress.decide(question)),
-        };
-        let Some(decision) = decision else {
-            return Ok(remedy);
-        };
-        let remedy = match by_policies(question, &decision, way, case)? {
-            Some(next) => remedy.then(next),
-            None => remedy,
-        };
-        let next = by_addresses(question, &decision, egress, case);
-        Ok(match next {
-            Some(next) => remedy.then(next),
-            None => remedy,
-        })
-    }
-}
-
-/// Of what policies would refuse then.
-fn by_policies(
-    question: &Question<'_>,
-    decision: &Decision<'_>,
-    way: Way<'_>,
-    case: &Case<'_>,
-) -> anyhow::Result<Option<Remedy>> {
-    let is_by_policy = matches!(
-        decision.reason,
-        DecisionReason::DeniedByPolicy
-            | DecisionReason::NotAllowedByPolicy
-            | DecisionReason::UnknownCaller
-            | DecisionReason::LedElsewhere
-    );
-    if !is_by_policy || decision.verdict == Verdict::Allow {
-        return Ok(None);
-    }
-    let Remedy { words, apply } = Remedy::of(question, decision, way, case)?;
-    let why = Reason::from(decision.reason).text();
-    let unclear = unclear(question, decision);
-    let unclear = unclear.map_or_else(String::new, |words| format!(". {words}"));
-    let words = format!("{why}: {}{unclear}", words.unwrap_or_default());
-    Ok(Some(Remedy {
-        words: Some(words),
-        apply,
-    }))
-}
-
-/// Of addresses that proxies would not connect to.
-fn by_addresses(
-    question: &Question<'_>,
-    decision: &Decision<'_>,
-    egress: &CompiledEgress,
-    case: &Case<'_>,
-) -> Option<Remedy> {
-    let addresses = Addresses::of(question, decision, egress, &case.told);
-    let refused = addresses.refused()?;
-    let remedy = addresses.remedy(refused, own_namespace(case.table));
-    Some(format!("{}: {remedy}", refused.why()).into())
 }
 
 /// Where an entry for the caller belongs.
-fn home<'a>(question: &Question<'a>, case: &Case<'a>) -> &'a str {
+fn home<'a>(question: &Question<'a>, table: &'a RoutingTable) -> &'a str {
     match question.caller {
         Some(caller) => caller.namespace,
-        None => own_namespace(case.table),
+        None => own_namespace(table),
     }
 }
 

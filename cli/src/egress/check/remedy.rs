@@ -1,13 +1,13 @@
-//! What would allow what is refused, in words and as a manifest.
+//! What would mend what a decision objects to, in words and as a manifest.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use portcullis_controller::ObjectKey;
 use portcullis_routing::{
     EntryKey, RoutingTable,
     egress::{
-        Decision, DecisionReason, Destination, LabelRequirement, Policy, Question, Seen,
-        address::AddressClass,
+        Decision, DecisionReason, Destination, DestinationMatch, LabelRequirement, Policy,
+        PolicyMode, Question, Seen, address::AddressClass,
     },
 };
 
@@ -54,21 +54,56 @@ impl Remedy {
             apply: joined(self.apply, next.apply, "---\n"),
         }
     }
+}
 
+/// What is to be done about one objection.
+pub(super) struct Step {
+    pub(super) remedy: Remedy,
+    /// The table once it is done. `None` if that cannot be known, or something else would then be asked.
+    pub(super) table: Option<RoutingTable>,
+}
+
+/// Nobody knows what comes then.
+impl From<String> for Step {
+    fn from(words: String) -> Self {
+        Self {
+            remedy: words.into(),
+            table: None,
+        }
+    }
+}
+
+impl Step {
+    /// One after which the table is `table` with this change.
+    fn new(remedy: Remedy, table: &RoutingTable, change: impl FnOnce(&mut RoutingTable)) -> Self {
+        let mut table = table.clone();
+        change(&mut table);
+        Self {
+            remedy,
+            table: Some(table),
+        }
+    }
+
+    /// That about a decision by `table`, which is that of the case or what earlier steps make of it.
     pub(super) fn of(
         question: &Question<'_>,
         decision: &Decision<'_>,
         way: Way<'_>,
+        table: &RoutingTable,
         case: &Case<'_>,
     ) -> anyhow::Result<Self> {
-        let table = case.table;
         let policy = decision.policy.map_or("", |policy| policy.as_str());
         Ok(match decision.reason {
-            DecisionReason::Allowed => Self::default(),
+            DecisionReason::Allowed => Self {
+                remedy: Remedy::default(),
+                table: None,
+            },
             DecisionReason::HostNotListed
             | DecisionReason::PortNotListed
-            | DecisionReason::NotExported => match Opening::of(question, way, case)? {
-                Some(opening) => opening.remedy(question, way, case)?,
+            | DecisionReason::NotExported => match Opening::of(question, way, table, case)? {
+                Some(Opening { key, entry, remedy }) => Self::new(remedy, table, |table| {
+                    table.entries.insert(key, Arc::new(entry));
+                }),
                 None => unnamed(question.destination).to_owned().into(),
             },
             DecisionReason::UnknownCaller if question.caller.is_some() => {
@@ -103,17 +138,25 @@ impl Remedy {
                 .into()
             }
             DecisionReason::DeniedByPolicy => {
-                format!("change {policy}: a Deny goes before whatever allows").into()
+                let words = format!("change {policy}: a Deny goes before whatever allows");
+                Self::new(words.into(), table, |table| {
+                    table.policies.retain(|key, _| Some(key) != decision.policy);
+                })
             }
-            DecisionReason::NotAllowedByPolicy => beside(question, decision, policy, case)?,
+            DecisionReason::NotAllowedByPolicy => widening(question, decision, table, case)?,
             DecisionReason::LedElsewhere => {
                 let entry = decision.opened.map_or("", |opened| opened.key.as_str());
-                format!(
-                    "take endpoints, targetPort and other names for TLS out of {entry}, or have it in namespace {}: {policy} goes by names and ports, and \
-                     does not follow where others lead them",
-                    own_namespace(table)
-                )
-                .into()
+                let own = own_namespace(table);
+                let words = format!(
+                    "take endpoints, targetPort and other names for TLS out of {entry}, or have it in namespace {own}: {policy} goes by names and ports, and \
+                     does not follow where others lead them"
+                );
+                Self::new(words.into(), table, |table| {
+                    let key = decision.opened.map(|opened| opened.key);
+                    if let Some(entry) = key.and_then(|key| table.entries.get_mut(key)) {
+                        own.clone_into(&mut Arc::make_mut(entry).order.namespace);
+                    }
+                })
             }
         })
     }
@@ -141,13 +184,13 @@ fn unnamed(destination: Destination<'_>) -> &'static str {
     }
 }
 
-/// An EgressPolicy of the level of the one that is too narrow, if there can be one.
-fn beside(
+/// Of a policy that is too narrow: with the destination as well, or with an EgressPolicy of its level beside it, if there can be one.
+fn widening(
     question: &Question<'_>,
     decision: &Decision<'_>,
-    policy: &str,
+    table: &RoutingTable,
     case: &Case<'_>,
-) -> anyhow::Result<Remedy> {
+) -> anyhow::Result<Step> {
     let is_tunnel = matches!(question.seen, Seen::Tunnel | Seen::Tls);
     let how = match question.destination {
         Destination::Name(host) if host.contains('_') => {
@@ -156,17 +199,44 @@ fn beside(
         _ if is_tunnel && decision.by_request => ", without methods and paths",
         _ => "",
     };
-    let words = format!("add it to {policy}{how}");
-    Ok(match beside_of(question, policy, case) {
+    let narrow = decision.policy;
+    let words = format!("add it to {}{how}", narrow.map_or("", |key| key.as_str()));
+    let Some((key, policy)) = narrow.and_then(|key| table.policies.get_key_value(key)) else {
+        return Ok(words.into());
+    };
+    let mut wide = Policy::clone(policy);
+    wide.to = Some(vec![DestinationMatch {
+        hosts: vec![match question.destination {
+            Destination::Name(host) => host.to_owned(),
+            Destination::Address(address) => address.to_string(),
+        }],
+        ports: vec![question.port],
+        ..DestinationMatch::default()
+    }]);
+    let remedy = match beside(question, key.as_str(), policy.mode, case) {
         None => words.into(),
-        Some(manifest) => Remedy {
-            words: Some(format!("{words}, or apply this EgressPolicy beside it")),
-            apply: Some(yaml(&manifest)?),
-        },
-    })
+        Some(manifest) => {
+            // Whoever applies it has no more of the inside open than before.
+            wide.allow_private.clear();
+            Remedy {
+                words: Some(format!("{words}, or apply this EgressPolicy beside it")),
+                apply: Some(yaml(&manifest)?),
+            }
+        }
+    };
+    Ok(Step::new(remedy, table, |table| {
+        table.policies.insert(key.clone(), Arc::new(wide));
+    }))
 }
 
-fn beside_of(question: &Question<'_>, policy: &str, case: &Case<'_>) -> Option<serde_json::Value> {
+/// An EgressPolicy of the level and mode of one that is too narrow: one that is enforced, beside one that only reports, would take
+/// everything else away.
+fn beside(
+    question: &Question<'_>,
+    policy: &str,
+    mode: PolicyMode,
+    case: &Case<'_>,
+) -> Option<serde_json::Value> {
     let Destination::Name(host) = question.destination else {
         return None;
     };
@@ -177,13 +247,17 @@ fn beside_of(question: &Question<'_>, policy: &str, case: &Case<'_>) -> Option<s
     } else {
         format!("{}/{}", caller.namespace, caller.service_account)
     };
+    let mode = match mode {
+        PolicyMode::Enforce => "Enforce",
+        PolicyMode::Report => "Report",
+    };
     let taken = names(case.resources.egress_policies.keys(), namespace);
     let name = Names::beside(taken).name(
         &format!("{}-{host}-{}", caller.service_account, question.port),
-        &format!("{account} {host}:{}", question.port),
+        &format!("{account} {host}:{} {mode}", question.port),
     );
     let to = destinations([(host, question.port)].into_iter());
-    Some(egress_policy((namespace, &name), &account, "Enforce", &to))
+    Some(egress_policy((namespace, &name), &account, mode, &to))
 }
 
 /// The names of those that are in a namespace.
