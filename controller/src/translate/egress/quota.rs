@@ -1,5 +1,5 @@
 //! What namespaces may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
-//! with all else, so no tenant may fill it, nor may all together: what they may have is shared evenly among those that want more.
+//! with all else, so no tenant may fill it, nor may all together: where they want too much, those that want the most have half as much.
 //!
 //! Older objects go first. What is refused is not forgotten where that would open something: an entry is shut, and a policy holds against
 //! whomever it selects. That takes from a reserve, beyond which policies hold against everybody that their namespace can speak of.
@@ -256,26 +256,23 @@ impl Quotas {
     }
 }
 
-/// What each namespace may have, in bytes, of which this is wanted: as much for all, unless they want less, as there is for all together.
-/// Those that want less than others lose nothing.
+/// What each namespace may have, in bytes, of which this is wanted: half as much until all have room together. It halves, so that what
+/// one namespace adds or takes away hardly ever changes what others may have, nor tells them of it.
 fn share(wanted: impl Iterator<Item = usize>) -> usize {
-    let mut wanted: Vec<_> = wanted.map(|it| it.min(MAX_NAMESPACE.bytes)).collect();
-    wanted.sort_unstable();
-    let mut left = MAX_ALL;
-    for (wanted, others) in wanted.iter().zip((1..=wanted.len()).rev()) {
-        let share = left / others;
-        if *wanted > share {
-            return share;
-        }
-        left -= wanted;
+    let wanted: Vec<_> = wanted.collect();
+    let mut share = MAX_NAMESPACE.bytes;
+    while wanted.iter().map(|it| share.min(*it)).sum::<usize>() > MAX_ALL {
+        share /= 2;
     }
-    MAX_NAMESPACE.bytes
+    share
 }
 
 impl Object<'_> {
     /// What it takes.
     fn amount(&self, key: &ObjectKey) -> Amount {
         match self {
+            // Of which nothing is known that could be in a table.
+            Self::Entry(state) if state.entry.is_none() => Amount::default(),
             Self::Entry(state) => Amount::of_entry(state.length).named(key),
             Self::Policy(state) => state.translated.amount.named(key),
         }
@@ -390,7 +387,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn who_wants_less_loses_nothing_and_the_others_have_the_same() {
+    fn those_that_want_the_most_have_half_until_there_is_room_for_all() {
         let of = |wanted: &[(usize, usize)]| {
             let each = wanted.iter();
             share(each.flat_map(|(number, bytes)| std::iter::repeat_n(*bytes, *number)))
@@ -398,11 +395,14 @@ mod tests {
         for (wanted, each) in [
             (&[][..], 4 * MIB),
             (&[(10, 9 * MIB)], 4 * MIB),
+            (&[(11, 9 * MIB)], 2 * MIB),
             (&[(20, 9 * MIB)], 2 * MIB),
+            (&[(20, 9 * MIB), (1, 1)], MIB),
             (&[(20, 2 * MIB)], 4 * MIB),
-            (&[(10, MIB), (10, 9 * MIB)], 3 * MIB),
+            (&[(10, MIB), (10, 9 * MIB)], 2 * MIB),
             (&[(10, 2 * MIB), (5, 9 * MIB)], 4 * MIB),
-            (&[(40_000, 1000), (1, 9 * MIB)], MAX_ALL - 40_000_000),
+            (&[(40_000, 1000), (1, 9 * MIB)], MIB),
+            (&[(100_000, MIB)], 256),
         ] {
             assert_eq!(of(wanted), each, "{wanted:?}");
         }
