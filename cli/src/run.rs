@@ -230,7 +230,11 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
         ..Config::new(&args.proxy)
     };
     let dataplane = Dataplane::start(config).context("the proxy cannot start")?;
-    let mut served = Served { dataplane, issues };
+    let mut served = Served {
+        dataplane,
+        issues,
+        egress_is_local: addresses(&args.proxy).egress_is_local(),
+    };
     if table.listeners.is_empty() {
         tell(&format!(
             "{} until the manifests have a listener that can be served\n",
@@ -239,7 +243,7 @@ async fn serve(args: &RunArgs) -> anyhow::Result<ExitCode> {
     } else {
         served.apply(&table);
         tell(&served.listing(&table));
-        tell(&local_egress(&table, &args.proxy));
+        tell(served.local_egress(&table));
     }
     // Last, for above it there may be many lines.
     tell(&served.introduction(args));
@@ -294,16 +298,6 @@ fn addresses(options: &ProxyOptions) -> BindAddresses {
     BindAddresses::new(options.address.clone()).with_local_egress()
 }
 
-/// Who cannot go out by this machine, and how they could, if nobody has said anything of it.
-fn local_egress(table: &RoutingTable, options: &ProxyOptions) -> String {
-    let mut listeners = table.listeners.values();
-    if addresses(options).egress_is_local() && listeners.any(|it| !it.direction.is_ingress()) {
-        "Egress is on loopback, for this machine only; --address 0.0.0.0 or --address IP lets others out by it\n".to_owned()
-    } else {
-        String::new()
-    }
-}
-
 /// The listeners that have a port of the spec, in words.
 fn wanted_by(table: &RoutingTable, port: u16) -> String {
     let listeners = table.listeners.iter().filter(|(_, it)| it.port == port);
@@ -324,6 +318,8 @@ fn wanted_by(table: &RoutingTable, port: u16) -> String {
 struct Served {
     dataplane: DataplaneHandle,
     issues: Vec<Issue>,
+    /// Whether egress is on loopback, and nobody has been told so.
+    egress_is_local: bool,
 }
 
 impl Served {
@@ -331,6 +327,17 @@ impl Served {
     fn apply(&self, table: &RoutingTable) -> bool {
         let applied = self.dataplane.apply(Arc::new(table.clone()));
         applied.is_ok_and(|report| report.rejected.is_empty())
+    }
+
+    /// Who cannot go out by this machine, and how they could, once there is egress.
+    fn local_egress(&mut self, table: &RoutingTable) -> &'static str {
+        let mut listeners = table.listeners.values();
+        if self.egress_is_local && listeners.any(|it| !it.direction.is_ingress()) {
+            self.egress_is_local = false;
+            "Egress is on loopback, for this machine only; --address 0.0.0.0 or --address IP lets others out by it\n"
+        } else {
+            ""
+        }
     }
 
     /// What is served, and where.
@@ -409,5 +416,6 @@ impl Served {
             summary(&table),
             report::summary(&self.issues)
         ));
+        tell(self.local_egress(&table));
     }
 }

@@ -233,6 +233,11 @@ fn addresses(text: &str) -> Option<Vec<IpAddr>> {
 }
 
 fn since(text: &str) -> Result<SignedDuration, String> {
+    if text.starts_with("--") {
+        return Err(format!(
+            "{text} is an option; write a time before it, such as 30m"
+        ));
+    }
     let time: Option<SignedDuration> = text.parse().ok();
     let time = time.filter(|time| time.as_secs() > 0);
     time.ok_or_else(|| "write a time of a second or more, such as 30m, 24h or 1h30m".to_owned())

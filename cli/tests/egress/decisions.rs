@@ -93,6 +93,10 @@ fn mistakes_of_the_command_line_say_what_to_write() {
         (&["learn", "--namespace", "a/b"], "\"a/b\" is no namespace"),
         (&["denied", "--since", "-5m"], "30m, 24h or 1h30m"),
         (
+            &["denied", "--since", "--log", "x"],
+            "--log is an option; write a time before it",
+        ),
+        (
             &["denied", "--log", "Cargo.toml", "--log", "./Cargo.toml"],
             "./Cargo.toml is named twice",
         ),

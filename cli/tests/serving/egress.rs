@@ -174,6 +174,33 @@ spec: {gatewayClassName: portcullis, listeners: [{name: web, protocol: HTTP, por
         "{heard}"
     );
     assert!(!heard.contains("Egress is on loopback"), "{heard}");
+
+    // It may come later.
+    let whole = fs::read_to_string(file.path()).expect("manifests");
+    let (egress, edge) = whole
+        .split_once(
+            "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: edge",
+        )
+        .expect("two Gateways");
+    let edge = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {{name: edge{edge}"
+    );
+    fs::write(file.path(), edge).expect("written");
+    let map = format!("3128={},80={}", free_port(), free_port());
+    let mut running = Running::start(&[
+        "run",
+        "--config",
+        path,
+        "--map-port",
+        &map,
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    running.wait_for("Following");
+    assert!(!running.heard.contains("Egress"), "{}", running.heard);
+    fs::write(file.path(), egress).expect("written");
+    running.wait_for("Egress is on loopback");
+    assert_eq!(running.stop(), Some(0));
 }
 
 #[test]

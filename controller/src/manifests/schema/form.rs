@@ -94,13 +94,16 @@ fn remedy_of_hostname(text: &str) -> Option<String> {
 
 fn remedy_of_duration(text: &str) -> String {
     let mut parts: Vec<(String, String)> = Vec::new();
-    for one in text.chars().filter(|one| !one.is_whitespace()) {
+    let mut after_digit = false;
+    for one in text.chars() {
         match parts.last_mut() {
-            Some((digits, unit)) if one.is_ascii_digit() && unit.is_empty() => digits.push(one),
+            _ if one.is_whitespace() => {}
+            Some((digits, _)) if one.is_ascii_digit() && after_digit => digits.push(one),
             _ if one.is_ascii_digit() => parts.push((one.into(), String::new())),
             Some((_, unit)) => unit.push(one.to_ascii_lowercase()),
             None => return GENERAL.to_owned(),
         }
+        after_digit = one.is_ascii_digit();
     }
     if parts.len() > MAX_PARTS {
         return format!("write {MAX_PARTS} numbers at most, such as 1h30m15s");
@@ -148,6 +151,8 @@ mod tests {
             ("1h30", "write 1h30m"),
             ("1m 30", "write 1m30s"),
             ("1s5", GENERAL),
+            ("1h 30 m", "write 1h30m"),
+            ("5 5s", "name the unit: 5s for seconds, 5ms for thousandths"),
             ("1.5s", GENERAL),
             ("1d", GENERAL),
             ("5 seconds", GENERAL),
