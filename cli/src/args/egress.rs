@@ -140,7 +140,7 @@ pub(crate) struct DecisionArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Vec<PathBuf>,
     /// Only what is no older, such as 30m or 24h. Default 1h for the logs of proxies, and everything for files.
-    #[arg(long, value_name = "TIME", value_parser = since, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = since)]
     pub(crate) since: Option<SignedDuration>,
     /// Which cluster.
     #[command(flatten)]
@@ -233,11 +233,6 @@ fn addresses(text: &str) -> Option<Vec<IpAddr>> {
 }
 
 fn since(text: &str) -> Result<SignedDuration, String> {
-    if text.starts_with("--") {
-        return Err(format!(
-            "{text} is an option; write a time before it, such as 30m"
-        ));
-    }
     let time: Option<SignedDuration> = text.parse().ok();
     let time = time.filter(|time| time.as_secs() > 0);
     time.ok_or_else(|| "write a time of a second or more, such as 30m, 24h or 1h30m".to_owned())

@@ -91,10 +91,10 @@ fn mistakes_of_the_command_line_say_what_to_write() {
         (&["denied", "--from", "a/b/c"], "\"b/c\" is no name"),
         (&["denied", "--from", "A"], "\"A\" is no namespace"),
         (&["learn", "--namespace", "a/b"], "\"a/b\" is no namespace"),
-        (&["denied", "--since", "-5m"], "30m, 24h or 1h30m"),
+        (&["denied", "--since=-5m"], "30m, 24h or 1h30m"),
         (
             &["denied", "--since", "--log", "x"],
-            "--log is an option; write a time before it",
+            "a value is required for '--since <TIME>'",
         ),
         (
             &["denied", "--log", "Cargo.toml", "--log", "./Cargo.toml"],
