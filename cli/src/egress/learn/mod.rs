@@ -64,7 +64,7 @@ struct Seen {
     spoken: BTreeMap<Spoken, u64>,
     /// When it last found no ServiceEntry that opens it.
     unlisted: Option<Timestamp>,
-    /// When it last found one.
+    /// When it last found one, or another account of its namespace did.
     open: Option<Timestamp>,
     /// Why it is not allowed.
     against: BTreeSet<String>,
@@ -175,6 +175,18 @@ impl Seen {
     }
 }
 
+impl Place {
+    /// The same for whatever account of the namespace.
+    fn of_namespace(&self) -> Option<(Box<str>, Box<str>, Option<u16>)> {
+        match &self.caller {
+            Caller::Account { namespace, .. } => {
+                Some((namespace.clone(), self.host.clone(), self.port))
+            }
+            Caller::Unknown(_) => None,
+        }
+    }
+}
+
 impl Lesson {
     fn new(tally: Tally<Wish>, min_count: u64) -> Self {
         let (wishes, forgotten) = tally.sorted();
@@ -195,6 +207,7 @@ impl Lesson {
                 }
             }
         }
+        open_to_namespaces(&mut places);
         let mut lesson = Self {
             forgotten,
             ..Self::default()
@@ -253,6 +266,21 @@ impl Lesson {
                 self.refused.insert(place, seen);
             }
         }
+    }
+}
+
+/// What a ServiceEntry opens to one account it opens to all of the namespace.
+fn open_to_namespaces(places: &mut BTreeMap<Place, Seen>) {
+    let mut open: BTreeMap<_, Timestamp> = BTreeMap::new();
+    for (place, seen) in &*places {
+        if let (Some(of), Some(time)) = (place.of_namespace(), seen.open) {
+            let last = open.entry(of).or_insert(time);
+            *last = time.max(*last);
+        }
+    }
+    for (place, seen) in places {
+        let of_others = place.of_namespace().and_then(|of| open.get(&of));
+        seen.open = seen.open.max(of_others.copied());
     }
 }
 

@@ -140,21 +140,30 @@ fn what_an_entry_opens_already_needs_a_policy_only() {
     assert!(text.contains("kind: EgressPolicy"), "{text}");
 }
 
-/// A ServiceEntry of an earlier lesson may have been mended since: it is left alone in its place.
+/// A ServiceEntry of an earlier lesson may have been mended since: it is left alone in its place. It opens to all accounts of the
+/// namespace, so it makes no difference which of them it was seen with.
 #[test]
 fn what_an_entry_opens_since_needs_none() {
-    let learned = |unlisted: i64, open: i64| {
+    let caller = |namespace: &str, account: &str| {
+        format!(
+            r#""caller":{{"namespace":"{namespace}","service_account":"{account}","ip":"10.0.0.2"}}"#
+        )
+    };
+    let learned = |unlisted: i64, (open, by): (i64, &str)| {
+        let open_by = format!(r#""verdict":"allow","reason":"allowed",{by}"#);
         let mut tally = Tally::default();
-        for (fields, second) in [
-            ("", unlisted),
-            (r#""verdict":"allow","reason":"allowed""#, open),
-        ] {
+        for (fields, second) in [("", unlisted), (open_by.as_str(), open)] {
             tally.add(wish(fields), Timestamp::from_second(second).unwrap());
         }
         write::text(&Lesson::new(tally, 1), &logs::Read::default()).unwrap()
     };
-    assert!(!learned(1, 2).contains("kind: ServiceEntry"));
-    assert!(learned(2, 1).contains("kind: ServiceEntry"));
+    for account in ["web", "cron"] {
+        let by = caller("shop", account);
+        assert!(!learned(1, (2, &by)).contains("kind: ServiceEntry"));
+        assert!(learned(2, (1, &by)).contains("kind: ServiceEntry"));
+    }
+    let by_another = caller("apps", "web");
+    assert!(learned(1, (2, &by_another)).contains("kind: ServiceEntry"));
 }
 
 #[test]
