@@ -223,6 +223,41 @@ spec: {hosts: [api.example], ports: [{number: 80, name: http, protocol: HTTP}], 
     assert_eq!(steps.len(), 4, "{words}");
 }
 
+/// A port is added where it is opened to nobody but the caller's namespace. Else there is an entry beside it.
+#[test]
+fn a_remedy_opens_nothing_to_other_namespaces() {
+    for (export, is_added) in [
+        ("", false),
+        (", exportTo: ['*']", false),
+        (", exportTo: ['.', apps]", false),
+        (", exportTo: ['.']", true),
+        (", exportTo: [shop]", true),
+    ] {
+        let own = format!(
+            "
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{name: own, namespace: shop}}
+spec: {{hosts: [new.example], ports: [{{number: 80, name: http, protocol: HTTP}}], resolution: DNS{export}}}
+"
+        );
+        let manifests = GATEWAY.to_owned() + &own;
+        let asking = ["--from", "shop/web", "new.example:443"];
+        let (_, answer) = asked(&manifests, &asking);
+        let words = answer["remedy"].as_str().expect("a remedy");
+        assert_eq!(words.starts_with("add to "), is_added, "{export}: {words}");
+        if !is_added {
+            let mended = with(&manifests, &answer);
+            assert_eq!(asked(&mended, &asking).0, Some(0), "{mended}");
+            let of_others = ["--from", "apps/web", "new.example:443"];
+            assert_eq!(asked(&mended, &of_others).0, Some(1), "{mended}");
+            let before = ["--from", "shop/web", "http://new.example/"];
+            assert_eq!(asked(&mended, &before).0, Some(0), "{mended}");
+        }
+    }
+}
+
 /// One that is enforced beside one that reports would refuse what passed.
 #[test]
 fn a_policy_beside_one_that_reports_reports() {

@@ -56,14 +56,11 @@ impl Opening {
         })
     }
 
-    /// One that is for the caller and this host alone, with the port as well. A second one would be as good, and one more to look
-    /// after.
+    /// One that is for the caller's namespace and this host alone, with the port as well. A second one would be as good, and one more
+    /// to look after.
     fn by_port(question: &Question<'_>, host: &str, table: &RoutingTable) -> Option<Self> {
         let namespace = home(question, table);
-        let is_for_caller = |entry: &Entry| match question.caller {
-            Some(caller) => entry.exported_to.contains(caller.namespace),
-            None => entry.exported_to.is_all(),
-        };
+        let exported_to = exported_to(question);
         let mut entries = table.entries.iter();
         let (key, entry) = entries.find(|(_, entry)| {
             entry.order.namespace == namespace
@@ -71,7 +68,7 @@ impl Opening {
                 && entry.addresses.is_empty()
                 && !entry.is_shut()
                 && entry.ports.iter().all(|port| port.number != question.port)
-                && is_for_caller(entry)
+                && entry.exported_to == exported_to
         })?;
         let (number, spoken) = (question.port, spoken(question));
         let mut entry = Entry::clone(entry);
@@ -90,10 +87,8 @@ impl Opening {
     /// One of its own, under a name that none has, nor another remedy gives.
     fn by_entry(question: &Question<'_>, host: &str, case: &Case<'_>) -> anyhow::Result<Self> {
         let namespace = home(question, case.table);
-        let (export, exported_to) = match question.caller {
-            Some(_) => (".", ExportedTo::Namespaces(vec![namespace.to_owned()])),
-            None => ("*", ExportedTo::All),
-        };
+        let exported_to = exported_to(question);
+        let export = if exported_to.is_all() { "*" } else { "." };
         let taken = names(case.resources.service_entries.keys(), namespace);
         let port = (question.port, spoken(question));
         let port_name = port_name(port.0, port.1);
@@ -132,6 +127,14 @@ fn home<'a>(question: &Question<'a>, table: &'a RoutingTable) -> &'a str {
     match question.caller {
         Some(caller) => caller.namespace,
         None => own_namespace(table),
+    }
+}
+
+/// Nobody else but the caller's namespace, if that is known.
+fn exported_to(question: &Question<'_>) -> ExportedTo {
+    match question.caller {
+        Some(caller) => ExportedTo::Namespaces(vec![caller.namespace.to_owned()]),
+        None => ExportedTo::All,
     }
 }
 
