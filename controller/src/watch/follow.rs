@@ -1,10 +1,11 @@
 //! One watch that never ends: pages, bookmarks, expiry and failures are its business; what it hears goes to a sink.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, ops::ControlFlow};
 
 use futures::{StreamExt, pin_mut};
 use kube::{
     Api, Resource,
+    api::{Request, WatchParams},
     runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -27,6 +28,10 @@ pub(crate) trait Sink<T> {
     /// This cannot be read, and that will not pass in a moment. Returns whether everything is to be listed anew once it can be:
     /// a watch that goes on where it was would not tell.
     fn unreadable(&self, _: &Unreadable) -> bool {
+        false
+    }
+    /// Whether it was told so, and nothing was listed since.
+    fn is_unreadable(&self) -> bool {
         false
     }
 }
@@ -72,6 +77,15 @@ pub(crate) async fn follow<T>(
 where
     T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
+    // Where only lists are given, all would be listed again and again, and count as readable each time.
+    while sink.is_unreadable() {
+        let Err(error) = try_watch(&api).await else {
+            break;
+        };
+        if let ControlFlow::Break(ended) = failed(kind, &error, sink, metrics, backoff).await {
+            return ended;
+        }
+    }
     let stream = watcher(api, selected);
     pin_mut!(stream);
     let mut listed = BTreeMap::new();
@@ -91,53 +105,85 @@ where
             }
             Some(Ok(Event::Delete(object))) => sink.delete(&ObjectKey::of(&object)),
             Some(Err(error)) => {
-                if status_code(&error) == Some(404) && sink.may_be_missing() {
-                    return Ended::NotFound;
+                if let ControlFlow::Break(ended) =
+                    failed(kind, &error, sink, metrics, backoff).await
+                {
+                    return ended;
                 }
-                metrics.watch_failed(kind);
-                if let watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) = &error {
-                    backoff.ended();
-                }
-                match (status_code(&error), &error) {
-                    (Some(404), _) => return Ended::NotFound,
-                    // The watcher lists again by itself.
-                    (Some(410), watcher::Error::WatchError(_)) => {
-                        tracing::debug!(kind, "a watch has expired; listing again");
-                        continue;
-                    }
-                    // The watch did not even begin: the watcher would try the same again for ever.
-                    (
-                        Some(410),
-                        watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_),
-                    ) => return Ended::Expired,
-                    _ => {}
-                }
-                let is_refused = status_code(&error) == Some(403);
-                let error = why_watch_failed(kind, &error);
-                // Rights too come a moment after an API server: it knows them once it has read the roles.
-                if backoff.is_lasting() {
-                    let why = Unreadable {
-                        is_refused,
-                        why: error.clone(),
-                    };
-                    if sink.unreadable(&why) {
-                        tracing::debug!(kind, error, "cannot be read; trying again");
-                        return Ended::Unreadable;
-                    }
-                }
-                let wait = backoff.wait();
-                tracing::warn!(
-                    kind,
-                    error,
-                    ?wait,
-                    "cannot watch; what is known stays in force{}",
-                    rights(is_refused)
-                );
-                tokio::time::sleep(wait).await;
             }
             None => return Ended::Expired,
         }
     }
+}
+
+/// Whether a watch can begin; of objects of a name that hardly any has, as nobody reads what it would say.
+async fn try_watch<T: Resource + Clone>(api: &Api<T>) -> Result<(), watcher::Error> {
+    let few = WatchParams::default()
+        .fields("metadata.name=portcullis-probe")
+        .timeout(1);
+    let request = Request::new(api.resource_url()).watch(&few, "0");
+    let answer = async {
+        let request = request.map_err(kube::Error::BuildRequest)?;
+        // `Api::watch` does not look at how it is answered before there is something to read.
+        api.clone().into_client().request_stream(request).await
+    };
+    answer
+        .await
+        .map(drop)
+        .map_err(watcher::Error::WatchStartFailed)
+}
+
+/// Tells of a failure and waits, unless the watch has to begin anew.
+async fn failed<T>(
+    kind: &'static str,
+    error: &watcher::Error,
+    sink: &impl Sink<T>,
+    metrics: &Metrics,
+    backoff: &mut Backoff,
+) -> ControlFlow<Ended> {
+    if status_code(error) == Some(404) && sink.may_be_missing() {
+        return ControlFlow::Break(Ended::NotFound);
+    }
+    metrics.watch_failed(kind);
+    if let watcher::Error::WatchError(_) | watcher::Error::WatchFailed(_) = error {
+        backoff.ended();
+    }
+    match (status_code(error), error) {
+        (Some(404), _) => return ControlFlow::Break(Ended::NotFound),
+        // The watcher lists again by itself.
+        (Some(410), watcher::Error::WatchError(_)) => {
+            tracing::debug!(kind, "a watch has expired; listing again");
+            return ControlFlow::Continue(());
+        }
+        // The watch did not even begin: the watcher would try the same again for ever.
+        (Some(410), watcher::Error::WatchStartFailed(_) | watcher::Error::WatchFailed(_)) => {
+            return ControlFlow::Break(Ended::Expired);
+        }
+        _ => {}
+    }
+    let is_refused = status_code(error) == Some(403);
+    let error = why_watch_failed(kind, error);
+    // Rights too come a moment after an API server: it knows them once it has read the roles.
+    if backoff.is_lasting() {
+        let why = Unreadable {
+            is_refused,
+            why: error.clone(),
+        };
+        if sink.unreadable(&why) {
+            tracing::debug!(kind, error, "cannot be read; trying again");
+            return ControlFlow::Break(Ended::Unreadable);
+        }
+    }
+    let wait = backoff.wait();
+    tracing::warn!(
+        kind,
+        error,
+        ?wait,
+        "cannot watch; what is known stays in force{}",
+        rights(is_refused)
+    );
+    tokio::time::sleep(wait).await;
+    ControlFlow::Continue(())
 }
 
 /// Why a watch failed, fit for the log; see [`why`].

@@ -313,6 +313,10 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
         }
         is_spared
     }
+
+    fn is_unreadable(&self) -> bool {
+        self.0.is_unreadable::<K>()
+    }
 }
 
 /// Keeps only the versions of objects.

@@ -323,6 +323,11 @@ impl ResourceStore {
         self.changed.notify_one();
     }
 
+    /// Whether a kind cannot be read now, as [`Self::set_unreadable`] was told.
+    pub(super) fn is_unreadable<K: Kind>(&self) -> bool {
+        self.lock().unread.contains_key(K::NAME)
+    }
+
     /// A kind whose CRD is not installed: it has no objects, and that is known.
     pub(super) fn not_installed<K: Kind>(&self) {
         self.replace::<K>(BTreeMap::new());

@@ -215,3 +215,31 @@ async fn what_was_known_stays_when_the_right_to_it_is_taken_away() {
         .await;
     assert_eq!(tables.len(), 4);
 }
+
+/// The verbs are given one by one.
+#[tokio::test]
+async fn what_may_be_listed_but_not_watched_is_told_once_and_not_listed_again_and_again() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.refuse_watches("HTTPRoute");
+    let mut replica = Replica::hasty(&api, "one");
+    api.until("the Gateway says so", |api| {
+        told(api, EDGE.1).contains("HTTPRoute cannot be read, so what was known")
+    })
+    .await;
+    let asked = |is_watch: bool| {
+        api.count(|it| {
+            it.kind == "HTTPRoute" && it.method == "GET" && it.from.is_some() == is_watch
+        })
+    };
+    let written = || api.count(|it| it.kind == "Gateway" && it.status);
+    let (tried, before) = (asked(true), (asked(false), written()));
+    api.until("it is tried again and again", |_| asked(true) > tried + 5)
+        .await;
+    assert_eq!((asked(false), written()), before);
+
+    api.permit_watches("HTTPRoute");
+    goes_on(&api, &mut replica, "later.example").await;
+    api.until("nothing is missing", |api| told(api, EDGE.1).is_empty())
+        .await;
+}

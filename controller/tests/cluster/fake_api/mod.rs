@@ -283,6 +283,20 @@ impl FakeApi {
             .change(|state| state.refused.insert(kind, (times, (code, "Refused"))));
     }
 
+    /// From now on a kind may be listed, but not watched.
+    pub(crate) fn refuse_watches(&self, kind: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared
+            .change(|state| state.refused_watches.insert(kind));
+    }
+
+    /// A kind may be watched again.
+    pub(crate) fn permit_watches(&self, kind: &str) {
+        let kind = Kind::named(kind).name;
+        self.shared
+            .change(|state| state.refused_watches.remove(kind));
+    }
+
     /// All requests so far.
     pub(crate) fn log(&self) -> Vec<Logged> {
         self.shared.state.lock().unwrap().log.clone()

@@ -182,7 +182,7 @@ async fn answer(
             state.log.push(logged.clone());
             return Ok(None);
         }
-        let result = refused(state, target.kind, read).and_then(|()| {
+        let result = refused(state, target.kind, read, logged.from).and_then(|()| {
             if list && query.contains_key("watch") {
                 let from = logged.from.unwrap_or(state.version);
                 if state.refuses_expired && from < state.oldest {
@@ -237,7 +237,11 @@ async fn released(shared: &Shared, kind: &Kind, list: bool, read: bool) {
     }
 }
 
-fn refused(state: &mut State, kind: &Kind, read: bool) -> Result<(), Refusal> {
+/// How a request is refused, if it is: for a single object, for a watch from a version on, or for anything else.
+fn refused(state: &mut State, kind: &Kind, read: bool, from: Option<u64>) -> Result<(), Refusal> {
+    if from.is_some() && state.refused_watches.contains(kind.name) {
+        return Err((403, "Refused"));
+    }
     if let Some(refusal) = state.refused_reads.get(kind.name).filter(|_| read) {
         return Err(*refusal);
     }

@@ -145,6 +145,8 @@ pub(super) struct State {
     pub(super) held_reads: BTreeSet<&'static str>,
     /// Kinds of which no single object is given, and how that is refused.
     pub(super) refused_reads: BTreeMap<&'static str, Refusal>,
+    /// Kinds that may be listed, but not watched.
+    pub(super) refused_watches: BTreeSet<&'static str>,
     /// Kinds whose watches say nothing for now.
     pub(super) muted: BTreeSet<&'static str>,
     /// Versions that kinds are not served at.
