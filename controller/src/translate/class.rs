@@ -82,7 +82,8 @@ pub struct InstalledApi {
     pub release: Option<String>,
     /// Kinds that we serve and that are not installed.
     pub missing: BTreeSet<&'static str>,
-    /// Kinds that cannot be read and that nothing waits for: not everything goes by them, or they are known from before.
+    /// Kinds that cannot be read and that nothing waits for: not everything goes by them, they are known from before, or they were not
+    /// installed then.
     pub unread: BTreeMap<&'static str, Unread>,
     /// What only egress needs and has not been read yet, though nothing says that it cannot be.
     pub pending: BTreeSet<&'static str>,

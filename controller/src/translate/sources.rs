@@ -53,15 +53,15 @@ fn unread_of<'a>(
     ctx: &Context<'a>,
     gateway: &GatewayState<'_>,
 ) -> impl Iterator<Item = (&'static str, &'a Unread)> {
-    unread(ctx).filter(|(kind, unread)| match *kind {
+    unread(ctx).filter(|(kind, _)| match *kind {
         kind if OF_EGRESS.contains(&kind) => gateway.is_egress(),
         // Only rules that refer to one go by it, and say so themselves.
         credential::KIND => false,
         listener_set::KIND => gateway.takes_sets(),
         PARAMETERS => gateway.names_parameters(ctx),
         TLS_ROUTES => gateway.has_tls(),
-        // All others are known from before, or nothing would be translated.
-        _ => unread.is_known,
+        // Of others nothing is known only where they were not installed before; any Gateway may go by them.
+        _ => true,
     })
 }
 

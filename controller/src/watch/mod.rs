@@ -12,6 +12,7 @@ mod kind;
 mod object;
 mod reader;
 mod referenced;
+mod state;
 mod store;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -306,12 +307,7 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
     }
 
     fn unreadable(&self, why: &Unreadable) -> bool {
-        let is_spared =
-            K::OF_EGRESS || why.is_refused && (K::MAY_BE_REFUSED || self.0.is_known::<K>());
-        if is_spared {
-            self.0.set_unreadable::<K>(why);
-        }
-        is_spared
+        self.0.set_unreadable::<K>(why)
     }
 
     fn is_unreadable(&self) -> bool {

@@ -7,10 +7,7 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use tokio::{
-    sync::{Notify, watch},
-    time::{Duration, Instant},
-};
+use tokio::sync::{Notify, watch};
 
 use super::{
     follow::{Unreadable, rights},
@@ -18,20 +15,13 @@ use super::{
     kind::{self, Kind, Referenced},
     object::{AtVersion, Version, Watched},
     referenced::{Contents, References},
+    state::{Known, State},
 };
 use crate::{
-    resources::{NotRead, ObjectKey, ObjectsNotRead, Redacted, Resources},
+    resources::{NotRead, ObjectKey, Redacted, Resources},
     translate::{InstalledApi, TokenIssuer, Unread, has_egress_gateway},
     writer::wait_until,
 };
-
-/// How long the first snapshot waits for objects that cannot be read: one request that is not answered, and another one. What
-/// proxies have is better than anything that is made without them.
-const PATIENCE_AT_START: Duration = Duration::from_secs(15);
-
-/// How long later ones wait for objects that were not referred to before. Whoever makes such references again and again holds up
-/// everybody's tables for no longer.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// An object with a status of the Gateway API.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,27 +71,6 @@ pub struct ResourceStore {
     egress: watch::Sender<bool>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    resources: Resources,
-    installed: InstalledApi,
-    /// Kinds that cannot be read, and that nothing waits for.
-    unread: BTreeMap<&'static str, Unread>,
-    token_issuer: Option<Result<TokenIssuer, String>>,
-    /// Kinds, and whether they are known by now.
-    kinds: BTreeMap<&'static str, bool>,
-    /// The versions that kinds are asked for at, where there are several.
-    versions: BTreeMap<&'static str, AtVersion>,
-    contents: BTreeMap<&'static str, Contents>,
-    /// Whether there was a snapshot.
-    has_begun: bool,
-    /// Until when the next one waits for objects that were never read; `None` if it does not.
-    waits_until: Option<Instant>,
-    statuses: BTreeMap<StatusTarget, SeenStatus>,
-    /// Statuses that have changed since the writer last asked.
-    touched: BTreeSet<StatusTarget>,
-}
-
 impl ResourceStore {
     /// A store that waits for all of these kinds; for some only while there is an egress Gateway. Without such a list none is served.
     pub(super) fn new(
@@ -110,7 +79,7 @@ impl ResourceStore {
         for_egress: Option<Vec<&'static str>>,
     ) -> Self {
         let state = State {
-            kinds: kinds.map(|kind| (kind, false)).collect(),
+            kinds: kinds.map(|kind| (kind, Known::Nothing)).collect(),
             ..State::default()
         };
         Self {
@@ -181,7 +150,10 @@ impl ResourceStore {
     }
 
     fn unknown(&self, state: &State, egress: bool) -> Vec<&'static str> {
-        let unknown = state.kinds.iter().filter(|(_, known)| !**known);
+        let unknown = state
+            .kinds
+            .iter()
+            .filter(|(_, known)| **known == Known::Nothing);
         unknown
             .map(|(kind, _)| *kind)
             .filter(|kind| egress || !self.for_egress.contains(kind))
@@ -253,7 +225,7 @@ impl ResourceStore {
     pub(super) fn forget_issuer(&self) {
         let mut state = self.lock();
         state.token_issuer = None;
-        state.kinds.insert(issuer::NAME, false);
+        state.kinds.insert(issuer::NAME, Known::Nothing);
         self.changed.notify_one();
     }
 
@@ -263,7 +235,7 @@ impl ResourceStore {
             state.token_issuer = issuer;
             self.changed.notify_one();
         }
-        self.known(state, issuer::NAME);
+        self.learn(state, issuer::NAME, Known::Read);
     }
 
     /// The version that a kind is asked for at; that of its type unless something else was said.
@@ -281,33 +253,31 @@ impl ResourceStore {
     pub(super) fn forget<K: Kind>(&self) {
         let mut state = self.lock();
         K::objects(&mut state.resources).clear();
-        state.kinds.insert(K::NAME, false);
+        state.kinds.insert(K::NAME, Known::Nothing);
         state.unread.remove(K::NAME);
         self.changed.notify_one();
     }
 
-    /// Whether a kind has been listed, or nothing waits for it any more.
-    pub(super) fn is_known<K: Kind>(&self) -> bool {
-        self.lock().kinds.get(K::NAME).copied().unwrap_or_default()
-    }
-
-    /// A kind cannot be read that nothing need wait for any more. What was known of it before stays in force, unless it says who calls and
+    /// A kind cannot be read. Returns whether all else goes on: what was known of it before stays in force then, unless it says who calls and
     /// may not be read.
-    pub(super) fn set_unreadable<K: Kind>(&self, Unreadable { is_refused, why }: &Unreadable) {
+    pub(super) fn set_unreadable<K: Kind>(
+        &self,
+        Unreadable { is_refused, why }: &Unreadable,
+    ) -> bool {
         let mut state = self.lock();
-        let before = state.unread.get(K::NAME);
-        let was_known = match before {
-            Some(before) => before.is_known,
-            None => state.kinds.get(K::NAME).copied().unwrap_or_default(),
-        };
+        if !state.goes_on_without::<K>(*is_refused) {
+            return false;
+        }
+        let was_known = state.known::<K>() == Known::Read;
         let unread = Unread {
             is_refused: *is_refused,
             is_known: was_known && !(K::IDENTIFIES && *is_refused),
             why: why.clone(),
         };
+        let before = state.unread.get(K::NAME);
         // Each try may be told of in other words.
         if before.is_some_and(|before| before.is_alike(&unread)) {
-            return;
+            return true;
         }
         tracing::error!(
             kind = K::NAME,
@@ -317,10 +287,11 @@ impl ResourceStore {
         );
         if !unread.is_known {
             K::objects(&mut state.resources).clear();
+            state.kinds.insert(K::NAME, Known::Unreadable);
         }
         state.unread.insert(K::NAME, unread);
-        state.kinds.insert(K::NAME, true);
         self.changed.notify_one();
+        true
     }
 
     /// Whether a kind cannot be read now, as [`Self::set_unreadable`] was told.
@@ -330,7 +301,7 @@ impl ResourceStore {
 
     /// A kind whose CRD is not installed: it has no objects, and that is known.
     pub(super) fn not_installed<K: Kind>(&self) {
-        self.replace::<K>(BTreeMap::new());
+        self.set::<K>(BTreeMap::new(), Known::NotInstalled);
     }
 
     /// A kind whose CRD is that of an earlier release, which has it in other versions only: unless it was known before, it has no
@@ -347,6 +318,10 @@ impl ResourceStore {
 
     /// All objects of a kind, as a list gave them.
     pub(super) fn replace<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>) {
+        self.set(objects, Known::Read);
+    }
+
+    fn set<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>, known: Known) {
         let mut state = self.lock();
         let gone = |key: &ObjectKey| !objects.contains_key(key);
         let gone: Vec<_> = K::objects(&mut state.resources)
@@ -360,10 +335,7 @@ impl ResourceStore {
         for (key, object) in objects {
             self.put(&mut state, key, object);
         }
-        if state.unread.remove(K::NAME).is_some() {
-            self.changed.notify_one();
-        }
-        self.known(&mut state, K::NAME);
+        self.learn(&mut state, K::NAME, known);
     }
 
     /// An object that is new or has changed.
@@ -382,7 +354,7 @@ impl ResourceStore {
         for key in state.contents::<K>().replace(versions) {
             K::objects(&mut state.resources).remove(&key);
         }
-        self.known(&mut state, K::NAME);
+        self.learn(&mut state, K::NAME, Known::Read);
         self.changed.notify_one();
         self.unread.send_replace(());
     }
@@ -435,8 +407,10 @@ impl ResourceStore {
         again
     }
 
-    fn known(&self, state: &mut State, kind: &'static str) {
-        if !mem::replace(state.kinds.entry(kind).or_default(), true) {
+    /// A kind that can be read, or is not there.
+    fn learn(&self, state: &mut State, kind: &'static str, known: Known) {
+        let before = state.kinds.insert(kind, known).unwrap_or_default();
+        if state.unread.remove(kind).is_some() || before == Known::Nothing {
             self.changed.notify_one();
         }
     }
@@ -506,56 +480,6 @@ impl ResourceStore {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn contents<K: Referenced>(&mut self) -> &mut Contents {
-        self.contents.entry(K::NAME).or_default()
-    }
-
-    fn want<K: Referenced>(&mut self, wanted: &BTreeSet<ObjectKey>) {
-        for key in self.contents::<K>().want(wanted) {
-            K::objects(&mut self.resources).remove(&key);
-        }
-    }
-
-    /// Whether a snapshot has to wait for objects that were never read. At first also for those that fail, as what proxies have may
-    /// be made of them; never for those that may not be read.
-    fn waits(&mut self) -> bool {
-        let has_begun = self.has_begun;
-        let is_lacking = |how: NotRead| match how {
-            NotRead::Pending => true,
-            NotRead::Failing => !has_begun,
-            NotRead::Refused => false,
-        };
-        let mut never_read = self.contents.values().flat_map(Contents::never_read);
-        let is_lacking = never_read.any(|(_, how)| is_lacking(how));
-        if is_lacking {
-            let patience = if has_begun {
-                PATIENCE
-            } else {
-                PATIENCE_AT_START
-            };
-            let now = Instant::now();
-            if now < *self.waits_until.get_or_insert(now + patience) {
-                return true;
-            }
-        }
-        self.waits_until = None;
-        self.has_begun = true;
-        false
-    }
-
-    fn not_read(&mut self) -> ObjectsNotRead {
-        let of = |contents: &Contents| {
-            let all = contents.never_read();
-            all.map(|(key, how)| (key.clone(), how)).collect()
-        };
-        ObjectsNotRead {
-            secrets: of(self.contents::<Redacted<Secret>>()),
-            config_maps: of(self.contents::<ConfigMap>()),
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
+    egress::EGRESS,
     fake_api::FakeApi,
     support::{EDGE, Replica, SHOP, Tables, WEB, condition, routes},
 };
@@ -242,4 +243,63 @@ async fn what_may_be_listed_but_not_watched_is_told_once_and_not_listed_again_an
     goes_on(&api, &mut replica, "later.example").await;
     api.until("nothing is missing", |api| told(api, EDGE.1).is_empty())
         .await;
+}
+
+/// Kinds whose CRDs come later, with objects that may not be read; and the Gateways that stand still then. For lack of the last one all do.
+const LATER: [(&str, &str, &str); 4] = [
+    ("EgressPolicy", "egresspolicies.portcullis.dev", "shop/out"),
+    (
+        "TLSRoute",
+        "tlsroutes.gateway.networking.k8s.io",
+        "shop/tls-route",
+    ),
+    (
+        "ListenerSet",
+        "listenersets.gateway.networking.k8s.io",
+        "shop/listener-set",
+    ),
+    (
+        "BackendTLSPolicy",
+        "backendtlspolicies.gateway.networking.k8s.io",
+        "shop/edge",
+    ),
+];
+
+/// Else a policy that denies, or asks for TLS, would count as not there.
+#[tokio::test]
+async fn nothing_is_known_of_a_kind_that_was_not_installed_before_it_was_refused() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, OTHERS, EGRESS] {
+        api.apply(manifests);
+    }
+    for (_, crd, _) in LATER {
+        api.delete(("CustomResourceDefinition", crd));
+    }
+    let mut replica = Replica::hasty(&api, "one");
+    replica
+        .tables("all Gateways", |tables| tables.len() == 5)
+        .await;
+    for (kind, _, gateway) in LATER {
+        api.refuse(kind, u32::MAX, 403);
+        api.install(kind);
+        api.until("the Gateway says so", |api| {
+            told(api, gateway).contains(&format!("{kind} cannot be read, so nothing is known"))
+        })
+        .await;
+        replica
+            .tables("the Gateway stands still", |tables| {
+                !has_table(tables, gateway)
+            })
+            .await;
+    }
+    for (kind, _, _) in LATER {
+        api.refuse(kind, 0, 403);
+    }
+    replica
+        .tables("all Gateways", |tables| tables.len() == 5)
+        .await;
+    for (_, _, gateway) in LATER {
+        api.until("nothing is missing", |api| told(api, gateway).is_empty())
+            .await;
+    }
 }
