@@ -6,7 +6,11 @@ use gateway_api::apis::experimental::gatewayclasses::GatewayClass;
 use portcullis_crds::GatewayParametersSpec;
 use portcullis_routing::Direction;
 
-use super::{Context, settings, sources};
+use super::{
+    Context,
+    settings::{self, NoParameters},
+    sources,
+};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::{ObjectKey, Resources},
@@ -111,8 +115,8 @@ impl Unread {
 const GO_ON: &str =
     "; until then its Gateways that had good ones go on with those, and no other is served";
 
-/// The parameters of a class of ours, if it has any, or what is wrong with them.
-pub(crate) type ClassParameters<'a> = Result<Option<&'a GatewayParametersSpec>, Finding>;
+/// The parameters of a class of ours, if it has any, or why they cannot be had.
+pub(crate) type ClassParameters<'a> = Result<Option<&'a GatewayParametersSpec>, NoParameters>;
 
 /// The classes that name our controller, by name.
 #[derive(Debug, Default)]
@@ -136,14 +140,18 @@ impl<'a> Classes<'a> {
             }
             let is_refused = key.name == EGRESS_CLASS && !ctx.options.serves_egress;
             let parameters = if is_refused {
-                Err(no_egress(key))
+                Err(no_egress(key).into())
             } else {
                 parameters(ctx, key, class)
             };
-            let broken = parameters.as_ref().err().map(|finding| Finding {
-                remedy: finding.remedy.clone() + if is_refused { "" } else { GO_ON },
-                ..finding.clone()
-            });
+            let broken = match &parameters {
+                Err(NoParameters::Broken(finding)) => Some(Finding {
+                    remedy: finding.remedy.clone() + if is_refused { "" } else { GO_ON },
+                    ..finding.clone()
+                }),
+                // The class itself is as good as before, and so are Gateways of its.
+                Err(NoParameters::Unread) | Ok(_) => None,
+            };
             let mut version = supported_version(ctx.options.installed.as_ref());
             if let Some(Err(why)) = &ctx.options.token_issuer {
                 version.2 += ". Callers' tokens are ignored, as their keys are not known: ";
@@ -188,12 +196,13 @@ fn parameters<'a>(ctx: &Context<'a>, key: &ObjectKey, class: &GatewayClass) -> C
     };
     let object = ObjectRef::new("GatewayClass", key.clone());
     let Some(namespace) = &reference.namespace else {
-        return Err(object.error(
+        let finding = object.error(
             reason::INVALID_PARAMETERS,
             "spec.parametersRef.namespace",
             "GatewayParameters live in a namespace, and none is given",
             "name the namespace of the GatewayParameters",
-        ));
+        );
+        return Err(finding.into());
     };
     settings::parameters(
         ctx,

@@ -55,7 +55,7 @@ pub(crate) struct GatewayState<'a> {
     /// The ListenerSets that name it.
     sets: BTreeMap<ObjectKey, ListenerSetState>,
     frontend: Frontend,
-    /// What it is served with; `None` if nothing good is known.
+    /// What it is served with; `None` if nothing good is known, be it that nothing can be read.
     parameters: Option<Arc<Parameters>>,
     /// What is wrong with the parameters that are asked for. It is not accepted then, and goes on with the last good ones.
     broken_parameters: Option<Finding>,
@@ -377,9 +377,9 @@ impl<'a> GatewayState<'a> {
         self.listeners.iter().any(ListenerState::accepted)
     }
 
-    /// Whether nothing new of it is served. While only its parameters are broken all else of it is as ever.
+    /// Whether it is refused, so that nothing new of it is served. While only its parameters are broken all else of it is as ever.
     fn stands_still(&self) -> bool {
-        self.refused.is_some() || self.parameters.is_none()
+        self.refused.is_some() || self.parameters.is_none() && self.broken_parameters.is_some()
     }
 
     /// Its status and those of its ListenerSets. `Programmed` stays Unknown where that is for the data plane to say.

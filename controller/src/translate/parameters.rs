@@ -11,7 +11,7 @@ use super::{
     Context,
     class::ClassParameters,
     listener::ListenerState,
-    settings::{self, EgressOptions},
+    settings::{self, EgressOptions, NoParameters},
 };
 use crate::{
     finding::{Finding, ObjectRef},
@@ -50,21 +50,20 @@ impl Parameters {
         object: &ObjectRef,
         gateway: &Gateway,
         class: &ClassParameters<'_>,
-    ) -> Result<Self, Finding> {
-        let own = own_parameters(ctx, object, gateway)?;
+    ) -> Result<Self, NoParameters> {
+        let own = own_parameters(ctx, object, gateway);
         let name = &gateway.spec.gateway_class_name;
-        let of_class = class.as_ref().map_err(|finding| {
-            object.error(
-                reason::INVALID_PARAMETERS,
-                "spec.gatewayClassName",
-                format!(
-                    "the parameters of GatewayClass {name} are not valid: {}: {}",
-                    finding.field, finding.message
-                ),
-                finding.remedy.clone(),
-            )
-        })?;
-        let of_class = *of_class;
+        let (own, of_class) = match (own, class) {
+            (Ok(own), Ok(of_class)) => (own, *of_class),
+            // What is wrong is told even where the rest is not known.
+            (Err(NoParameters::Broken(finding)), _) => return Err(finding.into()),
+            (_, Err(NoParameters::Broken(finding))) => {
+                return Err(broken_class(object, name, finding).into());
+            }
+            (Err(NoParameters::Unread), _) | (_, Err(NoParameters::Unread)) => {
+                return Err(NoParameters::Unread);
+            }
+        };
         let layers: Vec<_> = of_class.into_iter().chain(own).collect();
         let field = match own {
             Some(_) => "spec.infrastructure.parametersRef",
@@ -83,12 +82,13 @@ impl Parameters {
             })
         });
         merged.map_err(|(path, message)| {
-            object.error(
+            let finding = object.error(
                 reason::INVALID_PARAMETERS,
                 field,
                 format!("the GatewayParameters are not valid: spec.{path}: {message}"),
                 "correct that field in the GatewayParameters of the Gateway or of its class",
-            )
+            );
+            finding.into()
         })
     }
 
@@ -98,7 +98,19 @@ impl Parameters {
     }
 }
 
-/// What a Gateway is served with, and what is wrong with what is asked for. Defaults never take the place of what is
+fn broken_class(object: &ObjectRef, name: &str, finding: &Finding) -> Finding {
+    object.error(
+        reason::INVALID_PARAMETERS,
+        "spec.gatewayClassName",
+        format!(
+            "the parameters of GatewayClass {name} are not valid: {}: {}",
+            finding.field, finding.message
+        ),
+        finding.remedy.clone(),
+    )
+}
+
+/// What a Gateway is served with, and what is wrong with what is asked for; neither where nothing is known of that. Defaults never take the place of what is
 /// broken: a proxy would do what nobody asked for, such as read the PROXY protocol as HTTP.
 pub(crate) fn in_force(
     ctx: &Context<'_>,
@@ -106,18 +118,20 @@ pub(crate) fn in_force(
     gateway: &Gateway,
     class: &ClassParameters<'_>,
 ) -> (Option<Arc<Parameters>>, Option<Finding>) {
-    match Parameters::asked_for(ctx, object, gateway, class) {
-        Ok(parameters) => (Some(Arc::new(parameters)), None),
-        Err(mut finding) => {
-            let known = ctx.options.last_good.as_ref();
-            let last_good = known.and_then(|known| known.get(&object.key));
-            let last_good = last_good.filter(|it| it.are_of(gateway)).cloned();
-            if known.is_some() {
-                finding.remedy += consequence(last_good.is_some(), &ctx.options.observed);
-            }
-            (last_good, Some(finding))
-        }
+    let fault = match Parameters::asked_for(ctx, object, gateway, class) {
+        Ok(parameters) => return (Some(Arc::new(parameters)), None),
+        Err(fault) => fault,
+    };
+    let known = ctx.options.last_good.as_ref();
+    let last_good = known.and_then(|known| known.get(&object.key));
+    let last_good = last_good.filter(|it| it.are_of(gateway)).cloned();
+    let NoParameters::Broken(mut finding) = fault else {
+        return (last_good, None);
+    };
+    if known.is_some() {
+        finding.remedy += consequence(last_good.is_some(), &ctx.options.observed);
     }
+    (last_good, Some(finding))
 }
 
 /// What comes of a Gateway until its parameters are mended.
@@ -275,7 +289,7 @@ fn own_parameters<'a>(
     ctx: &Context<'a>,
     object: &ObjectRef,
     gateway: &Gateway,
-) -> Result<Option<&'a GatewayParametersSpec>, Finding> {
+) -> Result<Option<&'a GatewayParametersSpec>, NoParameters> {
     let infrastructure = gateway.spec.infrastructure.as_ref();
     let Some(reference) = infrastructure.and_then(|it| it.parameters_ref.as_ref()) else {
         return Ok(None);

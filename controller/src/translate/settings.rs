@@ -27,6 +27,21 @@ use crate::{
 /// One in this many requests is logged, where the mode is Sampled and the share is not given.
 const DEFAULT_SAMPLE: u32 = 100;
 
+/// Why parameters that are named cannot be had.
+#[derive(Clone, Debug)]
+pub(crate) enum NoParameters {
+    /// What is wrong with them, or with what names them.
+    Broken(Finding),
+    /// Nothing is known of any, as the controller cannot read them. [`sources`] says what follows.
+    Unread,
+}
+
+impl From<Finding> for NoParameters {
+    fn from(finding: Finding) -> Self {
+        Self::Broken(finding)
+    }
+}
+
 /// Follows a `parametersRef` at `field` of `object`.
 pub(crate) fn parameters<'a>(
     ctx: &Context<'a>,
@@ -35,18 +50,28 @@ pub(crate) fn parameters<'a>(
     (group, kind): (&str, &str),
     namespace: &str,
     name: &str,
-) -> Result<&'a GatewayParametersSpec, Finding> {
-    if (group, kind) != ("portcullis.dev", "GatewayParameters") {
-        return Err(object.error(
+) -> Result<&'a GatewayParametersSpec, NoParameters> {
+    if (group, kind) != ("portcullis.dev", PARAMETERS) {
+        let finding = object.error(
             reason::INVALID_PARAMETERS,
             format!("{field}.kind"),
             format!("{kind} of group {group:?} is not a kind of parameters that is known here"),
             "refer to a GatewayParameters of group portcullis.dev",
-        ));
+        );
+        return Err(finding.into());
+    }
+    if sources::is_unknown(ctx, PARAMETERS) {
+        return Err(NoParameters::Unread);
     }
     let key = ObjectKey::new(namespace, name);
     let Some(parameters) = ctx.resources.gateway_parameters.get(&key) else {
-        return Err(not_found(ctx, object, format!("{field}.name"), &key));
+        let finding = object.error(
+            reason::INVALID_PARAMETERS,
+            format!("{field}.name"),
+            format!("{PARAMETERS} {key} does not exist"),
+            "create it, or correct the reference",
+        );
+        return Err(finding.into());
     };
     // Tried on their own here, so that the object that is wrong is the one that is told.
     let spec = &parameters.spec;
@@ -62,23 +87,6 @@ pub(crate) fn parameters<'a>(
             )
         })?;
     Ok(spec)
-}
-
-/// There are none of this name, or the controller may not know.
-fn not_found(ctx: &Context<'_>, object: &ObjectRef, field: String, key: &ObjectKey) -> Finding {
-    let installed = ctx.options.installed.as_ref();
-    let unread = installed.and_then(|it| it.unread.get(PARAMETERS));
-    let (message, remedy) = match unread.filter(|unread| !unread.is_known) {
-        Some(unread) => (
-            format!("no {PARAMETERS} can be read ({})", unread.why),
-            sources::remedy(PARAMETERS, unread),
-        ),
-        None => (
-            format!("{PARAMETERS} {key} does not exist"),
-            "create it, or correct the reference",
-        ),
-    };
-    object.error(reason::INVALID_PARAMETERS, field, message, remedy)
 }
 
 /// Defaults, overlaid with the proxy's part of each layer in turn.

@@ -15,7 +15,7 @@ const OF_EGRESS: [&str; 5] = [
     "ServiceEntry",
     SERVICES_IN_SHORT,
 ];
-/// The kind whose objects Gateways and classes name: [`parameters`](super::parameters) sees to those that cannot be had.
+/// The kind whose objects Gateways and classes name.
 pub(crate) const PARAMETERS: &str = "GatewayParameters";
 /// The kind that only listeners of TLS take.
 const TLS_ROUTES: &str = "TLSRoute";

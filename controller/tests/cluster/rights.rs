@@ -85,6 +85,12 @@ fn told(api: &FakeApi, gateway: &str) -> String {
     }
 }
 
+/// The status of a Gateway's condition.
+fn stated(api: &FakeApi, gateway: &str, kind: &str) -> Value {
+    let gateway = api.get(("Gateway", gateway));
+    condition(&gateway["status"]["conditions"], kind)["status"].clone()
+}
+
 fn has_table(tables: &Tables, gateway: &str) -> bool {
     tables.keys().any(|key| key.to_string() == gateway)
 }
@@ -131,6 +137,11 @@ async fn what_was_never_known_stops_only_gateways_that_may_go_by_it() {
                 && told.contains("the verbs list and watch")
         })
         .await;
+        let says = |kind| stated(&api, gateway, kind);
+        assert_eq!(
+            (says("Accepted"), says("Programmed")),
+            ("True".into(), "Unknown".into())
+        );
     }
     api.until("what goes by none of them is well", |api| {
         is_accepted(api, WEB)
