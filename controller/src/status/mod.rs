@@ -88,6 +88,9 @@ pub struct GatewayStatus {
     /// Number of ListenerSets that are accepted.
     #[serde(skip_serializing_if = "is_none_attached")]
     pub attached_listener_sets: i32,
+    /// Whether there may be more ListenerSets and routes, of kinds that cannot be read. What was said of their numbers stays as it is.
+    #[serde(skip)]
+    pub is_partial: bool,
     /// Why its table cannot be sent as a whole. `Programmed` is False then, whatever its data planes say.
     #[serde(skip)]
     pub too_long: Option<String>,
@@ -107,6 +110,9 @@ pub struct ListenerSetStatus {
     /// One entry per listener, in the order of the spec; none while the Gateway does not take the ListenerSet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listeners: Vec<ListenerStatus>,
+    /// Whether there may be more routes, as with [`GatewayStatus::is_partial`].
+    #[serde(skip)]
+    pub is_partial: bool,
 }
 
 /// An address of a Gateway.
@@ -202,6 +208,10 @@ pub struct ParentReference {
 pub struct PolicyStatus {
     /// One entry per Gateway of ours that it says something to, by namespace and name.
     pub ancestors: Vec<PolicyAncestorStatus>,
+    /// Whether it may say something to other Gateways of ours, by way of a kind that cannot be read. What was said of these stays as it
+    /// is.
+    #[serde(skip)]
+    pub is_partial: bool,
 }
 
 /// What comes of it at one Gateway.

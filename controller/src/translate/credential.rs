@@ -17,7 +17,7 @@ use portcullis_routing::{
     },
 };
 
-use super::{Context, gateway::GatewayState};
+use super::{Context, gateway::GatewayState, sources};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::{ObjectKey, Resources},
@@ -131,13 +131,25 @@ pub(super) fn statuses(
     ctx: &Context<'_>,
     gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
 ) -> BTreeMap<ObjectKey, PolicyStatus> {
+    let is_partial = sources::may_use_more(ctx);
     let mut statuses = BTreeMap::new();
     for (key, object) in &ctx.resources.credential_injections {
         let users = gateways.iter();
         let mut users = users
             .filter(|(_, gateway)| gateway.uses_credential(key))
             .peekable();
-        if users.peek().is_none() {
+        let mut status = PolicyStatus {
+            is_partial,
+            ..PolicyStatus::default()
+        };
+        if users.peek().is_some() {
+            let conditions = conditions(ctx, key, object);
+            let controller = &ctx.options.controller_name;
+            let ancestors = users.map(|(gateway, _)| {
+                PolicyAncestorStatus::at_gateway(gateway, controller, conditions.clone())
+            });
+            status.ancestors = ancestors.collect();
+        } else if !is_partial {
             ctx.report(ObjectRef::new(KIND, key.clone()).note(
                 "CredentialNotUsed",
                 "metadata.name",
@@ -146,13 +158,7 @@ pub(super) fn statuses(
             ));
             continue;
         }
-        let conditions = conditions(ctx, key, object);
-        let controller = &ctx.options.controller_name;
-        let ancestors = users.map(|(gateway, _)| {
-            PolicyAncestorStatus::at_gateway(gateway, controller, conditions.clone())
-        });
-        let ancestors = ancestors.collect();
-        statuses.insert(key.clone(), PolicyStatus { ancestors });
+        statuses.insert(key.clone(), status);
     }
     statuses
 }

@@ -387,17 +387,24 @@ impl<'a> GatewayState<'a> {
         &self,
         ctx: &Context<'_>,
     ) -> (GatewayStatus, BTreeMap<ObjectKey, ListenerSetStatus>) {
+        let is_partial = sources::hold_back(ctx, self);
         let sets = self.sets.iter();
         let sets: BTreeMap<_, _> = sets
             .map(|(key, set)| {
-                let status = set.status(&self.listeners, self.stands_still());
+                let status = ListenerSetStatus {
+                    is_partial,
+                    ..set.status(&self.listeners, self.stands_still())
+                };
                 (key.clone(), status)
             })
             .collect();
         let accepted = sets.values();
         let accepted = accepted.filter(|status| status.conditions.is_true(kind::ACCEPTED));
         let attached = i32::try_from(accepted.count()).unwrap_or(i32::MAX);
-        let mut status = self.status(attached);
+        let mut status = GatewayStatus {
+            is_partial,
+            ..self.status(attached)
+        };
         sources::state(ctx, self, &mut status.conditions);
         (status, sets)
     }
@@ -483,11 +490,11 @@ impl<'a> GatewayState<'a> {
             .map(|listener| listener.status(generation, self.stands_still()))
             .collect();
         GatewayStatus {
-            addresses: Vec::new(),
             conditions,
             listeners,
             attached_listener_sets,
             too_long: self.too_long.clone(),
+            ..GatewayStatus::default()
         }
     }
 

@@ -183,7 +183,7 @@ impl ListenerSetState {
                 conditions.set_finding(kind::PROGRAMMED, False, refused);
                 return ListenerSetStatus {
                     conditions,
-                    listeners: Vec::new(),
+                    ..ListenerSetStatus::default()
                 };
             }
         };
@@ -218,6 +218,7 @@ impl ListenerSetState {
         ListenerSetStatus {
             conditions,
             listeners: statuses.collect(),
+            ..ListenerSetStatus::default()
         }
     }
 }

@@ -41,6 +41,13 @@ pub(crate) fn is_unknown(ctx: &Context<'_>, kind: &str) -> bool {
     unread.is_some_and(|unread| !unread.is_known)
 }
 
+/// Whether Gateways may use backends and credentials in ways that nothing is known of.
+pub(crate) fn may_use_more(ctx: &Context<'_>) -> bool {
+    [listener_set::KIND, TLS_ROUTES]
+        .iter()
+        .any(|kind| is_unknown(ctx, kind))
+}
+
 /// Kinds that cannot be read, with why; none of files.
 fn unread<'a>(ctx: &Context<'a>) -> impl Iterator<Item = (&'static str, &'a Unread)> + use<'a> {
     let installed: Option<&'a InstalledApi> = ctx.options.installed.as_ref();

@@ -102,15 +102,17 @@ impl Merge<'_> {
                     "conditions".into(),
                     self.conditions(current, &status.conditions),
                 );
-                let listeners = self.listeners(current, &status.listeners);
+                let listeners = self.listeners(current, &status.listeners, status.is_partial);
                 fields.insert("listeners".into(), listeners);
-                let attached = status.attached_listener_sets;
-                fields.insert("attachedListenerSets".into(), attached.into());
+                if !status.is_partial {
+                    let attached = status.attached_listener_sets;
+                    fields.insert("attachedListenerSets".into(), attached.into());
+                }
             }
             Desired::ListenerSet(status) => {
                 let conditions = self.conditions(current, &status.conditions);
                 fields.insert("conditions".into(), conditions);
-                let listeners = self.listeners(current, &status.listeners);
+                let listeners = self.listeners(current, &status.listeners, status.is_partial);
                 fields.insert("listeners".into(), listeners);
             }
             Desired::Route(status) => {
@@ -121,9 +123,10 @@ impl Merge<'_> {
                 fields.insert(PARENTS.list.into(), parents);
             }
             Desired::Policy(status) => {
+                let keeps = status.is_some_and(|status| status.is_partial);
                 let ancestors = status.iter().flat_map(|status| &status.ancestors);
                 let ancestors = ancestors.map(|entry| (&entry.ancestor_ref, &entry.conditions));
-                let ancestors = self.entries(current, &ANCESTORS, ancestors.collect(), false);
+                let ancestors = self.entries(current, &ANCESTORS, ancestors.collect(), keeps);
                 fields.insert(ANCESTORS.list.into(), ancestors);
             }
             Desired::ServiceEntry(desired) => {
@@ -190,7 +193,8 @@ impl Merge<'_> {
         condition
     }
 
-    fn listeners(&self, current: &Value, desired: &[ListenerStatus]) -> Value {
+    /// The `listeners` of an object; the number of routes stays as it is if what is desired `is_partial`.
+    fn listeners(&self, current: &Value, desired: &[ListenerStatus], is_partial: bool) -> Value {
         let listener = |desired: &ListenerStatus| {
             let current = list(current, "listeners")
                 .find(|current| text(current, "name") == desired.name)
@@ -198,7 +202,9 @@ impl Merge<'_> {
             let mut listener = current.unwrap_or_else(|| json!({}));
             listener["conditions"] = self.conditions(&listener, &desired.conditions);
             listener["name"] = to_json(&desired.name);
-            listener["attachedRoutes"] = to_json(&desired.attached_routes);
+            if !is_partial || listener.get("attachedRoutes").is_none() {
+                listener["attachedRoutes"] = to_json(&desired.attached_routes);
+            }
             listener["supportedKinds"] = to_json(&desired.supported_kinds);
             listener
         };
@@ -524,6 +530,7 @@ mod tests {
         };
         let of = |names: &[String]| PolicyStatus {
             ancestors: names.iter().map(|name| ancestor(name)).collect(),
+            is_partial: false,
         };
         let current = json!({ "ancestors": [foreign] });
         let two = of(&["a".into(), "b".into()]);
@@ -534,6 +541,11 @@ mod tests {
         let one = changes(&after, Desired::Policy(Some(&of(&["b".into()])))).unwrap();
         assert_eq!(one["ancestors"], json!([foreign, after["ancestors"][2]]));
         assert_eq!(changes(&after, Desired::Policy(None)), Some(current));
+        let partial = PolicyStatus {
+            is_partial: true,
+            ..PolicyStatus::default()
+        };
+        assert_eq!(changes(&after, Desired::Policy(Some(&partial))), None);
 
         // There is room for 16 in all.
         let names: Vec<_> = (0..20).map(|number| format!("g{number}")).collect();
@@ -550,16 +562,13 @@ mod tests {
               "conditions": [condition("example.com/Audited", "True", 1, BEFORE)] },
         ] });
         let status = GatewayStatus {
-            addresses: Vec::new(),
-            conditions: ConditionSet::default(),
             listeners: vec![ListenerStatus {
                 name: "http".into(),
                 attached_routes: 2,
                 supported_kinds: Vec::new(),
                 conditions: accepted(ConditionStatus::True, 1),
             }],
-            attached_listener_sets: 0,
-            too_long: None,
+            ..GatewayStatus::default()
         };
         let after = changes(&current, Desired::Gateway(&status));
         let listener = json!({
@@ -570,5 +579,14 @@ mod tests {
             ],
         });
         assert_eq!(after, Some(json!({ "listeners": [listener] })));
+
+        let partial = GatewayStatus {
+            is_partial: true,
+            ..status
+        };
+        let counted = json!({ "attachedListenerSets": 1, "listeners": current["listeners"] });
+        let mut after = changes(&counted, Desired::Gateway(&partial)).unwrap();
+        assert_eq!(after["listeners"][0]["attachedRoutes"].take(), 1);
+        assert_eq!(after["attachedListenerSets"], Value::Null);
     }
 }

@@ -314,3 +314,73 @@ async fn nothing_is_known_of_a_kind_that_was_not_installed_before_it_was_refused
             .await;
     }
 }
+
+/// Policies of what a Gateway that stands still may use, and of what another one uses.
+const POLICIES: &str = r#"
+apiVersion: gateway.networking.k8s.io/v1
+kind: BackendTLSPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  targetRefs: [{group: "", kind: Service, name: web}]
+  validation: {wellKnownCACertificates: System, hostname: web.example.com}
+---
+apiVersion: portcullis.dev/v1alpha1
+kind: CredentialInjection
+metadata: {name: key, namespace: shop}
+spec: {header: X-Api-Key, secretRef: {name: keys, key: credential}}"#;
+
+#[tokio::test]
+async fn what_was_said_of_gateways_that_stand_still_stays() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, OTHERS, POLICIES] {
+        api.apply(manifests);
+    }
+    let reference =
+        json!({"group": "portcullis.dev", "kind": "CredentialInjection", "name": "key"});
+    let rule = json!({
+        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
+        "backendRefs": [{"name": "web", "port": 8080}],
+    });
+    api.patch(WEB, &json!({"spec": {"rules": [rule]}}));
+    for (kind, _) in KINDS {
+        api.refuse(kind, u32::MAX, 403);
+    }
+    // A controller before this one has said so.
+    let ancestor = json!({
+        "ancestorRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop", "name": "listener-set"},
+        "controllerName": "portcullis.dev/gateway-controller",
+        "conditions": [],
+    });
+    let policies = [
+        ("BackendTLSPolicy", "shop/web"),
+        ("CredentialInjection", "shop/key"),
+    ];
+    for policy in policies {
+        api.patch(policy, &json!({"status": {"ancestors": [ancestor]}}));
+    }
+    let listener =
+        json!({"name": "tls", "attachedRoutes": 1, "supportedKinds": [], "conditions": []});
+    let [through, open] = ["shop/tls-route", "shop/listener-set"].map(|key| ("Gateway", key));
+    api.patch(through, &json!({"status": {"listeners": [listener]}}));
+    api.patch(open, &json!({"status": {"attachedListenerSets": 1}}));
+
+    let _replica = Replica::hasty(&api, "one");
+    for policy in policies {
+        api.until("the Gateway that uses it is there", |api| {
+            let ancestors = &api.get(policy)["status"]["ancestors"];
+            let mut ancestors = ancestors.as_array().into_iter().flatten();
+            ancestors.any(|it| it["ancestorRef"]["name"] == "edge")
+        })
+        .await;
+        assert_eq!(api.get(policy)["status"]["ancestors"][0], ancestor);
+    }
+    for (_, gateway) in [through, open] {
+        api.until("the Gateway says so", |api| !told(api, gateway).is_empty())
+            .await;
+    }
+    assert_eq!(
+        api.get(through)["status"]["listeners"][0]["attachedRoutes"],
+        1
+    );
+    assert_eq!(api.get(open)["status"]["attachedListenerSets"], 1);
+}

@@ -10,7 +10,7 @@ use gateway_api::apis::standard::backendtlspolicies::{
 use portcullis_routing::ClusterTls;
 
 use self::validation::Validated;
-use super::{Context, age::created_at, egress, gateway::GatewayState};
+use super::{Context, age::created_at, egress, gateway::GatewayState, sources};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
@@ -213,15 +213,21 @@ impl<'a> BackendTlsPolicies<'a> {
         ctx: &Context<'_>,
         gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
     ) -> BTreeMap<ObjectKey, PolicyStatus> {
+        let is_partial = sources::may_use_more(ctx);
         let mut statuses = BTreeMap::new();
         for (key, policy) in &self.policies {
             let ancestors: Vec<_> = gateways
                 .iter()
                 .filter_map(|(gateway, state)| policy.ancestor(ctx, gateway, state))
                 .collect();
-            policy.report(ctx, ancestors.is_empty());
-            if !ancestors.is_empty() {
-                statuses.insert(ObjectKey::clone(key), PolicyStatus { ancestors });
+            let is_unused = ancestors.is_empty() && !is_partial;
+            policy.report(ctx, is_unused);
+            if !is_unused {
+                let status = PolicyStatus {
+                    ancestors,
+                    is_partial,
+                };
+                statuses.insert(ObjectKey::clone(key), status);
             }
         }
         statuses
