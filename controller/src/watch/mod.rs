@@ -334,6 +334,14 @@ impl<K: Referenced> Sink<PartialObjectMeta<K>> for Versions {
     fn delete(&self, key: &ObjectKey) {
         self.0.delete_version::<K>(key);
     }
+
+    fn unreadable(&self, why: &Unreadable) -> bool {
+        self.0.set_unreadable::<K>(why)
+    }
+
+    fn is_unreadable(&self) -> bool {
+        self.0.is_unreadable::<K>()
+    }
 }
 
 #[cfg(test)]

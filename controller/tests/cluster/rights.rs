@@ -186,7 +186,14 @@ async fn what_was_never_known_stops_only_gateways_that_may_go_by_it() {
 /// Whatever kind it is, and however much would be left without it.
 #[tokio::test]
 async fn what_was_known_stays_when_the_right_to_it_is_taken_away() {
-    let others = ["HTTPRoute", "BackendTLSPolicy", "ReferenceGrant", "Service"];
+    let others = [
+        "HTTPRoute",
+        "BackendTLSPolicy",
+        "ReferenceGrant",
+        "Service",
+        "Secret",
+        "ConfigMap",
+    ];
     let api = FakeApi::start().await;
     api.apply(SHOP);
     api.apply(OTHERS);
