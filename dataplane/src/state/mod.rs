@@ -304,7 +304,7 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
 /// Compiles `table`; where a resource is rejected, with the one that was served before, or with a refusal.
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
     let as_it_is = compiled(previous, table);
-    let serving = previous.map(|previous| previous.compiled.table().as_ref());
+    let serving = previous.map(|previous| &previous.compiled);
     match salvage::mended(table, serving, &as_it_is.rejected) {
         Some(mended) => Snapshot {
             rejected: as_it_is.rejected,

@@ -2,7 +2,8 @@
 //! it out would hand its requests to a broader rule, perhaps one that does not protect what this one does.
 //!
 //! Each is judged alone. A predecessor that what is good in the table leaves no room for, such as a listener whose port another one has
-//! now, is none: so all that is mended can be in force at once, and none of it keeps out what is good.
+//! now, is none: so all that is mended can be in force at once, and none of it keeps out what is good. Nor is what was rejected already, or
+//! stood for that: it says less of whom to keep out than what is rejected now.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +13,8 @@ use std::{
 use portcullis_routing::{
     Backend, ClusterKey, ClusterTls, Filter, Listener, ListenerKey, ListenerProtocol, Rejection,
     ResourceKind, Route, RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
-    egress::{Entry, ExportedTo, Policy, PolicyAction},
+    compile::CompiledTable,
+    egress::{Entry, ExportedTo, Policy},
     listener::ClientValidation,
     validate::{self, syntax},
 };
@@ -21,9 +23,9 @@ use crate::reason::Reason;
 
 /// `table` with each rejected resource replaced by the one that `serving` has under its key, together with what that one
 /// needs, or by a refusal; `None` if there is nothing to put in place of any.
-pub(super) fn mended(
+pub(super) fn mended<P>(
     table: &RoutingTable,
-    serving: Option<&RoutingTable>,
+    serving: Option<&CompiledTable<P>>,
     rejected: &[Rejection],
 ) -> Option<RoutingTable> {
     let mut mended = table.clone();
@@ -41,15 +43,20 @@ pub(super) fn mended(
 }
 
 /// Whether the resource has a predecessor that was good, and still fits.
-fn restore(
+fn restore<P>(
     table: &mut RoutingTable,
     received: &RoutingTable,
-    serving: &RoutingTable,
+    serving: &CompiledTable<P>,
     rejected: &[Rejection],
     rejection: &Rejection,
 ) -> bool {
     let key = rejection.key.as_str();
+    let has_predecessor = !serving.is_rejected(rejection.kind, key);
+    let serving = serving.table().as_ref();
     match rejection.kind {
+        // It may need nothing of its predecessor.
+        ResourceKind::Listener => restore_listener(table, received, serving, rejected, key),
+        _ if !has_predecessor => return false,
         // Listeners of egress could not be served with them.
         ResourceKind::Settings
             if received.settings.egress.is_some() && serving.settings.egress.is_none() =>
@@ -68,18 +75,19 @@ fn restore(
         }
         ResourceKind::Entry if asks_hosts_otherwise(received, serving, key) => return false,
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
-        ResourceKind::Policy if !serving.policies.contains_key(key) => return false,
+        ResourceKind::Policy if serving.policies.get(key).is_none_or(|it| it.is_shut()) => {
+            return false;
+        }
         ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
         ResourceKind::Credential => {
             restore_entry(&mut table.credentials, &serving.credentials, key);
         }
         // Who had the address before says nothing of who has it now.
         ResourceKind::Workload => {}
-        ResourceKind::Listener => restore_listener(table, received, serving, rejected, key),
         ResourceKind::Route => {
             let before = serving.routes.get_key_value(key);
             let before = before.filter(|(_, route)| !is_refusal(route));
-            let fitting = before.and_then(|(key, it)| Some((key, fitting(received, it)?)));
+            let fitting = before.and_then(|(key, it)| Some((key, fitting(received, key, it)?)));
             let Some((key, route)) = fitting else {
                 return false;
             };
@@ -96,8 +104,7 @@ fn restore(
     true
 }
 
-/// Puts a listener's predecessor in its place, with certificates that this one names. If nothing but these were missing, it is served as
-/// it is now: a certificate that it names no more may have been revoked.
+/// Puts a listener's predecessor in its place, with certificates that this one names.
 fn restore_listener(
     table: &mut RoutingTable,
     received: &RoutingTable,
@@ -108,20 +115,35 @@ fn restore_listener(
     let Some((key, wanted)) = received.listeners.get_key_value(key) else {
         return;
     };
+    let before = serving.listeners.get(key);
+    let before = before.filter(|before| !admits_otherwise(before, wanted));
     let listener = if received.has_certificate(wanted) {
-        let before = serving.listeners.get(key);
-        before.filter(|before| !admits_otherwise(before, wanted))
+        before.cloned()
     } else {
-        Some(wanted)
+        with_known_cas(before, wanted)
     };
     let Some(listener) = listener.filter(|it| has_room(received, rejected, key, it)) else {
         return;
     };
-    table.listeners.insert(key.clone(), Arc::clone(listener));
     let tls = listener.tls.iter();
     for certificate in tls.flat_map(|tls| &tls.certificates) {
         keep_entry(&mut table.certificates, &serving.certificates, certificate);
     }
+    table.listeners.insert(key.clone(), listener);
+}
+
+/// What is served of a listener whose certificates are missing: itself, for one that it names no more may have been revoked. CAs that
+/// could not be read are those of `before`.
+fn with_known_cas(before: Option<&Arc<Listener>>, wanted: &Arc<Listener>) -> Option<Arc<Listener>> {
+    if !client_validation(wanted).is_some_and(|it| ca::is_unread(&it.ca_pem)) {
+        return Some(Arc::clone(wanted));
+    }
+    let known = client_validation(before?).cloned();
+    let mut listener = Arc::clone(wanted);
+    if let Some(tls) = &mut Arc::make_mut(&mut listener).tls {
+        tls.client_validation = known;
+    }
+    Some(listener)
 }
 
 /// Whether no listener that is good as it is needs the place of this one: that one goes first.
@@ -144,18 +166,23 @@ fn has_room(
     !others.any(|(other, it)| is_in_the_way(it) && !is_rejected(other))
 }
 
-/// A rule at those of its listeners that are still there and speak what it is for.
-fn fitting(received: &RoutingTable, route: &Arc<Route>) -> Option<Arc<Route>> {
-    let fits = |key: &ListenerKey| {
-        let listener = received.listeners.get(key);
+/// A rule at those of its listeners, and of those that the one that was received names, that are there and speak what it is for.
+fn fitting(received: &RoutingTable, key: &RouteKey, before: &Arc<Route>) -> Option<Arc<Route>> {
+    let fits = |key: &&ListenerKey| {
+        let listener = received.listeners.get(*key);
         listener
-            .is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == route.takes_connections())
+            .is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == before.takes_connections())
     };
-    if route.listeners.iter().all(fits) {
-        return Some(Arc::clone(route));
+    let wanted = received.routes.get(key).map(|route| &route.listeners);
+    let others = wanted.into_iter().flatten();
+    let others = others.filter(|key| !before.listeners.contains(key));
+    let listeners = before.listeners.iter().chain(others).filter(fits);
+    let listeners: Vec<_> = listeners.cloned().collect();
+    if listeners == before.listeners {
+        return Some(Arc::clone(before));
     }
-    let mut route = Route::clone(route);
-    route.listeners.retain(fits);
+    let mut route = Route::clone(before);
+    route.listeners = listeners;
     (!route.listeners.is_empty()).then(|| Arc::new(route))
 }
 
@@ -172,8 +199,9 @@ fn cluster_tls<'a>(table: &'a RoutingTable, key: &str) -> Option<&'a ClusterTls>
     table.clusters.get(key)?.tls.as_ref()
 }
 
-/// The same of an entry, at each of its ports. If all that is wrong is a CA that could not be read, its predecessor has to lead to the
-/// same place besides.
+/// The same of an entry, at each of its ports, and whether another protocol was spoken there: what one of them asks of callers or hosts, such
+/// as the system's TLS, another does not. If all that is wrong is a CA that could not be read, its predecessor has to lead to the same
+/// place besides.
 fn asks_hosts_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
     let (Some(wanted), Some(before)) = (received.entries.get(key), serving.entries.get(key)) else {
         return false;
@@ -181,15 +209,19 @@ fn asks_hosts_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &s
     if wanted.tls.iter().any(|tls| ca::is_unread(&tls.ca_pem)) {
         return !is_same_but_for_cas(before, wanted);
     }
-    let mut ports = wanted.ports.iter().filter(|port| port.tls.is_some());
+    let mut ports = wanted.ports.iter();
     ports.any(|port| {
         let mut known = before.ports.iter();
         let known = known.find(|known| known.number == port.number);
-        let is_same = |known| match (before.tls_of(known), wanted.tls_of(port)) {
+        let is_verified_alike = |known| match (before.tls_of(known), wanted.tls_of(port)) {
             (Some(before), Some(wanted)) => before.is_same_but_for_cas(wanted),
-            _ => false,
+            _ => port.tls.is_none(),
         };
-        known.is_some_and(|known| !is_same(known))
+        known.is_some_and(|known| {
+            known.protocol != port.protocol
+                || (port.shut && !known.shut)
+                || !is_verified_alike(known)
+        })
     })
 }
 
@@ -239,12 +271,12 @@ fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str) {
 /// reach what it was to keep them from.
 fn shut(mended: &mut RoutingTable, key: &str) {
     if let Some(policy) = mended.policies.get_mut(key) {
-        *policy = Arc::new(Policy {
-            to: None,
-            action: PolicyAction::Deny,
-            allow_private: Vec::new(),
-            ..Policy::clone(policy)
-        });
+        let mut shut = Policy::clone(policy).shut();
+        let from = shut.from.iter_mut().flatten();
+        for namespaces in from.filter_map(|from| from.namespaces.as_mut()) {
+            namespaces.sort();
+        }
+        *policy = Arc::new(shut);
     }
 }
 

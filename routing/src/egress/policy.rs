@@ -41,6 +41,22 @@ impl Policy {
         let to = self.to.iter().flatten().map(DestinationMatch::terms);
         1 + from.sum::<usize>() + to.sum::<usize>()
     }
+
+    /// The same callers, which may reach nothing.
+    #[must_use]
+    pub fn shut(self) -> Self {
+        Self {
+            to: None,
+            action: PolicyAction::Deny,
+            allow_private: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Whether its callers may reach nothing, whatever others say.
+    pub fn is_shut(&self) -> bool {
+        self.to.is_none() && self.action == PolicyAction::Deny
+    }
 }
 
 /// Of whom a policy may speak.

@@ -1,5 +1,6 @@
 //! Tests of applying tables, and of where they come from.
 
+mod egress;
 mod salvage;
 mod trust;
 

@@ -1,11 +1,13 @@
 //! What is served in place of what a table has and a proxy cannot use.
 
 use portcullis_routing::{
-    CertificateKey, CredentialKey, EntryKey, Filter, Route, egress::Entry, filter::Credential,
+    CertificateKey, CredentialKey, EntryKey, Filter, Route, RouteMatch, filter::Credential,
 };
-use serde_json::json;
 
-use super::*;
+use super::{
+    egress::{opens_egress, shut_hosts, wrong_entry},
+    *,
+};
 
 /// A route that can match nothing because its expression is broken.
 fn broken(number: usize) -> Arc<portcullis_routing::Route> {
@@ -360,72 +362,6 @@ fn a_rejected_listener_keeps_its_port_unless_another_one_wants_it() {
     assert_eq!(keys, [listener("new")]);
 }
 
-/// Without it another entry might lead its callers elsewhere.
-#[test]
-fn a_rejected_entry_without_a_predecessor_refuses_whom_it_is_for() {
-    let state = state();
-    let key = EntryKey::of("ns", "e");
-    let first = changed(&table(1, 1), |table| {
-        Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
-        let twice = json!({"number": 80, "protocol": "HTTP", "target_port": 8080});
-        let entry = json!({
-            "hosts": ["Bad", "api.example"], "ports": [twice, twice],
-            "order": {"namespace": "ns", "name": "e", "rule": 0},
-        });
-        let entry = serde_json::from_value(entry).unwrap();
-        table.entries.insert(key.clone(), Arc::new(entry));
-    });
-    let report = state.apply(first).unwrap();
-    assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
-    let served = snapshot(&state);
-    let entry = served.compiled.egress().unwrap().entry(&key).unwrap();
-    assert!(entry.is_shut(), "{entry:?}");
-    assert_eq!(
-        (entry.hosts.as_slice(), entry.ports.len()),
-        (&["api.example".to_owned()][..], 1)
-    );
-}
-
-/// A wrong entry for these hosts, besides one that nobody understands.
-fn wrong_entry(hosts: &[&str]) -> Arc<Entry> {
-    let hosts: Vec<_> = ["Bad"].iter().chain(hosts).collect();
-    let entry = json!({
-        "hosts": hosts, "ports": [{"number": 80, "protocol": "HTTP"}],
-        "order": {"namespace": "ns", "name": "e", "rule": 0},
-    });
-    Arc::new(serde_json::from_value(entry).unwrap())
-}
-
-fn shut_hosts(state: &TableState) -> Option<Vec<String>> {
-    let served = snapshot(state);
-    let entry = served.compiled.egress()?.entry(&EntryKey::of("ns", "e"))?;
-    entry.is_shut().then(|| entry.hosts.clone())
-}
-
-fn ports(state: &TableState) -> Vec<u16> {
-    let served = snapshot(state);
-    served.compiled.ports().map(CompiledPort::port).collect()
-}
-
-fn opens_egress(table: &mut RoutingTable) {
-    Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
-}
-
-/// A refusal is no predecessor either.
-#[test]
-fn an_entry_refuses_whom_it_is_for_now() {
-    let state = state();
-    for host in ["a.example", "b.example"] {
-        let table = changed(&table(1, 1), |table| {
-            opens_egress(table);
-            let entry = wrong_entry(&[host]);
-            table.entries.insert(EntryKey::of("ns", "e"), entry);
-        });
-        state.apply(table).unwrap();
-        assert_eq!(shut_hosts(&state), Some(vec![host.to_owned()]));
-    }
-}
-
 /// What a predecessor asks for and is there no more takes nothing else along.
 #[test]
 fn a_predecessor_whose_client_certificate_is_gone_leaves_others_mended() {
@@ -518,22 +454,87 @@ fn only_a_listener_whose_place_is_taken_is_closed() {
     assert_eq!(keys, ["l2", "new", "other"].map(listener));
 }
 
-/// A gateway that begins with egress needs the settings of it, whatever else is wrong with them.
+/// A rule that is broken still is not served at a listener only as long as that is gone, and refuses nothing that was never its own.
 #[test]
-fn settings_without_egress_do_not_stand_in_for_those_with() {
+fn a_rejected_route_is_served_as_before_at_the_listeners_that_it_has_now() {
     let state = state();
-    let first = table(1, 1);
-    state.apply(Arc::new(first.clone())).unwrap();
-    let second = changed(&first, |table| {
-        opens_egress(table);
-        Arc::make_mut(&mut table.settings).limits.max_headers = 0;
-        let mut out = Listener::clone(&plain(3128));
-        out.direction = portcullis_routing::Direction::Egress;
-        table.listeners.insert(listener("out"), out.into());
-        let entry = wrong_entry(&["api.example"]);
-        table.entries.insert(EntryKey::of("ns", "e"), entry);
+    let first = changed(&table(2, 1), |table| {
+        let mut all = Route::clone(&path_route(1, PathMatch::Prefix("/".into())));
+        all.listeners.push(listener("l1"));
+        table.routes.insert(route(1), all.into());
+        table.clusters.insert(cluster(1), Arc::default());
     });
-    state.apply(second).unwrap();
-    assert_eq!(ports(&state), [3128, 8000]);
-    assert_eq!(shut_hosts(&state), Some(vec!["api.example".to_owned()]));
+    let with = |change: fn(&mut RoutingTable), listeners: &[&str]| {
+        let mut broken = Route::clone(&broken(0));
+        broken.listeners = listeners.iter().map(|name| listener(name)).collect();
+        changed(&first, |table| {
+            table.routes.insert(route(0), broken.into());
+            change(table);
+        })
+    };
+    let served = |state: &TableState| -> Vec<String> {
+        let served = snapshot(state);
+        let listeners = served.compiled.ports().flat_map(CompiledPort::listeners);
+        let headers = HeaderMap::new();
+        let takes = |listener: &portcullis_routing::CompiledListener<_>| {
+            let found = listener.lookup(&RequestHead {
+                host: "a.example",
+                path: "/r0",
+                query: None,
+                method: &Method::GET,
+                headers: &headers,
+            });
+            found.is_some_and(|found| *found.route.key() == route(0))
+        };
+        let mut keys: Vec<_> = listeners
+            .filter(|it| takes(it))
+            .map(|it| it.key().to_string())
+            .collect();
+        keys.sort();
+        keys
+    };
+    let keys = |names: &[&str]| -> Vec<_> {
+        let names = names.iter();
+        names.map(|name| listener(name).to_string()).collect()
+    };
+    state.apply(Arc::clone(&first)).unwrap();
+    assert_eq!(served(&state), keys(&["l0"]));
+    let gone: fn(&mut RoutingTable) = |table| drop(table.listeners.remove("infra/edge/l1"));
+    let both = ["l0", "l1"];
+    for (change, named, expected) in [
+        // It names another one now, and loses it, and has it back.
+        ((|_| {}) as fn(&mut RoutingTable), &both[..], &both[..]),
+        (gone, &both, &["l0"]),
+        (|_| {}, &both, &both),
+        (gone, &["l0"], &["l0"]),
+        (|_| {}, &["l0"], &["l0"]),
+    ] {
+        state.apply(with(change, named)).unwrap();
+        assert_eq!(served(&state), keys(expected), "{named:?}");
+    }
+}
+
+/// What could not be served before is nothing to go back to.
+#[test]
+fn a_route_that_was_rejected_already_is_no_predecessor() {
+    let state = state();
+    let with = |matches: Vec<RouteMatch>| {
+        changed(&table(1, 0), |table| {
+            let all = path_route(1, PathMatch::Prefix("/".into()));
+            table.routes.insert(route(1), all);
+            table.clusters.insert(cluster(1), Arc::default());
+            table.clusters.insert(cluster(0), Arc::default());
+            let mut route = Route::clone(&broken(0));
+            route.matches.extend(matches);
+            table.routes.insert(self::route(0), route.into());
+        })
+    };
+    state.apply(with(Vec::new())).unwrap();
+    assert_eq!(winner(&state, "/admin"), Some(route(1).to_string()));
+    let admin = path_route(0, PathMatch::Prefix("/admin".into()));
+    state.apply(with(admin.matches.clone())).unwrap();
+    assert_eq!(winner(&state, "/admin"), Some(route(0).to_string()));
+    let served = snapshot(&state);
+    let action = &served.compiled.table().routes[&route(0)].action;
+    assert!(matches!(action, RouteAction::Respond { status: 500, .. }));
 }

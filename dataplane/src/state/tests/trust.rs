@@ -6,7 +6,7 @@ use portcullis_routing::{
     egress::Entry,
     listener::{ClientValidation, ClientValidationMode},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -70,6 +70,50 @@ fn a_listener_whose_ca_could_not_be_read_asks_as_before() {
             .map(CompiledPort::port)
             .collect::<Vec<_>>();
         assert_eq!(ports, [8000]);
+    }
+}
+
+/// Both may be unread at once, and nothing else is another: it is served with the ones from before.
+#[test]
+fn a_listener_of_which_nothing_could_be_read_asks_as_before() {
+    let key = listener("tls");
+    let asking = |ca_pem: &str, mode, is_read: bool| {
+        changed(&table(1, 1), |table| {
+            https(certificate())(table);
+            let mut value = Listener::clone(&table.listeners[&listener("tls")]);
+            if let Some(tls) = &mut value.tls {
+                let ca_pem = vec![named(CA, ca_pem)];
+                tls.client_validation = Some(ClientValidation { ca_pem, mode });
+            }
+            table.listeners.insert(listener("tls"), value.into());
+            if !is_read {
+                table.certificates.clear();
+            }
+        })
+    };
+    let ca = certificate().chain_pem;
+    let strict = ClientValidationMode::AllowValidOnly;
+    let insecure = ClientValidationMode::AllowInsecureFallback;
+    for (mode, is_served) in [(strict, true), (insecure, false)] {
+        let state = state();
+        let known = asking(&ca, mode, true);
+        state.apply(Arc::clone(&known)).unwrap();
+        // However often.
+        for number in 1..3 {
+            let unread = changed(&asking("", strict, false), |table| {
+                let route = path_route(number, PathMatch::Prefix("/new".into()));
+                table.routes.insert(self::route(number), route);
+                table.clusters.insert(cluster(number), Arc::default());
+            });
+            state.apply(unread).unwrap();
+            let served = snapshot(&state);
+            assert_eq!(served.compiled.port(8443).is_some(), is_served, "{mode:?}");
+            assert_eq!(served.tls.config(&key).is_some(), is_served);
+            if is_served {
+                let table = served.compiled.table();
+                assert_eq!(table.listeners[&key], known.listeners[&key]);
+            }
+        }
     }
 }
 
@@ -224,15 +268,14 @@ fn an_entry_whose_ca_could_not_be_read_leads_nowhere_else() {
 #[test]
 fn an_entry_with_tls_does_not_fall_back_to_clear_text() {
     let key = EntryKey::of("ns", "e");
-    let with_tls = |has_tls: bool, host: &str| {
-        let mut port = json!({"number": 80, "protocol": "HTTP", "target_port": 443});
-        let mut tls = json!([]);
-        if has_tls {
-            port["tls"] = json!(0);
-            tls = json!([{}]);
-        }
+    let entry = |port: &str, host: &str| {
+        let mut port: Value = serde_json::from_str(port).unwrap();
+        port["number"] = json!(80);
+        port["target_port"] = json!(443);
+        let has_tls = port.get("tls").is_some();
         let entry = json!({
-            "hosts": ["api.example", host], "ports": [port], "tls": tls,
+            "hosts": ["api.example", host], "ports": [port],
+            "tls": if has_tls { json!([{}]) } else { json!([]) },
             "order": {"namespace": "ns", "name": "e", "rule": 0},
         });
         let entry: Entry = serde_json::from_value(entry).unwrap();
@@ -241,14 +284,28 @@ fn an_entry_with_tls_does_not_fall_back_to_clear_text() {
             table.entries.insert(key.clone(), Arc::new(entry));
         })
     };
+    let http = r#"{"protocol": "HTTP"}"#;
+    let with_tls = r#"{"protocol": "HTTP", "tls": 0}"#;
+    // The system's CAs verify it.
+    let https = r#"{"protocol": "HTTPS"}"#;
+    let tls = r#"{"protocol": "TLS"}"#;
+    let tcp = r#"{"protocol": "TCP"}"#;
+    let shut = r#"{"protocol": "HTTP", "shut": true}"#;
     for (had, has, is_shut) in [
-        (false, true, true),
-        (true, true, false),
-        (false, false, false),
+        (http, with_tls, true),
+        (with_tls, with_tls, false),
+        (http, http, false),
+        (http, https, true),
+        (https, https, false),
+        (tcp, https, true),
+        (tcp, tls, true),
+        (tls, tls, false),
+        (tcp, http, true),
+        (http, shut, true),
     ] {
         let state = state();
-        state.apply(with_tls(had, "b.example")).unwrap();
-        let report = state.apply(with_tls(has, "Bad")).unwrap();
+        state.apply(entry(had, "b.example")).unwrap();
+        let report = state.apply(entry(has, "Bad")).unwrap();
         assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
         let served = snapshot(&state);
         let served = served.compiled.egress().unwrap().entry(&key).unwrap();
