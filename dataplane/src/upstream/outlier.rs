@@ -15,7 +15,7 @@ const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// Broken or unanswered requests in a row that eject.
 const MAX_FAILURES: u32 = 3;
 /// For as long after an answer in a tunnel an endpoint is not to blame for one that it closes without a word.
-const CREDIT: Duration = Duration::from_secs(5);
+pub(super) const CREDIT: Duration = Duration::from_secs(5);
 /// Largest share of a cluster's endpoints that may be out, in percent.
 const MAX_EJECTED_PERCENT: usize = 50;
 

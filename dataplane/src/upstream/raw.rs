@@ -28,7 +28,8 @@ pub(crate) struct RawUpstream {
 /// The place of an open connection among those of its endpoint, which learns here how well it serves it.
 pub(crate) struct Hold {
     lease: Lease,
-    has_answered: Cell<bool>,
+    /// Bytes that the endpoint had said when it was last looked.
+    heard: Cell<u64>,
 }
 
 impl Hold {
@@ -55,15 +56,19 @@ impl Hold {
             Ended::Idle if was_greeted => Some(Outcome::TimedOut),
             _ => None,
         };
-        if let Some(outcome) = outcome.filter(|_| !self.has_answered.get()) {
+        if let Some(outcome) = outcome.filter(|_| self.heard.get() == 0) {
             self.lease.report(outcome);
         }
         ended
     }
 
     fn look(&self, moved: &Moved) {
-        if moved.to_client() > 0 && !self.has_answered.replace(true) {
+        let said = moved.to_client();
+        let heard = self.heard.replace(said);
+        if said > heard {
             self.lease.peer().health.spoke();
+        }
+        if said > 0 && heard == 0 {
             self.lease.report(Outcome::Answered);
         }
     }
@@ -96,7 +101,7 @@ pub(super) async fn open(
         endpoint: lease.peer().address(),
         hold: Hold {
             lease,
-            has_answered: Cell::new(false),
+            heard: Cell::new(0),
         },
     })
 }
@@ -104,4 +109,68 @@ pub(super) async fn open(
 async fn connect(lease: Lease, (): ()) -> (Lease, Result<(TcpStream, bool), UpstreamError>) {
     let connected = connect_tcp(lease.peer().address()).await;
     (lease, connected.map(|stream| (stream, false)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, pin::pin, time::Duration};
+
+    use bytes::BytesMut;
+    use portcullis_routing::Cluster;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        net::TcpListener,
+        time,
+    };
+
+    use super::{
+        super::{outlier::CREDIT, testing::world::World},
+        *,
+    };
+    use crate::{
+        deadline::Deadlines,
+        tunnel::relay::{Limits, Relay, Tunnel},
+    };
+
+    #[tokio::test(flavor = "local")]
+    async fn an_endpoint_speaks_for_as_long_as_something_comes_however_old_the_tunnel_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let world = World::with(Cluster::default(), &[address]);
+        let connecting = world.upstreams.connect(&world.key, OpenRequest::default());
+        let RawUpstream { stream, hold, .. } = connecting.await.unwrap();
+        let (mut endpoint, _) = listener.accept().await.unwrap();
+        let (mut client, near) = duplex(64);
+        let relay = Relay::new(&Deadlines::new());
+        let limits = Limits {
+            idle: Duration::from_hours(1),
+            total: None,
+            drain: Duration::from_hours(1),
+        };
+        let tunnel = Tunnel {
+            client: near,
+            upstream: stream,
+            prefix: BytesMut::new(),
+            clock: relay.clock(443, limits),
+            revoked: pending(),
+        };
+        let moved = Moved::default();
+        let tunnel = pin!(relay.run(tunnel, &moved));
+        let has_spoken = || hold.lease.peer().health.has_spoken();
+        let stream = async {
+            for _ in 0..3 {
+                assert!(!has_spoken());
+                endpoint.write_all(b"x").await.unwrap();
+                client.read_exact(&mut [0]).await.unwrap();
+                assert!(has_spoken());
+                time::pause();
+                time::advance(CREDIT).await;
+                time::resume();
+            }
+        };
+        tokio::select! {
+            ended = hold.watch(tunnel, &moved) => panic!("{ended:?}"),
+            () = stream => {}
+        }
+    }
 }
