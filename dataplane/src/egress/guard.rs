@@ -76,10 +76,13 @@ pub(crate) struct Found {
 pub(crate) enum Origin {
     /// The host that was asked for.
     Host,
+    /// The endpoints of these names, all that led there; and itself, which may be one too.
+    Endpoints(Vec<Rc<str>>),
+}
+
+impl Origin {
     /// Nothing but itself.
-    Listed,
-    /// The endpoint of this name.
-    Endpoint(Rc<str>),
+    pub(crate) const LISTED: Self = Self::Endpoints(Vec::new());
 }
 
 /// Why there is no address.
@@ -310,18 +313,14 @@ fn leads_to(
     question: &Question<'_>,
     Found { address, origin }: &Found,
 ) -> bool {
-    let host = match question.destination {
-        Destination::Name(host) => Some(host),
-        Destination::Address(_) => None,
-    };
-    let name = match origin {
-        Origin::Host => host,
-        Origin::Listed => None,
-        Origin::Endpoint(name) => Some(&**name),
+    let was_found_as = |name: &str| match (origin, question.destination) {
+        (Origin::Host, Destination::Name(host)) => name == host,
+        (Origin::Host, Destination::Address(_)) => false,
+        (Origin::Endpoints(names), _) => names.iter().any(|it| **it == *name),
     };
     if entry.endpoints.is_empty() {
         let is_host = match question.destination {
-            Destination::Name(host) => name == Some(host),
+            Destination::Name(host) => was_found_as(host),
             Destination::Address(ip) => ip == address.ip(),
         };
         let is_static = entry.resolution == Resolution::Static;
@@ -331,7 +330,7 @@ fn leads_to(
     endpoints.any(|endpoint| {
         let is_it = match &endpoint.host {
             EndpointHost::Ip(ip) => *ip == address.ip(),
-            EndpointHost::Name(listed) => name == Some(listed),
+            EndpointHost::Name(listed) => was_found_as(listed),
         };
         is_it && endpoint.target(port) == address.port()
     })
@@ -389,12 +388,12 @@ impl Checked {
         let origin = match &self.origins {
             Origins::Host => Origin::Host,
             Origins::Endpoints(named) => {
-                let place = self.addresses.iter().position(|it| *it == address);
-                let mut named = named.iter();
-                let named = named.find(|(_, its)| place.is_some_and(|it| its.contains(&it)));
-                named.map_or(Origin::Listed, |(name, _)| {
-                    Origin::Endpoint(Rc::clone(name))
-                })
+                let has_it = |its: &Range<usize>| {
+                    let its = self.addresses.get(its.clone());
+                    its.is_some_and(|its| its.contains(&address))
+                };
+                let named = named.iter().filter(|(_, its)| has_it(its));
+                Origin::Endpoints(named.map(|(name, _)| Rc::clone(name)).collect())
             }
         };
         Found { address, origin }

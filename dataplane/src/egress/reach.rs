@@ -47,7 +47,7 @@ impl From<RawUpstream> for Reached {
             stream: upstream.stream,
             to: Found {
                 address: upstream.endpoint,
-                origin: Origin::Listed,
+                origin: Origin::LISTED,
             },
             hold: Some(upstream.hold),
         }

@@ -48,7 +48,7 @@ fn table(namespace: &str, endpoint: &str, open: &[&str]) -> CompiledTable<()> {
 fn listed(address: SocketAddr) -> Found {
     Found {
         address,
-        origin: Origin::Listed,
+        origin: Origin::LISTED,
     }
 }
 

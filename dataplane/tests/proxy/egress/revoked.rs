@@ -339,6 +339,9 @@ async fn a_tunnel_to_an_endpoint_that_its_entry_lists_no_more_ends_whatever_dns_
         // The same address, by its own name.
         (&[one], &["127.0.0.1"], &["127.0.0.9", two]),
         (&["127.0.0.1"], &[two, "127.0.0.1"], &[two]),
+        // It was found by both.
+        (&[one, two], &[two], &["127.0.0.9"]),
+        (&["127.0.0.1", one], &[one], &[two]),
         (&["127.0.0.1"], &["127.0.0.1"], &["api.example.com"]),
         (&[], &["api.example.com", two], &[two]),
     ]
