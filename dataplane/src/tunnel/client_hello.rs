@@ -111,6 +111,9 @@ impl GreetingReader {
                     self.is_odd |= self.header.get(1) != Some(&MAJOR);
                     return self.begin_record(length);
                 }
+                Record::Other if self.is_odd && self.header.len() == 1 => {
+                    return Greeting::NotTls;
+                }
                 _ if self.records > 0 => return Greeting::Refused(Refusal::Malformed),
                 Record::Before | Record::Carries(_) => {
                     return Greeting::Refused(Refusal::Malformed);

@@ -201,6 +201,9 @@ fn what_cannot_begin_a_record_is_not_tls_at_the_first_such_byte() {
         (b"\x16\x02\x01\x40\x01", 5),
         (b"\x16\x00\x00\x00\x01\x00", 6),
         (b"\x16\x00\x00\x00\x20\x02", 6),
+        // Nor one that goes on in another record: the length of a message, say.
+        (b"\x16\x00\x00\x00\x01\x01\x00", 7),
+        (b"\x16\x00\x00\x00\x02\x01\x00\x17", 8),
         (b"\x16GET", 2),
         (b"\x15\x03\x01\x00\x03", 5),
         (b"\x14\x10", 2),
