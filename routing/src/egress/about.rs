@@ -6,7 +6,7 @@ use super::{
     decide::{Destination, Question, Seen},
     entry::EntryEndpoint,
     opened::Opened,
-    path::read,
+    path::{folded, read},
     policy::{DestinationMatch, Policy, PolicyAction, PolicyScope},
     targets::Targets,
     way::Way,
@@ -21,6 +21,8 @@ pub(super) struct Asked<'a> {
     targets: Option<Targets>,
     /// The path of a request as servers read it, once a policy with paths is looked at; `None` inside if they differ about it.
     path: OnceCell<Option<Cow<'a, str>>>,
+    /// That, [folded], once a Deny with paths is looked at.
+    folded: OnceCell<Cow<'a, str>>,
 }
 
 impl<'a> Asked<'a> {
@@ -32,6 +34,7 @@ impl<'a> Asked<'a> {
             way,
             targets: astray.map(Targets::of),
             path: OnceCell::new(),
+            folded: OnceCell::new(),
         }
     }
 
@@ -101,7 +104,10 @@ impl<'a> Asked<'a> {
         };
         match action {
             PolicyAction::Allow => paths.iter().any(|it| is_path(it, path)),
-            PolicyAction::Deny => paths.iter().any(|it| is_path_in_any_case(it, path)),
+            PolicyAction::Deny => {
+                let path = self.folded.get_or_init(|| folded(path.clone()));
+                paths.iter().any(|it| is_path_in_any_case(it, path))
+            }
         }
     }
 
@@ -141,6 +147,7 @@ fn is_path(wanted: &PathMatch, path: &str) -> bool {
     }
 }
 
+/// The same of paths that are [folded].
 fn is_path_in_any_case(wanted: &PathMatch, path: &str) -> bool {
     match wanted {
         PathMatch::Exact(exact) => path.eq_ignore_ascii_case(exact),

@@ -5,9 +5,9 @@
 //! stands for itself in a path (RFC 3986 3.3, such as `:` and `@`) may be encoded still, and servers decode it. What is left is what
 //! some of them make of the rest: they merge slashes, cut parameters off, decode twice, and so on.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, mem, sync::Arc};
 
-use super::policy::Policy;
+use super::policy::{Policy, PolicyAction};
 use crate::matches::PathMatch;
 
 /// The character that an overlong or wide form of another one stands for is a matter of taste; these are wide (Halfwidth and
@@ -32,22 +32,37 @@ pub(super) fn read(path: &str) -> Option<Cow<'_, str>> {
     (!is_odd).then_some(Cow::Owned(decoded))
 }
 
-/// A policy with its paths as [`read`] has those of requests. A path that cannot be decoded stays encoded: what is read has no `%`, so
-/// that is like none.
-pub(super) fn with_paths_decoded(policy: &Arc<Policy>) -> Arc<Policy> {
+/// A policy with its paths as [`read`] has those of requests, and for a Deny as they are [folded]. A path that cannot be decoded stays
+/// encoded: what is read has no `%`, so that is like none.
+pub(super) fn with_paths_as_read(policy: &Arc<Policy>) -> Arc<Policy> {
     let mut policy = Arc::clone(policy);
-    let mut paths = policy.to.iter().flatten().flat_map(|to| &to.paths);
-    if paths.any(|path| path.text().contains('%')) {
-        let to = Arc::make_mut(&mut policy).to.iter_mut().flatten();
-        for path in to.flat_map(|to| &mut to.paths) {
-            if let PathMatch::Exact(text) | PathMatch::Prefix(text) = path
-                && let Some(decoded) = decode(text)
-            {
+    let mut destinations = policy.to.iter().flatten();
+    if destinations.all(|to| to.paths.is_empty()) {
+        return policy;
+    }
+    let changed = Arc::make_mut(&mut policy);
+    let destinations = changed.to.iter_mut().flatten();
+    for path in destinations.flat_map(|to| &mut to.paths) {
+        if let PathMatch::Exact(text) | PathMatch::Prefix(text) = path {
+            if let Some(decoded) = decode(text) {
                 *text = decoded;
+            }
+            if changed.action == PolicyAction::Deny {
+                *text = folded(mem::take(text).into()).into_owned();
             }
         }
     }
     policy
+}
+
+/// What is the same for servers that do not tell upper and lower case apart, whatever the script; ASCII is left as it is. By way of the
+/// upper case, as there are letters with two lower ones.
+pub(super) fn folded(path: Cow<'_, str>) -> Cow<'_, str> {
+    if path.is_ascii() {
+        return path;
+    }
+    let upper = path.chars().flat_map(char::to_uppercase);
+    Cow::Owned(upper.flat_map(char::to_lowercase).collect())
 }
 
 /// What needs a second look.

@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use super::{
     about::Asked,
     decide::{Caller, DecisionReason, Question},
-    path::with_paths_decoded,
+    path::with_paths_as_read,
     policy::{Policy, PolicyMode, PolicyScope},
     scope::{Objection, Scope},
     way::Way,
@@ -60,7 +60,7 @@ impl PolicyIndex {
                 PolicyScope::Gateway => &mut gateway,
                 PolicyScope::Namespace(namespace) => namespaces.entry(namespace).or_default(),
             };
-            scope.push((key.clone(), with_paths_decoded(policy)));
+            scope.push((key.clone(), with_paths_as_read(policy)));
         }
         let all = namespaces.values().flatten().cloned().collect();
         let namespaces = namespaces.into_iter();
