@@ -81,9 +81,7 @@ async fn callers_of_one_namespace_leave_tunnels_to_all_others() {
 
     // What one gives back is for those who have less.
     drop(of_a.pop());
-    while proxy.metric("portcullis_connections") > 39.0 {
-        tokio::task::yield_now().await;
-    }
+    proxy.falls_to("portcullis_connections", 39.0).await;
     assert!(tunnel(&proxy, A).await.is_err());
     assert!(tunnel(&proxy, B).await.is_err());
     tunnel(&proxy, STRANGER).await.unwrap();

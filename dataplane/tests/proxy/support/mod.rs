@@ -92,13 +92,22 @@ impl Proxy {
 
     /// Waits until a metric is at least `least`.
     pub(crate) async fn reaches(&self, metric: &str, least: f64) {
-        let reached = async {
-            while self.metric(metric) < least {
+        self.until(metric, |value| value >= least).await;
+    }
+
+    /// Waits until a metric is at most `most`.
+    pub(crate) async fn falls_to(&self, metric: &str, most: f64) {
+        self.until(metric, |value| value <= most).await;
+    }
+
+    async fn until(&self, metric: &str, is_enough: impl Fn(f64) -> bool) {
+        let waiting = async {
+            while !is_enough(self.metric(metric)) {
                 tokio::task::yield_now().await;
             }
         };
-        let reached = tokio::time::timeout(Duration::from_secs(30), reached).await;
-        reached.unwrap_or_else(|_| panic!("{metric} never is {least}"));
+        let waited = tokio::time::timeout(Duration::from_secs(30), waiting).await;
+        waited.unwrap_or_else(|_| panic!("{metric} stays {}", self.metric(metric)));
     }
 
     /// Where the listener port `port` of the table is bound.
