@@ -344,17 +344,23 @@ async fn an_egress_gateway_made_again_and_again_has_pods_listed_once() {
             .await;
         assert_eq!((lists("Pod"), lists("Node")), (1, 1), "round {round}");
     }
-    // Without such a Gateway it is nobody's business that pods come and go. Statuses that are still being written may be translated
-    // meanwhile, but not each time.
-    for attempt in 2.. {
+    // Without such a Gateway it is nobody's business that pods come and go: so many, one after the other, that they could not all be
+    // translated with the route. Statuses that are still being written may be translated meanwhile, but not each time.
+    let mut pods = 1;
+    for attempt in 0.. {
         let before = translations(&replica);
-        let name = format!("web-{attempt}");
-        api.create(&json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop" } }));
-        api.until("it is heard of", |_| {
-            known(&replica, |it| it.pods.len() == attempt)
-        })
-        .await;
-        add_route(&api, &mut replica, &name).await;
+        for _ in 0..40 {
+            pods += 1;
+            let name = format!("web-{pods}");
+            api.create(
+                &json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop" } }),
+            );
+            api.until("it is heard of", |_| {
+                known(&replica, |it| it.pods.len() == pods)
+            })
+            .await;
+        }
+        add_route(&api, &mut replica, &format!("after-{attempt}")).await;
         let translated = translations(&replica) - before;
         if translated == 1 {
             break;

@@ -1,5 +1,5 @@
 //! What namespaces may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
-//! with all else, so no tenant may fill it, nor may all together: where they want too much, those that want the most have half as much.
+//! with all else, so no tenant may fill it, nor may all together: where they want too much, those that want the most have less.
 //!
 //! Older objects go first. What is refused is not forgotten where that would open something: an entry is shut, and a policy holds against
 //! whomever it selects. That takes from a reserve, beyond which policies hold against everybody that their namespace can speak of.
@@ -42,6 +42,8 @@ const MAX_NAMESPACE: Amount = Amount {
 const MAX_ALL: usize = 40 << 20;
 /// What the refused ones of a namespace may take besides: this part of what it may have.
 const RESERVE: usize = 4;
+/// What a namespace may have differs by no less than one part in so many, or half of them.
+const STEPS: usize = 16;
 /// Bytes in a table beside an object and its name, or more.
 const KEY: usize = 32;
 /// More namespaces than this are not named in the condition of a Gateway.
@@ -256,15 +258,22 @@ impl Quotas {
     }
 }
 
-/// What each namespace may have, in bytes, of which this is wanted: half as much until all have room together. It halves, so that what
-/// one namespace adds or takes away hardly ever changes what others may have, nor tells them of it.
+/// What each namespace may have, in bytes, of which this is wanted: as much for all, unless they want less, as there is for all together.
+/// Those that want less than others lose nothing. It goes by steps, so that what one of them adds or takes away hardly ever changes what
+/// others may have, nor tells them of it.
 fn share(wanted: impl Iterator<Item = usize>) -> usize {
-    let wanted: Vec<_> = wanted.collect();
-    let mut share = MAX_NAMESPACE.bytes;
-    while wanted.iter().map(|it| share.min(*it)).sum::<usize>() > MAX_ALL {
-        share /= 2;
+    let mut wanted: Vec<_> = wanted.map(|it| it.min(MAX_NAMESPACE.bytes)).collect();
+    wanted.sort_unstable();
+    let mut left = MAX_ALL;
+    for (wanted, others) in wanted.iter().zip((1..=wanted.len()).rev()) {
+        let share = left / others;
+        if *wanted > share {
+            let step = (share / STEPS).next_power_of_two();
+            return share - share % step;
+        }
+        left -= wanted;
     }
-    share
+    MAX_NAMESPACE.bytes
 }
 
 impl Object<'_> {
@@ -387,7 +396,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[test]
-    fn those_that_want_the_most_have_half_until_there_is_room_for_all() {
+    fn who_wants_less_loses_nothing_and_the_others_have_the_same() {
         let of = |wanted: &[(usize, usize)]| {
             let each = wanted.iter();
             share(each.flat_map(|(number, bytes)| std::iter::repeat_n(*bytes, *number)))
@@ -395,14 +404,15 @@ mod tests {
         for (wanted, each) in [
             (&[][..], 4 * MIB),
             (&[(10, 9 * MIB)], 4 * MIB),
-            (&[(11, 9 * MIB)], 2 * MIB),
             (&[(20, 9 * MIB)], 2 * MIB),
-            (&[(20, 9 * MIB), (1, 1)], MIB),
+            // One byte more: a step less.
+            (&[(20, 9 * MIB), (1, 1)], 2 * MIB - MIB / 8),
+            (&[(20, 9 * MIB), (1, 100)], 2 * MIB - MIB / 8),
             (&[(20, 2 * MIB)], 4 * MIB),
-            (&[(10, MIB), (10, 9 * MIB)], 2 * MIB),
+            (&[(10, MIB), (10, 9 * MIB)], 3 * MIB),
             (&[(10, 2 * MIB), (5, 9 * MIB)], 4 * MIB),
-            (&[(40_000, 1000), (1, 9 * MIB)], MIB),
-            (&[(100_000, MIB)], 256),
+            (&[(40_000, 1000), (1, 9 * MIB)], 0x1c_0000),
+            (&[(100_000, MIB)], 416),
         ] {
             assert_eq!(of(wanted), each, "{wanted:?}");
         }
