@@ -166,24 +166,30 @@ fn has_room(
     !others.any(|(other, it)| is_in_the_way(it) && !is_rejected(other))
 }
 
-/// A rule at those of its listeners, and of those that the one that was received names, that are there and speak what it is for.
+/// A rule at the listeners that the one that was received names, as far as they are there and speak what it is for. None if one of them lets in
+/// others than those that it was at: what it does may not be for them.
 fn fitting(received: &RoutingTable, key: &RouteKey, before: &Arc<Route>) -> Option<Arc<Route>> {
+    let listener = |key: &ListenerKey| received.listeners.get(key);
     let fits = |key: &&ListenerKey| {
-        let listener = received.listeners.get(*key);
-        listener
+        listener(key)
             .is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == before.takes_connections())
     };
-    let wanted = received.routes.get(key).map(|route| &route.listeners);
-    let others = wanted.into_iter().flatten();
-    let others = others.filter(|key| !before.listeners.contains(key));
-    let listeners = before.listeners.iter().chain(others).filter(fits);
-    let listeners: Vec<_> = listeners.cloned().collect();
+    let wanted = &received.routes.get(key)?.listeners;
+    let listeners: Vec<_> = wanted.iter().filter(fits).cloned().collect();
+    let is_for = |wanted: &ListenerKey| {
+        let mut known = before.listeners.iter().filter_map(listener);
+        before.listeners.contains(wanted)
+            || known.any(|known| listener(wanted).is_some_and(|it| !admits_otherwise(it, known)))
+    };
+    if listeners.is_empty() || !listeners.iter().all(is_for) {
+        return None;
+    }
     if listeners == before.listeners {
         return Some(Arc::clone(before));
     }
     let mut route = Route::clone(before);
     route.listeners = listeners;
-    (!route.listeners.is_empty()).then(|| Arc::new(route))
+    Some(Arc::new(route))
 }
 
 /// Whether a cluster's predecessor verifies its endpoints in another way or not at all. What is sent now may be for those only whom the

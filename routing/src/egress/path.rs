@@ -56,11 +56,12 @@ pub(super) fn with_paths_as_read(policy: &Arc<Policy>) -> Arc<Policy> {
 }
 
 /// What is the same for servers that do not tell upper and lower case apart, whatever the script; ASCII is left as it is. By way of the
-/// upper case, as there are letters with two lower ones.
+/// upper case, as there are letters with two lower ones; two letters have lower ones that are not those of their upper case.
 pub(super) fn folded(path: Cow<'_, str>) -> Cow<'_, str> {
     if path.is_ascii() {
         return path;
     }
+    let path = path.replace('\u{130}', "i").replace('\u{1e9e}', "ss");
     let upper = path.chars().flat_map(char::to_uppercase);
     Cow::Owned(upper.flat_map(char::to_lowercase).collect())
 }

@@ -506,6 +506,9 @@ fn a_rejected_route_is_served_as_before_at_the_listeners_that_it_has_now() {
         ((|_| {}) as fn(&mut RoutingTable), &both[..], &both[..]),
         (gone, &both, &["l0"]),
         (|_| {}, &both, &both),
+        // What it names no more it is not at.
+        (|_| {}, &["l0"], &["l0"]),
+        (|_| {}, &both, &both),
         (gone, &["l0"], &["l0"]),
         (|_| {}, &["l0"], &["l0"]),
     ] {

@@ -47,7 +47,7 @@ fn a_deny_is_passed_by_no_spelling_and_an_allow_is_left_by_none() {
 fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
     let path = |action| {
         with_policies(json!({
-            "p": {"scope": "Gateway", "action": action, "to": [{"paths": [{"Prefix": "/Admin/"}, {"Exact": "/One"}, {"Prefix": "/%C3%89t%C3%A9/%CE%A3"}]}]},
+            "p": {"scope": "Gateway", "action": action, "to": [{"paths": [{"Prefix": "/Admin/"}, {"Exact": "/One"}, {"Prefix": "/%C3%89t%C3%A9/%CE%A3"}, {"Exact": "/stra%C3%9Fe"}]}]},
         }))
     };
     let denied = "refuse denied_by_policy through e by p";
@@ -67,6 +67,10 @@ fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
         ("/%C3%A9t%C3%A9/%CF%82", denied, shut_in),
         ("/%C3%A9t%C3%A9/%CF%83%CF%83", fine, shut_in),
         ("/adm%C4%B1n", denied, shut_in),
+        ("/adm%C4%B0n", denied, shut_in),
+        ("/stra%C3%9Fe", denied, fine),
+        ("/STRA%E1%BA%9EE", denied, shut_in),
+        ("/STRASSE", denied, shut_in),
     ] {
         let question = format!("a/x h 80 GET {asked}");
         check(path("Deny"), &[(&question, by_deny)]);
