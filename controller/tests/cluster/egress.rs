@@ -1,11 +1,12 @@
 //! What egress needs to know of a cluster, and when it is asked for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use portcullis_controller::{ObjectKey, Resources};
 use portcullis_crds::service_entry::Resolution;
 use portcullis_routing::{GatewayKey, RoutingTable};
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use crate::{
     fake_api::FakeApi,
@@ -355,10 +356,15 @@ async fn an_egress_gateway_made_again_and_again_has_pods_listed_once() {
             api.create(
                 &json!({ "kind": "Pod", "metadata": { "name": name, "namespace": "shop" } }),
             );
-            api.until("it is heard of", |_| {
-                known(&replica, |it| it.pods.len() == pods)
-            })
-            .await;
+            // Nothing is written of it that the API server could tell.
+            let heard_of = async {
+                while !known(&replica, |it| it.pods.len() == pods) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+            };
+            timeout(Duration::from_mins(1), heard_of)
+                .await
+                .expect("it is heard of");
         }
         add_route(&api, &mut replica, &format!("after-{attempt}")).await;
         let translated = translations(&replica) - before;
