@@ -207,7 +207,10 @@ impl Watches<'_> {
                     } else if backoff.is_lasting() {
                         let why = Unreadable {
                             is_refused: false,
-                            why: "its CRD is there, but no version of it that is known".to_owned(),
+                            why: format!(
+                                "its CRD is there, but serves no version that is read here ({}): install the CRD of a release that has it",
+                                versions_of::<K>()
+                            ),
                         };
                         Sink::<Watched<K>>::unreadable(&objects, &why);
                     }
@@ -247,6 +250,15 @@ impl Watches<'_> {
             Arc::clone(&self.metrics),
             self.times,
         ));
+    }
+}
+
+/// The versions that a kind is read at.
+fn versions_of<K: Kind>() -> String {
+    if K::VERSIONS.is_empty() {
+        K::version(&()).into_owned()
+    } else {
+        K::VERSIONS.join(", ")
     }
 }
 
