@@ -125,6 +125,35 @@ fn policies_with_paths(bencher: Bencher<'_, '_>, path: &str) {
     decide(bencher, &compiled, Some("team-0"), seen, Verdict::Allow);
 }
 
+/// An address that stands for so many hosts of 24 labels, and a policy that denies another one at each length.
+#[divan::bench(args = [1, 10, 170])]
+fn hosts_of_an_address(bencher: Bencher<'_, '_>, hosts: usize) {
+    let labels = "x.".repeat(22);
+    let listed = (0..hosts).map(|number| format!("{labels}h{number}.b"));
+    let denied = (0..46).map(|length| format!("*.{}.c", "y".repeat(length + 1)));
+    let compiled = compiled(json!({
+        "schema": 1, "gateway": "infra/egress", "settings": {"egress": {}},
+        "entries": {"serviceentry/infra/e": {
+            "hosts": listed.collect::<Vec<_>>(), "addresses": ["192.0.2.1/32"],
+            "ports": [{"number": 443, "protocol": "TCP"}],
+            "order": {"namespace": "infra", "name": "e", "rule": 0},
+        }},
+        "policies": {"egresspolicy/infra/p": {
+            "scope": "Gateway", "action": "Deny", "to": [{"hosts": denied.collect::<Vec<_>>()}],
+        }},
+    }));
+    let question = Question {
+        destination: Destination::Address([192, 0, 2, 1].into()),
+        port: 443,
+        caller: None,
+        seen: Seen::Tunnel,
+    };
+    let egress = compiled.egress().unwrap();
+    bencher.bench_local(|| {
+        assert_eq!(egress.decide(black_box(&question)).verdict, Verdict::Allow);
+    });
+}
+
 #[divan::bench(args = [1, 10, 100])]
 fn policies_of_the_callers_namespace(bencher: Bencher<'_, '_>, policies: usize) {
     decide(

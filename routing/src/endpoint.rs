@@ -36,6 +36,24 @@ pub enum EndpointHost {
     Name(String),
 }
 
+impl EndpointHost {
+    /// The address, unless it is a name.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ip(address) => Some(*address),
+            Self::Name(_) => None,
+        }
+    }
+
+    /// The name, unless it is an address.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Ip(_) => None,
+            Self::Name(name) => Some(name),
+        }
+    }
+}
+
 /// State of an endpoint (EndpointSlice conditions `ready`, `serving`, `terminating`).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -181,10 +181,7 @@ impl ClusterState {
         let names = endpoints
             .endpoints
             .iter()
-            .filter_map(|endpoint| match &endpoint.host {
-                EndpointHost::Name(name) => Some(name.as_str().into()),
-                EndpointHost::Ip(_) => None,
-            });
+            .filter_map(|endpoint| endpoint.host.name().map(Into::into));
         self.names
             .set(names, |name| follow(Rc::downgrade(self), name));
         self.apply_addresses(&endpoints);

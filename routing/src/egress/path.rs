@@ -5,14 +5,16 @@
 //! stands for itself in a path (RFC 3986 3.3, such as `:` and `@`) may be encoded still, and servers decode it. What is left is what
 //! some of them make of the rest: they merge slashes, cut parameters off, decode twice, and so on.
 
-use std::{borrow::Cow, mem, sync::Arc};
+use std::{borrow::Cow, iter, mem, sync::Arc};
+
+use icu_normalizer::ComposingNormalizerBorrowed;
 
 use super::policy::{Policy, PolicyAction};
 use crate::matches::PathMatch;
 
-/// The character that an overlong or wide form of another one stands for is a matter of taste; these are wide (Halfwidth and
-/// Fullwidth Forms), and become ASCII where text is brought into a compatible form.
-const WIDE: std::ops::RangeInclusive<char> = '\u{ff01}'..='\u{ff5e}';
+/// The form in which characters that look or mean alike are one (NFKC, Unicode Standard Annex 15). Some servers bring paths into it, or
+/// names of files.
+const COMPATIBLE: ComposingNormalizerBorrowed<'static> = ComposingNormalizerBorrowed::new_nfkc();
 
 /// What servers read in a normalised path: the path, decoded. `None` if they may read it in different ways.
 pub(super) fn read(path: &str) -> Option<Cow<'_, str>> {
@@ -28,7 +30,7 @@ pub(super) fn read(path: &str) -> Option<Cow<'_, str>> {
         // Some file systems have no name that ends in a dot or a blank.
         is_odd |= segment.ends_with(['.', ' ']) || (segment.is_empty() && !is_last);
     }
-    is_odd |= decoded.contains(|c| c == ';' || WIDE.contains(&c));
+    is_odd |= decoded.contains(|c| c == ';' || is_like_ascii(c));
     (!is_odd).then_some(Cow::Owned(decoded))
 }
 
@@ -55,15 +57,27 @@ pub(super) fn with_paths_as_read(policy: &Arc<Policy>) -> Arc<Policy> {
     policy
 }
 
-/// What is the same for servers that do not tell upper and lower case apart, whatever the script; ASCII is left as it is. By way of the
-/// upper case, as there are letters with two lower ones; two letters have lower ones that are not those of their upper case.
+/// What is the same for servers that do not tell upper and lower case apart, whatever the script, nor in how many characters a letter is
+/// written; ASCII is left as it is. By way of the upper case, as there are letters with two lower ones; two letters have lower ones that are not those of their upper case.
 pub(super) fn folded(path: Cow<'_, str>) -> Cow<'_, str> {
     if path.is_ascii() {
         return path;
     }
-    let path = path.replace('\u{130}', "i").replace('\u{1e9e}', "ss");
+    let path = COMPATIBLE
+        .normalize(&path)
+        .replace('\u{130}', "i")
+        .replace('\u{1e9e}', "ss");
     let upper = path.chars().flat_map(char::to_uppercase);
     Cow::Owned(upper.flat_map(char::to_lowercase).collect())
+}
+
+/// Whether it is another character that becomes ASCII where text is brought into a compatible form: wide letters, the two dots that are
+/// one character, and so on.
+fn is_like_ascii(c: char) -> bool {
+    !c.is_ascii()
+        && COMPATIBLE
+            .normalize_iter(iter::once(c))
+            .any(|c| c.is_ascii())
 }
 
 /// What needs a second look.
@@ -120,6 +134,13 @@ mod tests {
             "/%C0%AE%C0%AE/admin",
             "/public%C0%AFadmin",
             "/public%EF%BC%8Fadmin",
+            "/public/%E2%80%A5/admin",
+            "/public/%E2%80%A4%E2%80%A4/admin",
+            "/public%EF%B9%A8..%EF%B9%A8admin",
+            "/admin%CD%BEx",
+            "/%E2%93%90dmin",
+            "/api/%E2%84%AAey",
+            "/admin%C2%A0/x",
             "/admin.",
             "/admin./x",
             "/admin%20",

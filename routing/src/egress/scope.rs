@@ -21,8 +21,9 @@ use crate::{
     key::PolicyKey,
 };
 
-/// Most hosts of policies that are looked at for the sake of the hosts that an address may stand for. Of more the worse is assumed.
-const MOST_BELOW: usize = 16_384;
+/// Most steps that one decision takes to find what denies the other hosts that a destination may stand for: one for each label of such a
+/// host, and one for each place where a policy names it. Of more the worse is assumed.
+const MOST_STEPS: usize = 4_096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -215,44 +216,53 @@ impl Scope {
             look_at(place, false);
         }
         // An address is as good as any host that its entry has: what is asked for once it is reached is not asked about again.
-        let mut left = MOST_BELOW;
         let stands_for = asked.stands_for().map(|host| (host, false));
         let asked_for = asked.asked_for().map(|host| (host, true));
-        for (host, is_led) in stands_for.chain(asked_for) {
-            let below = self.denied_below(host);
-            let Some(rest) = left.checked_sub(below.len()) else {
+        let endpoints = asked.led_to().iter().map(|endpoint| &endpoint.host);
+        let led_to = endpoints.clone().filter_map(EndpointHost::name);
+        let led_to = led_to.map(|name| (HostPattern::Exact(name), true));
+        let others = stands_for.chain(asked_for).chain(led_to);
+        let steps = others.flat_map(|(host, is_led)| {
+            let labels = host.name().split('.').map(|_| None);
+            let places = self.denials_of(host).map(Some);
+            labels.chain(places).map(move |place| (place, is_led))
+        });
+        for (number, (place, is_led)) in steps.enumerate() {
+            if number == MOST_STEPS {
                 // What is only told, or is about others, refuses nobody.
                 if !self.denies_some(asked.question.caller, &counts) {
-                    continue;
+                    break;
                 }
                 return Some(Objection {
                     reason: DecisionReason::DeniedByPolicy,
                     policy: None,
                     by_request: false,
                 });
-            };
-            left = rest;
-            let below = below.iter().map(|(_, place)| place);
-            let above = self.deny.names.covering(host).flatten();
-            let places = above.chain(below);
-            places.for_each(|place| look_at(place, is_led));
+            }
+            if let Some(place) = place {
+                look_at(place, is_led);
+            }
         }
-        for endpoint in asked.led_to() {
-            let destination = match &endpoint.host {
-                EndpointHost::Name(name) => Destination::Name(name),
-                EndpointHost::Ip(address) => Destination::Address(*address),
-            };
-            let places = self.deny.of(destination);
+        for address in endpoints.filter_map(EndpointHost::address) {
+            let places = self.deny.addresses.get(&address).into_iter().flatten();
             places.for_each(|place| look_at(place, true));
         }
         first.map(|(_, found)| found)
     }
 
-    /// Whether a Deny that counts may be about the caller.
+    /// The places of what denies a host, or of a wildcard any host of it.
+    fn denials_of(&self, host: HostPattern<'_>) -> impl Iterator<Item = &Place> {
+        let below = self.denied_below(host).iter().map(|(_, place)| place);
+        self.deny.names.covering(host).flatten().chain(below)
+    }
+
+    /// Whether a Deny that counts and names hosts may be about the caller.
     fn denies_some(&self, caller: Option<Caller<'_>>, counts: impl Fn(&Policy) -> bool) -> bool {
         let mut denying = self.policies.iter();
         denying.any(|(_, policy)| {
+            let mut destinations = policy.to.iter().flatten();
             policy.action == PolicyAction::Deny
+                && destinations.any(|to| !to.hosts.is_empty())
                 && counts(policy)
                 && selects(policy, caller) != Selects::No
         })

@@ -13,8 +13,7 @@ use std::{
 use k8s_openapi::api::core::v1::ServicePort;
 use portcullis_routing::{
     Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, ClusterTls, Direction,
-    Endpoint, EndpointHost, EndpointState, Filter, Route, RouteAction, RoutingTable,
-    egress::EntryPort,
+    Endpoint, EndpointState, Filter, Route, RouteAction, RoutingTable, egress::EntryPort,
 };
 
 use self::{
@@ -363,7 +362,7 @@ fn warn_if_assumed(
 }
 
 fn without_names(endpoints: &Arc<ClusterEndpoints>) -> Arc<ClusterEndpoints> {
-    let is_name = |endpoint: &Endpoint| matches!(endpoint.host, EndpointHost::Name(_));
+    let is_name = |endpoint: &Endpoint| endpoint.host.name().is_some();
     if !endpoints.endpoints.iter().any(is_name) {
         return Arc::clone(endpoints);
     }

@@ -12,7 +12,6 @@ use portcullis_routing::{
         DestinationMatch, Entry, EntryPort, MAX_CLAIMS, Policy, PolicyAction, PolicyMode,
         PolicyScope,
     },
-    endpoint::EndpointHost,
 };
 
 use super::{
@@ -229,11 +228,7 @@ fn is_unseen(port: &EntryPort) -> bool {
 
 /// The names that stand in for those of an entry; its own too if endpoints have ports of their own, which are ports of theirs then.
 fn led_to(entry: &Entry) -> impl Iterator<Item = &str> {
-    let endpoints = entry.endpoints.iter();
-    let endpoints = endpoints.filter_map(|it| match &it.host {
-        EndpointHost::Name(name) => Some(name.as_str()),
-        EndpointHost::Ip(_) => None,
-    });
+    let endpoints = entry.endpoints.iter().filter_map(|it| it.host.name());
     let of_tls = entry.tls.iter().flat_map(|tls| {
         let names = tls.subject_alt_names.iter();
         let names = names.filter_map(|name| match name {

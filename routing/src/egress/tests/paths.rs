@@ -62,6 +62,7 @@ fn a_deny_takes_no_notice_of_case_and_an_allow_does() {
         ("/one", denied, shut_in),
         ("/one/", fine, shut_in),
         ("/%C3%A9", fine, shut_in),
+        ("/e%CC%81t%C3%A9/%CF%83", denied, shut_in),
         ("/%C3%89t%C3%A9/%CE%A3", denied, fine),
         ("/%C3%A9T%C3%89/%CF%83/x", denied, shut_in),
         ("/%C3%A9t%C3%A9/%CF%82", denied, shut_in),
