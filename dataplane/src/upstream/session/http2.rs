@@ -31,13 +31,14 @@ use crate::{
 };
 
 /// Most streams at once on one connection; a backend may allow fewer.
-const MAX_STREAMS: usize = 100;
+const MAX_STREAMS: u32 = 100;
 /// Stands for the backend's limit until its SETTINGS have come; not a value that they can have.
 const UNKNOWN: usize = usize::MAX - 1;
-/// What a backend may send ahead on one stream: the bound of memory per request.
+/// What a backend may send ahead on one stream: the bound of memory per request, and what comes in one round trip (2.6 MB/s
+/// where that takes 50 ms).
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// And on all streams of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// And on all streams of a connection: as much for each, so that those whose clients take nothing hold back no others.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Bytes of a request's body that may wait for the backend's window.
 const SEND_BUFFER: usize = 64 * 1024;
 /// Bytes of a response's head, as the RFC counts them.
@@ -99,7 +100,8 @@ impl Http2Connection {
 
     /// A new stream, if the connection takes one.
     pub(crate) fn stream(self: &Rc<Self>) -> Option<Http2> {
-        if self.streams.get() >= MAX_STREAMS.min(self.send.current_max_send_streams()) {
+        let most = (MAX_STREAMS as usize).min(self.send.current_max_send_streams());
+        if self.streams.get() >= most {
             return None;
         }
         let send = self.usable()?;

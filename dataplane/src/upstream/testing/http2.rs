@@ -26,6 +26,7 @@ struct Log {
     resets: RefCell<Vec<Reason>>,
     hold: Cell<bool>,
     refuse: Cell<bool>,
+    rest: RefCell<Bytes>,
     changed: Notify,
 }
 
@@ -95,6 +96,11 @@ impl Http2Backend {
     /// Resets every further stream with `REFUSED_STREAM`, or no longer.
     pub(crate) fn refuse(&self, refuse: bool) {
         self.log.refuse.set(refuse);
+    }
+
+    /// Lets each answer have this between `ok` and the echo.
+    pub(crate) fn go_on_with(&self, rest: Bytes) {
+        self.log.rest.replace(rest);
     }
 
     /// Sends GOAWAY on all connections; what is under way is finished.
@@ -174,8 +180,8 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, 
     let mut send = respond
         .send_response(Response::new(()), false)
         .expect("head");
-    send.send_data(Bytes::from_static(b"ok"), false)
-        .expect("data");
+    let begin = [b"ok", &**log.rest.borrow()].concat();
+    send.send_data(begin.into(), false).expect("data");
     while let Some(data) = body.data().await {
         let data = data.expect("data");
         body.flow_control()

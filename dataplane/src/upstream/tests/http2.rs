@@ -1,9 +1,12 @@
 //! HTTP/2 sessions by prior knowledge.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::future::join_all;
 use http::{HeaderMap, HeaderValue, Version};
 use portcullis_routing::{Cluster, ClusterProtocol};
+use tokio::time::timeout;
 
 use crate::upstream::{
     Outcome, Progress, UpstreamErrorKind, UpstreamEvent,
@@ -231,4 +234,32 @@ async fn the_answer_may_end_before_the_request() {
     assert!(matches!(event, UpstreamEvent::Head(_, false)), "{event:?}");
     upstream.finish_body(None).await.expect("finished");
     assert_eq!(body(&mut upstream).await.expect("a body"), b"ok");
+}
+
+/// Long enough for everything that does not wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "local")]
+async fn answers_that_nobody_takes_hold_back_no_others_on_their_connection() {
+    let backend = Http2Backend::start(100).await;
+    let world = world(&backend);
+    backend.go_on_with(Bytes::from(vec![7; 1024 * 1024]));
+    let mut untaken = Vec::new();
+    for _ in 1..100 {
+        let mut upstream = world.open().await.expect("a session");
+        upstream.send_head(&request("GET"), true).expect("sent");
+        let event = upstream.read_event().await.expect("a head");
+        assert!(matches!(event, UpstreamEvent::Head(_, false)), "{event:?}");
+        untaken.push(upstream);
+    }
+    let mut upstream = world.open().await.expect("a session");
+    let answer = timeout(PATIENCE, exchange(&mut upstream)).await;
+    let (_, whole) = answer.expect("held back").expect("an answer");
+    assert_eq!((whole.len(), backend.connections()), (2 + 1024 * 1024, 1));
+    // Nor do they lose anything.
+    for mut upstream in untaken {
+        let rest = timeout(PATIENCE, body(&mut upstream)).await;
+        let rest = rest.expect("held back").expect("a body");
+        assert_eq!(rest.len(), 2 + 1024 * 1024);
+    }
 }
