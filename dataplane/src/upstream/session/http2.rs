@@ -341,8 +341,10 @@ fn failure(error: &h2::Error, progress: Progress) -> UpstreamError {
 pub(crate) struct Body(Rc<RefCell<Option<SendStream<Bytes>>>>);
 
 impl Body {
+    /// Asks for one byte more than is buffered: there is room when all of the buffered bytes may be sent. What is reserved is taken
+    /// from the connection's window, and the client may have nothing to send.
     fn open(&self, mut stream: SendStream<Bytes>) {
-        stream.reserve_capacity(SEND_BUFFER);
+        stream.reserve_capacity(1);
         *self.0.borrow_mut() = Some(stream);
     }
 
@@ -350,7 +352,7 @@ impl Body {
     fn send(&self, data: Bytes) {
         let sent = self.0.borrow_mut().as_mut().map_or(Ok(()), |stream| {
             stream.send_data(data, false)?;
-            stream.reserve_capacity(SEND_BUFFER);
+            stream.reserve_capacity(1);
             Ok::<(), h2::Error>(())
         });
         if sent.is_err() {

@@ -13,7 +13,7 @@ use crate::upstream::{
     testing::{
         backend::{Backend, Reply},
         http2::Http2Backend,
-        world::{World, answer, body, exchange, request},
+        world::{World, answer, body, exchange, request, send_body},
     },
 };
 
@@ -262,4 +262,25 @@ async fn answers_that_nobody_takes_hold_back_no_others_on_their_connection() {
         let rest = rest.expect("held back").expect("a body");
         assert_eq!(rest.len(), 2 + 1024 * 1024);
     }
+}
+
+#[tokio::test(flavor = "local")]
+async fn bodies_that_do_not_come_take_no_window_from_others() {
+    let backend = Http2Backend::start(100).await;
+    let world = world(&backend);
+    let mut silent = Vec::new();
+    for _ in 1..100 {
+        let mut upstream = world.open().await.expect("a session");
+        upstream.send_head(&request("POST"), false).expect("sent");
+        silent.push(upstream);
+    }
+    let mut upstream = world.open().await.expect("a session");
+    upstream.send_head(&request("POST"), false).expect("sent");
+    let piece = Bytes::from(vec![7; 16 * 1024]);
+    let echo = async {
+        send_body(&mut upstream, 1, &piece).await.expect("sent");
+        answer(&mut upstream).await.expect("the echo")
+    };
+    let (_, body) = timeout(PATIENCE, echo).await.expect("held back");
+    assert_eq!((body.len(), backend.connections()), (2 + piece.len(), 1));
 }
