@@ -231,7 +231,6 @@ impl<'s> Exchange<'s> {
         } = prepared;
         let mut failed: Vec<SocketAddr> = Vec::new();
         let mut fresh = false;
-        let mut leave = None;
         loop {
             attempts.begin();
             self.record.attempt();
@@ -255,7 +254,7 @@ impl<'s> Exchange<'s> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            drop(leave.take());
+            self.retry = None;
             match attempts.again(failure.repeat, &replay) {
                 Some(Again::AtOnce) => fresh = true,
                 Some(Again::After(pause)) => {
@@ -264,8 +263,8 @@ impl<'s> Exchange<'s> {
                     {
                         failed.push(endpoint);
                     }
-                    leave = self.leave_after(pause, downstream, timeouts).await?;
-                    if leave.is_none() {
+                    self.retry = self.leave_after(pause, downstream, timeouts).await?;
+                    if self.retry.is_none() {
                         self.worker.metrics.retry_over_budget();
                         return Err(failure.reason);
                     }

@@ -33,6 +33,7 @@ use self::{
     forward::Towards,
     head::{Client, Target, Upgrade},
     record::Record,
+    retry::Counted,
     timeouts::Timeouts,
 };
 use crate::{
@@ -64,6 +65,7 @@ pub async fn serve(worker: &Rc<Worker>, connection: &Connection, downstream: &mu
         record,
         outgoing: None,
         refusal: None,
+        retry: None,
         is_over: false,
     };
     if let Err(reason) = exchange.run(downstream, &mut head).await {
@@ -83,6 +85,8 @@ struct Exchange<'s> {
     outgoing: Option<Box<Outgoing<'s>>>,
     /// The words of a refusal that is more than its reason.
     refusal: Option<Box<Refusal>>,
+    /// Leave for the retry under way, until an answer has begun.
+    retry: Option<Counted<'s>>,
     is_over: bool,
 }
 

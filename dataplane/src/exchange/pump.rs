@@ -182,6 +182,8 @@ impl Pump<'_, '_> {
             return Err(Failure::retried_status(self.upstream.endpoint()));
         }
         self.replay.release();
+        // The retry was worth it. How long its answer takes is no reason to retry less.
+        self.exchange.retry = None;
         self.exchange.record.upstream_answered();
         let request = self.attempt.request;
         if self

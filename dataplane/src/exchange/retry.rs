@@ -13,7 +13,8 @@ const REPLAY_LIMIT: usize = 64 * 1024;
 /// Longest pause between two attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Retries that may always be under way at once per worker, so that a quiet proxy can retry at all.
+/// Retries that may always be under way at once per worker, so that a quiet proxy can retry at all. A retry is until its answer
+/// begins: a backend that answers does not fail because of load, and may take as long as it likes.
 const BUDGET_FLOOR: u32 = 10;
 
 /// Retries under way may be this share (1/n) of the requests under way.

@@ -1,7 +1,10 @@
 //! Retries, as the backend counts them.
 
 use portcullis_routing::{Millis, Route, policy::Retry};
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{Backend, Proxy, TableBuilder, client};
 
@@ -95,6 +98,49 @@ async fn an_attempt_that_times_out_is_retried() {
     assert_eq!(backend.seen().len(), 3);
 }
 
+/// Ten retries may always be under way on a worker. Those whose answers have begun are no more a load than any request.
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_never_end_leave_retries_to_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endless = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let answers = [
+            "HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+        ];
+        let mut kept = Vec::new();
+        for answer in answers.into_iter().cycle() {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            if answer.ends_with('x') {
+                kept.push(stream);
+            }
+        }
+    });
+    let backend = Backend::start("b").await;
+    let table = TableBuilder::default()
+        .cluster("b", &[backend.address])
+        .cluster("endless", &[endless])
+        .route("/", "b", retry(&[500], 1))
+        .route("/endless", "endless", retry(&[503], 1));
+    let proxy = Proxy::start(table);
+    let mut begun = Vec::new();
+    for _ in 0..10 {
+        let mut stream = TcpStream::connect(proxy.address(80)).await.unwrap();
+        let request = b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\nx") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        begun.push(stream);
+    }
+    assert_eq!(proxy.get("a", "/flaky/1/500").await.status, 200);
+    assert_eq!(backend.seen().len(), 2);
+}
+
 /// A backend that closes the kept-alive connection just when the next request is on its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
@@ -107,9 +153,7 @@ async fn the_race_of_keep_alive_is_forgiven_without_a_policy() {
             let read = stream.read(&mut buffer).await.unwrap();
             assert!(read > 0);
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
-                .await
-                .unwrap();
+            stream.write_all(answer).await.unwrap();
             // The second request is read, and the connection closed without an answer.
             let _ = stream.read(&mut buffer).await;
         }
