@@ -23,6 +23,7 @@ pub mod ports;
 mod proxy_protocol;
 pub mod reason;
 pub mod server;
+mod shares;
 pub mod source;
 pub mod state;
 pub mod stream;

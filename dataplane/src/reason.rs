@@ -130,8 +130,9 @@ reasons! {
     TooManyConnections = 503 "too_many_connections" "the limit of client connections is reached";
     /// The worker's limit of tunnels, which is that of connections, is reached.
     TooManyTunnels = 503 "too_many_tunnels" "the limit of tunnels is reached";
-    /// Few tunnels are left, and the caller's namespace has its share of them; callers that are not known have one together.
-    TooManyOfNamespace = 503 "too_many_of_namespace" "few tunnels are left, and those of the caller's namespace have their share";
+    /// Few tunnels, or hosts to talk to, are left, and the caller's namespace has its share of them; callers that are not known have one
+    /// together.
+    TooManyOfNamespace = 503 "too_many_of_namespace" "few tunnels or hosts are left, and callers of this namespace have their share";
     /// The process ended, and the time for what is under way then had passed.
     Shutdown = 503 "shutdown" "the proxy was shut down before the answer was complete";
     /// `timeouts.request` passed.

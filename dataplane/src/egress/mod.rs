@@ -16,7 +16,6 @@ pub(crate) mod own;
 pub(crate) mod reach;
 pub(crate) mod refusal;
 pub(crate) mod resolver;
-mod shares;
 pub mod token;
 pub(crate) mod tunnel;
 
@@ -35,22 +34,19 @@ use portcullis_routing::{
 use tokio::time::sleep;
 
 pub use self::{caller::Identity, own::meets, refusal::unclear};
-use self::{
-    changes::Changes,
-    own::Own,
-    resolver::Resolver,
-    shares::{Share, Shares},
-    token::Tokens,
-};
+use self::{changes::Changes, own::Own, resolver::Resolver, token::Tokens};
 use crate::{
-    deadline::Deadlines, plan::PreparedRoute, reason::Reason, telemetry::WorkerMetrics,
-    tunnel::relay::Relay, worker::Worker,
+    deadline::Deadlines,
+    plan::PreparedRoute,
+    reason::Reason,
+    shares::{Share, Shares},
+    telemetry::WorkerMetrics,
+    tunnel::relay::Relay,
+    worker::Worker,
 };
 
 /// Tunnels that look at a new table in one millisecond.
 const BATCH: u32 = 64;
-/// As many times the tunnels that are still free a namespace may have.
-const TUNNELS_PER_FREE: u32 = 3;
 
 /// What one worker needs for egress.
 pub(crate) struct Egress {
@@ -114,8 +110,7 @@ pub(crate) struct OpenTunnel {
 }
 
 impl OpenTunnel {
-    /// One more for `caller`, unless there are as many as there may be, `most`, or its namespace has its share of them. That is in
-    /// proportion to what is free, so that whoever has few gets one however many others take.
+    /// One more for `caller`, unless there are as many as there may be, `most`, or its namespace has its share of them.
     pub(crate) fn new(
         worker: &Rc<Worker>,
         caller: Option<&Identity>,
@@ -127,7 +122,7 @@ impl OpenTunnel {
         if free == 0 {
             return Err(Reason::TooManyTunnels);
         }
-        if tunnels.held_by(namespace) >= free.saturating_mul(TUNNELS_PER_FREE) {
+        if !tunnels.may_take(namespace, free) {
             return Err(Reason::TooManyOfNamespace);
         }
         worker.metrics.egress_tunnel_opened();

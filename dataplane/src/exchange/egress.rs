@@ -293,7 +293,9 @@ impl<'s> Exchange<'s> {
             .await?;
         let tls = self.tls(&granted.decision, host.port);
         let opened = granted.decision.opened;
-        let found = self.worker.upstreams.external(&ExternalHost {
+        let caller = self.outgoing.as_ref().and_then(|it| it.caller.as_deref());
+        let caller = caller.map_or("", Identity::namespace);
+        let wanted = ExternalHost {
             entry: opened.map(|opened| (opened.key, opened.entry)),
             host: host.name,
             port: host.port,
@@ -304,7 +306,8 @@ impl<'s> Exchange<'s> {
                 Some(_) | None => tls.is_some(),
             },
             tls,
-        });
+        };
+        let found = self.worker.upstreams.external(&wanted, caller);
         let outside = found.map_err(|error| error.kind)?;
         // Whatever filters made of it: the host that was decided on is the host that is asked.
         let authority = match external {

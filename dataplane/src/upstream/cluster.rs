@@ -245,11 +245,6 @@ impl ClusterState {
         self.peers.borrow().iter().all(|peer| peer.is_unused())
     }
 
-    /// Whether a request is under way.
-    pub(super) fn is_busy(&self) -> bool {
-        self.peers.borrow().iter().any(|peer| peer.in_flight() > 0)
-    }
-
     /// No new requests for any endpoint; what is idle is closed.
     pub(super) fn close(&self) {
         self.peers().iter().for_each(|peer| self.part_from(peer));

@@ -30,6 +30,8 @@ pub enum UpstreamErrorKind {
     FencedOut,
     /// The cluster's `max_connections` is reached and too many requests wait already.
     Overloaded,
+    /// Little room is left, and the callers of this namespace have their share of it.
+    TooManyOfNamespace,
     /// The backend's DNS name could not be resolved, or only to addresses that are refused.
     Dns,
     /// The endpoint refused the connection, or there is no way to it.
@@ -68,6 +70,7 @@ impl From<UpstreamErrorKind> for Reason {
             UpstreamErrorKind::NoEndpoint => Reason::NoEndpoint,
             UpstreamErrorKind::FencedOut => Reason::AddressRefused,
             UpstreamErrorKind::Overloaded => Reason::Overloaded,
+            UpstreamErrorKind::TooManyOfNamespace => Reason::TooManyOfNamespace,
             UpstreamErrorKind::Dns | UpstreamErrorKind::Refused => Reason::ConnectFailed,
             UpstreamErrorKind::ConnectTimeout => Reason::ConnectTimeout,
             UpstreamErrorKind::Tls => Reason::UpstreamTls,

@@ -3,7 +3,7 @@
 //! Such a host has no endpoints that are known beforehand: every request brings the addresses that were found good for it just
 //! now, and gets a connection to one of these, be it new or pooled.
 
-mod share;
+mod rooms;
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,9 +17,9 @@ use foldhash::fast::RandomState;
 use portcullis_routing::{Cluster, ClusterKey, ClusterProtocol, EntryKey, egress::Entry};
 use tokio::time::Instant;
 
-use self::share::{Place, Share, Shares};
+use self::rooms::{Place, Room, Rooms, overloaded};
 use super::{
-    LINGER, OpenRequest, Shared, Upstream, UpstreamError, UpstreamErrorKind,
+    LINGER, OpenRequest, Shared, Upstream, UpstreamError,
     cluster::{ClusterResources, ClusterState},
     open,
     tls::{self, MadeConfigs, TlsPolicy},
@@ -49,21 +49,36 @@ pub(crate) struct HostTls<'a> {
     pub(crate) configs: &'a MadeConfigs,
 }
 
-/// The connections of one host.
-#[derive(Clone)]
-pub(crate) struct External(Rc<ClusterState>);
+/// The connections of one host, for a request that is under way until this is dropped.
+pub(crate) struct External(Rc<Host>);
+
+struct Host {
+    state: Rc<ClusterState>,
+    place: Place,
+}
 
 impl External {
+    fn new(host: &Rc<Host>, caller: &str) -> Self {
+        host.place.enter(caller);
+        Self(Rc::clone(host))
+    }
+
     /// What it is called in logs.
     pub(crate) fn key(&self) -> &ClusterKey {
-        &self.0.key
+        &self.0.state.key
     }
 
     /// A session with one of the addresses that the request [may have](OpenRequest::within). Cancel-safe.
     pub(crate) async fn open(&self, request: OpenRequest<'_>) -> Result<Upstream, UpstreamError> {
         let addresses = request.within.map(|within| within.addresses);
-        self.0.meet(addresses.unwrap_or_default());
-        open::open(&self.0, request).await
+        self.0.state.meet(addresses.unwrap_or_default());
+        open::open(&self.0.state, request).await
+    }
+}
+
+impl Drop for External {
+    fn drop(&mut self) {
+        self.0.place.leave();
     }
 }
 
@@ -71,7 +86,7 @@ impl External {
 #[derive(Default)]
 pub(super) struct Externals {
     known: RefCell<Hosts>,
-    shares: Shares,
+    rooms: Rooms,
     /// Where names are put together for a look.
     name: RefCell<String>,
 }
@@ -79,11 +94,10 @@ pub(super) struct Externals {
 type Hosts = HashMap<Box<str>, Known, RandomState>;
 
 struct Known {
-    state: Rc<ClusterState>,
+    host: Rc<Host>,
     entry: Option<Arc<Entry>>,
     tls: Option<MadeConfigs>,
     used: Cell<Instant>,
-    place: Place,
 }
 
 impl Known {
@@ -107,41 +121,51 @@ impl Externals {
     pub(super) fn get(
         &self,
         host: &ExternalHost<'_>,
+        caller: &str,
         shared: &Rc<Shared>,
     ) -> Result<External, UpstreamError> {
         let mut name = self.name.borrow_mut();
         write_name(&mut name, host);
         let mut known = self.known.borrow_mut();
         if let Some(found) = known.get(name.as_str()).filter(|found| found.fits(host)) {
+            if !found.host.place.is_busy() {
+                self.rooms.admit(found.host.place.rooms(), caller)?;
+            }
             found.used.set(Instant::now());
-            return Ok(External(Rc::clone(&found.state)));
+            return Ok(External::new(&found.host, caller));
         }
         if let Some(outdated) = known.remove(name.as_str()) {
-            outdated.state.close();
+            outdated.host.state.close();
         }
-        let room = self.shares.of(host.entry.map(|(key, _)| key));
-        for share in &room {
-            make_room(&mut known, share)?;
+        let rooms = self.rooms.of(host.entry.map(|(key, _)| key));
+        // First, so that whoever may not have one drops nobody else's.
+        self.rooms.admit(&rooms, caller)?;
+        for room in &rooms {
+            make_room(&mut known, room)?;
         }
-        let state = state(host, shared);
+        let made = Rc::new(Host {
+            state: state(host, shared),
+            place: self.rooms.place(rooms),
+        });
+        let external = External::new(&made, caller);
         let fresh = Known {
-            state: Rc::clone(&state),
+            host: made,
             entry: host.entry.map(|(_, entry)| Arc::clone(entry)),
             tls: host.tls.map(|tls| tls.configs.clone()),
             used: Cell::new(Instant::now()),
-            place: Place::new(room),
         };
         known.insert(name.as_str().into(), fresh);
-        Ok(External(state))
+        Ok(external)
     }
 
     /// Closes idle connections and forgets hosts, coarsely.
     pub(super) fn sweep(&self, now: Instant) {
         self.known.borrow_mut().retain(|_, known| {
-            known.state.sweep(now);
-            known.used.get() + LINGER > now || !known.state.is_unused()
+            let state = &known.host.state;
+            state.sweep(now);
+            known.used.get() + LINGER > now || !state.is_unused()
         });
-        self.shares.sweep();
+        self.rooms.sweep();
     }
 }
 
@@ -156,33 +180,30 @@ fn write_name(name: &mut String, host: &ExternalHost<'_>) {
     _ = write!(name, "{entry} {} {port} {http2}", host.host);
 }
 
-/// Forgets hosts of a share that is full: those that were not asked for for longest, among those without a request under way.
-fn make_room(known: &mut Hosts, share: &Rc<Share>) -> Result<(), UpstreamError> {
+/// Forgets hosts where there is no room left: those that were not asked for for longest, among those without a request under way.
+fn make_room(known: &mut Hosts, room: &Rc<Room>) -> Result<(), UpstreamError> {
     let now = Instant::now();
-    if !share.is_full() {
+    if !room.is_full() {
         return Ok(());
     }
-    let is_idle = |it: &Known| it.place.is_of(share) && !it.state.is_busy();
+    let is_idle = |it: &Known| it.host.place.is_in(room) && !it.host.place.is_busy();
     let mut idle = Vec::new();
-    if !share.is_tight(now) {
+    if !room.is_tight(now) {
         let found = known.values().filter(|it| is_idle(it));
         idle.extend(found.map(|it| it.used.get()));
     }
-    let batch = idle.len().min(share.batch());
-    if batch < share.batch() {
-        share.tighten(now);
+    let batch = idle.len().min(room.batch());
+    if batch < room.batch() {
+        room.tighten(now);
     }
     let Some(last) = batch.checked_sub(1) else {
-        return Err(UpstreamError::new(
-            UpstreamErrorKind::Overloaded,
-            format_args!("{} hosts are being talked to", share.most()),
-        ));
+        return Err(overloaded());
     };
     let (_, &mut last, _) = idle.select_nth_unstable(last);
     known.retain(|_, it| {
         let stays = it.used.get() > last || !is_idle(it);
         if !stays {
-            it.state.close();
+            it.host.state.close();
         }
         stays
     });
@@ -227,12 +248,12 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::{
-        share::{MAX_HOSTS, MAX_OF_ENTRY, MAX_OF_NAMESPACE},
+        rooms::{MAX_HOSTS, MAX_OF_ENTRY, MAX_OF_NAMESPACE},
         *,
     };
     use crate::{
         telemetry::{Metrics, MetricsOptions},
-        upstream::Upstreams,
+        upstream::{UpstreamErrorKind, Upstreams},
     };
 
     fn entry() -> Arc<Entry> {
@@ -269,7 +290,7 @@ mod tests {
                     http2: false,
                     tls: None,
                 };
-                upstreams.external(&host).unwrap().0
+                Rc::clone(&upstreams.external(&host, "ns").unwrap().0)
             };
             let first = get(&one, &before, "a.example.com", 80);
             let again = get(&one, &before, "a.example.com", 80);
@@ -290,53 +311,114 @@ mod tests {
                 let kept = get(&one, &after, "a.example.com", 80);
                 assert!(Rc::ptr_eq(&renewed, &kept), "{number}");
                 let known = upstreams.externals.known.borrow().len();
-                assert!(known <= MAX_OF_ENTRY + 1, "{known}");
+                assert!(known <= MAX_OF_ENTRY as usize + 1, "{known}");
             }
         };
         LocalSet::new().run_until(run).await;
     }
 
+    /// A worker's hosts outside, of entries that have all hosts of `example.com`.
+    struct World {
+        upstreams: Upstreams,
+        entry: Arc<Entry>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let metrics = Metrics::new(MetricsOptions::default());
+            Self {
+                upstreams: Upstreams::new(metrics.worker()),
+                entry: entry(),
+            }
+        }
+
+        fn get(
+            &self,
+            (namespace, name): (&str, &str),
+            number: u32,
+            caller: &str,
+        ) -> Result<External, UpstreamErrorKind> {
+            let key = EntryKey::of(namespace, name);
+            let host = ExternalHost {
+                entry: Some((&key, &self.entry)),
+                host: &format!("{number}.example.com"),
+                port: 80,
+                http2: false,
+                tls: None,
+            };
+            let got = self.upstreams.external(&host, caller);
+            got.map_err(|error| error.kind)
+        }
+
+        /// As many as there may be, each with a request under way; and why there are no more.
+        fn fill<C: AsRef<str>>(
+            &self,
+            entry: (&str, &str),
+            caller: impl Fn(u32) -> C,
+        ) -> (Vec<External>, UpstreamErrorKind) {
+            let mut busy = Vec::new();
+            loop {
+                let number = u32::try_from(busy.len()).unwrap();
+                let caller = caller(number);
+                match self.get(entry, number, caller.as_ref()) {
+                    Ok(external) => busy.push(external),
+                    Err(why) => return (busy, why),
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn an_entry_that_has_very_many_slow_hosts_leaves_room_to_others() {
-        let entry = entry();
         let run = async {
-            let metrics = Metrics::new(MetricsOptions::default());
-            let upstreams = Upstreams::new(metrics.worker());
-            let get = |key: &EntryKey, number: usize| {
-                upstreams.external(&ExternalHost {
-                    entry: Some((key, &entry)),
-                    host: &format!("{number}.example.com"),
-                    port: 80,
-                    http2: false,
-                    tls: None,
-                })
-            };
-            // As many as it may have, each with a request under way that never ends.
-            let fill = |namespace, name| {
-                let key = EntryKey::of(namespace, name);
-                let mut busy = 0;
-                while let Ok(External(state)) = get(&key, busy) {
-                    state.meet(&[([192, 0, 2, 1], 80).into()]);
-                    state.peers()[0].request_started();
-                    busy += 1;
-                }
+            let world = World::new();
+            // Nobody calls twice.
+            let fill = |entry| {
+                let (busy, why) = world.fill(entry, |number| format!("{entry:?}{number}"));
+                assert_eq!(why, UpstreamErrorKind::Overloaded);
                 busy
             };
-            assert_eq!(fill("greedy", "one"), MAX_OF_ENTRY);
-            let error = get(&EntryKey::of("greedy", "one"), MAX_HOSTS)
-                .err()
-                .unwrap();
-            assert_eq!(error.kind, UpstreamErrorKind::Overloaded);
-            assert_eq!(fill("greedy", "two"), MAX_OF_NAMESPACE - MAX_OF_ENTRY);
-            assert_eq!(fill("greedy", "three"), 0);
+            let one = fill(("greedy", "one"));
+            assert_eq!(one.len(), MAX_OF_ENTRY as usize);
+            let two = fill(("greedy", "two"));
+            assert_eq!(two.len(), (MAX_OF_NAMESPACE - MAX_OF_ENTRY) as usize);
+            assert!(fill(("greedy", "three")).is_empty());
             // Others come and go as before.
             for number in 0..2 * MAX_OF_ENTRY {
-                get(&EntryKey::of("modest", "one"), number).unwrap();
+                world.get(("modest", "one"), number, "a").unwrap();
             }
-            // What is over gives its room back.
-            upstreams.externals.known.borrow_mut().clear();
-            upstreams.externals.shares.sweep();
-            assert_eq!(fill("greedy", "three"), MAX_OF_ENTRY);
+            // What is over gives its room back, and is forgotten for others.
+            drop((one, two));
+            assert_eq!(fill(("greedy", "three")).len(), MAX_OF_ENTRY as usize);
+        };
+        LocalSet::new().run_until(run).await;
+    }
+
+    #[tokio::test]
+    async fn callers_of_one_namespace_leave_the_hosts_of_an_entry_to_all_others() {
+        let run = async {
+            let world = World::new();
+            let platform = ["one", "two", "three"].map(|name| ("platform", name));
+            let fill = |entry, caller: &str| {
+                let (busy, why) = world.fill(entry, |_| caller);
+                assert_eq!(why, UpstreamErrorKind::TooManyOfNamespace);
+                busy
+            };
+            // No more than three times what is left, of one entry and of all of its namespace.
+            let of_a = platform.map(|entry| fill(entry, "a"));
+            assert_eq!(of_a.each_ref().map(Vec::len), [768, 576, 192]);
+            for entry in platform {
+                assert!(world.get(entry, MAX_HOSTS, "a").is_err());
+                world.get(entry, MAX_HOSTS, "b").unwrap();
+            }
+            // Whoever joins others takes nothing of what is left.
+            assert_eq!(fill(platform[0], "").len(), 768 + 192);
+            // What is over gives its room back, and what is asked for again takes it as anything else.
+            drop(of_a);
+            for number in 0..MAX_OF_ENTRY {
+                world.get(platform[0], number, "b").unwrap();
+            }
+            assert_eq!(fill(platform[0], "a").len(), 768);
         };
         LocalSet::new().run_until(run).await;
     }

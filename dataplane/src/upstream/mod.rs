@@ -180,9 +180,14 @@ impl Upstreams {
         raw::open(&self.known(cluster)?, request).await
     }
 
-    /// The connections of a host outside. Fails if TLS cannot be spoken with it, or there are too many such hosts.
-    pub(crate) fn external(&self, host: &ExternalHost<'_>) -> Result<External, UpstreamError> {
-        self.externals.get(host, &self.shared)
+    /// The connections of a host outside, for a request of somebody in the namespace `caller`; those of whom nothing is known are as
+    /// one. Fails if there are too many such hosts, or too many of that namespace.
+    pub(crate) fn external(
+        &self,
+        host: &ExternalHost<'_>,
+        caller: &str,
+    ) -> Result<External, UpstreamError> {
+        self.externals.get(host, caller, &self.shared)
     }
 
     fn known(&self, cluster: &ClusterKey) -> Result<Rc<ClusterState>, UpstreamError> {

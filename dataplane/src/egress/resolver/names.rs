@@ -8,7 +8,7 @@ use std::{collections::HashMap, mem, rc::Rc};
 use foldhash::fast::RandomState;
 
 use super::Name;
-use crate::egress::shares::{Share, Shares};
+use crate::shares::{Share, Shares};
 
 /// Names that are known at once.
 pub(super) const MAX_NAMES: usize = 10_000;
