@@ -15,6 +15,7 @@ mod outlier;
 mod peer;
 mod pool;
 mod raw;
+mod resumption;
 mod san;
 mod session;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! TLS towards backends and hosts outside: one rustls client configuration per policy, kept with its session store.
+//! TLS towards backends and hosts outside: one rustls client configuration per policy, with sessions of its own.
 //!
 //! The name of the policy is sent as SNI and verified, or other names in its place; there is no way to switch verification
 //! off.
@@ -16,12 +16,12 @@ use portcullis_routing::{
 use rustls::{
     ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier,
     client::WantsClientCert,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-use super::san::SanVerifier;
+use super::{resumption::resumption, san::SanVerifier};
 use crate::state::Certificates;
 
 /// Everything a handshake with a backend needs.
@@ -102,6 +102,7 @@ impl TlsConfigs {
             Some(client) => builder
                 .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(client)))),
         };
+        http2.resumption = resumption();
         let mut http1 = http2.clone();
         http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -132,10 +133,11 @@ fn verifying(
     names: &[SubjectAltName],
     roots: Arc<RootCertStore>,
 ) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
-    let provider = aws_lc_rs::default_provider();
-    let algorithms = provider.signature_verification_algorithms;
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    let algorithms = PROVIDER.signature_verification_algorithms;
     let builder: ConfigBuilder<ClientConfig, WantsVerifier> =
-        ClientConfig::builder_with_provider(Arc::new(provider))
+        ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
     if names.is_empty() {
