@@ -81,11 +81,11 @@ pub struct Resources {
     pub nodes: Objects<Node>,
     /// `ServiceCIDR`s, for the same reason; none of a cluster before Kubernetes 1.33.
     pub service_cidrs: Objects<ServiceCIDR>,
-    /// Secrets and ConfigMaps that are referred to and there, but were never read.
+    /// Secrets and ConfigMaps that are referred to and, as far as is known, there, but were never read.
     pub not_read: ObjectsNotRead,
 }
 
-/// Objects that are there, and of which nothing else is known.
+/// Objects that are there or may be, and of which nothing else is known.
 #[derive(Clone, Debug, Default)]
 pub struct ObjectsNotRead {
     /// Secrets.
@@ -94,7 +94,7 @@ pub struct ObjectsNotRead {
     pub config_maps: BTreeMap<ObjectKey, NotRead>,
 }
 
-/// Why an object that is there could not be read.
+/// Why an object that is there, or may be, could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRead {
     /// There is no answer yet.
@@ -103,6 +103,8 @@ pub enum NotRead {
     Failing,
     /// The API server says that the controller may not read it.
     Refused,
+    /// The API server does not say any more which objects of its kind there are, and of this one it never did.
+    Unlisted,
 }
 
 impl NotRead {
@@ -116,8 +118,14 @@ impl NotRead {
 
     /// What is wrong with such an object of this kind, in words that can follow its name, and what to do about it.
     pub(crate) fn told(self, kind: &str, key: &ObjectKey) -> (String, String) {
-        let message = "is there, but cannot be read".to_owned();
+        let message = match self {
+            Self::Unlisted => "cannot be read, if it is there",
+            Self::Pending | Self::Failing | Self::Refused => "is there, but cannot be read",
+        };
         let remedy = match self {
+            Self::Unlisted => format!(
+                "give the controller's ServiceAccount the verbs list and watch for {kind}s"
+            ),
             Self::Refused => format!(
                 "give the controller's ServiceAccount the verb get for {kind}s of namespace {}",
                 key.namespace
@@ -126,7 +134,7 @@ impl NotRead {
                 "it is tried again; if that does not help, the controller's log has the words of the API server".to_owned()
             }
         };
-        (message, remedy)
+        (message.to_owned(), remedy)
     }
 }
 

@@ -253,6 +253,12 @@ impl Contents {
         })
     }
 
+    /// Wanted objects that nobody has told of. While that is so only as nobody tells any more, they may be there all the same.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &ObjectKey> {
+        let wanted = self.wanted.iter();
+        wanted.filter(|key| !self.versions.contains_key(*key))
+    }
+
     /// Takes the objects that have to be read now.
     pub(super) fn take_unread(&mut self) -> Vec<ObjectKey> {
         let due = self.unread().filter(|key| !self.reading.contains(key));

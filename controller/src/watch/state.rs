@@ -92,7 +92,7 @@ impl State {
         let is_lacking = |how: NotRead| match how {
             NotRead::Pending => true,
             NotRead::Failing => !has_begun,
-            NotRead::Refused => false,
+            NotRead::Refused | NotRead::Unlisted => false,
         };
         let mut never_read = self.contents.values().flat_map(Contents::never_read);
         let is_lacking = never_read.any(|(_, how)| is_lacking(how));
@@ -113,13 +113,18 @@ impl State {
     }
 
     pub(super) fn not_read(&mut self) -> ObjectsNotRead {
-        let of = |contents: &Contents| {
-            let all = contents.never_read();
-            all.map(|(key, how)| (key.clone(), how)).collect()
-        };
         ObjectsNotRead {
-            secrets: of(self.contents::<Redacted<Secret>>()),
-            config_maps: of(self.contents::<ConfigMap>()),
+            secrets: self.not_read_of::<Redacted<Secret>>(),
+            config_maps: self.not_read_of::<ConfigMap>(),
         }
+    }
+
+    fn not_read_of<K: Referenced>(&mut self) -> BTreeMap<ObjectKey, NotRead> {
+        let is_followed = !self.unread.contains_key(K::NAME);
+        let contents = self.contents::<K>();
+        let unlisted = contents.unlisted().filter(|_| !is_followed);
+        let unlisted = unlisted.map(|key| (key, NotRead::Unlisted));
+        let all = contents.never_read().chain(unlisted);
+        all.map(|(key, how)| (key.clone(), how)).collect()
     }
 }

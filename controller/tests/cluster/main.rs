@@ -13,4 +13,5 @@ mod readiness;
 mod rights;
 mod status;
 mod support;
+mod unwatched;
 mod watch;

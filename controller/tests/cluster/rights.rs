@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Gateways that go by kinds which not every Gateway goes by, each named like the kind, with what there is of it.
-const OTHERS: &str = "
+pub(crate) const OTHERS: &str = "
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: tls-route, namespace: shop}
@@ -61,7 +61,7 @@ metadata: {name: own, namespace: shop}
 spec: {proxy: {clientAddress: {trustedHops: 1}}}";
 
 /// The kinds, and the Gateways that go by them.
-const KINDS: [(&str, &str); 3] = [
+pub(crate) const KINDS: [(&str, &str); 3] = [
     ("TLSRoute", "shop/tls-route"),
     ("ListenerSet", "shop/listener-set"),
     ("GatewayParameters", "shop/parameters"),
@@ -70,7 +70,7 @@ const KINDS: [(&str, &str); 3] = [
 const MORE: (&str, &str) = ("HTTPRoute", "shop/more");
 
 /// What a Gateway says of the kinds that it goes by; empty if all can be read.
-fn told(api: &FakeApi, gateway: &str) -> String {
+pub(crate) fn told(api: &FakeApi, gateway: &str) -> String {
     let gateway = api.get(("Gateway", gateway));
     let sources = condition(
         &gateway["status"]["conditions"],
@@ -91,7 +91,7 @@ fn stated(api: &FakeApi, gateway: &str, kind: &str) -> Value {
     condition(&gateway["status"]["conditions"], kind)["status"].clone()
 }
 
-fn has_table(tables: &Tables, gateway: &str) -> bool {
+pub(crate) fn has_table(tables: &Tables, gateway: &str) -> bool {
     tables.keys().any(|key| key.to_string() == gateway)
 }
 
@@ -101,7 +101,7 @@ fn is_accepted(api: &FakeApi, route: (&str, &str)) -> bool {
 }
 
 /// Makes a change that has nothing to do with what cannot be read, and waits until it is in force.
-async fn goes_on(api: &FakeApi, replica: &mut Replica, hostname: &str) -> Tables {
+pub(crate) async fn goes_on(api: &FakeApi, replica: &mut Replica, hostname: &str) -> Tables {
     api.patch(WEB, &json!({"spec": {"hostnames": [hostname]}}));
     let is_in_force = |tables: &Tables| {
         let mut routes = tables.values().flat_map(|table| table.routes.values());
@@ -233,34 +233,6 @@ async fn what_was_known_stays_when_the_right_to_it_is_taken_away() {
         })
         .await;
     assert_eq!(tables.len(), 4);
-}
-
-/// The verbs are given one by one.
-#[tokio::test]
-async fn what_may_be_listed_but_not_watched_is_told_once_and_not_listed_again_and_again() {
-    let api = FakeApi::start().await;
-    api.apply(SHOP);
-    api.refuse_watches("HTTPRoute");
-    let mut replica = Replica::hasty(&api, "one");
-    api.until("the Gateway says so", |api| {
-        told(api, EDGE.1).contains("HTTPRoute cannot be read, so what was known")
-    })
-    .await;
-    let asked = |is_watch: bool| {
-        api.count(|it| {
-            it.kind == "HTTPRoute" && it.method == "GET" && it.from.is_some() == is_watch
-        })
-    };
-    let written = || api.count(|it| it.kind == "Gateway" && it.status);
-    let (tried, before) = (asked(true), (asked(false), written()));
-    api.until("it is tried again and again", |_| asked(true) > tried + 5)
-        .await;
-    assert_eq!((asked(false), written()), before);
-
-    api.permit_watches("HTTPRoute");
-    goes_on(&api, &mut replica, "later.example").await;
-    api.until("nothing is missing", |api| told(api, EDGE.1).is_empty())
-        .await;
 }
 
 /// Kinds whose CRDs come later, with objects that may not be read; and the Gateways that stand still then. For lack of the last one all do.
