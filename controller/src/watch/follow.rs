@@ -17,6 +17,12 @@ use crate::{metrics::Metrics, resources::ObjectKey};
 pub(crate) trait Sink<T> {
     /// Everything there is.
     fn replace(&self, all: BTreeMap<ObjectKey, T>);
+    /// Whether a list counts that no watch keeps up to date.
+    fn takes_lists(&self) -> bool {
+        false
+    }
+    /// Such a list. What it is of counts as unreadable as before.
+    fn renew(&self, _: BTreeMap<ObjectKey, T>) {}
     /// Something new or changed.
     fn apply(&self, key: ObjectKey, object: T);
     /// Something gone.
@@ -77,11 +83,16 @@ pub(crate) async fn follow<T>(
 where
     T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
 {
-    // Where only lists are given, all would be listed again and again, and count as readable each time.
+    // Where only lists are given, what they say is as good as it gets, but does not count as readable: that would come and go.
     while sink.is_unreadable() {
         let Err(error) = try_watch(&api).await else {
             break;
         };
+        if sink.takes_lists()
+            && let Some(all) = list(&api, &selected).await
+        {
+            sink.renew(all);
+        }
         if let ControlFlow::Break(ended) = failed(kind, &error, sink, metrics, backoff).await {
             return ended;
         }
@@ -112,6 +123,24 @@ where
                 }
             }
             None => return Ended::Expired,
+        }
+    }
+}
+
+/// Everything there is now; `None` if that cannot be listed.
+async fn list<T>(api: &Api<T>, selected: &watcher::Config) -> Option<BTreeMap<ObjectKey, T>>
+where
+    T: Resource + Clone + fmt::Debug + DeserializeOwned + Send + 'static,
+{
+    // It goes on to watch only when it is asked for more.
+    let stream = watcher(api.clone(), selected.clone());
+    pin_mut!(stream);
+    let mut listed = BTreeMap::new();
+    loop {
+        match stream.next().await?.ok()? {
+            Event::InitApply(object) => drop(listed.insert(ObjectKey::of(&object), object)),
+            Event::InitDone => return Some(listed),
+            Event::Init | Event::Apply(_) | Event::Delete(_) => {}
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) trait Kind:
     /// Whether it is known without its objects what goes by them, so that all else goes on where they may not be read. A kind of
     /// which this is not so stops everything until the controller has read it once.
     const MAY_BE_REFUSED: bool;
-    /// Whether its objects say who calls: what may not be read any more must not speak for anybody.
+    /// Whether its objects say who calls: what may not be read any more, or was a moment ago, must not speak for anybody.
     const IDENTIFIES: bool;
     /// Whether it is built into some releases of Kubernetes only, or its CRD may be there without the version that is read.
     const MAY_BE_MISSING: bool;

@@ -306,6 +306,14 @@ impl<K: Kind> Sink<Watched<K>> for Whole {
         self.0.replace(all);
     }
 
+    fn takes_lists(&self) -> bool {
+        !K::IDENTIFIES
+    }
+
+    fn renew(&self, all: BTreeMap<ObjectKey, Watched<K>>) {
+        self.0.renew(all);
+    }
+
     fn apply(&self, key: ObjectKey, object: Watched<K>) {
         self.0.apply(key, object);
     }
@@ -332,10 +340,15 @@ struct Versions(Arc<ResourceStore>);
 
 impl<K: Referenced> Sink<PartialObjectMeta<K>> for Versions {
     fn replace(&self, all: BTreeMap<ObjectKey, PartialObjectMeta<K>>) {
-        let versions = all
-            .into_iter()
-            .map(|(key, object)| (key, Version::of(&object.metadata)));
-        self.0.replace_versions::<K>(versions.collect());
+        self.0.replace_versions::<K>(versions(all));
+    }
+
+    fn takes_lists(&self) -> bool {
+        true
+    }
+
+    fn renew(&self, all: BTreeMap<ObjectKey, PartialObjectMeta<K>>) {
+        self.0.renew_versions::<K>(versions(all));
     }
 
     fn apply(&self, key: ObjectKey, object: PartialObjectMeta<K>) {
@@ -354,6 +367,12 @@ impl<K: Referenced> Sink<PartialObjectMeta<K>> for Versions {
     fn is_unreadable(&self) -> bool {
         self.0.is_unreadable::<K>()
     }
+}
+
+fn versions<K>(all: BTreeMap<ObjectKey, PartialObjectMeta<K>>) -> BTreeMap<ObjectKey, Version> {
+    let all = all.into_iter();
+    all.map(|(key, object)| (key, Version::of(&object.metadata)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -321,8 +321,20 @@ impl ResourceStore {
         self.set(objects, Known::Read);
     }
 
+    /// The same of a kind that cannot be watched.
+    pub(super) fn renew<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>) {
+        let mut state = self.lock();
+        self.put_all(&mut state, objects);
+        self.learn_of_list::<K>(&mut state);
+    }
+
     fn set<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>, known: Known) {
         let mut state = self.lock();
+        self.put_all(&mut state, objects);
+        self.learn(&mut state, K::NAME, known);
+    }
+
+    fn put_all<K: Kind>(&self, state: &mut State, objects: BTreeMap<ObjectKey, Watched<K>>) {
         let gone = |key: &ObjectKey| !objects.contains_key(key);
         let gone: Vec<_> = K::objects(&mut state.resources)
             .keys()
@@ -330,12 +342,11 @@ impl ResourceStore {
             .cloned()
             .collect();
         for key in &gone {
-            self.remove::<K>(&mut state, key);
+            self.remove::<K>(state, key);
         }
         for (key, object) in objects {
-            self.put(&mut state, key, object);
+            self.put(state, key, object);
         }
-        self.learn(&mut state, K::NAME, known);
     }
 
     /// An object that is new or has changed.
@@ -351,10 +362,25 @@ impl ResourceStore {
     /// Every object of a kind that is read by reference.
     pub(super) fn replace_versions<K: Referenced>(&self, versions: BTreeMap<ObjectKey, Version>) {
         let mut state = self.lock();
+        self.put_versions::<K>(&mut state, versions);
+        self.learn(&mut state, K::NAME, Known::Read);
+    }
+
+    /// The same of a kind that cannot be watched.
+    pub(super) fn renew_versions<K: Referenced>(&self, versions: BTreeMap<ObjectKey, Version>) {
+        let mut state = self.lock();
+        self.put_versions::<K>(&mut state, versions);
+        self.learn_of_list::<K>(&mut state);
+    }
+
+    fn put_versions<K: Referenced>(
+        &self,
+        state: &mut State,
+        versions: BTreeMap<ObjectKey, Version>,
+    ) {
         for key in state.contents::<K>().replace(versions) {
             K::objects(&mut state.resources).remove(&key);
         }
-        self.learn(&mut state, K::NAME, Known::Read);
         self.changed.notify_one();
         self.unread.send_replace(());
     }
@@ -411,6 +437,15 @@ impl ResourceStore {
     fn learn(&self, state: &mut State, kind: &'static str, known: Known) {
         let before = state.kinds.insert(kind, known).unwrap_or_default();
         if state.unread.remove(kind).is_some() || before == Known::Nothing {
+            self.changed.notify_one();
+        }
+    }
+
+    /// A kind that was listed, but cannot be watched: it is known then, and told as before.
+    fn learn_of_list<K: Kind>(&self, state: &mut State) {
+        let unread = state.unread.get_mut(K::NAME);
+        if unread.is_some_and(|unread| !mem::replace(&mut unread.is_known, true)) {
+            state.kinds.insert(K::NAME, Known::Read);
             self.changed.notify_one();
         }
     }

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use crate::{
+    egress::EGRESS,
     fake_api::FakeApi,
-    rights::{goes_on, told},
+    rights::{KINDS, OTHERS, goes_on, has_table, told},
     support::{EDGE, Replica, SHOP, WEB, routes},
 };
 
@@ -104,7 +105,7 @@ async fn what_is_new_since_it_may_not_be_watched_is_not_taken_for_missing() {
 
 /// The verbs are given one by one.
 #[tokio::test]
-async fn what_may_be_listed_but_not_watched_is_told_once_and_not_listed_again_and_again() {
+async fn what_may_be_listed_but_not_watched_is_told_once_and_listed_now_and_then() {
     let api = FakeApi::start().await;
     api.apply(SHOP);
     api.refuse_watches("HTTPRoute");
@@ -119,13 +120,48 @@ async fn what_may_be_listed_but_not_watched_is_told_once_and_not_listed_again_an
         })
     };
     let written = || api.count(|it| it.kind == "Gateway" && it.status);
-    let (tried, before) = (asked(true), (asked(false), written()));
-    api.until("it is tried again and again", |_| asked(true) > tried + 5)
+    let (watches, lists, before) = (asked(true), asked(false), written());
+    goes_on(&api, &mut replica, "listed.example").await;
+    api.until("it is tried again and again", |_| asked(true) > watches + 5)
         .await;
-    assert_eq!((asked(false), written()), before);
+    let (watches, lists) = (asked(true) - watches, asked(false) - lists);
+    assert!(lists <= watches + 1, "{lists} lists, {watches} watches");
+    assert_eq!(written(), before);
 
     api.permit_watches("HTTPRoute");
     goes_on(&api, &mut replica, "later.example").await;
     api.until("nothing is missing", |api| told(api, EDGE.1).is_empty())
         .await;
+}
+
+#[tokio::test]
+async fn what_was_never_known_is_known_once_it_may_be_listed() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, OTHERS, EGRESS] {
+        api.apply(manifests);
+    }
+    let (kind, gateway) = KINDS[0];
+    for kind in [kind, "Pod"] {
+        api.refuse(kind, u32::MAX, 403);
+    }
+    let mut replica = Replica::hasty(&api, "one");
+    let nobody = "Pod cannot be read, so nobody's address";
+    api.until("the Gateways say so", |api| {
+        told(api, gateway).contains(&format!("{kind} cannot be read, so nothing is known"))
+            && told(api, "shop/out").contains(nobody)
+    })
+    .await;
+    for kind in [kind, "Pod"] {
+        api.refuse_watches(kind);
+        api.refuse(kind, 0, 403);
+    }
+    replica
+        .tables("the Gateway", |tables| has_table(tables, gateway))
+        .await;
+    api.until("the Gateway says so", |api| {
+        told(api, gateway).contains(&format!("{kind} cannot be read, so what was known"))
+    })
+    .await;
+    // An address that was a pod's when they were listed may be anybody's by now.
+    assert!(told(&api, "shop/out").contains(nobody));
 }
