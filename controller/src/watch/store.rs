@@ -305,15 +305,20 @@ impl ResourceStore {
     }
 
     /// A kind whose CRD is that of an earlier release, which has it in other versions only: unless it was known before, it has no
-    /// objects.
+    /// objects. What was said of it while it might not be asked for is not true any more.
     pub(super) fn not_served<K: Kind>(&self) {
-        if self.unknown_kinds().contains(&K::NAME) {
-            tracing::warn!(
-                kind = K::NAME,
-                "the CRD is there, without the version that is read"
-            );
-            self.not_installed::<K>();
-        }
+        let mut state = self.lock();
+        let known = match state.known::<K>() {
+            known @ (Known::Read | Known::NotInstalled) => known,
+            Known::Nothing | Known::Unreadable => {
+                tracing::warn!(
+                    kind = K::NAME,
+                    "the CRD is there, without the version that is read"
+                );
+                Known::NotInstalled
+            }
+        };
+        self.learn(&mut state, K::NAME, known);
     }
 
     /// All objects of a kind, as a list gave them.

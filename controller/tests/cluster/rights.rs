@@ -235,6 +235,27 @@ async fn what_was_known_stays_when_the_right_to_it_is_taken_away() {
     assert_eq!(tables.len(), 4);
 }
 
+/// The right comes, and with it the answer that the CRD is of a release without the version that is read.
+#[tokio::test]
+async fn a_kind_that_is_not_served_is_told_so_no_more_once_that_may_be_known() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.apply(OTHERS);
+    let (kind, gateway) = KINDS[0];
+    api.refuse(kind, u32::MAX, 403);
+    let mut replica = Replica::hasty(&api, "one");
+    api.until("the Gateway says so", |api| {
+        told(api, gateway).contains(&format!("{kind} cannot be read"))
+    })
+    .await;
+    api.refuse(kind, u32::MAX, 404);
+    replica
+        .tables("the Gateway", |tables| has_table(tables, gateway))
+        .await;
+    api.until("nothing is missing", |api| told(api, gateway).is_empty())
+        .await;
+}
+
 /// Kinds whose CRDs come later, with objects that may not be read; and the Gateways that stand still then. For lack of the last one all do.
 const LATER: [(&str, &str, &str); 4] = [
     ("EgressPolicy", "egresspolicies.portcullis.dev", "shop/out"),
