@@ -42,7 +42,7 @@ use portcullis_controller::{
         programmed::{Served, obstruct},
         reason,
     },
-    translate::{InstalledApi, ParametersInForce, TokenIssuer, Unread, translate},
+    translate::{InstalledApi, Obstacle, ParametersInForce, TokenIssuer, Unread, translate},
     watch::References,
 };
 use portcullis_routing::{EntryKey, GatewayKey, RoutingTable};
@@ -335,7 +335,11 @@ fn observed(
                 ];
                 let kind = kinds.into_iter().find(|known| *known == kind).unwrap();
                 let unread = Unread {
-                    is_refused: how == "unread",
+                    obstacle: if how == "unread" {
+                        Obstacle::Refused
+                    } else {
+                        Obstacle::Failing
+                    },
                     is_known: how == "stale",
                     why: format!("{how} {kind}"),
                 };

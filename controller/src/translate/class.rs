@@ -93,11 +93,22 @@ pub struct InstalledApi {
     pub pending: BTreeSet<&'static str>,
 }
 
+/// What keeps a kind from being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The API server says that the controller may not.
+    Refused,
+    /// Its CRD is there, without a version that is read.
+    NotServed,
+    /// The API server fails for longer than it does at a rollout.
+    Failing,
+}
+
 /// Why a kind cannot be read, and what is known of it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unread {
-    /// The API server says that the controller may not. Else it fails for long.
-    pub is_refused: bool,
+    /// What keeps it from being read.
+    pub obstacle: Obstacle,
     /// Whether its objects are known as they were before.
     pub is_known: bool,
     /// What the API server says.
@@ -107,7 +118,7 @@ pub struct Unread {
 impl Unread {
     /// Whether another one says the same, if in other words.
     pub(crate) fn is_alike(&self, other: &Self) -> bool {
-        (self.is_refused, self.is_known) == (other.is_refused, other.is_known)
+        (self.obstacle, self.is_known) == (other.obstacle, other.is_known)
     }
 }
 

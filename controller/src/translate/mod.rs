@@ -38,7 +38,7 @@ pub(crate) use self::{
     grant::{GrantSubject, GrantTarget, Grants},
 };
 pub use self::{
-    class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, SUPPORTED_FEATURES, Unread},
+    class::{BUNDLE_VERSION, EGRESS_CLASS, InstalledApi, Obstacle, SUPPORTED_FEATURES, Unread},
     egress::TokenIssuer,
     listener_set::gateway_of,
     parameters::{Parameters, ParametersInForce},

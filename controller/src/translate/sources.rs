@@ -1,6 +1,8 @@
 //! Kinds that a Gateway goes by and the controller cannot read: what follows for it, and how it says so.
 
-use super::{Context, InstalledApi, Unread, credential, gateway::GatewayState, listener_set};
+use super::{
+    Context, InstalledApi, Obstacle, Unread, credential, gateway::GatewayState, listener_set,
+};
 use crate::status::{ConditionSet, ConditionStatus, condition::kind, reason};
 
 /// The kind that says nothing but who calls: without it callers are unknown, and an unknown caller gets the least of all.
@@ -27,10 +29,11 @@ const REMEDY_OF_EGRESS: &str = "give the controller's ServiceAccount the verbs l
 
 /// What is to be done about a kind of which nothing is known.
 pub(crate) fn remedy(kind: &str, unread: &Unread) -> &'static str {
-    match unread.is_refused {
-        false => "see why the API server fails",
-        true if OF_EGRESS.contains(&kind) => REMEDY_OF_EGRESS,
-        true => REMEDY,
+    match unread.obstacle {
+        Obstacle::Refused if OF_EGRESS.contains(&kind) => REMEDY_OF_EGRESS,
+        Obstacle::Refused => REMEDY,
+        Obstacle::NotServed => "install the CRD of a release that has it",
+        Obstacle::Failing => "see why the API server fails",
     }
 }
 

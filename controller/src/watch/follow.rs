@@ -11,7 +11,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::backoff::Backoff;
-use crate::{metrics::Metrics, resources::ObjectKey};
+use crate::{metrics::Metrics, resources::ObjectKey, translate::Obstacle};
 
 /// Where a watch puts what it hears.
 pub(crate) trait Sink<T> {
@@ -42,21 +42,23 @@ pub(crate) trait Sink<T> {
     }
 }
 
-/// What helps, if it is that the API server refuses.
-pub(super) fn rights(is_refused: bool) -> &'static str {
-    if is_refused {
-        ". Give the controller's ServiceAccount the verbs list and watch for it, as the ClusterRoles of config/rbac do"
-    } else {
-        ""
+/// What helps, as far as it is known.
+pub(super) fn remedy(obstacle: Obstacle) -> &'static str {
+    match obstacle {
+        Obstacle::Refused => {
+            ". Give the controller's ServiceAccount the verbs list and watch for it, as the ClusterRoles of config/rbac do"
+        }
+        Obstacle::NotServed => ". Install the CRD of a release that has it",
+        Obstacle::Failing => "",
     }
 }
 
 /// Why a kind cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable {
-    /// The API server says that we may not. Else it has failed for longer than it does at a rollout.
-    pub(crate) is_refused: bool,
-    /// What it says.
+    /// What keeps it from being read.
+    pub(crate) obstacle: Obstacle,
+    /// What the API server says.
     pub(crate) why: String,
 }
 
@@ -190,12 +192,15 @@ async fn failed<T>(
         }
         _ => {}
     }
-    let is_refused = status_code(error) == Some(403);
+    let obstacle = match status_code(error) {
+        Some(403) => Obstacle::Refused,
+        _ => Obstacle::Failing,
+    };
     let error = why_watch_failed(kind, error);
     // Rights too come a moment after an API server: it knows them once it has read the roles.
     if backoff.is_lasting() {
         let why = Unreadable {
-            is_refused,
+            obstacle,
             why: error.clone(),
         };
         if sink.unreadable(&why) {
@@ -209,7 +214,7 @@ async fn failed<T>(
         error,
         ?wait,
         "cannot watch; what is known stays in force{}",
-        rights(is_refused)
+        remedy(obstacle)
     );
     tokio::time::sleep(wait).await;
     ControlFlow::Continue(())

@@ -34,10 +34,10 @@ pub use self::{
 };
 use self::{
     crds::Crds,
-    follow::Ended,
+    follow::{Ended, remedy},
     kind::{Kind, Referenced},
 };
-use crate::{metrics::Metrics, resources::ObjectKey};
+use crate::{metrics::Metrics, resources::ObjectKey, translate::Obstacle};
 
 /// How long what only egress needs stays known after the last egress Gateway, unless a test is in a hurry. Who makes such a
 /// Gateway and deletes it again and again must not have all pods of a cluster listed each time.
@@ -202,17 +202,8 @@ impl Watches<'_> {
                 )
                 .await;
                 if ended == Ended::NotFound {
-                    if backoff.is_lasting() && K::MAY_BE_MISSING {
-                        store.not_served::<K>();
-                    } else if backoff.is_lasting() {
-                        let why = Unreadable {
-                            is_refused: false,
-                            why: format!(
-                                "its CRD is there, but serves no version that is read here ({}): install the CRD of a release that has it",
-                                versions_of::<K>()
-                            ),
-                        };
-                        Sink::<Watched<K>>::unreadable(&objects, &why);
+                    if backoff.is_lasting() {
+                        not_served::<K>(&store);
                     }
                     version = (version + 1) % K::VERSIONS.len().max(1);
                 }
@@ -291,10 +282,32 @@ fn not_found<K: Kind>(objects: &Whole, backoff: &Backoff) {
         objects.0.not_installed::<K>();
     } else if backoff.is_lasting() {
         let why = Unreadable {
-            is_refused: false,
+            obstacle: Obstacle::Failing,
             why: "the API server says that there is no such kind".to_owned(),
         };
         Sink::<Watched<K>>::unreadable(objects, &why);
+    }
+}
+
+/// The CRD of a kind is there, but serves no version of it that is read.
+fn not_served<K: Kind>(store: &ResourceStore) {
+    if K::MAY_BE_MISSING {
+        return store.not_served::<K>();
+    }
+    let why = Unreadable {
+        obstacle: Obstacle::NotServed,
+        why: format!(
+            "its CRD is there, but serves no version that is read here ({})",
+            versions_of::<K>()
+        ),
+    };
+    if !store.set_unreadable::<K>(&why) {
+        tracing::warn!(
+            kind = K::NAME,
+            error = why.why,
+            "cannot watch; what is known stays in force{}",
+            remedy(why.obstacle)
+        );
     }
 }
 
@@ -417,7 +430,7 @@ mod tests {
         let unread = snapshot.unwrap().installed.unread;
         let unread = &unread["EgressPolicy"];
         assert!(
-            has_ended && !unread.is_refused && !unread.is_known,
+            has_ended && unread.obstacle == Obstacle::Failing && !unread.is_known,
             "{unread:?}"
         );
         let (has_ended, snapshot) = watched::<HttpRoute>().await;

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     resources::{NotRead, ObjectKey, ObjectsNotRead, Redacted, Resources},
-    translate::{InstalledApi, TokenIssuer, Unread},
+    translate::{InstalledApi, Obstacle, TokenIssuer, Unread},
 };
 
 /// How long the first snapshot waits for objects that cannot be read: one request that is not answered, and another one. What
@@ -66,7 +66,8 @@ impl State {
     }
 
     /// Whether all else goes on while a kind cannot be read.
-    pub(super) fn goes_on_without<K: Kind>(&self, is_refused: bool) -> bool {
+    pub(super) fn goes_on_without<K: Kind>(&self, obstacle: Obstacle) -> bool {
+        let is_refused = obstacle == Obstacle::Refused;
         K::OF_EGRESS
             || match self.known::<K>() {
                 Known::Nothing => is_refused && K::MAY_BE_REFUSED,

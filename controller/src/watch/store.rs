@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    follow::{Unreadable, rights},
+    follow::{Unreadable, remedy},
     issuer,
     kind::{self, Kind, Referenced},
     object::{AtVersion, Version, Watched},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     resources::{NotRead, ObjectKey, Redacted, Resources},
-    translate::{InstalledApi, TokenIssuer, Unread, has_egress_gateway},
+    translate::{InstalledApi, Obstacle, TokenIssuer, Unread, has_egress_gateway},
     writer::wait_until,
 };
 
@@ -262,16 +262,16 @@ impl ResourceStore {
     /// may not be read.
     pub(super) fn set_unreadable<K: Kind>(
         &self,
-        Unreadable { is_refused, why }: &Unreadable,
+        Unreadable { obstacle, why }: &Unreadable,
     ) -> bool {
         let mut state = self.lock();
-        if !state.goes_on_without::<K>(*is_refused) {
+        if !state.goes_on_without::<K>(*obstacle) {
             return false;
         }
         let was_known = state.known::<K>() == Known::Read;
         let unread = Unread {
-            is_refused: *is_refused,
-            is_known: was_known && !(K::IDENTIFIES && *is_refused),
+            obstacle: *obstacle,
+            is_known: was_known && !(K::IDENTIFIES && *obstacle == Obstacle::Refused),
             why: why.clone(),
         };
         let before = state.unread.get(K::NAME);
@@ -283,7 +283,7 @@ impl ResourceStore {
             kind = K::NAME,
             why,
             "cannot be read; what goes by it goes by what is known, or stands still{}",
-            rights(*is_refused)
+            remedy(*obstacle)
         );
         if !unread.is_known {
             K::objects(&mut state.resources).clear();

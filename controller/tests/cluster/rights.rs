@@ -315,6 +315,28 @@ async fn nothing_is_known_of_a_kind_that_was_not_installed_before_it_was_refused
     }
 }
 
+#[tokio::test]
+async fn a_crd_without_the_version_that_is_read_is_told_with_what_helps() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    let (kind, crd, gateway) = LATER[3];
+    api.delete(("CustomResourceDefinition", crd));
+    let mut replica = Replica::hasty(&api, "one");
+    replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
+    api.refuse(kind, u32::MAX, 404);
+    api.install(kind);
+    api.until("the Gateway says so", |api| {
+        told(api, gateway)
+            .contains("its CRD is there, but serves no version that is read here (v1)")
+    })
+    .await;
+    let told = told(&api, gateway);
+    let remedy = ": install the CRD of a release that has it";
+    assert!(told.ends_with(remedy), "{told}");
+}
+
 /// Policies of what a Gateway that stands still may use, and of what another one uses.
 const POLICIES: &str = r#"
 apiVersion: gateway.networking.k8s.io/v1
