@@ -1,6 +1,6 @@
 //! What the controller counts, for `/metrics`.
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -199,6 +199,9 @@ impl Metrics {
         registry.register(Box::new(metrics.infrastructure.clone()))?;
         registry.register(Box::new(metrics.leader.clone()))?;
         // There from the start, so that a first failure is an increase.
+        for (kind, _) in Resources::default().counts() {
+            metrics.unreadable(kind, false);
+        }
         for kind in KINDS {
             for write in Write::ALL {
                 metrics
@@ -235,22 +238,19 @@ impl Metrics {
         self.watch_failures.with_label_values(&[kind]).inc();
     }
 
-    /// A translation of these objects, with these kinds that cannot be read, has taken so long.
-    pub(crate) fn translated(
-        &self,
-        resources: &Resources,
-        unread: &BTreeSet<&str>,
-        tables: usize,
-        time: Duration,
-    ) {
+    /// Whether a kind cannot be read.
+    pub(crate) fn unreadable(&self, kind: &str, is_unreadable: bool) {
+        self.unreadable
+            .with_label_values(&[kind])
+            .set(i64::from(is_unreadable));
+    }
+
+    /// A translation of these objects has taken so long.
+    pub(crate) fn translated(&self, resources: &Resources, tables: usize, time: Duration) {
         for (kind, number) in resources.counts() {
             self.objects
                 .with_label_values(&[kind])
                 .set(i64::try_from(number).unwrap_or(i64::MAX));
-            let is_unread = unread.contains(kind);
-            self.unreadable
-                .with_label_values(&[kind])
-                .set(i64::from(is_unread));
         }
         self.tables.set(i64::try_from(tables).unwrap_or(i64::MAX));
         self.translation.observe(time.as_secs_f64());

@@ -321,7 +321,6 @@ impl Reconciler {
 
     /// Translates on a thread where it holds nobody up. `None` if that has failed.
     async fn translate(&mut self, snapshot: Snapshot) -> Option<Pass> {
-        let unread = snapshot.installed.unread.keys().copied().collect();
         let options = Options {
             controller_name: self.controller_name.clone(),
             serves_egress: self.serves_egress,
@@ -345,7 +344,7 @@ impl Reconciler {
         } = translation;
         self.parameters = parameters;
         self.metrics
-            .translated(&resources, &unread, tables.len(), start.elapsed());
+            .translated(&resources, tables.len(), start.elapsed());
         let before = self.published.borrow().clone();
         let pass = Pass {
             resources: Arc::new(resources),

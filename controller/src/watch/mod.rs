@@ -73,6 +73,7 @@ pub(crate) fn watch(
         controller_name.to_owned(),
         kinds.filter(is_watched),
         egress.then(|| for_egress.collect()),
+        Arc::clone(metrics),
     ));
     let crds = Crds::new();
     let definitions = crds.clone();
@@ -413,8 +414,7 @@ mod tests {
 
     /// Watches one kind for an hour, and gives what is known of it then.
     async fn watched<K: Kind>() -> (bool, Option<Snapshot>) {
-        let store = ResourceStore::new(String::new(), [K::NAME].into_iter(), Some(Vec::new()));
-        let store = Arc::new(store);
+        let store = Arc::new(ResourceStore::of_kinds(&[K::NAME]));
         let (objects, metrics) = (Whole(Arc::clone(&store)), Metrics::new().unwrap());
         let mut backoff = Backoff::default();
         let api = Api::<Watched<K>>::all(broken());

@@ -18,6 +18,7 @@ use super::{
     state::{Known, State},
 };
 use crate::{
+    metrics::Metrics,
     resources::{NotRead, ObjectKey, Redacted, Resources},
     translate::{InstalledApi, Obstacle, TokenIssuer, Unread, has_egress_gateway},
     writer::wait_until,
@@ -69,6 +70,7 @@ pub struct ResourceStore {
     for_egress: Vec<&'static str>,
     /// Whether there is one.
     egress: watch::Sender<bool>,
+    metrics: Arc<Metrics>,
 }
 
 impl ResourceStore {
@@ -77,6 +79,7 @@ impl ResourceStore {
         controller_name: String,
         kinds: impl Iterator<Item = &'static str>,
         for_egress: Option<Vec<&'static str>>,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let state = State {
             kinds: kinds.map(|kind| (kind, Known::Nothing)).collect(),
@@ -91,6 +94,7 @@ impl ResourceStore {
             serves_egress: for_egress.is_some(),
             for_egress: for_egress.unwrap_or_default(),
             egress: watch::channel(false).0,
+            metrics,
         }
     }
 
@@ -231,11 +235,11 @@ impl ResourceStore {
 
     fn tell_issuer(&self, state: &mut State, issuer: Result<TokenIssuer, String>) {
         let issuer = Some(issuer);
-        if state.token_issuer != issuer {
+        let before = state.kinds.insert(issuer::NAME, Known::Read);
+        if state.token_issuer != issuer || before != Some(Known::Read) {
             state.token_issuer = issuer;
             self.changed.notify_one();
         }
-        self.learn(state, issuer::NAME, Known::Read);
     }
 
     /// The version that a kind is asked for at; that of its type unless something else was said.
@@ -255,6 +259,7 @@ impl ResourceStore {
         K::objects(&mut state.resources).clear();
         state.kinds.insert(K::NAME, Known::Nothing);
         state.unread.remove(K::NAME);
+        self.metrics.unreadable(K::NAME, false);
         self.changed.notify_one();
     }
 
@@ -265,10 +270,16 @@ impl ResourceStore {
         Unreadable { obstacle, why }: &Unreadable,
     ) -> bool {
         let mut state = self.lock();
-        if !state.goes_on_without::<K>(*obstacle) {
+        let known = state.known::<K>();
+        let goes_on = state.goes_on_without::<K>(*obstacle);
+        // A watch of what was read may go on where it was, and nobody would tell that it does.
+        if goes_on || known == Known::Nothing {
+            self.metrics.unreadable(K::NAME, true);
+        }
+        if !goes_on {
             return false;
         }
-        let was_known = state.known::<K>() == Known::Read;
+        let was_known = known == Known::Read;
         let unread = Unread {
             obstacle: *obstacle,
             is_known: was_known && !(K::IDENTIFIES && *obstacle == Obstacle::Refused),
@@ -318,7 +329,7 @@ impl ResourceStore {
                 Known::NotInstalled
             }
         };
-        self.learn(&mut state, K::NAME, known);
+        self.learn::<K>(&mut state, known);
     }
 
     /// All objects of a kind, as a list gave them.
@@ -336,7 +347,7 @@ impl ResourceStore {
     fn set<K: Kind>(&self, objects: BTreeMap<ObjectKey, Watched<K>>, known: Known) {
         let mut state = self.lock();
         self.put_all(&mut state, objects);
-        self.learn(&mut state, K::NAME, known);
+        self.learn::<K>(&mut state, known);
     }
 
     fn put_all<K: Kind>(&self, state: &mut State, objects: BTreeMap<ObjectKey, Watched<K>>) {
@@ -368,7 +379,7 @@ impl ResourceStore {
     pub(super) fn replace_versions<K: Referenced>(&self, versions: BTreeMap<ObjectKey, Version>) {
         let mut state = self.lock();
         self.put_versions::<K>(&mut state, versions);
-        self.learn(&mut state, K::NAME, Known::Read);
+        self.learn::<K>(&mut state, Known::Read);
     }
 
     /// The same of a kind that cannot be watched.
@@ -439,9 +450,10 @@ impl ResourceStore {
     }
 
     /// A kind that can be read, or is not there.
-    fn learn(&self, state: &mut State, kind: &'static str, known: Known) {
-        let before = state.kinds.insert(kind, known).unwrap_or_default();
-        if state.unread.remove(kind).is_some() || before == Known::Nothing {
+    fn learn<K: Kind>(&self, state: &mut State, known: Known) {
+        self.metrics.unreadable(K::NAME, false);
+        let before = state.kinds.insert(K::NAME, known).unwrap_or_default();
+        if state.unread.remove(K::NAME).is_some() || before == Known::Nothing {
             self.changed.notify_one();
         }
     }
@@ -525,9 +537,16 @@ impl ResourceStore {
 
 #[cfg(test)]
 impl ResourceStore {
+    /// A store that waits for these kinds.
+    pub(super) fn of_kinds(kinds: &[&'static str]) -> Self {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let kinds = kinds.iter().copied();
+        Self::new(String::new(), kinds, Some(Vec::new()), metrics)
+    }
+
     /// A store that knows the status of one object, whose kind is asked for at `version`.
     pub(crate) fn with_status(target: StatusTarget, seen: SeenStatus, version: AtVersion) -> Self {
-        let store = Self::new(String::new(), std::iter::empty(), Some(Vec::new()));
+        let store = Self::of_kinds(&[]);
         let mut state = store.lock();
         state.versions.insert(target.kind, version);
         state.statuses.insert(target, seen);
@@ -537,7 +556,7 @@ impl ResourceStore {
 
     /// A store that waits for the issuer of tokens alone.
     pub(super) fn for_issuer() -> Self {
-        Self::new(String::new(), [issuer::NAME].into_iter(), Some(Vec::new()))
+        Self::of_kinds(&[issuer::NAME])
     }
 
     /// Who issues tokens of service accounts, or why that is not known.

@@ -1,5 +1,7 @@
 //! A role that lacks the right to a kind: older than the program, or somebody has cut it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -100,6 +102,21 @@ fn is_accepted(api: &FakeApi, route: (&str, &str)) -> bool {
     condition(&parent["conditions"], "Accepted")["status"] == "True"
 }
 
+/// What there is to raise an alarm by.
+async fn is_counted(replica: &Replica, kind: &str, so: u8) {
+    let line = format!("portcullis_controller_kind_unreadable{{kind=\"{kind}\"}} {so}\n");
+    let wait = async {
+        while !String::from_utf8(replica.metrics.encode().unwrap())
+            .unwrap()
+            .contains(&line)
+        {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_mins(1), wait).await;
+    counted.unwrap_or_else(|_| panic!("waited in vain: {line}"));
+}
+
 /// Makes a change that has nothing to do with what cannot be read, and waits until it is in force.
 pub(crate) async fn goes_on(api: &FakeApi, replica: &mut Replica, hostname: &str) -> Tables {
     api.patch(WEB, &json!({"spec": {"hostnames": [hostname]}}));
@@ -149,13 +166,8 @@ async fn what_was_never_known_stops_only_gateways_that_may_go_by_it() {
     .await;
     assert_eq!(told(&api, EDGE.1), "");
     assert!(is_accepted(&api, MORE));
-    let metrics = String::from_utf8(replica.metrics.encode().unwrap()).unwrap();
-    let is_told = |kind, so| {
-        let line = format!("portcullis_controller_kind_unreadable{{kind=\"{kind}\"}} {so}\n");
-        assert!(metrics.contains(&line), "{line}{metrics}");
-    };
-    is_told("TLSRoute", 1);
-    is_told("HTTPRoute", 0);
+    is_counted(&replica, "TLSRoute", 1).await;
+    is_counted(&replica, "HTTPRoute", 0).await;
     api.until("the class says so to whoever has no Gateway yet", |api| {
         let class = api.get(("GatewayClass", "portcullis"));
         let version = condition(&class["status"]["conditions"], "SupportedVersion");
@@ -335,6 +347,22 @@ async fn a_crd_without_the_version_that_is_read_is_told_with_what_helps() {
     let told = told(&api, gateway);
     let remedy = ": install the CRD of a release that has it";
     assert!(told.ends_with(remedy), "{told}");
+}
+
+#[tokio::test]
+async fn a_kind_that_keeps_everything_from_being_published_is_counted_too() {
+    let api = FakeApi::start().await;
+    api.apply(SHOP);
+    api.refuse("HTTPRoute", u32::MAX, 403);
+    let mut replica = Replica::hasty(&api, "one");
+    is_counted(&replica, "HTTPRoute", 1).await;
+    is_counted(&replica, "TLSRoute", 0).await;
+    assert!(replica.tables.borrow_and_update().is_none());
+    api.refuse("HTTPRoute", 0, 403);
+    replica
+        .tables("the route", |tables| routes(tables) == 1)
+        .await;
+    is_counted(&replica, "HTTPRoute", 0).await;
 }
 
 /// Policies of what a Gateway that stands still may use, and of what another one uses.
