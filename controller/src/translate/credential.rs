@@ -17,7 +17,7 @@ use portcullis_routing::{
     },
 };
 
-use super::{Context, gateway::GatewayState, sources};
+use super::{Context, gateway::GatewayState, listener_set, sources};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::{ObjectKey, Resources},
@@ -131,7 +131,8 @@ pub(super) fn statuses(
     ctx: &Context<'_>,
     gateways: &BTreeMap<ObjectKey, GatewayState<'_>>,
 ) -> BTreeMap<ObjectKey, PolicyStatus> {
-    let is_partial = sources::may_use_more(ctx);
+    // Only HTTPRoutes use them, be it at a ListenerSet.
+    let is_partial = sources::is_unknown(ctx, listener_set::KIND);
     let mut statuses = BTreeMap::new();
     for (key, object) in &ctx.resources.credential_injections {
         let users = gateways.iter();

@@ -44,7 +44,7 @@ pub(crate) fn is_unknown(ctx: &Context<'_>, kind: &str) -> bool {
     unread.is_some_and(|unread| !unread.is_known)
 }
 
-/// Whether Gateways may use backends and credentials in ways that nothing is known of.
+/// Whether Gateways may use backends in ways that nothing is known of.
 pub(crate) fn may_use_more(ctx: &Context<'_>) -> bool {
     [listener_set::KIND, TLS_ROUTES]
         .iter()

@@ -434,3 +434,28 @@ async fn what_was_said_of_gateways_that_stand_still_stays() {
     );
     assert_eq!(api.get(open)["status"]["attachedListenerSets"], 1);
 }
+
+/// TLSRoutes have no filters.
+#[tokio::test]
+async fn tls_routes_that_cannot_be_read_use_no_credential() {
+    let api = FakeApi::start().await;
+    for manifests in [SHOP, OTHERS, POLICIES] {
+        api.apply(manifests);
+    }
+    let (kind, gateway) = KINDS[0];
+    api.refuse(kind, u32::MAX, 403);
+    let injection = ("CredentialInjection", "shop/key");
+    let ancestor = json!({
+        "ancestorRef": {"group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": "shop", "name": "tls-route"},
+        "controllerName": "portcullis.dev/gateway-controller",
+        "conditions": [],
+    });
+    api.patch(injection, &json!({"status": {"ancestors": [ancestor]}}));
+    let _replica = Replica::hasty(&api, "one");
+    api.until("the Gateway says so", |api| !told(api, gateway).is_empty())
+        .await;
+    api.until("no route uses it", |api| {
+        api.get(injection)["status"]["ancestors"] == json!([])
+    })
+    .await;
+}
