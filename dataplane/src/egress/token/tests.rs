@@ -355,6 +355,25 @@ fn a_token_is_verified_once_and_until_it_expires() {
 }
 
 #[test]
+fn a_token_is_verified_once_however_it_comes() {
+    let signer = Signer::p256("k");
+    let (keys, tokens) = (keys(&[&signer]), Tokens::default());
+    let good = signer.token(&claims("a", "x", NOW));
+    let first = tokens.check(&keys, &bearer(&good), NOW).unwrap();
+    let bad = tokens.check(&keys, &bearer("bad"), NOW).unwrap_err();
+    for number in 0..8 {
+        let basic = |token: &str| {
+            let pair = STANDARD.encode(format!("{number}:{token}"));
+            format!("Basic {pair}{}", " ".repeat(number)).into_bytes()
+        };
+        let again = tokens.check(&keys, &basic(&good), NOW).unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "{number}");
+        let again = tokens.check(&keys, &basic("bad"), NOW).unwrap_err();
+        assert!(Rc::ptr_eq(&bad, &again), "{number}");
+    }
+}
+
+#[test]
 fn a_refused_token_is_looked_at_again_after_a_while() {
     let signer = Signer::p256("k");
     let (keys, tokens) = (keys(&[&signer]), Tokens::default());
