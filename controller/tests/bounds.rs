@@ -395,3 +395,29 @@ fn what_requests_are_held_against_one_by_one_has_a_bound() {
     let told = told(&translation, "EgressPolicy shop/p5");
     assert!(told.contains("terms of 16384"), "{told}");
 }
+
+/// Services may list any address, and as many as they like.
+#[test]
+fn external_addresses_of_services_count_up_to_a_bound() {
+    let service = |namespace: &str, name: &str, addresses: std::ops::Range<usize>| {
+        let addresses =
+            addresses.map(|number| format!("203.0.{}.{}", number / 100, 2 * (number % 100)));
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
+            "spec": {"externalIPs": addresses.collect::<Vec<_>>(), "ports": [{"port": 80}]},
+        })
+    };
+    let translation = translated(&[
+        service("shop", "a", 0..200),
+        service("shop", "b", 200..400),
+        service("small", "c", 400..410),
+    ]);
+    let table = translation.tables.values().next().unwrap();
+    let settings = table.settings.egress.as_ref().unwrap();
+    assert_eq!(settings.external.len(), 256 + 10);
+    let told = |name: &str| told(&translation, &format!("Service {name}"));
+    assert_eq!(told("shop/a") + &told("small/c"), "");
+    for part in ["spec.externalIPs", "56 of the 200 count", "protectedCIDRs"] {
+        assert!(told("shop/b").contains(part), "{}", told("shop/b"));
+    }
+}

@@ -518,3 +518,27 @@ fn what_leads_to_the_proxy_itself_is_refused_as_proxies_refuse_it() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--config"), "{}", stderr(&output));
 }
+
+/// As proxies have it: whatever leads there.
+#[test]
+fn the_address_of_a_load_balancer_is_the_clusters() {
+    let service = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: shop}\n\
+                   spec: {type: LoadBalancer, clusterIP: 10.96.1.2, ports: [{port: 80}]}\n\
+                   status: {loadBalancer: {ingress: [{ip: 93.184.216.34}]}}\n";
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: web, namespace: team}\n\
+                 spec: {hosts: [web.example], ports: [{number: 80, name: http, protocol: HTTP}]}\n";
+    let open = "---\napiVersion: portcullis.dev/v1alpha1\nkind: EgressPolicy\nmetadata: {name: web, namespace: egress}\n\
+                spec: {allowPrivate: [93.184.216.34/32]}\n";
+    let ask = |manifests: &[&str]| {
+        let asked = ["http://web.example", "--resolve", "93.184.216.34"];
+        checked_by(&manifests.concat(), &asked)
+    };
+    let (code, said) = ask(&[GATEWAY, entry, service]);
+    let refused = "Address  93.184.216.34: refused, an address of the cluster";
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains(refused), "{said}");
+    for manifests in [&[GATEWAY, entry][..], &[GATEWAY, entry, service, open]] {
+        let (code, said) = ask(manifests);
+        assert_eq!(code, Some(0), "{said}");
+    }
+}

@@ -15,7 +15,7 @@ use crate::{
 
 /// Kinds whose status says what a translation needs: addresses. That of any other is written by whoever serves the object; one
 /// in a file is left over from a dump.
-const STATED: [&str; 2] = ["Pod", "Node"];
+const STATED: [&str; 3] = ["Pod", "Node", "Service"];
 
 /// Reads one object, or the items of a List. `item` is its place in the List, such as `items[2].`, or empty.
 pub(super) fn read(loaded: &mut Loaded, place: &Place, item: &str, value: Value) {

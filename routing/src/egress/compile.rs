@@ -36,10 +36,14 @@ pub(crate) fn compile(
     let protected = previous
         .filter(|(.., compiled)| compiled.settings.protected == settings.protected)
         .map(|(.., compiled)| Arc::clone(&compiled.protected));
+    let external = previous
+        .filter(|(.., compiled)| compiled.settings.external == settings.external)
+        .map(|(.., compiled)| Arc::clone(&compiled.external));
     Some(CompiledEgress {
         gateway: table.gateway.clone(),
         namespace: settings.namespace_of(&table.gateway).into(),
         protected: protected.unwrap_or_else(|| Arc::new(Ranges::new(&settings.protected))),
+        external: external.unwrap_or_else(|| Arc::new(Ranges::new(&settings.external))),
         settings,
         entries: entries.unwrap_or_else(|| {
             let good = table.entries.iter();
@@ -65,6 +69,7 @@ impl CompiledEgress {
         self.namespace == before.namespace
             && self.settings == before.settings
             && Arc::ptr_eq(&self.protected, &before.protected)
+            && Arc::ptr_eq(&self.external, &before.external)
             && Arc::ptr_eq(&self.entries, &before.entries)
             && Arc::ptr_eq(&self.policies, &before.policies)
     }

@@ -32,6 +32,7 @@ pub struct CompiledEgress {
     pub(super) namespace: Box<str>,
     pub(super) settings: EgressSettings,
     pub(super) protected: Arc<Ranges>,
+    pub(super) external: Arc<Ranges>,
     pub(super) entries: Arc<EntryIndex>,
     pub(super) policies: Arc<PolicyIndex>,
     pub(super) workloads: Arc<WorkloadIndex>,
@@ -289,6 +290,11 @@ impl CompiledEgress {
 
     /// Whether an address is the cluster's own.
     pub fn is_protected(&self, address: IpAddr) -> bool {
+        self.is_inside(address) || self.external.contain(address)
+    }
+
+    /// Whether it is, and an endpoint of a Service may have it.
+    pub(super) fn is_inside(&self, address: IpAddr) -> bool {
         self.protected.contain(address) || self.workloads.get(address).is_some()
     }
 

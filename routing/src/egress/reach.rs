@@ -101,8 +101,8 @@ impl CompiledEgress {
             return false;
         }
         let is_public = class.inner().is_public();
-        let is_usual = class.endpoint_rule() == EndpointRule::Anybody
-            && (!is_public || self.is_protected(plain));
+        let is_usual =
+            class.endpoint_rule() == EndpointRule::Anybody && (!is_public || self.is_inside(plain));
         is_usual || (by_gateway && self.opens_private(question, None, address))
     }
 

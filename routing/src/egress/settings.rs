@@ -21,6 +21,10 @@ pub struct EgressSettings {
     /// The cluster's own ranges (pods, Services, nodes, API server): refused whatever name leads there, even if they are public.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub protected: Vec<IpNet>,
+    /// Addresses by which Services are reached from beyond the cluster: those of load balancers, and `externalIPs`. They are refused as
+    /// those in `protected` are, but no endpoint of a Service has one: whoever writes a Service may name any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub external: Vec<IpNet>,
     /// Addresses of the Services in front of the Gateway's proxies. They lead to the proxy itself, and nothing opens them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub own: Vec<IpAddr>,
@@ -47,6 +51,7 @@ impl Default for EgressSettings {
             namespace: None,
             mode: PolicyMode::default(),
             protected: Vec::new(),
+            external: Vec::new(),
             own: Vec::new(),
             dns_servers: Vec::new(),
             tunnel_idle_timeout: Millis::from_secs(15 * 60),

@@ -248,12 +248,14 @@ fn what_is_wrong_with_an_egress_policy_is_told_with_its_field() {
 
 /// Nobody but a file says who calls where there is no cluster.
 #[test]
-fn a_pod_and_a_node_keep_their_addresses() {
+fn a_pod_a_node_and_a_service_keep_their_addresses() {
     let loaded = load(
         "{apiVersion: v1, kind: Pod, metadata: {name: web, namespace: shop}, \
          spec: {containers: [], serviceAccountName: shop}, status: {podIP: 192.0.2.7}}\n---\n\
          {apiVersion: v1, kind: Node, metadata: {name: one}, spec: {podCIDRs: [10.1.0.0/24]}, \
-         status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}",
+         status: {addresses: [{type: InternalIP, address: 192.0.2.1}]}}\n---\n\
+         {apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}, \
+         status: {loadBalancer: {ingress: [{ip: 192.0.2.2}]}}}",
     );
     assert_eq!(told(&loaded), [""; 0]);
     let pod = loaded.resources.pods.values().next().unwrap();
@@ -261,6 +263,8 @@ fn a_pod_and_a_node_keep_their_addresses() {
     assert_eq!(pod.addresses.len(), 1);
     let node = loaded.resources.nodes.values().next().unwrap();
     assert_eq!((node.addresses.len(), node.pod_cidrs.len()), (1, 1));
+    let service = loaded.resources.services.values().next().unwrap();
+    assert!(service.status.is_some());
     let broken = load(
         "{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [], hostNetwork: 3}}",
     );

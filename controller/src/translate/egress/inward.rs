@@ -8,7 +8,7 @@ use portcullis_routing::egress::address::{AddressClass, EndpointRule};
 use super::{
     faults::Fault,
     policies::{EgressGateways, Policies},
-    protected,
+    protected::Protected,
 };
 
 /// What opens addresses of the inside.
@@ -17,15 +17,14 @@ pub(super) struct Inward<'a> {
     gateways: &'a EgressGateways<'a>,
     /// Ranges that a policy opens somewhere.
     opened: Vec<IpNet>,
-    /// The cluster's own ranges, in order and apart.
-    protected: &'a [IpNet],
+    protected: &'a Protected,
 }
 
 impl<'a> Inward<'a> {
     pub(super) fn new(
         gateways: &'a EgressGateways<'a>,
         policies: &Policies,
-        protected: &'a [IpNet],
+        protected: &'a Protected,
     ) -> Self {
         Self {
             gateways,
@@ -50,7 +49,7 @@ impl<'a> Inward<'a> {
             EndpointRule::Gateway => {
                 format!("a {class} address, which entries of the Gateway's namespace alone lead to")
             }
-            EndpointRule::Anybody if protected::contain(self.protected, address) => {
+            EndpointRule::Anybody if self.protected.contain(address) => {
                 "the cluster's own, which entries of the Gateway's namespace alone lead to"
                     .to_owned()
             }

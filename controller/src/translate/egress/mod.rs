@@ -1,6 +1,7 @@
 //! Egress: what ServiceEntries open, what EgressPolicies leave of it, who calls from which address, and which addresses are the
 //! cluster's own. All of that is the same for every egress Gateway but for the policies, and is made once.
 
+mod addresses;
 mod claim;
 mod conflict;
 mod destination;
@@ -39,6 +40,7 @@ pub use self::tokens::TokenIssuer;
 use self::{
     inward::Inward,
     policies::{EgressGateways, Policies},
+    protected::Protected,
     proxies::Proxies,
     quota::Quotas,
 };
@@ -57,8 +59,8 @@ pub(crate) struct Egress {
     policies: Policies,
     quotas: Quotas,
     workloads: BTreeMap<WorkloadKey, Arc<Workload>>,
-    /// The cluster's own ranges, in order and apart.
-    protected: Vec<IpNet>,
+    /// The cluster's own addresses.
+    protected: Protected,
     /// Ranges that a policy opens somewhere.
     opened: Vec<IpNet>,
     /// The addresses of the Services in front of the proxies of each Gateway.
@@ -87,13 +89,13 @@ impl Egress {
                 quotas: Quotas::default(),
                 in_table: BTreeMap::new(),
                 workloads: BTreeMap::new(),
-                protected: Vec::new(),
+                protected: Protected::default(),
                 opened: Vec::new(),
                 own: BTreeMap::new(),
                 token_issuer: None,
             };
         }
-        let protected = protected::of_cluster(ctx.resources);
+        let protected = Protected::collect(ctx);
         let inward = Inward::new(&gateways, &policies, &protected);
         let (entries, quotas) = Entries::collect(ctx, tls, &inward, &mut policies);
         let idle = idle::find(ctx, all, &policies, &entries);

@@ -1,18 +1,54 @@
 //! The cluster's own addresses, which no name of the outside world may lead to.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::resources::Resources;
+use super::addresses;
+use crate::{finding::ObjectRef, resources::Resources, translate::Context};
 
 /// The Service of the API server, and the label that its EndpointSlices have.
 const API_SERVER: (&str, &str) = ("default", "kubernetes");
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// So many `externalIPs` of the Services of a namespace count. Whoever writes Services may list any, and every table has them.
+const MAX_LISTED: usize = 256;
 
-/// Addresses of nodes and their pods, of Services, and of the API server. A Service stands there by itself only if its address is
-/// of no range that is known: there may be thousands, and each new one would change the settings of every egress Gateway.
-pub(super) fn of_cluster(resources: &Resources) -> Vec<IpNet> {
+/// The cluster's own addresses, each kind in order and apart.
+#[derive(Debug, Default)]
+pub(super) struct Protected {
+    /// Of nodes and their pods, of Services, and of the API server.
+    pub(super) inside: Vec<IpNet>,
+    /// By which Services are reached from beyond the cluster, as far as they are none of the former.
+    pub(super) external: Vec<IpNet>,
+}
+
+impl Protected {
+    /// Finds them out.
+    pub(super) fn collect(ctx: &Context<'_>) -> Self {
+        let inside = inside(ctx.resources);
+        let mut external = external(ctx);
+        external.retain(|address| !contain(&inside, *address));
+        let external: Vec<_> = external.into_iter().map(IpNet::from).collect();
+        Self {
+            external: merged(external.iter()),
+            inside,
+        }
+    }
+
+    /// Whether an address is one of them.
+    pub(super) fn contain(&self, address: IpAddr) -> bool {
+        self.is_inside(address) || contain(&self.external, address)
+    }
+
+    /// Whether it is, and an endpoint of a Service may have it.
+    pub(super) fn is_inside(&self, address: IpAddr) -> bool {
+        contain(&self.inside, address)
+    }
+}
+
+/// A Service stands there by itself only if its address is of no range that is known: there may be thousands, and each new one would
+/// change the settings of every egress Gateway.
+fn inside(resources: &Resources) -> Vec<IpNet> {
     let nodes = resources.nodes.values();
     let nodes = nodes.flat_map(|node| {
         let ranges = node.pod_cidrs.iter().filter_map(|range| range.parse().ok());
@@ -26,21 +62,40 @@ pub(super) fn of_cluster(resources: &Resources) -> Vec<IpNet> {
         .filter_map(|range| range.parse().ok())
         .collect();
     let is_known = |address: &IpAddr| of_services.iter().any(|range| range.contains(address));
-    let services = resources
-        .services
-        .values()
-        .filter_map(|service| service.spec.as_ref());
-    let services = services.flat_map(|spec| {
-        let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
-        // A headless Service has `None`.
-        addresses.filter_map(|address| address.parse::<IpAddr>().ok())
-    });
+    let services = resources.services.values();
     let services = services
+        .flat_map(|service| addresses::of_cluster(service))
         .filter(|address| !is_known(address))
         .map(IpNet::from);
     let ranges = nodes.chain(services).chain(api_server(resources));
     let ranges: Vec<_> = ranges.chain(of_services.iter().copied()).collect();
     merged(ranges.iter())
+}
+
+/// Addresses that a load balancer is only asked for lead nowhere yet.
+fn external(ctx: &Context<'_>) -> Vec<IpAddr> {
+    let mut all = Vec::new();
+    let mut room = BTreeMap::new();
+    for (key, service) in &ctx.resources.services {
+        all.extend(addresses::of_balancer(service));
+        let listed: Vec<_> = addresses::listed(service).collect();
+        let room = room.entry(&key.namespace).or_insert(MAX_LISTED);
+        let counted = listed.len().min(*room);
+        *room -= counted;
+        if counted < listed.len() {
+            ctx.report(ObjectRef::new("Service", key.clone()).warning(
+                "TooManyAddresses",
+                "spec.externalIPs",
+                format!(
+                    "for egress Gateways {counted} of the {} count as the cluster's own: {MAX_LISTED} are the most of the Services of a namespace",
+                    listed.len()
+                ),
+                "list fewer, or have whoever runs the Gateways name them in protectedCIDRs of the GatewayParameters",
+            ));
+        }
+        all.extend(listed.into_iter().take(counted));
+    }
+    all
 }
 
 fn api_server(resources: &Resources) -> impl Iterator<Item = IpNet> {
@@ -59,7 +114,7 @@ fn api_server(resources: &Resources) -> impl Iterator<Item = IpNet> {
 }
 
 /// Whether one of these ranges, which are in order and apart, has an address.
-pub(super) fn contain(ranges: &[IpNet], address: IpAddr) -> bool {
+fn contain(ranges: &[IpNet], address: IpAddr) -> bool {
     let behind = ranges.partition_point(|range| range.network() <= address);
     let before = behind.checked_sub(1).and_then(|index| ranges.get(index));
     before.is_some_and(|range| range.contains(&address))

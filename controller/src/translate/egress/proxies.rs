@@ -5,9 +5,9 @@ use std::{
     net::IpAddr,
 };
 
-use k8s_openapi::api::core::v1::Service;
 use portcullis_routing::GatewayKey;
 
+use super::addresses;
 use crate::{
     provision::{GATEWAY_NAME, label_value},
     resources::{ObjectKey, Resources},
@@ -47,8 +47,8 @@ impl Proxies {
                 .as_ref()
                 .and_then(|spec| spec.selector.as_ref());
             if let Some(gateway) = self.gateway(&key.namespace, selector) {
-                let addresses = found.entry(gateway.clone()).or_default();
-                addresses.extend(addresses_of(service));
+                let own = found.entry(gateway.clone()).or_default();
+                own.extend(addresses::all(service));
             }
         }
         let found = found.into_iter();
@@ -56,25 +56,4 @@ impl Proxies {
             .map(|(gateway, addresses)| (gateway, addresses.into_iter().collect()))
             .collect()
     }
-}
-
-/// All of a Service, whatever type it has.
-fn addresses_of(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let spec = service.spec.as_ref();
-    let of_cluster = spec.into_iter().flat_map(|spec| {
-        let several = spec.cluster_ips.iter().chain(&spec.external_ips).flatten();
-        several
-            .chain(&spec.cluster_ip)
-            .chain(&spec.load_balancer_ip)
-    });
-    let balancer = service
-        .status
-        .as_ref()
-        .and_then(|it| it.load_balancer.as_ref());
-    let ingress = balancer.and_then(|balancer| balancer.ingress.as_deref());
-    let of_balancer = ingress.unwrap_or_default().iter();
-    let of_balancer = of_balancer.filter_map(|ingress| ingress.ip.as_ref());
-    // A headless Service has `None`.
-    let addresses = of_cluster.chain(of_balancer);
-    addresses.filter_map(|address| Some(address.parse::<IpAddr>().ok()?.to_canonical()))
 }

@@ -7,7 +7,7 @@ use portcullis_routing::{
     egress::address::{AddressClass, EndpointRule},
 };
 
-use super::{Egress, claim::Tally, protected};
+use super::{Egress, claim::Tally};
 use crate::{
     finding::{Finding, ObjectRef},
     resources::ObjectKey,
@@ -63,7 +63,7 @@ impl Egress {
         let what = match class.endpoint_rule() {
             EndpointRule::Nobody | EndpointRule::Gateway => Some(class),
             EndpointRule::Anybody => {
-                let is_here = protected::contain(&self.protected, *address)
+                let is_here = self.protected.is_inside(*address)
                     || self.workloads.contains_key(&WorkloadKey::of(*address));
                 if is_here || !class.inner().is_public() {
                     return None;

@@ -2,11 +2,13 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use portcullis_crds::gateway_parameters::{DecisionLogMode, EgressMode};
 use portcullis_routing::egress::{DecisionLog, EgressSettings, PolicyMode};
 
-use super::{TokenIssuer, protected};
+use super::{
+    TokenIssuer,
+    protected::{Protected, merged},
+};
 use crate::translate::settings::EgressOptions;
 
 /// The settings of a Gateway with these options, and `own` addresses of its Services, in a cluster with these addresses, whose tokens
@@ -14,7 +16,7 @@ use crate::translate::settings::EgressOptions;
 pub(super) fn settings(
     options: &EgressOptions,
     own: &[IpAddr],
-    cluster: &[IpNet],
+    cluster: &Protected,
     issuer: Option<&TokenIssuer>,
 ) -> EgressSettings {
     let EgressOptions {
@@ -33,7 +35,8 @@ pub(super) fn settings(
             EgressMode::Enforce => PolicyMode::Enforce,
             EgressMode::Report => PolicyMode::Report,
         },
-        protected: protected::merged(protected.iter().chain(cluster)),
+        protected: merged(protected.iter().chain(&cluster.inside)),
+        external: cluster.external.clone(),
         own: own.to_vec(),
         dns_servers: dns_servers.clone(),
         tunnel_idle_timeout: *tunnel_idle_timeout,

@@ -24,7 +24,7 @@ const ASKED: Question<'_> = Question {
 fn table(namespace: &str, endpoint: &str, open: &[&str]) -> CompiledTable<()> {
     let mut table: RoutingTable = serde_json::from_value(json!({
         "schema": 1, "gateway": "system/egress",
-        "settings": {"egress": {"protected": ["192.168.77.0/24"]}},
+        "settings": {"egress": {"protected": ["192.168.77.0/24"], "external": ["10.20.0.15/32", "93.184.216.35/32"]}},
     }))
     .unwrap();
     let entry = json!({
@@ -85,6 +85,9 @@ async fn where_an_entry_may_lead_depends_on_who_wrote_it_and_on_what_is_opened()
         ("fe80::1", [false, true, true]),
         ("192.168.77.1", [false, true, true]),
         ("::ffff:192.168.77.1", [false, true, true]),
+        ("10.20.0.15", [false, true, true]),
+        ("64:ff9b::10.20.0.15", [false, true, true]),
+        ("93.184.216.35", [false, true, true]),
         ("127.0.0.1", [false, false, true]),
         ("::ffff:127.0.0.1", [false, false, true]),
         ("0.0.0.0", [false, false, true]),
@@ -224,7 +227,7 @@ async fn an_endpoint_that_is_refused_takes_no_other_with_it() {
     let checked = guard.check(&ASKED, opened).await.unwrap();
     assert_eq!(checked.addresses, [([93, 184, 216, 34], 80).into()]);
     // What is listed no longer is left, public or not.
-    let other = listed(([93, 184, 216, 35], 80).into());
+    let other = listed(([93, 184, 216, 36], 80).into());
     assert!(!guard.may_stay(&ASKED, opened, &other));
 }
 

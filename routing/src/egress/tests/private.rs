@@ -82,3 +82,44 @@ fn a_pod_is_found_behind_every_form_of_its_address() {
     assert!(!is_found("203.0.113.10"));
     assert!(!is_found("64:ff9b::203.0.113.10"));
 }
+
+#[test]
+fn by_which_services_are_reached_from_beyond_is_the_clusters_and_can_be_opened() {
+    let mut table = with_policies(json!({"open": {
+        "scope": "Gateway", "action": "Allow", "from": [{"namespaces": ["a"]}], "to": [{"hosts": ["h"]}],
+        "allow_private": ["93.184.215.14/32"],
+    }}));
+    let settings = Arc::make_mut(&mut table.settings);
+    let external = ["10.20.0.15/32", "93.184.215.14/32"].map(|it| it.parse().unwrap());
+    settings.egress.as_mut().unwrap().external = external.to_vec();
+    let compiled = compiled(table);
+    let egress = compiled.egress().unwrap();
+    let refused = |namespace, address: &str| {
+        let question = Question {
+            destination: Destination::Name("h"),
+            port: 80,
+            caller: Some(Caller {
+                namespace,
+                service_account: "x",
+                labels: None,
+            }),
+            seen: Seen::Tunnel,
+        };
+        let opened = egress.decide(&question).opened;
+        let address = address.parse().unwrap();
+        let class = address::AddressClass::of(address);
+        let none = |_| false;
+        // By a name, and as an endpoint of a tenant's entry.
+        [
+            egress.refuses(&question, opened, (address, class), none),
+            egress.refuses_endpoint(&question, opened.unwrap(), address, none),
+        ]
+    };
+    let cluster = [Some(Inside::Cluster); 2];
+    assert_eq!(refused("a", "93.184.215.14"), [None; 2]);
+    assert_eq!(refused("b", "93.184.215.14"), cluster);
+    assert_eq!(refused("b", "93.184.215.15"), [None; 2]);
+    let private = Some(Inside::Range(address::AddressClass::Private));
+    assert_eq!(refused("b", "10.20.0.15"), [private, Some(Inside::Cluster)]);
+    assert_eq!(refused("b", "10.20.0.16"), [private, None]);
+}

@@ -97,7 +97,9 @@ fn services_are_in_the_cluster_and_nowhere_else() {
     }}));
     let settings = Arc::make_mut(&mut table.settings);
     let protected = vec!["93.184.216.0/24".parse().unwrap()];
-    settings.egress.as_mut().unwrap().protected = protected;
+    let settings = settings.egress.as_mut().unwrap();
+    settings.protected = protected;
+    settings.external = vec!["93.184.215.14/32".parse().unwrap()];
     table
         .workloads
         .insert(WorkloadKey::new("1.1.1.1"), pod(None));
@@ -112,6 +114,8 @@ fn services_are_in_the_cluster_and_nowhere_else() {
         ("64:ff9b::93.184.216.34", [true, true]),
         ("1.1.1.1", [true, true]),
         ("8.8.8.8", [false, false]),
+        // Whoever writes a Service may claim it.
+        ("93.184.215.14", [false, false]),
         ("64:ff9b::8.8.8.8", [false, false]),
         ("2606:4700::1111", [false, false]),
         ("9.9.9.9", [false, true]),
