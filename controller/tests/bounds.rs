@@ -321,6 +321,32 @@ fn policy(name: &str, action: &str, hosts: usize) -> Value {
     })
 }
 
+/// What governs every caller is not refused for what tenants have: it would shut all of them.
+#[test]
+fn policies_of_the_gateways_namespace_go_before_what_tenants_have() {
+    let mut loaded = many_entries(17, 40);
+    for number in 0..6 {
+        let mut policy = policy(&format!("p{number}"), "Deny", 1000);
+        policy["metadata"]["namespace"] = json!("infra");
+        loaded.read_text("policy.json", &policy.to_string());
+    }
+    let translation = with_gateway(&loaded);
+    let bytes = length(&translation);
+    assert!((32 << 20..MAX_FRAME).contains(&bytes), "{bytes}");
+    for (key, status) in &translation.statuses.egress_policies {
+        let status = serde_json::to_value(status).unwrap().to_string();
+        assert!(!status.contains("QuotaExceeded"), "{key}: {status}");
+    }
+    let accepted = condition(&translation, "Accepted");
+    let accepted = accepted["message"].as_str().unwrap();
+    for part in [
+        "shop-0 (",
+        "each with egress Gateways may have 4194304, and any other 9",
+    ] {
+        assert!(accepted.contains(part), "{accepted}");
+    }
+}
+
 fn policy_in_table<'t>(translation: &'t Translation, name: &str) -> Option<&'t Policy> {
     let table = translation.tables.values().next().unwrap();
     let policy = table.policies.get(&PolicyKey::of("shop", name));

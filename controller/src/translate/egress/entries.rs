@@ -99,10 +99,11 @@ impl Entries {
         let mut by_name: BTreeMap<_, _> = entries
             .map(|(key, entry)| (key.clone(), EntryState::new(key, entry, tls, inward)))
             .collect();
-        let quotas = Quotas::keep(by_name.iter_mut(), policies.states());
+        let of_gateways = inward.namespaces();
+        let quotas = Quotas::keep(&of_gateways, by_name.iter_mut(), policies.states());
         let mut all = Self {
             by_name,
-            of_gateways: inward.namespaces(),
+            of_gateways,
             ..Self::default()
         };
         all.settle();

@@ -1,6 +1,8 @@
 //! What namespaces may have in the tables of egress Gateways. Each of them has every ServiceEntry and most EgressPolicies, in one frame
 //! with all else, so no tenant may fill it, nor may all together: where they want too much, those that want the most have less.
 //!
+//! Namespaces with egress Gateways go before tenants, for their policies govern every caller: nobody else may crowd them out.
+//!
 //! Older objects go first. What is refused is not forgotten where that would open something: an entry is shut, and a policy holds against
 //! whomever it selects. That takes from a reserve, beyond which policies hold against everybody that their namespace can speak of.
 
@@ -40,6 +42,8 @@ const MAX_NAMESPACE: Amount = Amount {
 /// What the objects of all namespaces may take together, in bytes. With what the refused ones take besides it leaves a frame room for pods,
 /// routes and backends.
 const MAX_ALL: usize = 40 << 20;
+/// Up to so much the objects of namespaces with egress Gateways go before those of others: who may make such a Gateway must not take all.
+const MAX_FIRST: usize = MAX_ALL / 2;
 /// What the refused ones of a namespace may take besides: this part of what it may have.
 const RESERVE: usize = 4;
 /// What a namespace may have differs by no less than one part in so many, or half of them.
@@ -178,14 +182,14 @@ struct Refused {
 /// The namespaces that have more than they may.
 #[derive(Debug, Default)]
 pub(super) struct Quotas {
-    /// What each may have, in bytes.
-    share: usize,
+    shares: Shares,
     refused: BTreeMap<String, Refused>,
 }
 
 impl Quotas {
-    /// Refuses what is too much.
+    /// Refuses what is too much. `of_gateways` are the namespaces of egress Gateways.
     pub(super) fn keep<'a>(
+        of_gateways: &BTreeSet<String>,
         entries: impl Iterator<Item = (&'a ObjectKey, &'a mut EntryState)>,
         policies: impl Iterator<Item = (&'a ObjectKey, &'a mut PolicyState)>,
     ) -> Self {
@@ -196,20 +200,30 @@ impl Quotas {
             let of_namespace = namespaces.entry(&key.namespace).or_default();
             of_namespace.push((object.created_at(), key, object));
         }
-        let wanted = namespaces.values().map(|objects| {
+        let (mut first, mut others) = (Vec::new(), Vec::new());
+        for (namespace, objects) in &namespaces {
             let amounts = objects.iter().map(|(_, key, object)| object.amount(key));
-            amounts.map(|amount| amount.bytes).sum()
-        });
-        let share = share(wanted);
+            let wanted = amounts.map(|amount| amount.bytes).sum();
+            if of_gateways.contains(*namespace) {
+                first.push(wanted);
+            } else {
+                others.push(wanted);
+            }
+        }
+        let shares = Shares::of(&first, &others);
         let mut all = Self {
-            share,
+            shares,
             refused: BTreeMap::new(),
         };
         for (namespace, mut objects) in namespaces {
             objects.sort_by(|(a_created, a, _), (b_created, b, _)| {
                 (a_created, a).cmp(&(b_created, b))
             });
-            let mut left = Left::new(share);
+            let mut left = Left::new(if of_gateways.contains(namespace) {
+                shares.of_gateways
+            } else {
+                shares.of_others
+            });
             for (_, key, object) in objects {
                 let amount = object.amount(key);
                 match object {
@@ -236,10 +250,13 @@ impl Quotas {
         let others = self.refused.len().checked_sub(NAMED);
         let others = others.filter(|others| *others > 0);
         named.extend(others.map(|others| format!("{others} others")));
-        let shared = if self.share < MAX_NAMESPACE.bytes {
+        let Shares {
+            of_gateways,
+            of_others,
+        } = self.shares;
+        let shared = if of_gateways.min(of_others) < MAX_NAMESPACE.bytes {
             format!(
-                ". All namespaces together may have {MAX_ALL} bytes, so that each may have {}",
-                self.share
+                ". All namespaces together may have {MAX_ALL} bytes, so that each with egress Gateways may have {of_gateways}, and any other {of_others}"
             )
         } else {
             String::new()
@@ -258,13 +275,35 @@ impl Quotas {
     }
 }
 
-/// What each namespace may have, in bytes, of which this is wanted: as much for all, unless they want less, as there is for all together.
-/// Those that want less than others lose nothing. It goes by steps, so that what one of them adds or takes away hardly ever changes what
-/// others may have, nor tells them of it.
-fn share(wanted: impl Iterator<Item = usize>) -> usize {
-    let mut wanted: Vec<_> = wanted.map(|it| it.min(MAX_NAMESPACE.bytes)).collect();
+/// What each namespace may have, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Shares {
+    /// With egress Gateways.
+    of_gateways: usize,
+    /// Any other.
+    of_others: usize,
+}
+
+impl Shares {
+    /// Those with Gateways have as much as if nobody else had anything, of so much as goes first, or what all have if that is more.
+    fn of(first: &[usize], others: &[usize]) -> Self {
+        let all: Vec<_> = first.iter().chain(others).copied().collect();
+        let of_gateways = share(MAX_ALL, &all).max(share(MAX_FIRST, first));
+        let taken: usize = first.iter().map(|wanted| *wanted.min(&of_gateways)).sum();
+        Self {
+            of_gateways,
+            of_others: share(MAX_ALL.saturating_sub(taken), others),
+        }
+    }
+}
+
+/// What each of several namespaces may have, of which this is wanted, if all may have `left`: as much for all, unless they want less, as
+/// there is. Those that want less than others lose nothing. It goes by steps, so that what one of them adds or takes away hardly ever
+/// changes what others may have, nor tells them of it.
+fn share(mut left: usize, wanted: &[usize]) -> usize {
+    let wanted = wanted.iter().map(|it| *it.min(&MAX_NAMESPACE.bytes));
+    let mut wanted: Vec<_> = wanted.collect();
     wanted.sort_unstable();
-    let mut left = MAX_ALL;
     for (wanted, others) in wanted.iter().zip((1..=wanted.len()).rev()) {
         let share = left / others;
         if *wanted > share {
@@ -395,13 +434,15 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
+    fn each(wanted: &[(usize, usize)]) -> Vec<usize> {
+        let each = wanted.iter();
+        let each = each.flat_map(|(number, bytes)| std::iter::repeat_n(*bytes, *number));
+        each.collect()
+    }
+
     #[test]
     fn who_wants_less_loses_nothing_and_the_others_have_the_same() {
-        let of = |wanted: &[(usize, usize)]| {
-            let each = wanted.iter();
-            share(each.flat_map(|(number, bytes)| std::iter::repeat_n(*bytes, *number)))
-        };
-        for (wanted, each) in [
+        for (wanted, may_have) in [
             (&[][..], 4 * MIB),
             (&[(10, 9 * MIB)], 4 * MIB),
             (&[(20, 9 * MIB)], 2 * MIB),
@@ -414,7 +455,29 @@ mod tests {
             (&[(40_000, 1000), (1, 9 * MIB)], 0x1c_0000),
             (&[(100_000, MIB)], 416),
         ] {
-            assert_eq!(of(wanted), each, "{wanted:?}");
+            assert_eq!(share(MAX_ALL, &each(wanted)), may_have, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn namespaces_of_gateways_go_first_up_to_a_bound() {
+        for (first, others, may_have) in [
+            // Whatever tenants want.
+            (
+                &[(1, 3 * MIB)][..],
+                &[(40, 9 * MIB)][..],
+                (4 * MIB, 0xe_0000),
+            ),
+            (&[(1, 3 * MIB)], &[(400, 9 * MIB)], (4 * MIB, 0x1_6000)),
+            (&[(1, 3 * MIB)], &[(9, 4 * MIB)], (4 * MIB, 4 * MIB)),
+            // Half is the most that goes before tenants, as long as these want the rest.
+            (&[(10, 9 * MIB)], &[(40, 9 * MIB)], (2 * MIB, MIB / 2)),
+            (&[(10, 9 * MIB)], &[], (4 * MIB, 4 * MIB)),
+            (&[(10, 9 * MIB)], &[(1, MIB)], (4 * MIB - MIB / 4, 4 * MIB)),
+        ] {
+            let shares = Shares::of(&each(first), &each(others));
+            let found = (shares.of_gateways, shares.of_others);
+            assert_eq!(found, may_have, "{first:?} {others:?}");
         }
     }
 }
