@@ -419,10 +419,7 @@ fn location(asked: &Asked, request: &Request, won: &Candidate, route: &Route) ->
 }
 
 fn winner(won: &Candidate, route: &Route, table: &RoutingTable) -> Winner {
-    let backends = match &route.action {
-        RouteAction::Forward(backends) => backends.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
+    let backends = route.backends();
     let filters = |all: &[Filter]| all.iter().map(|one| words::filter(one, table)).collect();
     Winner {
         rule: words::source(route),

@@ -47,13 +47,30 @@ pub struct Route {
 }
 
 impl Route {
+    /// What it forwards to; nothing if it does not forward.
+    pub fn backends(&self) -> &[WeightedCluster] {
+        match &self.action {
+            RouteAction::Forward(backends) => backends,
+            RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
+        }
+    }
+
+    /// Every cluster that it may send a request to, copies included.
+    pub fn clusters(&self) -> impl Iterator<Item = &ClusterKey> {
+        let backends = self.backends().iter();
+        let backends = backends.filter_map(|backend| match &backend.backend {
+            Backend::Cluster(key) => Some(key),
+            Backend::External { .. } | Backend::Invalid { .. } => None,
+        });
+        backends.chain(self.filters.iter().filter_map(|filter| match filter {
+            Filter::Mirror(mirror) => Some(&mirror.cluster),
+            _ => None,
+        }))
+    }
+
     /// Its filters, then those of its backends.
     pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
-        let backends = match &self.action {
-            RouteAction::Forward(backends) => backends.as_slice(),
-            RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-        };
-        let of_backends = backends.iter().flat_map(|backend| &backend.filters);
+        let of_backends = self.backends().iter().flat_map(|backend| &backend.filters);
         self.filters.iter().chain(of_backends)
     }
 

@@ -2,8 +2,7 @@
 
 use http::{HeaderMap, Method};
 use portcullis_routing::{
-    Backend, CompiledTable, RequestHead, RouteAction, RoutingTable, WeightedCluster,
-    explain as judge,
+    Backend, CompiledTable, RequestHead, RoutingTable, WeightedCluster, explain as judge,
 };
 
 use super::{Answer, Asked, in_words, unanswered, winner};
@@ -45,10 +44,7 @@ pub(super) fn answer<P>(
             ..unanswered(asked, outcome, Some(explanation.clone()))
         };
     };
-    let backends = match &route.action {
-        RouteAction::Forward(backends) => backends.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
+    let backends = route.backends();
     let picked = backends.iter().filter(|backend| backend.weight > 0);
     let failures: Vec<_> = picked
         .map(|it| lack(it, table).map(|(_, why)| why))

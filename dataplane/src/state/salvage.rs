@@ -11,8 +11,8 @@ use std::{
 };
 
 use portcullis_routing::{
-    Backend, ClusterKey, ClusterTls, Filter, Listener, ListenerKey, ListenerProtocol, Rejection,
-    ResourceKind, Route, RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
+    ClusterTls, Listener, ListenerKey, ListenerProtocol, Rejection, ResourceKind, Route,
+    RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
     compile::CompiledTable,
     egress::{Entry, ExportedTo, Policy},
     listener::ClientValidation,
@@ -92,7 +92,7 @@ fn restore<P>(
                 return false;
             };
             table.routes.insert(key.clone(), Arc::clone(&route));
-            for cluster in clusters_of(&route) {
+            for cluster in route.clusters() {
                 keep_entry(&mut table.clusters, &serving.clusters, cluster);
                 keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
             }
@@ -353,23 +353,4 @@ fn keep_entry<K: Ord + Clone, V>(
             .entry(key.clone())
             .or_insert_with(|| Arc::clone(value));
     }
-}
-
-/// Every cluster that a route may send requests to.
-fn clusters_of(route: &Route) -> Vec<&ClusterKey> {
-    let forwards = match &route.action {
-        RouteAction::Forward(forwards) => forwards.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
-    let backends = forwards
-        .iter()
-        .filter_map(|forward| match &forward.backend {
-            Backend::Cluster(key) => Some(key),
-            Backend::External { .. } | Backend::Invalid { .. } => None,
-        });
-    let mirrors = route.filters.iter().filter_map(|filter| match filter {
-        Filter::Mirror(mirror) => Some(&mirror.cluster),
-        _ => None,
-    });
-    backends.chain(mirrors).collect()
 }

@@ -3,10 +3,9 @@
 use super::{Check, credential, ensure, filter, matches, policy, syntax};
 use crate::{
     filter::{Filter, credential::MAX_CREDENTIALS},
-    key::ClusterKey,
     listener::ListenerProtocol,
     matches::PathMatch,
-    route::{Backend, Route, RouteAction, WeightedCluster},
+    route::{Route, RouteAction, WeightedCluster},
     table::RoutingTable,
 };
 
@@ -83,7 +82,9 @@ pub(crate) fn check_references(table: &RoutingTable, route: &Route) -> Check {
         Some((_, false)) => Err("it has no match".to_owned())?,
         None => {}
     }
-    let cluster = clusters(route).find(|key| !table.clusters.contains_key(*key));
+    let cluster = route
+        .clusters()
+        .find(|key| !table.clusters.contains_key(*key));
     cluster.map_or(Ok(()), |key| {
         Err(format!("cluster {key} is not in the table"))
     })
@@ -112,22 +113,4 @@ fn check_backend(backend: &WeightedCluster, by_prefix: bool) -> Check {
         })?;
         filter::check(backend_filter, by_prefix)
     })
-}
-
-/// Every cluster that a route may send a request to.
-fn clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {
-    let backends = match &route.action {
-        RouteAction::Forward(backends) => backends.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
-    let forwarded = backends
-        .iter()
-        .filter_map(|backend| match &backend.backend {
-            Backend::Cluster(key) => Some(key),
-            Backend::External { .. } | Backend::Invalid { .. } => None,
-        });
-    forwarded.chain(route.filters.iter().filter_map(|filter| match filter {
-        Filter::Mirror(mirror) => Some(&mirror.cluster),
-        _ => None,
-    }))
 }

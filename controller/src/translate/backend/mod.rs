@@ -13,7 +13,7 @@ use std::{
 use k8s_openapi::api::core::v1::ServicePort;
 use portcullis_routing::{
     Backend, Cluster, ClusterEndpoints, ClusterKey, ClusterProtocol, ClusterTls, Direction,
-    Endpoint, EndpointState, Filter, Route, RouteAction, RoutingTable, egress::EntryPort,
+    Endpoint, EndpointState, RoutingTable, egress::EntryPort,
 };
 
 use self::{
@@ -153,7 +153,7 @@ impl<'a> Backends<'a> {
     /// Adds to a table the clusters and endpoints that its routes use (actions and mirrors), and nothing else. What leaves the
     /// cluster needs an entry, so on egress Gateways no name is an endpoint; which addresses may be one their proxies know.
     pub(crate) fn fill(&self, table: &mut RoutingTable, direction: Direction) {
-        for key in table.routes.values().flat_map(|route| used_clusters(route)) {
+        for key in table.routes.values().flat_map(|route| route.clusters()) {
             if let Some(Resolved {
                 cluster, endpoints, ..
             }) = self.resolved.get(key)
@@ -370,22 +370,4 @@ fn without_names(endpoints: &Arc<ClusterEndpoints>) -> Arc<ClusterEndpoints> {
     Arc::new(ClusterEndpoints {
         endpoints: addresses.cloned().collect(),
     })
-}
-
-fn used_clusters(route: &Route) -> impl Iterator<Item = &ClusterKey> {
-    let forward = match &route.action {
-        RouteAction::Forward(backends) => backends.as_slice(),
-        RouteAction::Redirect(_) | RouteAction::Respond { .. } => &[],
-    };
-    let backends = forward
-        .iter()
-        .filter_map(|weighted| match &weighted.backend {
-            Backend::Cluster(key) => Some(key),
-            Backend::External { .. } | Backend::Invalid { .. } => None,
-        });
-    let mirrors = route.filters.iter().filter_map(|filter| match filter {
-        Filter::Mirror(mirror) => Some(&mirror.cluster),
-        _ => None,
-    });
-    backends.chain(mirrors)
 }
