@@ -4,7 +4,10 @@
 //! resource from before, with certificates from the same places, serves that on.
 
 use crate::{
-    ClusterTls, egress::EntryTls, listener::ClientValidation, validate::certificate::is_certificate,
+    ClusterTls,
+    egress::{Entry, EntryTls},
+    listener::ClientValidation,
+    validate::certificate::is_certificate,
 };
 
 const MARK: &str = "# ";
@@ -54,6 +57,20 @@ impl EntryTls {
             ..tls.clone()
         };
         self == other || (same_sources(&self.ca_pem, &other.ca_pem) && rest(self) == rest(other))
+    }
+}
+
+impl Entry {
+    /// Whether both say the same but for CA certificates, which are from the same places, or are the very same.
+    pub fn is_same_but_for_cas(&self, other: &Self) -> bool {
+        let mut all = self.tls.iter().zip(&other.tls);
+        let has_same_tls = self.tls.len() == other.tls.len()
+            && all.all(|(one, other)| one.is_same_but_for_cas(other));
+        let rest = |entry: &Self| Self {
+            tls: Vec::new(),
+            ..entry.clone()
+        };
+        has_same_tls && rest(self) == rest(other)
     }
 }
 

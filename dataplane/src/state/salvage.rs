@@ -70,14 +70,9 @@ fn restore<P>(
         ResourceKind::Certificate => {
             restore_entry(&mut table.certificates, &serving.certificates, key);
         }
-        ResourceKind::Entry if serving.entries.get(key).is_none_or(|it| it.is_shut()) => {
-            return false;
-        }
-        ResourceKind::Entry if asks_hosts_otherwise(received, serving, key) => return false,
+        ResourceKind::Entry if leads_otherwise(received, serving, key) => return false,
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
-        ResourceKind::Policy if serving.policies.get(key).is_none_or(|it| it.is_shut()) => {
-            return false;
-        }
+        ResourceKind::Policy if decides_otherwise(received, serving, key) => return false,
         ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
         ResourceKind::Credential => {
             restore_entry(&mut table.credentials, &serving.credentials, key);
@@ -205,39 +200,16 @@ fn cluster_tls<'a>(table: &'a RoutingTable, key: &str) -> Option<&'a ClusterTls>
     table.clusters.get(key)?.tls.as_ref()
 }
 
-/// The same of an entry, at each of its ports, and whether another protocol was spoken there: what one of them asks of callers or hosts, such
-/// as the system's TLS, another does not. If all that is wrong is a CA that could not be read, its predecessor has to lead to the same
-/// place besides.
-fn asks_hosts_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
-    let (Some(wanted), Some(before)) = (received.entries.get(key), serving.entries.get(key)) else {
-        return false;
-    };
-    if wanted.tls.iter().any(|tls| ca::is_unread(&tls.ca_pem)) {
-        return !is_same_but_for_cas(before, wanted);
-    }
-    let mut ports = wanted.ports.iter();
-    ports.any(|port| {
-        let mut known = before.ports.iter();
-        let known = known.find(|known| known.number == port.number);
-        let is_verified_alike = |known| match (before.tls_of(known), wanted.tls_of(port)) {
-            (Some(before), Some(wanted)) => before.is_same_but_for_cas(wanted),
-            _ => port.tls.is_none(),
-        };
-        known.is_some_and(|known| {
-            known.protocol != port.protocol
-                || (port.shut && !known.shut)
-                || !is_verified_alike(known)
-        })
-    })
+/// Whether an entry has no predecessor, or one that lets others through, leads them elsewhere or is verified in another way.
+fn leads_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let pair = serving.entries.get(key).zip(received.entries.get(key));
+    !pair.is_some_and(|(before, wanted)| before.is_same_but_for_cas(wanted))
 }
 
-fn is_same_but_for_cas(before: &Entry, wanted: &Entry) -> bool {
-    let mut all = before.tls.iter().zip(&wanted.tls);
-    let has_same_tls = before.tls.len() == wanted.tls.len()
-        && all.all(|(before, wanted)| before.is_same_but_for_cas(wanted));
-    let tls = wanted.tls.clone();
-    let before = before.clone();
-    has_same_tls && Entry { tls, ..before } == *wanted
+/// Whether a policy has no predecessor, or one that is for others or says something else of what it names.
+fn decides_otherwise(received: &RoutingTable, serving: &RoutingTable, key: &str) -> bool {
+    let pair = serving.policies.get(key).zip(received.policies.get(key));
+    !pair.is_some_and(|(before, wanted)| before.is_same_but_for_destinations(wanted))
 }
 
 /// Whether a listener's predecessor speaks another protocol, such as clear text where there is to be TLS now, or lets in whom the new one

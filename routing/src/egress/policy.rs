@@ -53,9 +53,13 @@ impl Policy {
         }
     }
 
-    /// Whether its callers may reach nothing, whatever others say.
-    pub fn is_shut(&self) -> bool {
-        self.to.is_none() && self.action == PolicyAction::Deny
+    /// Whether both say the same of the same callers, be it of other destinations.
+    pub fn is_same_but_for_destinations(&self, other: &Self) -> bool {
+        let rest = |policy: &Self| Self {
+            to: None,
+            ..policy.clone()
+        };
+        rest(self) == rest(other)
     }
 }
 

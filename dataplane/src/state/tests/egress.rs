@@ -149,6 +149,47 @@ fn a_rejected_policy_is_in_force_as_it_was_before() {
     }
 }
 
+/// It may have let pass what is refused now.
+#[test]
+fn a_policy_that_is_for_others_or_says_something_else_is_no_predecessor() {
+    let with = |change: Value, path: &str| {
+        let mut policy = json!({
+            "scope": {"Namespace": "a"}, "action": "Deny", "from": [{"namespaces": ["a"]}],
+            "to": [{"paths": [{"Exact": path}]}],
+        });
+        for (field, value) in change.as_object().unwrap() {
+            policy[field] = value.clone();
+        }
+        with_policy(policy)
+    };
+    let allow = json!({"scope": "Gateway", "action": "Allow"});
+    let opens = json!({"scope": "Gateway", "action": "Allow", "allow_private": ["10.0.0.0/8"]});
+    for (before, now, is_shut) in [
+        (json!({}), json!({}), false),
+        (json!({"mode": "Report"}), json!({}), true),
+        (json!({"mode": "Report"}), json!({"mode": "Report"}), false),
+        (json!({"action": "Allow"}), json!({}), true),
+        (json!({"scope": "Gateway"}), json!({}), true),
+        (json!({"from": [{"namespaces": ["b"]}]}), json!({}), true),
+        (allow.clone(), allow.clone(), false),
+        (opens.clone(), opens.clone(), false),
+        (opens, allow, true),
+    ] {
+        let state = state();
+        let first = state.apply(with(before.clone(), "/a")).unwrap();
+        assert_eq!(rejected(&first), []);
+        for path in ["one", "two"] {
+            let report = state.apply(with(now.clone(), path)).unwrap();
+            assert_eq!(
+                rejected(&report),
+                [(ResourceKind::Policy, policy_key().as_str())]
+            );
+            let denies_all = policy(&state).to.is_none();
+            assert_eq!(denies_all, is_shut, "{before} {now}");
+        }
+    }
+}
+
 #[test]
 fn a_rejected_policy_shuts_out_callers_in_any_order() {
     let state = state();

@@ -231,85 +231,66 @@ fn a_backend_that_cannot_be_verified_is_not_reached_in_another_way() {
     }
 }
 
-/// Nor does an entry that leads elsewhere, by another port even.
+/// Nor is anything outside: what else of an entry has changed may be whom it lets through, where it leads, or how it is verified.
 #[test]
-fn an_entry_whose_ca_could_not_be_read_leads_nowhere_else() {
+fn an_entry_that_cannot_be_verified_goes_on_only_as_it_is_now() {
     let key = EntryKey::of("ns", "e");
-    let entry = |ca_pem: String, address: Option<&str>| {
-        let endpoints = address.map(|address| json!([{ "host": address }]));
-        let entry = json!({
+    let with = |ca_pem: &str, change: Value| {
+        let mut entry = json!({
             "hosts": ["api.example"],
             "ports": [{"number": 80, "protocol": "HTTP", "target_port": 443, "tls": 0}],
             "tls": [{ "ca_pem": [ca_pem] }],
-            "resolution": if address.is_some() { "Static" } else { "Dns" },
-            "endpoints": endpoints.unwrap_or_else(|| json!([])),
+            "resolution": "Dns",
+            "exported_to": {"Namespaces": ["a"]},
             "order": {"namespace": "ns", "name": "e", "rule": 0},
         });
+        for (field, value) in change.as_object().unwrap() {
+            entry[field] = value.clone();
+        }
         let entry: Entry = serde_json::from_value(entry).unwrap();
         changed(&table(1, 1), |table| {
             Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
-            table.entries.insert(key.clone(), Arc::new(entry));
+            table.entries.insert(key.clone(), entry.into());
         })
     };
-    let known = named("ConfigMap ns/ca", &certificate().chain_pem);
-    let unread = entry(named("ConfigMap ns/ca", ""), None);
-    for (before, is_shut) in [(None, false), (Some("192.0.2.1"), true)] {
-        let state = state();
-        state.apply(entry(known.clone(), before)).unwrap();
-        let report = state.apply(Arc::clone(&unread)).unwrap();
-        assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
-        let served = snapshot(&state);
-        let served = served.compiled.egress().unwrap().entry(&key).unwrap();
-        assert_eq!(served.is_shut(), is_shut, "{before:?}");
-    }
-}
-
-/// Whatever else is wrong with it.
-#[test]
-fn an_entry_with_tls_does_not_fall_back_to_clear_text() {
-    let key = EntryKey::of("ns", "e");
-    let entry = |port: &str, host: &str| {
-        let mut port: Value = serde_json::from_str(port).unwrap();
-        port["number"] = json!(80);
-        port["target_port"] = json!(443);
-        let has_tls = port.get("tls").is_some();
-        let entry = json!({
-            "hosts": ["api.example", host], "ports": [port],
-            "tls": if has_tls { json!([{}]) } else { json!([]) },
-            "order": {"namespace": "ns", "name": "e", "rule": 0},
-        });
-        let entry: Entry = serde_json::from_value(entry).unwrap();
-        changed(&table(1, 1), |table| {
-            Arc::make_mut(&mut table.settings).egress = Some(EgressSettings::default());
-            table.entries.insert(key.clone(), Arc::new(entry));
-        })
-    };
-    let http = r#"{"protocol": "HTTP"}"#;
-    let with_tls = r#"{"protocol": "HTTP", "tls": 0}"#;
-    // The system's CAs verify it.
-    let https = r#"{"protocol": "HTTPS"}"#;
-    let tls = r#"{"protocol": "TLS"}"#;
-    let tcp = r#"{"protocol": "TCP"}"#;
-    let shut = r#"{"protocol": "HTTP", "shut": true}"#;
-    for (had, has, is_shut) in [
-        (http, with_tls, true),
-        (with_tls, with_tls, false),
-        (http, http, false),
-        (http, https, true),
-        (https, https, false),
-        (tcp, https, true),
-        (tcp, tls, true),
-        (tls, tls, false),
-        (tcp, http, true),
-        (http, shut, true),
+    let port = |number: u16, protocol: &str| json!({"number": number, "protocol": protocol});
+    let secure = json!({"number": 80, "protocol": "HTTP", "target_port": 443, "tls": 0});
+    let known = named(CA, &certificate().chain_pem);
+    for (before, is_shut) in [
+        (json!({}), false),
+        (json!({"hosts": ["api.example", "b.example"]}), true),
+        (json!({"addresses": ["192.0.2.1/32"]}), true),
+        (json!({"exported_to": {"Namespaces": ["a", "b"]}}), true),
+        (json!({"exported_to": "All"}), true),
+        (json!({"ports": [secure, port(8080, "HTTP")]}), true),
+        (json!({"ports": [port(80, "HTTP")], "tls": []}), true),
+        (json!({"ports": [port(80, "HTTPS")], "tls": []}), true),
+        (json!({"ports": [port(80, "TCP")], "tls": []}), true),
+        (json!({"resolution": "None"}), true),
+        (
+            json!({"resolution": "Static", "endpoints": [{"host": "192.0.2.1"}]}),
+            true,
+        ),
     ] {
-        let state = state();
-        state.apply(entry(had, "b.example")).unwrap();
-        let report = state.apply(entry(has, "Bad")).unwrap();
-        assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
-        let served = snapshot(&state);
-        let served = served.compiled.egress().unwrap().entry(&key).unwrap();
-        assert_eq!(served.is_shut(), is_shut, "{had} {has}");
+        let unread = named(CA, "");
+        let nowhere = json!({"resolution": "Static"});
+        for (ca_pem, fault, is_shut) in [(&unread, json!({}), is_shut), (&known, nowhere, true)] {
+            let state = state();
+            let first = state.apply(with(&known, before.clone())).unwrap();
+            assert_eq!(rejected(&first), []);
+            // However often.
+            for changed in ["one", "two"] {
+                let table = self::changed(&with(ca_pem, fault.clone()), |table| {
+                    let path = PathMatch::Exact(format!("/{changed}"));
+                    table.routes.insert(route(0), path_route(0, path));
+                });
+                let report = state.apply(table).unwrap();
+                assert_eq!(rejected(&report), [(ResourceKind::Entry, key.as_str())]);
+                let served = snapshot(&state);
+                let served = served.compiled.egress().unwrap().entry(&key).unwrap();
+                assert_eq!(served.is_shut(), is_shut, "{before}");
+            }
+        }
     }
 }
 
