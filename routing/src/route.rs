@@ -68,6 +68,15 @@ impl Route {
         }))
     }
 
+    /// The entries that lead it outside.
+    pub fn entries(&self) -> impl Iterator<Item = &EntryKey> {
+        let backends = self.backends().iter();
+        backends.filter_map(|backend| match &backend.backend {
+            Backend::External { entry, .. } => Some(entry),
+            Backend::Cluster(_) | Backend::Invalid { .. } => None,
+        })
+    }
+
     /// Its filters, then those of its backends.
     pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
         let of_backends = self.backends().iter().flat_map(|backend| &backend.filters);

@@ -40,7 +40,7 @@ pub(crate) enum Fault {
     /// Its Secret is there, but could not be read.
     NotRead {
         finding: Finding,
-        /// The credential without its value, which no proxy takes: one that serves the rule as it was before serves that on.
+        /// The credential without its value, which no proxy takes: one that has the value goes on with that.
         credential: Arc<Credential>,
     },
 }

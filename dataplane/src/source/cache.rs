@@ -182,10 +182,7 @@ mod tests {
         let state = TableState::new(metrics, Overrides::default());
         let good = fixtures::table(1, 1);
         let broken = fixtures::changed(&good, |table| {
-            let regex = portcullis_routing::PathMatch::Regex("(".into());
-            table
-                .routes
-                .insert(fixtures::route(0), fixtures::path_route(0, regex));
+            table.routes.insert(fixtures::route(0), fixtures::broken(0));
         });
         state.apply(Arc::new(good.clone())).unwrap();
         state.apply(broken).unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use portcullis_routing::{
     Backend, Certificate, CertificateKey, Cluster, ClusterKey, GatewayKey, Listener, ListenerKey,
-    ListenerProtocol, PathMatch, Route, RouteAction, RouteKey, RouteMatch, RouteOrder, RoutePolicy,
-    RouteSource, RoutingTable, Secret, WeightedCluster,
+    ListenerProtocol, Millis, PathMatch, Route, RouteAction, RouteKey, RouteMatch, RouteOrder,
+    RoutePolicy, RouteSource, RoutingTable, Secret, WeightedCluster, policy::Retry,
 };
 
 pub(crate) fn gateway() -> GatewayKey {
@@ -82,6 +82,20 @@ pub(crate) fn path_route(number: usize, path: PathMatch) -> Arc<Route> {
             rule_name: None,
         },
     })
+}
+
+/// Route `number` of [`table`] as no proxy takes it, for what it does: its matches are good.
+pub(crate) fn broken(number: usize) -> Arc<Route> {
+    let mut route = Route::clone(&path_route(
+        number,
+        PathMatch::Prefix(format!("/r{number}")),
+    ));
+    route.policy.retry = Some(Retry {
+        codes: vec![99],
+        attempts: 1,
+        backoff: Millis(1),
+    });
+    Arc::new(route)
 }
 
 /// A sealed table with `listeners` listeners from port 8000 on, and `routes` routes, each with a path (`/r0`, ...) and a

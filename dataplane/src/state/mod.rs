@@ -1,7 +1,7 @@
 //! From a routing table to what workers serve: checked, compiled, and swapped in one step.
 //!
 //! All of this happens on the control thread. A bad table leaves everything as it was; a bad resource in a good table is
-//! reported, and what it was before is served on.
+//! reported, and what it was before is served on where that fits.
 
 pub mod certificates;
 pub mod credentials;
@@ -301,17 +301,18 @@ fn shared(received: Option<&Arc<RoutingTable>>, table: Arc<RoutingTable>) -> Arc
     }
 }
 
-/// Compiles `table`; where a resource is rejected, with the one that was served before, or with a refusal.
+/// Compiles `table`; where a resource is rejected, with what is known of it from before, or with a refusal.
 fn build(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {
-    let as_it_is = compiled(previous, table);
+    let received = compiled(previous, table);
+    let rejected = received.rejected.clone();
     let serving = previous.map(|previous| &previous.compiled);
-    match salvage::mended(table, serving, &as_it_is.rejected) {
-        Some(mended) => Snapshot {
-            rejected: as_it_is.rejected,
-            ..compiled(previous, &Arc::new(mended))
-        },
-        None => as_it_is,
-    }
+    // Values first: a rule that lacks nothing else needs nobody to stand in for it.
+    let mends = [salvage::with_known_values, salvage::mended];
+    let served = mends.into_iter().fold(received, |snapshot, mend| {
+        let mended = mend(snapshot.compiled.table(), serving, &snapshot.rejected);
+        mended.map_or(snapshot, |table| compiled(previous, &Arc::new(table)))
+    });
+    Snapshot { rejected, ..served }
 }
 
 fn compiled(previous: Option<&Snapshot>, table: &Arc<RoutingTable>) -> Snapshot {

@@ -1,9 +1,9 @@
-//! A rejected resource takes no service away: its predecessor is served on. A rule that has none answers 500, since leaving
-//! it out would hand its requests to a broader rule, perhaps one that does not protect what this one does.
+//! A rejected resource takes no service away that its predecessor can give: that is served on, where it lets in and leads nobody
+//! otherwise than both would. A rule that has none answers 500, since leaving it out would hand its requests to a broader rule, perhaps
+//! one that does not protect what this one does; entries and policies that have none refuse whom they are for.
 //!
 //! Each is judged alone. A predecessor that what is good in the table leaves no room for, such as a listener whose port another one has
-//! now, is none: so all that is mended can be in force at once, and none of it keeps out what is good. Nor is what was rejected already, or
-//! stood for that: it says less of whom to keep out than what is rejected now.
+//! now, is none: so all that is mended can be in force at once, and none of it keeps out what is good. Nor is what was rejected already.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +11,8 @@ use std::{
 };
 
 use portcullis_routing::{
-    ClusterTls, Listener, ListenerKey, ListenerProtocol, Rejection, ResourceKind, Route,
-    RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
+    ClusterTls, CredentialKey, Listener, ListenerKey, ListenerProtocol, Rejection, ResourceKind,
+    Route, RouteAction, RouteKey, RoutePolicy, RoutingTable, ca,
     compile::CompiledTable,
     egress::{Entry, ExportedTo, Policy},
     listener::ClientValidation,
@@ -20,6 +20,30 @@ use portcullis_routing::{
 };
 
 use crate::reason::Reason;
+
+/// `table` with the values that `serving` has of credentials that were rejected, as far as nothing else of these is another; `None` if there
+/// are none. What a rule is rejected for may be that it lacks such a value: with it the rule is good as it is.
+pub(super) fn with_known_values<P>(
+    table: &RoutingTable,
+    serving: Option<&CompiledTable<P>>,
+    rejected: &[Rejection],
+) -> Option<RoutingTable> {
+    let serving = serving?;
+    let known = of_kind(rejected, ResourceKind::Credential).filter_map(|rejection| {
+        let before = serving.table().credentials.get_key_value(&*rejection.key);
+        let (key, before) =
+            before.filter(|_| !serving.is_rejected(rejection.kind, &rejection.key))?;
+        let wanted = table.credentials.get(key)?;
+        before
+            .is_same_but_for_value(wanted)
+            .then(|| (key.clone(), Arc::clone(before)))
+    });
+    let mut known = known.peekable();
+    known.peek()?;
+    let mut mended = table.clone();
+    mended.credentials.extend(known);
+    Some(mended)
+}
 
 /// `table` with each rejected resource replaced by the one that `serving` has under its key, together with what that one
 /// needs, or by a refusal; `None` if there is nothing to put in place of any.
@@ -33,7 +57,7 @@ pub(super) fn mended<P>(
         let restore = |serving| restore(&mut mended, table, serving, rejected, rejection);
         let is_restored = serving.is_some_and(restore);
         match rejection.kind {
-            ResourceKind::Route if !is_restored => refuse(&mut mended, table, &rejection.key),
+            ResourceKind::Route => refuse(&mut mended, table, &rejection.key, is_restored),
             ResourceKind::Policy if !is_restored => shut(&mut mended, &rejection.key),
             ResourceKind::Entry if !is_restored => shut_entry(&mut mended, &rejection.key),
             _ => {}
@@ -74,29 +98,70 @@ fn restore<P>(
         ResourceKind::Entry => restore_entry(&mut table.entries, &serving.entries, key),
         ResourceKind::Policy if decides_otherwise(received, serving, key) => return false,
         ResourceKind::Policy => restore_entry(&mut table.policies, &serving.policies, key),
-        ResourceKind::Credential => {
-            restore_entry(&mut table.credentials, &serving.credentials, key);
-        }
-        // Who had the address before says nothing of who has it now.
-        ResourceKind::Workload => {}
-        ResourceKind::Route => {
-            let before = serving.routes.get_key_value(key);
-            let before = before.filter(|(_, route)| !is_refusal(route));
-            let fitting = before.and_then(|(key, it)| Some((key, fitting(received, key, it)?)));
-            let Some((key, route)) = fitting else {
-                return false;
-            };
-            table.routes.insert(key.clone(), Arc::clone(&route));
-            for cluster in route.clusters() {
-                keep_entry(&mut table.clusters, &serving.clusters, cluster);
-                keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
-            }
-            for credential in route.credentials() {
-                keep_entry(&mut table.credentials, &serving.credentials, credential);
-            }
-        }
+        // Who had the address before says nothing of who has it now, and what is known of credentials is in the table already.
+        ResourceKind::Workload | ResourceKind::Credential => {}
+        ResourceKind::Route => return restore_route(table, received, serving, rejected, key),
     }
     true
+}
+
+/// Puts a rule's predecessor in its place, at those listeners of both that are left.
+fn restore_route(
+    table: &mut RoutingTable,
+    received: &RoutingTable,
+    serving: &RoutingTable,
+    rejected: &[Rejection],
+    key: &str,
+) -> bool {
+    let wanted = received.routes.get_key_value(key);
+    let Some(((key, wanted), before)) = wanted.zip(serving.routes.get(key)) else {
+        return false;
+    };
+    let mut route = Route::clone(before);
+    route
+        .listeners
+        .retain(|key| wanted.listeners.contains(key) && is_served_at(received, before, key));
+    let is_one = takes_the_same(before, wanted)
+        && before.credentials().eq(wanted.credentials())
+        && may_have_credentials(before, received, serving, rejected);
+    if !is_one || route.listeners.is_empty() {
+        return false;
+    }
+    for cluster in route.clusters() {
+        keep_entry(&mut table.clusters, &serving.clusters, cluster);
+        keep_entry(&mut table.endpoints, &serving.endpoints, cluster);
+    }
+    table.routes.insert(key.clone(), Arc::new(route));
+    true
+}
+
+/// Whether two rules are for the same requests. Keys go by the numbers of rules, so what had a key before may be another rule.
+fn takes_the_same(before: &Route, wanted: &Route) -> bool {
+    before.order == wanted.order
+        && before.hostnames == wanted.hostnames
+        && before.matches == wanted.matches
+}
+
+/// Whether the credentials of a rule from before are known, and what leads it outside is as it was: else they might go to somebody else.
+fn may_have_credentials(
+    route: &Route,
+    received: &RoutingTable,
+    serving: &RoutingTable,
+    rejected: &[Rejection],
+) -> bool {
+    let is_known = |key: &CredentialKey| {
+        let mut rejected = of_kind(rejected, ResourceKind::Credential);
+        received.credentials.contains_key(key) && !rejected.any(|it| it.key == key.as_str())
+    };
+    let is_as_it_was = |key| received.entries.get(key) == serving.entries.get(key);
+    route.credentials().next().is_none()
+        || (route.credentials().all(is_known) && route.entries().all(is_as_it_was))
+}
+
+/// Whether a listener is in the table, and speaks what a rule is for.
+fn is_served_at(table: &RoutingTable, route: &Route, key: &ListenerKey) -> bool {
+    let listener = table.listeners.get(key);
+    listener.is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == route.takes_connections())
 }
 
 /// Puts a listener's predecessor in its place, with certificates that this one names.
@@ -154,37 +219,11 @@ fn has_room(
         other.port == listener.port && (!fits || other.hostname == listener.hostname)
     };
     let is_rejected = |key: &ListenerKey| {
-        let mut rejected = rejected.iter();
-        rejected.any(|it| it.kind == ResourceKind::Listener && it.key == key.as_str())
+        let mut rejected = of_kind(rejected, ResourceKind::Listener);
+        rejected.any(|it| it.key == key.as_str())
     };
     let mut others = received.listeners.iter().filter(|(other, _)| *other != key);
     !others.any(|(other, it)| is_in_the_way(it) && !is_rejected(other))
-}
-
-/// A rule at the listeners that the one that was received names, as far as they are there and speak what it is for. None if one of them lets in
-/// others than those that it was at: what it does may not be for them.
-fn fitting(received: &RoutingTable, key: &RouteKey, before: &Arc<Route>) -> Option<Arc<Route>> {
-    let listener = |key: &ListenerKey| received.listeners.get(key);
-    let fits = |key: &&ListenerKey| {
-        listener(key)
-            .is_some_and(|it| (it.protocol == ListenerProtocol::Tls) == before.takes_connections())
-    };
-    let wanted = &received.routes.get(key)?.listeners;
-    let listeners: Vec<_> = wanted.iter().filter(fits).cloned().collect();
-    let is_for = |wanted: &ListenerKey| {
-        let mut known = before.listeners.iter().filter_map(listener);
-        before.listeners.contains(wanted)
-            || known.any(|known| listener(wanted).is_some_and(|it| !admits_otherwise(it, known)))
-    };
-    if listeners.is_empty() || !listeners.iter().all(is_for) {
-        return None;
-    }
-    if listeners == before.listeners {
-        return Some(Arc::clone(before));
-    }
-    let mut route = Route::clone(before);
-    route.listeners = listeners;
-    Some(Arc::new(route))
 }
 
 /// Whether a cluster's predecessor verifies its endpoints in another way or not at all. What is sent now may be for those only whom the
@@ -232,16 +271,26 @@ fn client_validation(listener: &Listener) -> Option<&ClientValidation> {
     listener.tls.as_ref()?.client_validation.as_ref()
 }
 
-/// Lets a rule that was rejected, and has no predecessor, answer 500 for what can be understood of its hosts and matches.
-/// What of them cannot is not served at all.
-fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str) {
+/// Lets a rule that was rejected answer 500 for what can be understood of its hosts and matches, wherever it has not been restored; one of
+/// connections refuses them. What of it cannot be understood is not served at all.
+fn refuse(mended: &mut RoutingTable, received: &RoutingTable, key: &str, is_restored: bool) {
     let Some((key, route)) = received.routes.get_key_value(key) else {
         return;
     };
-    if let Some(refusal) = refusal(received, route) {
-        mended
-            .routes
-            .insert(RouteKey::clone(key), Arc::new(refusal));
+    let Some(mut refusal) = refusal(received, route) else {
+        return;
+    };
+    let restored = mended.routes.get(key).filter(|_| is_restored);
+    let key = match restored {
+        Some(restored) => {
+            let listeners = &mut refusal.listeners;
+            listeners.retain(|it| !restored.listeners.contains(it));
+            RouteKey::new(format!("{key}-refused"))
+        }
+        None => key.clone(),
+    };
+    if !refusal.listeners.is_empty() {
+        mended.routes.insert(key, Arc::new(refusal));
     }
 }
 
@@ -276,32 +325,37 @@ fn shut_entry(mended: &mut RoutingTable, key: &str) {
 }
 
 fn refusal(table: &RoutingTable, route: &Route) -> Option<Route> {
-    let mut refusal = Route {
-        filters: Vec::new(),
-        action: RouteAction::Respond {
+    let action = if route.takes_connections() {
+        RouteAction::Forward(Vec::new())
+    } else {
+        RouteAction::Respond {
             status: Reason::InvalidRule.status().as_u16(),
             reason: Reason::InvalidRule.code().to_owned(),
-        },
+        }
+    };
+    let mut refusal = Route {
+        filters: Vec::new(),
+        action,
         policy: RoutePolicy::default(),
         ..route.clone()
     };
     refusal
         .listeners
-        .retain(|key| table.listeners.contains_key(key));
+        .retain(|key| is_served_at(table, route, key));
     refusal
         .hostnames
         .retain(|hostname| syntax::hostname_or_wildcard(hostname).is_ok());
     refusal
         .matches
         .retain(|one| validate::route_match(one).is_ok());
-    // No hostname at all would be every host.
-    let is_wider = refusal.hostnames.is_empty() && !route.hostnames.is_empty();
-    let is_some = !refusal.listeners.is_empty() && !refusal.matches.is_empty();
-    (is_some && !is_wider).then_some(refusal)
+    // No hostname at all would be every host, and no match every connection.
+    let is_wider = (refusal.hostnames.is_empty() && !route.hostnames.is_empty())
+        || (refusal.matches.is_empty() && !route.matches.is_empty());
+    (!refusal.listeners.is_empty() && !is_wider).then_some(refusal)
 }
 
-fn is_refusal(route: &Route) -> bool {
-    matches!(&route.action, RouteAction::Respond { reason, .. } if reason == Reason::InvalidRule.code())
+fn of_kind(rejected: &[Rejection], kind: ResourceKind) -> impl Iterator<Item = &Rejection> {
+    rejected.iter().filter(move |it| it.kind == kind)
 }
 
 /// Puts the entry that is being served back in place of the new one.

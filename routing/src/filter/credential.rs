@@ -34,13 +34,24 @@ pub struct Credential {
     /// Field name, lower case; one that [`can_carry`] takes.
     pub header: String,
     /// Field value, with what stands before the secret. At most [`MAX_CREDENTIAL_BYTES`]. Empty while the Secret cannot be read, which
-    /// is not valid: a proxy that serves the route as it was before serves that on, another one answers 500.
+    /// is not valid: a proxy goes on with the value that it has, if nothing else of the credential has changed, and answers 500 without one.
     pub value: Secret,
     /// Whether it takes the place of what the request has under that name; else such a request keeps what it has. Default true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub overwrite: bool,
     /// The Secret that it is from, `namespace/name`, for people.
     pub secret: String,
+}
+
+impl Credential {
+    /// Whether both say the same but for the value.
+    pub fn is_same_but_for_value(&self, other: &Self) -> bool {
+        let rest = |credential: &Self| Self {
+            value: Secret::new(""),
+            ..credential.clone()
+        };
+        rest(self) == rest(other)
+    }
 }
 
 const fn yes() -> bool {

@@ -1,6 +1,8 @@
 //! Tests of applying tables, and of where they come from.
 
+mod credentials;
 mod egress;
+mod rules;
 mod salvage;
 mod trust;
 
@@ -17,19 +19,22 @@ use std::{
 
 use http::{HeaderMap, Method};
 use portcullis_routing::{
-    Cluster, ClusterTls, CompiledPort, Listener, ListenerProtocol, ListenerTls, Millis, PathMatch,
-    RequestHead, ResourceKind, RouteAction, RoutingTable, Secret, TableVersion,
-    egress::EgressSettings, listener::TlsVersion, policy::Retry, settings::AccessLog,
+    Backend, Cluster, ClusterTls, CompiledPort, CompiledRoute, Listener, ListenerProtocol,
+    ListenerTls, Millis, PathMatch, RequestHead, ResourceKind, RouteAction, RoutingTable, Secret,
+    TableVersion, egress::EgressSettings, listener::TlsVersion, policy::Retry, settings::AccessLog,
 };
 
 use super::{
     Overrides, Snapshot, TableError, TableSource, TableState,
     fixtures::{
-        certificate, certificate_key, changed, cluster, gateway, listener, path_route, plain,
-        route, table,
+        broken, certificate, certificate_key, changed, cluster, gateway, listener, path_route,
+        plain, route, table,
     },
 };
-use crate::telemetry::{Metrics, MetricsOptions};
+use crate::{
+    plan::PreparedRoute,
+    telemetry::{Metrics, MetricsOptions},
+};
 
 fn state() -> TableState {
     TableState::new(
@@ -42,10 +47,10 @@ fn snapshot(state: &TableState) -> Arc<Snapshot> {
     state.current().clone().unwrap()
 }
 
-/// The route that takes `path` on port 8000.
-fn winner(state: &TableState, path: &str) -> Option<String> {
+/// The rule that takes `path` on a port.
+fn found(state: &TableState, port: u16, path: &str) -> Option<Arc<CompiledRoute<PreparedRoute>>> {
     let snapshot = snapshot(state);
-    let listener = snapshot.compiled.port(8000)?.listener_for("a.example")?;
+    let listener = snapshot.compiled.port(port)?.listener_for("a.example")?;
     let (method, headers) = (&Method::GET, &HeaderMap::new());
     let found = listener.lookup(&RequestHead {
         host: "a.example",
@@ -54,8 +59,33 @@ fn winner(state: &TableState, path: &str) -> Option<String> {
         method,
         headers,
     })?;
-    Some(found.route.key().to_string())
+    Some(Arc::clone(found.route))
 }
+
+/// The key of the one on port 8000.
+fn winner(state: &TableState, path: &str) -> Option<String> {
+    Some(found(state, 8000, path)?.key().to_string())
+}
+
+/// What that one does.
+fn answer(state: &TableState, path: &str) -> Option<String> {
+    answer_at(state, 8000, path)
+}
+
+fn answer_at(state: &TableState, port: u16, path: &str) -> Option<String> {
+    Some(match &found(state, port, path)?.route().action {
+        RouteAction::Forward(backends) => match &backends.first()?.backend {
+            Backend::Cluster(key) => key.to_string(),
+            Backend::External { entry, .. } => entry.to_string(),
+            Backend::Invalid { reason } => reason.clone(),
+        },
+        RouteAction::Respond { status, reason } => format!("{status} {reason}"),
+        RouteAction::Redirect(redirect) => redirect.status.to_string(),
+    })
+}
+
+/// What a rule answers that nothing stands in for.
+const REFUSED: &str = "500 invalid_rule";
 
 fn rejected(report: &portcullis_routing::Report) -> Vec<(ResourceKind, &str)> {
     report
