@@ -44,11 +44,14 @@ pub const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|
 #[schemars(extend("x-kubernetes-validations" = [{
     "rule": "!has(self.allowPrivate) || self.allowPrivate.size() == 0 || self.action == 'Allow'",
     "message": "allowPrivate opens ranges, so it goes with action Allow only"
+}, {
+    "rule": "!has(self.to) || self.to.size() > 0 || self.action == 'Allow'",
+    "message": "a list of no destinations goes with action Allow only; to deny everything, leave `to` out"
 }]))]
 pub struct EgressPolicySpec {
     /// Gateways of the policy's own namespace that it is for. Default: every egress Gateway that it can speak of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(min = 1, max = 16))]
     #[schemars(extend(
         "x-kubernetes-list-type" = "map",
         "x-kubernetes-list-map-keys" = ["group", "kind", "name"]
@@ -56,12 +59,13 @@ pub struct EgressPolicySpec {
     pub target_refs: Vec<GatewayReference>,
     /// Callers that it speaks of: any of these. Default: every caller that it can speak of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(min = 1, max = 64))]
     pub from: Vec<CallerSelector>,
-    /// Destinations that it speaks of: any of these. Default: everything.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Destinations that it speaks of: any of these. Default: everything. A list of none is nothing: with action Allow callers
+    /// reach only what other policies allow them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
-    pub to: Vec<DestinationSelector>,
+    pub to: Option<Vec<DestinationSelector>>,
     /// Whether callers may reach the destinations. Default Allow.
     #[serde(default)]
     pub action: Action,

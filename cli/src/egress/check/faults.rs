@@ -16,12 +16,13 @@ pub(super) fn concerns(finding: &Finding, host: &Host, resources: &Resources) ->
             named.into_iter().any(|text| may_name(text, host))
         }),
         "EgressPolicy" => resources.egress_policies.get(key).is_some_and(|policy| {
-            let to = &policy.spec.to;
-            to.is_empty()
-                || to.iter().any(|to| match &to.hosts {
+            let destinations = policy.spec.to.as_deref();
+            destinations.is_none_or(|destinations| {
+                destinations.iter().any(|to| match &to.hosts {
                     Some(hosts) => hosts.iter().any(|text| may_name(text, host)),
                     None => true,
                 })
+            })
         }),
         _ => false,
     }

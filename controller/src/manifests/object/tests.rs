@@ -227,6 +227,12 @@ fn what_is_wrong_with_an_egress_policy_is_told_with_its_field() {
             "{to: [{hosts: []}]}",
             "spec.to[0].hosts: has fewer entries than 1",
         ),
+        ("{to: []}", ""),
+        (
+            "{to: [], action: Deny}",
+            "spec: a list of no destinations goes with action Allow only; to deny everything, leave `to` out",
+        ),
+        ("{from: []}", "spec.from: has fewer entries than 1"),
         (
             "{targetRefs: [{kind: Service, name: a}]}",
             "spec.targetRefs[0].kind: \"Service\" is none of \"Gateway\"",

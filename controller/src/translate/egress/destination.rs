@@ -24,19 +24,19 @@ const METHODS: [&str; 9] = [
 
 /// The destinations, and the place of each in the list; `None` is everything.
 pub(super) fn translate(
-    specs: &[DestinationSelector],
+    specs: Option<&[DestinationSelector]>,
     action: Action,
     field: &Field<'_>,
     faults: &mut Faults,
 ) -> Option<(Vec<usize>, Vec<DestinationMatch>)> {
-    let items = specs.iter().enumerate();
+    let items = specs?.iter().enumerate();
     let items = items.filter_map(|(index, spec)| {
         let field = field.at(index);
         let item = destination(spec, &field, faults)?;
         tell_of_slips(spec, action, &field, faults);
         Some((index, item))
     });
-    (!specs.is_empty()).then(|| items.unzip())
+    Some(items.unzip())
 }
 
 /// What is valid, and no request has.

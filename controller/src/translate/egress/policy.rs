@@ -61,7 +61,9 @@ pub(super) fn translate(
         of_own_only: !is_of_gateway,
     };
     let from = select::translate(places, &spec.from, speaker, &field("from"), faults);
-    let (indices, to) = destination::translate(&spec.to, spec.action, &field("to"), faults).unzip();
+    let destinations = spec.to.as_deref();
+    let to = destination::translate(destinations, spec.action, &field("to"), faults);
+    let (indices, to) = to.unzip();
     let action = match spec.action {
         Action::Allow => PolicyAction::Allow,
         Action::Deny => PolicyAction::Deny,
@@ -75,7 +77,8 @@ pub(super) fn translate(
         select::tell_of_foreigners(&spec.from, own, &field("from"), faults);
     }
     let names_nothing = to.as_ref().is_some_and(Vec::is_empty);
-    if names_nothing {
+    let is_meant = destinations.is_some_and(<[_]>::is_empty) && action == PolicyAction::Allow;
+    if names_nothing && !is_meant {
         tell_of_nothing(action, &field("to"), faults);
     }
     // A Deny of nothing is as good as none; an Allow of nothing shuts its callers in until it is mended.

@@ -20,6 +20,8 @@ use crate::{
 
 /// The namespaces that callers may be in, with their labels. Looked through once for each selector, however many policies have it.
 pub(super) struct Places {
+    /// Whether all that there are have been told: of files some may be left out.
+    are_all: bool,
     labels: BTreeMap<String, BTreeMap<String, String>>,
     /// What selectors have found so far, by their text.
     found: RefCell<BTreeMap<String, BTreeSet<String>>>,
@@ -37,9 +39,15 @@ impl Places {
             }
         }
         Self {
+            are_all: !ctx.resources.namespaces.is_empty(),
             labels,
             found: RefCell::default(),
         }
+    }
+
+    /// The first that is named, and is none.
+    fn unknown<'a>(&self, mut named: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        named.find(|name| self.are_all && !self.labels.contains_key(*name))
     }
 
     /// The namespaces that a selector finds now; only `within` is looked at if that is given.
@@ -78,6 +86,7 @@ fn parsed(spec: &LabelSelectorSpec) -> Result<Selector, Fault> {
 
 const UNCLEAR: &str = "; it may mean anybody, so until it is corrected the policy holds against every caller that it can speak of: \
      what it denies is denied to all of them, and what it allows is allowed to nobody for this item's sake";
+const NO_NAMESPACE: &str = "nothing to do if there will be one; else correct the names or labels";
 const SELECTOR_REMEDY: &str =
     "use the operators In and NotIn with values, Exists and DoesNotExist without";
 
@@ -99,8 +108,7 @@ impl<'a> Speaker<'a> {
     fn nobody(self, spec: &CallerSelector) -> Option<(String, &'static str)> {
         if !self.of_own_only {
             let why = "there is no such namespace, so this selects nobody";
-            let remedy = "nothing to do if there will be one; else correct the names or labels";
-            return Some((why.to_owned(), remedy));
+            return Some((why.to_owned(), NO_NAMESPACE));
         }
         foreigner(spec, self.own).is_none().then(|| {
             let why = format!(
@@ -132,7 +140,13 @@ pub(super) fn translate(
             if let Some((why, remedy)) = speaker.nobody(spec) {
                 faults.warn("SelectsNobody", &field.at(index), why, remedy);
             }
-        } else if !callers.contains(&caller) {
+            continue;
+        }
+        if let Some(unknown) = places.unknown(named(spec)).filter(|_| !speaker.of_own_only) {
+            let why = format!("there is no namespace {unknown:?}, so nobody is selected there");
+            faults.warn("SelectsNobody", &field.at(index), why, NO_NAMESPACE);
+        }
+        if !callers.contains(&caller) {
             callers.push(caller);
         }
     }
@@ -236,13 +250,17 @@ fn requirement(spec: &LabelSelectorRequirement) -> Result<LabelRequirement, Faul
     }
 }
 
-/// A namespace other than `own` that is named.
-fn foreigner<'a>(spec: &'a CallerSelector, own: &str) -> Option<&'a str> {
+/// The namespaces that are named.
+fn named(spec: &CallerSelector) -> impl Iterator<Item = &str> {
     let namespaces = spec.namespaces.iter().flatten();
     let accounts = spec.service_accounts.iter().flatten();
     let of_accounts = accounts.filter_map(|it| it.split_once('/').map(|(namespace, _)| namespace));
-    let mut named = namespaces.map(String::as_str).chain(of_accounts);
-    named.find(|name| *name != own)
+    namespaces.map(String::as_str).chain(of_accounts)
+}
+
+/// A namespace other than `own` that is named.
+fn foreigner<'a>(spec: &'a CallerSelector, own: &str) -> Option<&'a str> {
+    named(spec).find(|name| *name != own)
 }
 
 /// Tells of callers of other namespaces, where the policy speaks of those of its own only.
