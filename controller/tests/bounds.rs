@@ -216,7 +216,7 @@ fn a_table_that_no_frame_holds_is_told_in_the_condition_of_its_gateway() {
     let message = programmed["message"].as_str().unwrap();
     for part in [
         "67108864 are the most",
-        "Most of it are routes",
+        "Most of it are routes, above all of the namespaces shop, then",
         "spread routes over several Gateways",
     ] {
         assert!(
@@ -446,4 +446,35 @@ fn external_addresses_of_services_count_up_to_a_bound() {
     for part in ["spec.externalIPs", "56 of the 200 count", "protectedCIDRs"] {
         assert!(told("shop/b").contains(part), "{}", told("shop/b"));
     }
+}
+
+/// What tenants ask for of pods puts nothing of others into tables.
+#[test]
+fn labels_that_a_tenant_asks_for_are_those_of_its_own_pods() {
+    let policy = |namespace: &str, key: &str| {
+        json!({
+            "apiVersion": "portcullis.dev/v1alpha1", "kind": "EgressPolicy", "metadata": {"name": "ask", "namespace": namespace},
+            "spec": {"from": [{"podSelector": {"matchExpressions": [{"key": key, "operator": "Exists"}]}}]},
+        })
+    };
+    let pod = |namespace: &str, address: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "web", "namespace": namespace, "labels": {"of-all": "x", "of-shop": "x", "of-nobody": "x"}},
+            "spec": {"containers": []}, "status": {"phase": "Running", "podIP": address},
+        })
+    };
+    let translation = translated(&[
+        policy("infra", "of-all"),
+        policy("shop", "of-shop"),
+        pod("shop", "10.1.0.1"),
+        pod("other", "10.1.0.2"),
+    ]);
+    let table = translation.tables.values().next().unwrap();
+    let labels = |address: &str| {
+        let labels = &table.workloads[address].labels;
+        labels.keys().map(String::as_str).collect::<Vec<_>>()
+    };
+    assert_eq!(labels("10.1.0.1"), ["of-all", "of-shop"]);
+    assert_eq!(labels("10.1.0.2"), ["of-all"]);
 }

@@ -132,14 +132,17 @@ impl Policies {
         ranges.copied().collect()
     }
 
-    /// The keys of the labels that any policy asks for.
-    pub(super) fn label_keys(&self) -> BTreeSet<&str> {
-        let translated = self.0.values().map(|state| &state.translated);
-        let policies = translated.flat_map(|it| it.of_gateway.iter().chain(&it.of_namespace));
-        let callers = policies.flat_map(|policy| policy.from.iter().flatten());
-        let selectors = callers.filter_map(|from| from.labels.as_ref());
-        let requirements = selectors.flat_map(|selector| &selector.0);
-        requirements.map(LabelRequirement::key).collect()
+    /// The labels that they ask for.
+    pub(super) fn label_keys(&self) -> LabelKeys<'_> {
+        let mut keys = LabelKeys::default();
+        for (key, state) in &self.0 {
+            let translated = &state.translated;
+            let of_all = translated.of_gateway.iter();
+            keys.of_all.extend(of_all.flat_map(asked));
+            let own = keys.of_namespaces.entry(&key.namespace).or_default();
+            own.extend(translated.of_namespace.iter().flat_map(asked));
+        }
+        keys
     }
 
     /// Their conditions, but for what is for the data planes to say.
@@ -150,6 +153,31 @@ impl Policies {
         all.map(|(key, state)| (key.clone(), conditions(state)))
             .collect()
     }
+}
+
+/// The keys of labels that policies ask for. What tenants ask for is nothing to the pods of others.
+#[derive(Debug, Default)]
+pub(super) struct LabelKeys<'p> {
+    /// Of every pod.
+    of_all: BTreeSet<&'p str>,
+    /// Of those of a namespace.
+    of_namespaces: BTreeMap<&'p str, BTreeSet<&'p str>>,
+}
+
+impl LabelKeys<'_> {
+    /// Whether a policy that may speak of pods of a namespace asks for this label.
+    pub(super) fn ask(&self, namespace: &str, label: &str) -> bool {
+        let own = self.of_namespaces.get(namespace);
+        self.of_all.contains(label) || own.is_some_and(|own| own.contains(label))
+    }
+}
+
+/// The keys of the labels that a policy asks for.
+fn asked(policy: &Arc<Policy>) -> impl Iterator<Item = &str> {
+    let callers = policy.from.iter().flatten();
+    let selectors = callers.filter_map(|from| from.labels.as_ref());
+    let requirements = selectors.flat_map(|selector| &selector.0);
+    requirements.map(LabelRequirement::key)
 }
 
 impl Translated {

@@ -8,19 +8,19 @@ use std::{
 
 use portcullis_routing::{WorkloadKey, egress::Workload};
 
-use super::proxies::Proxies;
+use super::{policies::LabelKeys, proxies::Proxies};
 use crate::{
     callers::Pod,
     resources::{ObjectKey, Objects},
 };
 
-/// The pods by address, with those of their labels that `keys` has. Proxies are there for their addresses: nobody is taken for them.
+/// The pods by address, with those of their labels that `keys` ask for. Proxies are there for their addresses: nobody is taken for them.
 ///
 /// The addresses of a node say nothing of who calls from them, nor does one that two running pods claim: a caller from there is
 /// unknown. A pod that has ended may have left its address to another.
 pub(super) fn index(
     pods: &Objects<Pod>,
-    keys: &BTreeSet<&str>,
+    keys: &LabelKeys<'_>,
     proxies: &Proxies,
 ) -> BTreeMap<WorkloadKey, Arc<Workload>> {
     let mut callers = BTreeMap::<IpAddr, Option<Arc<Workload>>>::new();
@@ -46,10 +46,10 @@ pub(super) fn index(
         .collect()
 }
 
-fn workload(key: &ObjectKey, pod: &Pod, keys: &BTreeSet<&str>, proxies: &Proxies) -> Workload {
+fn workload(key: &ObjectKey, pod: &Pod, keys: &LabelKeys<'_>, proxies: &Proxies) -> Workload {
     let all = pod.metadata.labels.as_ref();
     let labels = all.into_iter().flatten();
-    let labels = labels.filter(|(label, _)| keys.contains(label.as_str()));
+    let labels = labels.filter(|(label, _)| keys.ask(&key.namespace, label));
     Workload {
         namespace: key.namespace.clone(),
         service_account: pod.service_account.clone(),
@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn index_of(all: &[(&str, Pod)]) -> Vec<(String, String)> {
-        let index = index(&pods(all), &BTreeSet::new(), &Proxies::default());
+        let index = index(&pods(all), &LabelKeys::default(), &Proxies::default());
         let index = index.into_iter();
         index
             .map(|(key, workload)| (key.to_string(), workload.pod.clone()))
