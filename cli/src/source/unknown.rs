@@ -35,7 +35,9 @@ fn may_be_policy(problem: &LoadProblem) -> bool {
 /// What follows from these, which are at least one.
 pub(super) fn text(problems: &[LoadProblem]) -> String {
     let documents = match problems {
-        [one] if one.kind.is_empty() => "a document that may be an EgressPolicy is broken",
+        [one] if one.kind != KIND || one.meant.is_some() => {
+            "a document that may be an EgressPolicy is broken"
+        }
         [_] => "an EgressPolicy is broken",
         _ => "EgressPolicies, or documents that may be some, are broken",
     };

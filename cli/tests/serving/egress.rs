@@ -247,6 +247,22 @@ fn without_a_policy_that_is_broken_nothing_is_served() {
             "did you mean EgressPolicy?",
         ),
         (
+            deny("a.example").replace("EgressPolicy", "EgressPolicies"),
+            "may be an EgressPolicy is broken",
+        ),
+        (
+            deny("a.example").replace("EgressPolicy", "Policy"),
+            "did you mean EgressPolicy?",
+        ),
+        (
+            deny("a.example").replace("portcullis.dev", "portcullis.io"),
+            "may be an EgressPolicy is broken",
+        ),
+        (
+            deny("a.example").replace("portcullis.dev/v1alpha1", "networking.istio.io/v1"),
+            "write apiVersion: portcullis.dev/v1alpha1",
+        ),
+        (
             deny("a.example").replace("v1alpha1", "v1"),
             "EgressPolicy egress/deny apiVersion: ",
         ),

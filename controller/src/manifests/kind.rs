@@ -85,12 +85,17 @@ const NOT_YET: [&str; 7] = [
 /// Kinds and groups this few edits apart may be a slip of the pen, if those are not a third of the name or more.
 const MAX_SLIP: usize = 2;
 
+/// The kind whose objects may refuse something: without one that is meant, more passes than with it.
+const REFUSING: &str = "EgressPolicy";
+
 /// Why an object is not read.
 pub(super) enum Unread {
     /// Its kind is of a group that is ours to serve.
     NotYet,
     /// There is no such kind, but one of this name in the same group.
     MisspeltKind(&'static str),
+    /// There is no such kind in our own group, so it may be any of ours; some of these share a part of the name.
+    NoneOfOurs(Vec<&'static str>),
     /// There is no such kind in its group, but this one.
     WrongGroup(&'static Kind),
     /// Somebody else's; a kind of ours may have the same name.
@@ -115,6 +120,16 @@ impl Kind {
 }
 
 impl Unread {
+    /// The kind that is probably meant, if there is none of that name. Of several that may be, the one that may refuse something.
+    pub(super) fn meant(&self) -> Option<&'static str> {
+        match self {
+            Self::MisspeltKind(meant) => Some(meant),
+            Self::NoneOfOurs(_) => Some(REFUSING),
+            Self::WrongGroup(meant) => Some(meant.name),
+            Self::NotYet | Self::Foreign(_) => None,
+        }
+    }
+
     /// Why the kind `name` of `group`, which [`Kind::find`] does not know, is not read.
     pub(super) fn of(group: &str, name: &str) -> Self {
         let served = [GATEWAY_API, OWN].contains(&group);
@@ -123,12 +138,10 @@ impl Unread {
         }
         let not_yet = NOT_YET.iter().filter(|_| group == GATEWAY_API);
         let siblings = KINDS.iter().filter(|kind| kind.group == group);
-        let slip =
-            |known: &str| strsim::damerau_levenshtein(&known.to_lowercase(), &name.to_lowercase());
         let near = siblings
             .map(|kind| kind.name)
             .chain(not_yet.copied())
-            .map(|known| (slip(known), known))
+            .map(|known| (slips(known, name), known))
             .min();
         let is_near = |(slip, known): &(usize, &str)| *slip <= MAX_SLIP.min(known.len() / 3);
         if let Some((_, known)) = near.filter(is_near) {
@@ -139,9 +152,52 @@ impl Unread {
         let is_slip = |kind: &Kind| strsim::damerau_levenshtein(kind.group, group) <= MAX_SLIP;
         match KINDS.iter().find(|kind| kind.name == name) {
             Some(kind) if closed || is_slip(kind) => Self::WrongGroup(kind),
-            None if served => Self::NotYet,
-            namesake => Self::Foreign(namesake),
+            None if group == OWN => Self::NoneOfOurs(sharing(name)),
+            namesake => match KINDS.iter().find(|kind| refuses(kind, name)) {
+                Some(kind) => Self::WrongGroup(kind),
+                None if served => Self::NotYet,
+                None => Self::Foreign(namesake),
+            },
         }
+    }
+}
+
+/// How many edits a name is from that of a known kind, or from its plural, which is what kubectl is told.
+fn slips(known: &str, name: &str) -> usize {
+    let (known, name) = (known.to_lowercase(), name.to_lowercase());
+    let plural = match known.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if known.ends_with('s') => format!("{known}es"),
+        None => format!("{known}s"),
+    };
+    let edits = |known: &str| strsim::damerau_levenshtein(known, &name);
+    edits(&known).min(edits(&plural))
+}
+
+/// Whether this kind is meant by a name in a group that has none of it. No other program has one of this name; an `IngressPolicy`,
+/// which is two edits away, some may have.
+fn refuses(kind: &Kind, name: &str) -> bool {
+    kind.name == REFUSING && slips(kind.name, name) <= 1
+}
+
+/// Our own kinds of which a name is a part, or which are a part of it; all of them, if there is none.
+fn sharing(name: &str) -> Vec<&'static str> {
+    let name = name.to_lowercase();
+    let own = || {
+        KINDS
+            .iter()
+            .filter(|kind| kind.group == OWN)
+            .map(|kind| kind.name)
+    };
+    let shares = |known: &&str| {
+        let known = known.to_lowercase();
+        known.contains(&name) || name.contains(&known)
+    };
+    let sharing: Vec<_> = own().filter(shares).collect();
+    if sharing.is_empty() {
+        own().collect()
+    } else {
+        sharing
     }
 }
 

@@ -108,7 +108,9 @@ impl Reader<'_> {
         let mut tell = |severity, field: &str, message: String, remedy: &str| {
             self.problem(severity, "UnknownKind", field, message, remedy);
         };
-        match Unread::of(group, &kind) {
+        let unread = Unread::of(group, &kind);
+        let meant = unread.meant();
+        match unread {
             Unread::NotYet => self.problem(
                 Error,
                 "UnsupportedKind",
@@ -123,16 +125,23 @@ impl Reader<'_> {
                     format!("there is no kind {kind} in {api_version}"),
                     &format!("did you mean {meant}?"),
                 );
-                if let Some(problem) = self.loaded.problems.last_mut() {
-                    problem.meant = Some(meant);
-                }
             }
-            Unread::WrongGroup(meant) => tell(
+            Unread::NoneOfOurs(kinds) => tell(
                 Error,
-                "apiVersion",
+                "kind",
                 format!("there is no kind {kind} in {api_version}"),
-                &format!("write apiVersion: {}", meant.api_version()),
+                &format!("did you mean {}?", kinds.join(" or ")),
             ),
+            Unread::WrongGroup(meant) => {
+                let instead = format!("write apiVersion: {}", meant.api_version());
+                let (field, remedy) = if meant.name == kind {
+                    ("apiVersion", instead)
+                } else {
+                    ("kind", format!("{instead}, and kind: {}", meant.name))
+                };
+                let message = format!("there is no kind {kind} in {api_version}");
+                tell(Error, field, message, &remedy);
+            }
             Unread::Foreign(namesake) => {
                 let instead = match namesake {
                     Some(kind) => format!("write apiVersion: {}", kind.api_version()),
@@ -145,6 +154,9 @@ impl Reader<'_> {
                     &format!("nothing to do if another program reads it; else {instead}"),
                 );
             }
+        }
+        if let Some(problem) = self.loaded.problems.last_mut() {
+            problem.meant = meant;
         }
     }
 

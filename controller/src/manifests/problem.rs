@@ -21,7 +21,8 @@ pub struct LoadProblem {
     pub code: &'static str,
     /// Kind of the object, if known.
     pub kind: String,
-    /// The kind that is probably meant, if there is none of that name.
+    /// The kind that is probably meant, if there is none of that name in its group; of several that may be, the one whose absence
+    /// would let something pass.
     #[serde(skip)]
     pub meant: Option<&'static str>,
     /// `namespace/name` of the object, if known.

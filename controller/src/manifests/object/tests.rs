@@ -100,6 +100,12 @@ fn a_kind_that_is_not_read_is_told_by_what_it_may_be() {
             "write apiVersion: gateway.networking.k8s.io/v1",
         ),
         ("discovery.k8s.io/v1", "Service", "write apiVersion: v1"),
+        (
+            "gateway.networking.k8s.io/v1",
+            "GatewayClasses",
+            "did you mean GatewayClass?",
+        ),
+        ("v1", "Services", "did you mean Service?"),
     ] {
         let loaded = load(&format!(
             "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
@@ -121,6 +127,82 @@ fn a_kind_that_is_not_read_is_told_by_what_it_may_be() {
             "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
         ));
         assert_eq!(loaded.problems[0].severity, Note, "{kind} of {api_version}");
+    }
+}
+
+#[test]
+fn what_may_be_an_egress_policy_is_no_note() {
+    for (api_version, kind, remedy) in [
+        (
+            "portcullis.dev/v1alpha1",
+            "EgresPolicys",
+            "did you mean EgressPolicy?",
+        ),
+        (
+            "portcullis.dev/v1alpha1",
+            "egresspolicies",
+            "did you mean EgressPolicy?",
+        ),
+        (
+            "portcullis.dev/v1alpha1",
+            "Policy",
+            "did you mean EgressPolicy?",
+        ),
+        (
+            "portcullis.dev/v1",
+            "Rule",
+            "did you mean GatewayParameters or EgressPolicy or CredentialInjection?",
+        ),
+        (
+            "portcullis.io/v1alpha1",
+            "EgressPolicy",
+            "write apiVersion: portcullis.dev/v1alpha1",
+        ),
+        (
+            "portcullis/v1alpha1",
+            "EgressPolicy",
+            "write apiVersion: portcullis.dev/v1alpha1",
+        ),
+        (
+            "v1alpha1",
+            "EgressPolicy",
+            "write apiVersion: portcullis.dev/v1alpha1",
+        ),
+        (
+            "networking.istio.io/v1",
+            "EgressPolicy",
+            "write apiVersion: portcullis.dev/v1alpha1",
+        ),
+        (
+            "policy.example/v1",
+            "EgressPolicies",
+            "write apiVersion: portcullis.dev/v1alpha1, and kind: EgressPolicy",
+        ),
+    ] {
+        let loaded = load(&format!(
+            "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
+        ));
+        let [problem] = &loaded.problems[..] else {
+            panic!("{kind} of {api_version}: {:?}", loaded.problems);
+        };
+        let told = (problem.severity, problem.meant, &*problem.remedy);
+        assert_eq!(
+            told,
+            (Error, Some("EgressPolicy"), remedy),
+            "{kind} of {api_version}"
+        );
+    }
+    for (api_version, kind) in [
+        ("cilium.io/v2", "CiliumEgressGatewayPolicy"),
+        ("crd.antrea.io/v1beta1", "Egress"),
+        ("networking.k8s.io/v1", "NetworkPolicy"),
+        ("policy.example/v1", "IngressPolicy"),
+    ] {
+        let loaded = load(&format!(
+            "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
+        ));
+        let told = (loaded.problems[0].severity, loaded.problems[0].meant);
+        assert_eq!(told, (Note, None), "{kind} of {api_version}");
     }
 }
 
