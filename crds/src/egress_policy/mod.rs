@@ -17,6 +17,9 @@ pub use self::{
 /// The pattern of ranges of addresses, IPv4 or IPv6, such as `10.1.0.0/16`.
 pub const CIDR: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}/([0-9]|[12][0-9]|3[0-2])|[0-9a-fA-F.:]*:[0-9a-fA-F.:]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))$";
 
+/// The pattern of [`CIDR`] and of single addresses, such as `10.1.0.7`.
+pub const RANGE: &str = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}(/([0-9]|[12][0-9]|3[0-2]))?|[0-9a-fA-F.:]*:[0-9a-fA-F.:]*(/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8]))?)$";
+
 /// Who may reach what of that which ServiceEntries open.
 ///
 /// A policy in the namespace of an egress Gateway speaks of every caller of that Gateway. A policy in any other namespace
@@ -72,10 +75,10 @@ pub struct EgressPolicySpec {
     /// Whether what it would refuse is refused, or told only. Default Enforce.
     #[serde(default)]
     pub mode: Mode,
-    /// Ranges of addresses, such as `10.1.0.0/16`, that callers may reach at the destinations although private and special
+    /// Ranges of addresses, such as `10.1.0.0/16`, and single ones, such as `10.1.0.7`, that callers may reach at the destinations although private and special
     /// addresses are refused. Counts only in the namespace of the Gateway, and with action Allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = CIDR)))]
+    #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = RANGE)))]
     pub allow_private: Vec<String>,
 }
 

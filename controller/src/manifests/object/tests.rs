@@ -296,7 +296,10 @@ fn what_is_wrong_with_an_egress_policy_is_told_with_its_field() {
              to: [{hosts: ['*.example'], ports: [443], methods: [GET], paths: [{value: /v1}]}], action: Deny}",
             "",
         ),
-        ("{allowPrivate: [10.0.0.0/8, 'fd00::/8']}", ""),
+        (
+            "{allowPrivate: [10.0.0.0/8, 'fd00::/8', 127.0.0.1, '::1']}",
+            "",
+        ),
         (
             "{action: Deny, allowPrivate: [10.0.0.0/8]}",
             "spec: allowPrivate opens ranges, so it goes with action Allow only",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use portcullis_crds::{
     credential_injection::{KEY, PREFIX},
-    egress_policy::{CIDR, METHOD, NAMESPACE, SERVICE_ACCOUNT},
+    egress_policy::{CIDR, METHOD, NAMESPACE, RANGE, SERVICE_ACCOUNT},
     gateway_parameters::{SOCKET, TRUST_DOMAIN},
 };
 use portcullis_routing::egress::host::Host;
@@ -30,6 +30,9 @@ pub(super) fn complaint(text: &str, pattern: &str) -> String {
         NAME => format!("{text:?} is no name: {}", form_of_names(text)),
         CIDR => format!(
             "{text:?} is no range of addresses: an address and the length of its prefix, such as 10.1.0.0/16 or 2001:db8::/32"
+        ),
+        RANGE => format!(
+            "{text:?} is no address and no range of them: write 10.1.0.7 or 10.1.0.0/16, 2001:db8::7 or 2001:db8::/32, say"
         ),
         NAMESPACE => format!(
             "{text:?} is no namespace: lower-case letters and digits, with '-' inside, such as shop; without the field it is every one"

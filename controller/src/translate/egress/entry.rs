@@ -4,7 +4,7 @@
 //! a port is shut, and an entry of which nothing sure is left is refused. Whoever it is for is then refused too, and not left to the
 //! entry of somebody else, who would get what the callers send.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use portcullis_crds::{
@@ -26,6 +26,7 @@ use super::{
     inward::Inward,
     port::{self, NamedPort},
     quota::MAX_OBJECT,
+    range,
 };
 use crate::{status::reason, translate::field::Field};
 
@@ -278,8 +279,7 @@ fn addresses(
 
 /// An address, or a range of them.
 fn range(text: &str) -> Result<IpNet, Fault> {
-    let address = text.parse().map(|address: IpAddr| IpNet::from(address));
-    let range = address.or_else(|_| text.parse::<IpNet>()).map_err(|_| {
+    let range = range::parse(text).ok_or_else(|| {
         Fault::invalid(
             format!("{text:?} is no IP address and no range of addresses; it is left out"),
             "write an address such as 192.0.2.1, or a range such as 192.0.2.0/24",
@@ -291,7 +291,7 @@ fn range(text: &str) -> Result<IpNet, Fault> {
             "list the addresses that the hosts have",
         ));
     }
-    Ok(range.trunc())
+    Ok(range)
 }
 
 /// The names that certificates must have; if there are some and none is good, the entry is refused, for nothing would be

@@ -61,7 +61,8 @@ impl<'a> Inward<'a> {
         Err(Fault::unsupported(
             format!("{address} is {what}; the endpoint is left out"),
             format!(
-                "list an address outside of the cluster, or ask whoever runs the Gateway for an EgressPolicy there that names {address} in allowPrivate"
+                "list an address outside of the cluster, or ask whoever runs the Gateway for an EgressPolicy there that names {} in allowPrivate",
+                IpNet::from(address)
             ),
         ))
     }

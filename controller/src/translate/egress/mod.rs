@@ -21,6 +21,7 @@ mod precedence;
 mod protected;
 mod proxies;
 mod quota;
+mod range;
 mod select;
 mod service;
 mod settings;

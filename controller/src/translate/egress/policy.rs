@@ -14,7 +14,7 @@ use super::{
     faults::{Fault, Faults},
     policies::EgressGateways,
     quota::{self, Amount},
-    select,
+    range, select,
 };
 use crate::{
     status::reason,
@@ -229,11 +229,10 @@ fn allow_private(
         return Vec::new();
     }
     let ranges = faults.keep_each(field, &spec.allow_private, |text| {
-        let range: Result<IpNet, _> = text.parse();
-        range.map(|range| range.trunc()).map_err(|_| {
+        range::parse(text).ok_or_else(|| {
             Fault::invalid(
-                format!("{text:?} is no range of addresses"),
-                "write a range such as 10.1.0.0/16; of a single address it is 10.1.0.7/32",
+                format!("{text:?} is no address and no range of them"),
+                "write an address such as 10.1.0.7, or a range such as 10.1.0.0/16",
             )
         })
     });
