@@ -64,42 +64,44 @@ fn policies_and_addresses_are_judged_as_if_the_entry_were_there() {
         "no-new",
         "{action: Deny, to: [{hosts: [new.example], paths: [{value: /admin}]}]}",
     );
+    let to_all = "apply this ServiceEntry, which opens it to every namespace (name the caller with --from for less)";
     for (more, arguments, expected) in [
         (
             &narrow,
             &["http://new.example/"][..],
-            "apply this ServiceEntry; then policies allow the caller other destinations only: add it to \
+            "; then policies allow the caller other destinations only: add it to \
                  egresspolicy/egress/this-machine",
         ),
         (
             &deny,
             &["http://new.example/admin"],
-            "apply this ServiceEntry; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
+            "; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
                  before whatever allows",
         ),
         (
             &deny,
             &["new.example:443"],
-            "apply this ServiceEntry; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
+            "; then a policy denies it: change egresspolicy/egress/no-new: a Deny goes \
                  before whatever allows. The policy goes by methods or paths, which nobody sees in a tunnel: send the requests to the \
                  proxy itself.",
         ),
-        (&deny, &["http://new.example/"], "apply this ServiceEntry"),
+        (&deny, &["http://new.example/"], ""),
         (
             &deny,
             &["http://new.example/", "--resolve", "93.184.216.34"],
-            "apply this ServiceEntry",
+            "",
         ),
         (
             &deny,
             &["http://new.example/", "--resolve", "10.0.0.1"],
-            "apply this ServiceEntry; then it leads to 10.0.0.1, a private address: if \
+            "; then it leads to 10.0.0.1, a private address: if \
                  that is meant, name 10.0.0.1/32 in allowPrivate of an EgressPolicy in namespace egress; whom an Allow there selects reaches \
                  nothing but what such policies name",
         ),
     ] {
         let (code, answer) = asked(&(GATEWAY.to_owned() + more), arguments);
         assert_eq!(code, Some(1), "{answer}");
+        let expected = format!("{to_all}{expected}");
         assert_eq!(answer["remedy"], expected, "{arguments:?}");
     }
     // Both steps in one.
@@ -159,6 +161,24 @@ fn no_remedy_replaces_what_is_there() {
     for port in [80, 443] {
         let name = format!("name: web-new.example-{port}-");
         assert!(manifests.contains(&name), "{manifests}");
+    }
+}
+
+/// As the proxies say it.
+#[test]
+fn a_name_of_the_inside_is_reached_without_the_proxy_first() {
+    for host in [
+        "kubernetes.default.svc",
+        "metadata.google.internal",
+        "web.shop.svc.cluster.local",
+        "localhost",
+    ] {
+        let url = format!("http://{host}/");
+        let (_, answer) = asked(GATEWAY, &["--from", "shop/web", &url]);
+        let words = format!(
+            "if it is in the cluster, reach it without the proxy, by {host} in NO_PROXY of the caller; else apply this ServiceEntry"
+        );
+        assert_eq!(answer["remedy"], words);
     }
 }
 

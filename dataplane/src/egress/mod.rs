@@ -33,7 +33,11 @@ use portcullis_routing::{
 
 use tokio::time::sleep;
 
-pub use self::{caller::Identity, own::meets, refusal::unclear};
+pub use self::{
+    caller::Identity,
+    own::meets,
+    refusal::{inward, unclear},
+};
 use self::{changes::Changes, own::Own, resolver::Resolver, token::Tokens};
 use crate::{
     deadline::Deadlines,

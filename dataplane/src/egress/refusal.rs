@@ -7,6 +7,7 @@ use std::fmt;
 use bytes::Bytes;
 use portcullis_routing::egress::{Decision, DecisionReason, Destination, Inside, Question, Seen};
 
+pub use self::remedy::inward;
 use super::{
     Identity,
     event::{MAX_METHOD, MAX_PATH},

@@ -97,6 +97,11 @@ impl Opening {
             &format!("{host} {port_name} {export}"),
         );
         let manifest = service_entry((namespace, &name), [host], [port], export);
+        let words = if exported_to.is_all() {
+            "apply this ServiceEntry, which opens it to every namespace (name the caller with --from for less)"
+        } else {
+            "apply this ServiceEntry"
+        };
         Ok(Self {
             key: EntryKey::of(namespace, &name),
             entry: Entry {
@@ -115,7 +120,7 @@ impl Opening {
                 },
             },
             remedy: Remedy {
-                words: Some("apply this ServiceEntry".to_owned()),
+                words: Some(words.to_owned()),
                 apply: Some(yaml(&manifest)?),
             },
         })

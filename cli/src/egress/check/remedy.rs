@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use portcullis_controller::ObjectKey;
+use portcullis_dataplane::egress::inward;
 use portcullis_routing::{
     EntryKey, RoutingTable,
     egress::{
@@ -42,6 +43,17 @@ impl From<String> for Remedy {
 }
 
 impl Remedy {
+    /// Of what would list a host, by the words of the proxies: one of the inside is mostly reached without them.
+    fn unless_inside(self, host: &str) -> Self {
+        let words = match (inward(host), self.words) {
+            (Some(first), Some(words)) => {
+                Some(format!("if it is in the cluster, {first}; else {words}"))
+            }
+            (_, words) => words,
+        };
+        Self { words, ..self }
+    }
+
     /// With what is to be done after it.
     pub(super) fn then(self, next: Self) -> Self {
         let joined =
@@ -101,9 +113,15 @@ impl Step {
             DecisionReason::HostNotListed
             | DecisionReason::PortNotListed
             | DecisionReason::NotExported => match Opening::of(question, way, table, case)? {
-                Some(Opening { key, entry, remedy }) => Self::new(remedy, table, |table| {
-                    table.entries.insert(key, Arc::new(entry));
-                }),
+                Some(Opening { key, entry, remedy }) => {
+                    let remedy = match (way, question.destination) {
+                        (Way::Straight, Destination::Name(host)) => remedy.unless_inside(host),
+                        _ => remedy,
+                    };
+                    Self::new(remedy, table, |table| {
+                        table.entries.insert(key, Arc::new(entry));
+                    })
+                }
                 None => unnamed(question.destination).to_owned().into(),
             },
             DecisionReason::UnknownCaller if question.caller.is_some() => {

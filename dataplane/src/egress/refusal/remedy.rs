@@ -20,10 +20,9 @@ pub(super) fn listed(question: &Question<'_>, caller: Option<&Identity>) -> Stri
             let apply = format!(
                 "To allow it, apply a ServiceEntry with hosts: [{name}] and port {port} (protocol {protocol}){exported}."
             );
-            if is_of_inside(name) {
-                format!("{} {apply}", without_proxy(name))
-            } else {
-                apply
+            match inward(name) {
+                Some(first) => format!("{} {apply}", if_inside(&first)),
+                None => apply,
             }
         }
         Destination::Address(address) => {
@@ -38,7 +37,7 @@ pub(super) fn listed(question: &Question<'_>, caller: Option<&Identity>) -> Stri
             } else {
                 format!(
                     "{} To allow it here, {apply}, and {}.",
-                    without_proxy(&address.to_string()),
+                    if_inside(&without_proxy(&address.to_string())),
                     opened(address)
                 )
             }
@@ -78,13 +77,13 @@ pub(super) fn reached(destination: Destination<'_>, address: IpAddr) -> String {
     }
     if is_beside_proxy(class) {
         return format!(
-            "Whatever answers there is beside the proxy and not beside the caller: reach it without the proxy, by {host} in \
-             NO_PROXY of the caller.{dns}"
+            "Whatever answers there is beside the proxy and not beside the caller: {}.{dns}",
+            without_proxy(&host)
         );
     }
     format!(
         "{} To allow it here, {}.{dns}",
-        without_proxy(&host),
+        if_inside(&without_proxy(&host)),
         opened(address)
     )
 }
@@ -100,11 +99,19 @@ fn is_beside_proxy(class: AddressClass) -> bool {
     )
 }
 
+/// Of a name that is none of the public DNS: what goes before listing it, for callers mostly reach it by themselves.
+pub fn inward(name: &str) -> Option<String> {
+    is_of_inside(name).then(|| without_proxy(name))
+}
+
 /// Of what callers reach by themselves.
 fn without_proxy(host: &str) -> String {
-    format!(
-        "If it is in the cluster, reach it without the proxy, by {host} in NO_PROXY of the caller."
-    )
+    format!("reach it without the proxy, by {host} in NO_PROXY of the caller")
+}
+
+/// A remedy for what is in the cluster.
+fn if_inside(remedy: &str) -> String {
+    format!("If it is in the cluster, {remedy}.")
 }
 
 /// What opens a range.
