@@ -52,7 +52,7 @@ pub(crate) enum Command {
     )]
     Run(RunArgs),
     /// Find mistakes in manifests, each with its remedy
-    #[command(after_long_help = ANALYZE_EXAMPLES)]
+    #[command(visible_alias = "validate", after_long_help = ANALYZE_EXAMPLES)]
     Analyze(AnalyzeArgs),
     /// Say which route would serve a request, and why no other one
     #[command(

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use portcullis_controller::{Finding, Severity, manifests::LoadProblem};
+use portcullis_controller::{Finding, ObjectRef, Severity, manifests::LoadProblem};
 use serde::Serialize;
 
 use crate::{
@@ -201,11 +201,37 @@ pub(crate) fn text<'a>(issues: impl IntoIterator<Item = &'a Issue>) -> String {
 
 /// `2 errors, 1 warning`.
 pub(crate) fn summary(issues: &[Issue]) -> String {
+    numbers(&issues.iter().collect::<Vec<_>>()).unwrap_or_else(|| "no findings".into())
+}
+
+/// The same after a reload, where there may be more than what was just told: what is wrong with `kept`, the objects that are
+/// in force in earlier forms, and what was told before.
+pub(crate) fn summary_of_news(before: &[Issue], now: &[Issue], kept: &[ObjectRef]) -> String {
+    let kept: HashSet<_> = kept.iter().map(ToString::to_string).collect();
+    let is_earlier = |issue: &&Issue| issue.file.is_none() && kept.contains(&issue.object);
+    let (earlier, present): (Vec<_>, Vec<_>) = now.iter().partition(is_earlier);
+    let earlier = numbers(&earlier);
+    let earlier = earlier.map(|it| format!("{it} of the earlier form that stays in force"));
+    let parts: Vec<_> = numbers(&present).into_iter().chain(earlier).collect();
+    if parts.is_empty() {
+        return "no findings".into();
+    }
+    let known: HashSet<_> = before.iter().map(Issue::identity).collect();
+    let known = now.iter().filter(|it| known.contains(&it.identity()));
+    let known: Vec<_> = known.collect();
+    let again = match numbers(&known) {
+        Some(_) if known.len() == now.len() => "; the same as before".to_owned(),
+        Some(again) => format!("; as before: {again}"),
+        None => String::new(),
+    };
+    format!("{}{again}", parts.join(", and "))
+}
+
+/// Nothing, if there are none.
+fn numbers(issues: &[&Issue]) -> Option<String> {
     let number = |severity| {
-        issues
-            .iter()
-            .filter(|issue| issue.severity == severity)
-            .count()
+        let issues = issues.iter();
+        issues.filter(|issue| issue.severity == severity).count()
     };
     let parts: Vec<_> = [
         (Severity::Error, "error"),
@@ -217,11 +243,7 @@ pub(crate) fn summary(issues: &[Issue]) -> String {
     .filter(|(number, _)| *number > 0)
     .map(|(number, noun)| count(number, noun))
     .collect();
-    if parts.is_empty() {
-        "no findings".into()
-    } else {
-        parts.join(", ")
-    }
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Issues that differ only in what they are about.
@@ -262,7 +284,7 @@ pub(crate) fn to_apply(manifest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use portcullis_controller::{ObjectKey, ObjectRef};
+    use portcullis_controller::ObjectKey;
 
     use super::*;
 
@@ -287,6 +309,35 @@ mod tests {
         );
         let both = [one, other.clone()];
         assert_eq!(told(&both, &[other]), ["mended Invalid HTTPRoute shop/a"]);
+    }
+
+    #[test]
+    fn what_is_counted_and_was_not_just_told_is_said_to_be_so() {
+        let (one, other) = (issue("a", "Invalid", "one"), issue("b", "Invalid", "one"));
+        let both = [one.clone(), other.clone()];
+        let one = std::slice::from_ref(&one);
+        let kept = [ObjectRef::new("HTTPRoute", ObjectKey::new("shop", "b"))];
+        for (before, now, kept, expected) in [
+            (&[][..], &[][..], &[][..], "no findings"),
+            (one, &[], &[], "no findings"),
+            (&[], one, &[], "1 error"),
+            (one, one, &[], "1 error; the same as before"),
+            (one, &both, &[], "2 errors; as before: 1 error"),
+            (
+                &[],
+                &both,
+                &kept,
+                "1 error, and 1 error of the earlier form that stays in force",
+            ),
+            (
+                &[],
+                std::slice::from_ref(&other),
+                &kept,
+                "1 error of the earlier form that stays in force",
+            ),
+        ] {
+            assert_eq!(summary_of_news(before, now, kept), expected);
+        }
     }
 
     #[test]

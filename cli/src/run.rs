@@ -404,6 +404,7 @@ impl Served {
         let (table, issues) = tables(&configuration);
         tell(&report::news(&self.issues, &issues));
         tell(&broken(&configuration));
+        let findings = report::summary_of_news(&self.issues, &issues, &configuration.kept);
         self.issues = issues;
         let whole = if self.apply(&table) {
             ""
@@ -411,10 +412,9 @@ impl Served {
             "; not all of it is served, the log says what"
         };
         tell(&format!(
-            "{} {}: {}{whole}\n",
+            "{} {}: {findings}{whole}\n",
             styled(GOOD, "Reloaded"),
-            summary(&table),
-            report::summary(&self.issues)
+            summary(&table)
         ));
         tell(self.local_egress(&table));
     }

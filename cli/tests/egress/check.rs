@@ -84,7 +84,7 @@ fn a_destination_is_allowed_or_refused_with_its_reason_and_remedy() {
         (
             &["new.example:1", "--gateway", "a/b"],
             2,
-            "no such egress Gateway",
+            "no egress Gateway a/b is served, but egress/egress: correct --gateway",
         ),
         (
             &["new.example:1", "--gateway", "egress/egress"],

@@ -122,9 +122,9 @@ impl Loaded {
                     .iter()
                     .any(|part| found.contains(part))
                 {
-                    "quote what begins with *, as in \"*.example.com\"; the other documents of the file are used"
+                    "quote what begins with *, as in \"*.example.com\"; the other documents of the file are read all the same"
                 } else {
-                    "correct the YAML; the other documents of the file are used"
+                    "correct the YAML; the other documents of the file are read all the same"
                 };
                 self.problems
                     .push(place.problem(Severity::Error, "Syntax", "", message, remedy));

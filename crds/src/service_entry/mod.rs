@@ -71,7 +71,7 @@ pub struct ServiceEntrySpec {
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 255)))]
     #[schemars(extend("x-kubernetes-validations" = [{
         "rule": "self.all(host, host != '*')",
-        "message": "name the hosts: * alone would be all of them"
+        "message": "name the hosts, such as api.example or *.example: * alone would be all of them"
     }]))]
     pub hosts: Vec<String>,
     /// Addresses, or ranges of them such as `192.0.2.0/24`, that mean these hosts.

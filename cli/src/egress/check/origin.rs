@@ -190,13 +190,20 @@ fn only<'t>(
     let egress = tables
         .values()
         .filter(|table| table.settings.egress.is_some());
-    let found: Vec<_> = egress
-        .filter(|table| own.as_ref().is_none_or(|own| table.gateway == *own))
-        .collect();
-    match &found[..] {
-        [table] => Ok(table),
-        [] => bail!("no such egress Gateway is served: `portcullis analyze` says why"),
-        tables => Err(several(tables.iter().map(|table| &table.gateway))),
+    let all: Vec<_> = egress.collect();
+    let mut found = all.clone();
+    found.retain(|table| own.as_ref().is_none_or(|own| table.gateway == *own));
+    match (&found[..], own) {
+        ([table], _) => Ok(table),
+        ([], Some(own)) if !all.is_empty() => {
+            let served: Vec<_> = all.iter().map(|table| table.gateway.to_string()).collect();
+            bail!(
+                "no egress Gateway {own} is served, but {}: correct --gateway, or `portcullis analyze` says why it is not",
+                served.join(", ")
+            )
+        }
+        ([], _) => bail!("no egress Gateway is served: `portcullis analyze` says why"),
+        (tables, _) => Err(several(tables.iter().map(|table| &table.gateway))),
     }
 }
 

@@ -138,7 +138,7 @@ impl Step {
                     .into()
             }
             DecisionReason::EntryShut => {
-                "mend the ServiceEntry that lists it: its conditions say what is wrong"
+                "mend the ServiceEntry that lists it: the notes below say what is wrong"
                     .to_owned()
                     .into()
             }

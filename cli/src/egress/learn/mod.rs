@@ -213,7 +213,11 @@ impl Lesson {
             ..Self::default()
         };
         for (place, mut seen) in places {
-            seen.against.extend(obstacle::of_place(&place));
+            let why = obstacle::of_place(&place);
+            // What was refused for it says so already, with the policy.
+            let is_told = |why: &String| seen.against.iter().any(|it| it.starts_with(why));
+            let why = why.filter(|why| !is_told(why));
+            seen.against.extend(why);
             if inward.contains(&place.host) {
                 seen.against
                     .insert(obstacle::refusal("address_refused", None));

@@ -229,7 +229,7 @@ fn what_is_wrong_with_a_service_entry_is_told_with_its_field() {
         ("{}", "spec.hosts: is missing"),
         (
             "{hosts: ['*']}",
-            "spec.hosts: name the hosts: * alone would be all of them",
+            "spec.hosts: name the hosts, such as api.example or *.example: * alone would be all of them",
         ),
         (
             "{hosts: [a.example], resolution: DSN}",
@@ -308,16 +308,13 @@ fn what_is_wrong_with_an_egress_policy_is_told_with_its_field() {
             "{to: [{paths: [{value: /a/../b}]}]}",
             "spec.to[0].paths[0]: a path begins with / and has no //, /./, /../, %2F, ? or #: no request is matched as such",
         ),
-        (
-            "{to: [{hosts: []}]}",
-            "spec.to[0].hosts: has fewer entries than 1",
-        ),
+        ("{to: [{hosts: []}]}", "spec.to[0].hosts: has no entry"),
         ("{to: []}", ""),
         (
             "{to: [], action: Deny}",
             "spec: a list of no destinations goes with action Allow only; to deny everything, leave `to` out",
         ),
-        ("{from: []}", "spec.from: has fewer entries than 1"),
+        ("{from: []}", "spec.from: has no entry"),
         (
             "{targetRefs: [{kind: Service, name: a}]}",
             "spec.targetRefs[0].kind: \"Service\" is none of \"Gateway\"",

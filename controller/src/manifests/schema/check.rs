@@ -120,7 +120,13 @@ impl Schema {
 
     /// What to do about a value of the right type.
     fn remedy_of_form(&self, value: &Value) -> String {
-        let remedy = value.as_str().and_then(|text| self.form_of(text));
+        let remedy = match value {
+            Value::String(text) => self.form_of(text),
+            Value::Array(items) if self.min_items.is_some_and(|min| items.len() < min) => {
+                Some("add one, or leave the field out if it need not be there".to_owned())
+            }
+            _ => None,
+        };
         remedy.unwrap_or_else(|| "correct the value".to_owned())
     }
 
@@ -202,7 +208,11 @@ impl Schema {
         self.check_duplicates(items, path, problems);
         let length = items.len();
         if let Some(min) = self.min_items.filter(|min| length < *min) {
-            return Some(format!("has fewer entries than {min}"));
+            return Some(if min == 1 {
+                "has no entry".into()
+            } else {
+                format!("has fewer entries than {min}")
+            });
         }
         let max = self.max_items.filter(|max| length > *max);
         max.map(|max| format!("has {length} entries, more than {max}"))

@@ -84,8 +84,14 @@ fn form_of_names(text: &str) -> &'static str {
     }
 }
 
-/// The normal form of a hostname that is written otherwise: in upper case, with a dot at its end, in letters of other alphabets.
+/// What stands for every hostname, or the normal form of one that is written otherwise: in upper case, with a dot at its end, in letters of other alphabets.
 fn remedy_of_hostname(text: &str) -> Option<String> {
+    if text == "*" {
+        let names = "write names, such as shop.example or *.shop.example";
+        return Some(format!(
+            "{names}; for every one leave the field out if it need not be there"
+        ));
+    }
     let (wildcard, rest) = text
         .strip_prefix("*.")
         .map_or(("", text), |rest| ("*.", rest));
@@ -182,7 +188,12 @@ mod tests {
             ("b\u{fc}cher.example", Some("write xn--bcher-kva.example")),
             ("a_b.Example", None),
             ("a.example:80", None),
-            ("*", None),
+            (
+                "*",
+                Some(
+                    "write names, such as shop.example or *.shop.example; for every one leave the field out if it need not be there",
+                ),
+            ),
             ("2001:DB8::1", None),
         ] {
             assert_eq!(remedy(text, HOSTNAME).as_deref(), expected, "{text}");
