@@ -309,8 +309,9 @@ Examples:
   portcullis egress learn --namespace shop --min-count 10
   portcullis egress learn --log proxy.log | kubectl apply --server-side --dry-run=server -f -
 
-The ServiceEntries are for the namespace of the callers only, one for each set of ports, so that they open what was seen and nothing \
-else. The EgressPolicies, one for each service account, are of mode Report: once applied they refuse nothing and tell of what they \
+The ServiceEntries are for the namespace of the callers only, one for each set of ports, so that they open no host and port that was not \
+seen; accounts of the namespace that were not seen may use what they open too. An EgressPolicy that shuts these in is written as a \
+comment, for each namespace, to be applied with the others. The EgressPolicies, one for each service account, are of mode Report: once applied they refuse nothing and tell of what they \
 would refuse. Comments say what was seen how often, by whom, and what is not allowed and why: what a policy refuses, names of the \
 inside, addresses, and destinations that were refused for their name or for where it leads are never allowed by this.
 

@@ -78,10 +78,10 @@ pub(super) fn service_entry<'a>(
     })
 }
 
-/// An EgressPolicy that allows destinations to a service account.
+/// An EgressPolicy that allows destinations to some callers.
 pub(super) fn egress_policy(
     (namespace, name): (&str, &str),
-    account: &str,
+    callers: &Value,
     mode: &str,
     to: &[Value],
 ) -> Value {
@@ -92,7 +92,7 @@ pub(super) fn egress_policy(
         "spec": {
             "action": "Allow",
             "mode": mode,
-            "from": [{ "serviceAccounts": [account] }],
+            "from": [callers],
             "to": to,
         },
     })

@@ -5,7 +5,7 @@ use std::{fs, io::Write, process::Stdio};
 use serde_json::Value;
 
 use crate::{
-    GATEWAY, assert_golden,
+    GATEWAY, assert_golden, checked_by,
     common::{portcullis, run, stderr, stdout},
     testdata,
 };
@@ -278,4 +278,38 @@ fn refusals_of_requests_are_counted_by_their_method_and_path() {
         );
         assert_eq!(group["path"], "/v1");
     }
+}
+
+/// Who was not seen may use what was learned, until the policy in the comment is applied and all are enforced.
+#[test]
+fn the_policy_in_the_comment_shuts_in_who_was_not_seen() {
+    let web = serde_json::json!({"namespace": "shop", "service_account": "web", "ip": "10.4.0.17"});
+    let log = log_of(1, &web, &["a.example"]);
+    let path = log.path().to_str().expect("UTF-8");
+    let learned = stdout(&run(&["egress", "learn", "--log", path]));
+    let (_, closing) = learned.split_once("\n#---\n").expect("a policy");
+    let closing = closing.lines().map(|line| line.strip_prefix('#'));
+    let closing: Vec<_> = closing.map(|line| line.expect("a comment")).collect();
+    let applied = format!("{learned}\n---\n{}\n{GATEWAY}", closing.join("\n"));
+    let enforced = applied.replace("  mode: Report\n", "");
+    for (manifests, account, verdict) in [
+        (&format!("{learned}{GATEWAY}"), "shop/other", "allow"),
+        (&applied, "shop/web", "allow"),
+        (&applied, "shop/other", "report"),
+        (&enforced, "shop/web", "allow"),
+        (&enforced, "shop/other", "refuse"),
+        (&enforced, "apps/web", "refuse"),
+    ] {
+        let asking = ["--from", account, "http://a.example/", "-o", "json"];
+        let (_, said) = checked_by(manifests, &asking);
+        let said: Value = serde_json::from_str(&said).expect(&said);
+        assert_eq!(
+            said["answers"][0]["verdict"], verdict,
+            "{account} {manifests}"
+        );
+    }
+    let file = tempfile::NamedTempFile::with_suffix(".yaml").expect("a file");
+    fs::write(file.path(), enforced).expect("written");
+    let said = stdout(&run(&["analyze", file.path().to_str().expect("UTF-8")]));
+    assert!(said.contains("no findings"), "{said}");
 }

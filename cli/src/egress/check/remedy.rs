@@ -275,7 +275,8 @@ fn beside(
         &format!("{account} {host}:{} {mode}", question.port),
     );
     let to = destinations([(host, question.port)].into_iter());
-    Some(egress_policy((namespace, &name), &account, mode, &to))
+    let callers = serde_json::json!({ "serviceAccounts": [account] });
+    Some(egress_policy((namespace, &name), &callers, mode, &to))
 }
 
 /// The names of those that are in a namespace.

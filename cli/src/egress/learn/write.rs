@@ -5,7 +5,7 @@ use std::{
     fmt::Write as _,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Lesson, Places, names::Names};
 use crate::egress::{
@@ -52,6 +52,9 @@ pub(super) fn text(lesson: &Lesson, read: &Read) -> anyhow::Result<String> {
         let names = names.entry(namespace).or_insert_with(|| Names::of(period));
         text += &policies((namespace, account), places, names)?;
     }
+    for (namespace, mut names) in names {
+        text += &closing(namespace, &mut names)?;
+    }
     Ok(text)
 }
 
@@ -75,8 +78,9 @@ fn heading(lesson: &Lesson, period: Option<Count>, read: &Read) -> String {
     }
     if !lesson.allowed.is_empty() {
         text += "#\n\
-                 # A ServiceEntry opens its hosts to its namespace as soon as it is applied. An EgressPolicy of mode Report refuses nothing:\n\
-                 # `portcullis egress denied` says what it would refuse. When that is nothing that should pass, remove its mode.\n\
+                 # A ServiceEntry opens its hosts to its namespace as soon as it is applied, to accounts that were not seen too: a policy at the end,\n\
+                 # in comments, is against that. An EgressPolicy of mode Report refuses nothing: `portcullis egress denied` says what it would\n\
+                 # refuse. When that is nothing that should pass, remove its mode.\n\
                  # A tunnel that was refused is taken for TLS on port 443 and for HTTP on port 80.\n\
                  #\n\
                  # The names are of these decisions alone, so applying this replaces nothing that was learned from others, nor sets a policy back\n\
@@ -258,8 +262,27 @@ fn policies(
                 .collect(),
             _ => vec![format!("more of what {account} was seen at")],
         };
-        let policy = egress_policy((namespace, &name), account, "Report", to);
+        let callers = json!({ "serviceAccounts": [account] });
+        let policy = egress_policy((namespace, &name), &callers, "Report", to);
         text += &document(lines.into_iter(), &policy)?;
+    }
+    Ok(text)
+}
+
+/// An EgressPolicy that shuts in whoever of a namespace was not seen, as a comment: nobody knows whether all were.
+fn closing(namespace: &str, names: &mut Names) -> anyhow::Result<String> {
+    let name = names.name("no-others", namespace);
+    let callers = json!({ "namespaces": [namespace] });
+    let policy = egress_policy((namespace, &name), &callers, "Report", &[]);
+    let mut text = format!(
+        "#\n\
+         # Accounts of namespace {namespace} that were not seen may use the hosts of its ServiceEntries too: no policy above is for them. This one\n\
+         # is for all accounts, and allows nothing, so that beside those above it shuts in the others. To apply it take one # off\n\
+         # each line from here; remove its mode when theirs is removed, and not before, as it would refuse what they name.\n\
+         #---\n"
+    );
+    for line in yaml(&policy)?.lines() {
+        writeln!(text, "#{line}").ok();
     }
     Ok(text)
 }

@@ -14,13 +14,14 @@ use portcullis_routing::egress::{CallerMatch, LabelRequirement, LabelSelector};
 
 use super::faults::{Fault, Faults};
 use crate::{
+    resources::ObjectKey,
     status::reason,
     translate::{Context, field::Field, namespaces},
 };
 
 /// The namespaces that callers may be in, with their labels. Looked through once for each selector, however many policies have it.
 pub(super) struct Places {
-    /// Whether all that there are have been told: of files some may be left out.
+    /// Whether these are all that there are: files may leave some out.
     are_all: bool,
     labels: BTreeMap<String, BTreeMap<String, String>>,
     /// What selectors have found so far, by their text.
@@ -39,7 +40,10 @@ impl Places {
             }
         }
         Self {
-            are_all: !ctx.resources.namespaces.is_empty(),
+            are_all: ctx
+                .resources
+                .namespaces
+                .contains_key(&ObjectKey::cluster(EVERYWHERE)),
             labels,
             found: RefCell::default(),
         }
@@ -86,6 +90,8 @@ fn parsed(spec: &LabelSelectorSpec) -> Result<Selector, Fault> {
 
 const UNCLEAR: &str = "; it may mean anybody, so until it is corrected the policy holds against every caller that it can speak of: \
      what it denies is denied to all of them, and what it allows is allowed to nobody for this item's sake";
+/// A namespace that every cluster has.
+const EVERYWHERE: &str = "kube-system";
 const NO_NAMESPACE: &str = "nothing to do if there will be one; else correct the names or labels";
 const SELECTOR_REMEDY: &str =
     "use the operators In and NotIn with values, Exists and DoesNotExist without";
