@@ -210,6 +210,8 @@ fn read(
         value,
         overwrite: spec.overwrite,
         secret: secret.to_string(),
+        key: reference.key.clone(),
+        prefix: prefix.to_owned(),
     };
     if let Some(not_read) = resources.not_read.secrets.get(&secret) {
         return Err(Fault::NotRead {

@@ -49,6 +49,8 @@ mod tests {
             value: Secret::new(value),
             overwrite,
             secret: "shop/keys".into(),
+            key: String::new(),
+            prefix: String::new(),
         }
     }
 

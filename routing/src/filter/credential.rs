@@ -41,6 +41,12 @@ pub struct Credential {
     pub overwrite: bool,
     /// The Secret that it is from, `namespace/name`, for people.
     pub secret: String,
+    /// Which key of that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// What stands before the secret, such as `Bearer `.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
 }
 
 impl Credential {

@@ -18,6 +18,8 @@ fn credential(value: &str, secret: &str) -> Arc<Credential> {
         value: Secret::new(value),
         overwrite: true,
         secret: secret.into(),
+        key: "prod".into(),
+        prefix: String::new(),
     })
 }
 
@@ -123,17 +125,31 @@ fn a_rule_whose_credential_is_not_known_brings_no_other_back() {
             &[("/b", 0, true), ("/", 3, false)],
             &[("/b", REFUSED), ("/", &last)],
         ),
-        // The value of another Secret is none of this one's.
+        // The value of another Secret, of another of its keys or after another prefix is none of this one's.
         (
             &[("/b", 0, true), ("/", 3, false)],
             &[("/b", 0, true), ("/", 3, false)],
             &[("/b", REFUSED), ("/", &last)],
         ),
     ];
-    for (before, now, expected) in cases {
+    let known = credential("known", "shop/keys");
+    let others = [
+        credential("known", "shop/old"),
+        Arc::new(Credential {
+            key: "sandbox".into(),
+            ..Credential::clone(&known)
+        }),
+        Arc::new(Credential {
+            prefix: "Basic ".into(),
+            ..Credential::clone(&known)
+        }),
+    ];
+    let pairs = cases
+        .iter()
+        .flat_map(|case| others.iter().map(move |other| (case, other)));
+    for (&(before, now, expected), other) in pairs {
         let state = state();
-        let known = credential("known", "shop/old");
-        state.apply(with(before, known)).unwrap();
+        state.apply(with(before, Arc::clone(other))).unwrap();
         state.apply(with(now, credential("", "shop/keys"))).unwrap();
         for (path, expected) in expected {
             assert_eq!(answer(&state, path).as_deref(), Some(*expected), "{path}");

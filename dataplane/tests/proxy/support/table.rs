@@ -153,6 +153,8 @@ impl TableBuilder {
             value: Secret::new(value),
             overwrite,
             secret: "test/keys".into(),
+            key: String::new(),
+            prefix: String::new(),
         };
         let key = CredentialKey::of("test", name);
         self.0.credentials.insert(key, Arc::new(credential));
