@@ -88,6 +88,9 @@ const MAX_SLIP: usize = 2;
 /// The kind whose objects may refuse something: without one that is meant, more passes than with it.
 const REFUSING: &str = "EgressPolicy";
 
+/// What groups are taken for ours that hold it.
+const PROJECT: &str = "portcullis";
+
 /// Why an object is not read.
 pub(super) enum Unread {
     /// Its kind is of a group that is ours to serve.
@@ -153,7 +156,7 @@ impl Unread {
         match KINDS.iter().find(|kind| kind.name == name) {
             Some(kind) if closed || is_slip(kind) => Self::WrongGroup(kind),
             None if group == OWN => Self::NoneOfOurs(sharing(name)),
-            namesake => match KINDS.iter().find(|kind| refuses(kind, name)) {
+            namesake => match KINDS.iter().find(|kind| refuses(kind, group, name)) {
                 Some(kind) => Self::WrongGroup(kind),
                 None if served => Self::NotYet,
                 None => Self::Foreign(namesake),
@@ -174,10 +177,10 @@ fn slips(known: &str, name: &str) -> usize {
     edits(&known).min(edits(&plural))
 }
 
-/// Whether this kind is meant by a name in a group that has none of it. No other program has one of this name; an `IngressPolicy`,
-/// which is two edits away, some may have.
-fn refuses(kind: &Kind, name: &str) -> bool {
-    kind.name == REFUSING && slips(kind.name, name) <= 1
+/// Whether this kind is meant by a name in a group that has none of it. Other programs may have one of this name in groups of theirs.
+fn refuses(kind: &Kind, group: &str, name: &str) -> bool {
+    let is_like_ours = group.contains(PROJECT) || KINDS.iter().any(|known| known.group == group);
+    kind.name == REFUSING && is_like_ours && slips(kind.name, name) <= 1
 }
 
 /// Our own kinds of which a name is a part, or which are a part of it; all of them, if there is none.

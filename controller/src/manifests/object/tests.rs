@@ -174,7 +174,7 @@ fn what_may_be_an_egress_policy_is_no_note() {
             "write apiVersion: portcullis.dev/v1alpha1",
         ),
         (
-            "policy.example/v1",
+            "portcullis.example/v1",
             "EgressPolicies",
             "write apiVersion: portcullis.dev/v1alpha1, and kind: EgressPolicy",
         ),
@@ -197,6 +197,7 @@ fn what_may_be_an_egress_policy_is_no_note() {
         ("crd.antrea.io/v1beta1", "Egress"),
         ("networking.k8s.io/v1", "NetworkPolicy"),
         ("policy.example/v1", "IngressPolicy"),
+        ("egressgateway.spidernet.io/v1beta1", "EgressPolicy"),
     ] {
         let loaded = load(&format!(
             "{{apiVersion: {api_version}, kind: {kind}, metadata: {{name: a}}}}"
