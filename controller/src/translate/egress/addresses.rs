@@ -23,9 +23,11 @@ pub(super) fn of_balancer(service: &Service) -> impl Iterator<Item = IpAddr> {
     good(ingress.filter_map(|ingress| ingress.ip.as_ref()))
 }
 
-/// Those that it lists: nodes take what is sent there for it, and whoever writes a Service may list any.
+/// Those that it lists: nodes take what is sent there for it, and whoever writes a Service may list any. They take nothing for one
+/// without an address of the cluster: a headless one, or one that is another name.
 pub(super) fn listed(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let spec = service.spec.iter();
+    let is_served = of_cluster(service).next().is_some();
+    let spec = service.spec.iter().filter(move |_| is_served);
     good(spec.flat_map(|spec| spec.external_ips.iter().flatten()))
 }
 

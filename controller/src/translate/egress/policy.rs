@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use ipnet::IpNet;
 use portcullis_crds::{
     EgressPolicySpec,
-    egress_policy::{Action, GatewayReference, Mode},
+    egress_policy::{Action, DestinationSelector, GatewayReference, Mode},
 };
 use portcullis_routing::egress::{Policy, PolicyAction, PolicyMode, PolicyScope};
 
@@ -61,7 +61,9 @@ pub(super) fn translate(
         of_own_only: !is_of_gateway,
     };
     let from = select::translate(places, &spec.from, speaker, &field("from"), faults);
-    let destinations = spec.to.as_deref();
+    // The API server refuses a Deny of a list of none. One that is there all the same must not let everything pass.
+    let is_nothing = |to: &&[DestinationSelector]| to.is_empty() && spec.action == Action::Deny;
+    let destinations = spec.to.as_deref().filter(|to| !is_nothing(to));
     let to = destination::translate(destinations, spec.action, &field("to"), faults);
     let (indices, to) = to.unzip();
     let action = match spec.action {
