@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 
 /// Within the cluster, whatever type it has.
 pub(super) fn of_cluster(service: &Service) -> impl Iterator<Item = IpAddr> {
@@ -23,11 +23,13 @@ pub(super) fn of_balancer(service: &Service) -> impl Iterator<Item = IpAddr> {
     good(ingress.filter_map(|ingress| ingress.ip.as_ref()))
 }
 
-/// Those that it lists: nodes take what is sent there for it, and whoever writes a Service may list any. They take nothing for one
-/// without an address of the cluster: a headless one, or one that is another name.
+/// Those that it lists: nodes take what is sent there for it, and whoever writes a Service may list any. They take nothing for a
+/// headless one, or one that is another name.
 pub(super) fn listed(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let is_served = of_cluster(service).next().is_some();
-    let spec = service.spec.iter().filter(move |_| is_served);
+    let is_served = |spec: &&ServiceSpec| {
+        spec.cluster_ip.as_deref() != Some("None") && spec.type_.as_deref() != Some("ExternalName")
+    };
+    let spec = service.spec.iter().filter(is_served);
     good(spec.flat_map(|spec| spec.external_ips.iter().flatten()))
 }
 
