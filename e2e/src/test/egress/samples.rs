@@ -245,7 +245,7 @@ impl Ground<'_> {
     async fn until_in_force(&self) -> Result<()> {
         for (kind, prefix, count) in [
             ("serviceentries", "portcullis.dev/", 7),
-            ("egresspolicies", "", 4),
+            ("egresspolicies", "", 5),
         ] {
             self.bed
                 .until(&format!("all {kind} are Programmed"), async || {
