@@ -26,8 +26,8 @@ fn values(table: &RoutingTable) -> Vec<&str> {
     credentials.collect()
 }
 
-/// A route that uses the credential.
-fn use_it(api: &FakeApi) {
+/// A route that uses the credential `key`.
+pub(crate) fn use_it(api: &FakeApi) {
     let reference =
         json!({"group": "portcullis.dev", "kind": "CredentialInjection", "name": "key"});
     let rule = json!({

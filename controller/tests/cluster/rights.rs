@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::{
+    credentials::use_it,
     egress::EGRESS,
     fake_api::FakeApi,
     support::{EDGE, Replica, SHOP, Tables, WEB, condition, routes},
@@ -385,13 +386,7 @@ async fn what_was_said_of_gateways_that_stand_still_stays() {
     for manifests in [SHOP, OTHERS, POLICIES] {
         api.apply(manifests);
     }
-    let reference =
-        json!({"group": "portcullis.dev", "kind": "CredentialInjection", "name": "key"});
-    let rule = json!({
-        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
-        "backendRefs": [{"name": "web", "port": 8080}],
-    });
-    api.patch(WEB, &json!({"spec": {"rules": [rule]}}));
+    use_it(&api);
     for (kind, _) in KINDS {
         api.refuse(kind, u32::MAX, 403);
     }

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use crate::{
+    credentials::use_it,
     egress::EGRESS,
     fake_api::FakeApi,
     rights::{KINDS, OTHERS, goes_on, has_table, told},
-    support::{EDGE, Replica, SHOP, WEB, routes},
+    support::{EDGE, Replica, SHOP, routes},
 };
 
 /// A certificate, a CA and a credential, and what refers to them.
@@ -62,13 +63,7 @@ async fn what_is_new_since_it_may_not_be_watched_is_not_taken_for_missing() {
         "tls": {"certificateRefs": [{"name": "tls"}]},
     });
     api.patch(EDGE, &json!({"spec": {"listeners": [listener]}}));
-    let reference =
-        json!({"group": "portcullis.dev", "kind": "CredentialInjection", "name": "key"});
-    let rule = json!({
-        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
-        "backendRefs": [{"name": "web", "port": 8080}],
-    });
-    api.patch(WEB, &json!({"spec": {"rules": [rule]}}));
+    use_it(&api);
     // What no proxy takes, unless it has it from before.
     let tables = replica
         .tables("what stands in for them", |tables| {
