@@ -9,7 +9,7 @@ use portcullis_routing::{
 };
 use proptest::prelude::*;
 
-use crate::arbitrary::table;
+use crate::{arbitrary::table, lookup::answer};
 
 /// A table whose only route has this path, and everything else as arbitrary as a table may be on the wire.
 fn with_path(mut table: RoutingTable, path: &PathMatch, hostname: &str) -> RoutingTable {
@@ -81,13 +81,13 @@ proptest! {
         host in "[.a-cé]{0,12}", path in "[/a%é]*|\\PC*", query in "[a=&%+0-9é]*",
     ) {
         let table = with_path(table, &path_match, &hostname);
-        let (compiled, _) = compile(None, Arc::new(table), |_, _| Ok(()));
+        let (compiled, _) = compile(None, Arc::new(table), |key, _| Ok(key.clone()));
         let (method, headers) = (Method::GET, HeaderMap::new());
         let head = RequestHead { host: &host, path: &path, query: Some(&query), method: &method, headers: &headers };
         for port in compiled.ports() {
-            let found = port.listener_for(&host).and_then(|listener| listener.lookup(&head));
             let explanation = explain(&compiled, port.port(), &head);
-            prop_assert_eq!(found.is_some(), explanation.winner().is_some());
+            let winner = explanation.winner().map(|winner| (winner.route.clone(), winner.match_index));
+            prop_assert_eq!(winner, answer(&compiled, port.port(), &head));
             prop_assert!(!explanation.to_string().is_empty());
         }
     }
