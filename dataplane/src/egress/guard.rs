@@ -4,6 +4,7 @@
 //! at times leads there by intent. What was checked is what is connected to; nobody looks the name up again.
 
 use std::{
+    fmt,
     net::{IpAddr, SocketAddr},
     ops::Range,
     rc::Rc,
@@ -90,16 +91,37 @@ impl Origin {
 pub(crate) enum Obstacle {
     #[error("{name} cannot be resolved: {why}")]
     Unresolved { name: Box<str>, why: NoAnswer },
-    #[error("{name} leads to {address}, {what}")]
+    #[error("{given}{address}, {what}")]
     Refused {
-        name: Box<str>,
+        given: Given,
         address: IpAddr,
         what: Inside,
     },
-    #[error("{name} leads to {address}, where the proxy itself listens")]
-    Itself { name: Box<str>, address: SocketAddr },
+    #[error("{given}{address}, where the proxy itself listens")]
+    Itself { given: Given, address: SocketAddr },
     #[error("the entry has no endpoint that takes connections")]
     NoEndpoint,
+}
+
+/// What gave an address that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// The answer of DNS about this name.
+    Name(Box<str>),
+    /// An endpoint of the entry.
+    Endpoint,
+    /// The caller.
+    Caller,
+}
+
+impl fmt::Display for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name} leads to "),
+            Self::Endpoint => f.write_str("an endpoint of its ServiceEntry is "),
+            Self::Caller => f.write_str("it is "),
+        }
+    }
 }
 
 impl Guard<'_> {
@@ -145,7 +167,8 @@ impl Guard<'_> {
                 }
                 EndpointHost::Ip(ip) => {
                     let address = SocketAddr::new(*ip, port);
-                    self.allow(&asked, None, address, AddressClass::of(*ip))?;
+                    let class = AddressClass::of(*ip);
+                    self.allow(&asked, || Given::Endpoint, address, class)?;
                     addresses.push(address);
                 }
                 EndpointHost::Name(name) => {
@@ -203,7 +226,7 @@ impl Guard<'_> {
         };
         let class = AddressClass::of(address.ip());
         let asked = Asked { question, opened };
-        is_led_to && self.allow(&asked, None, address, class).is_ok()
+        is_led_to && self.allow(&asked, || Given::Caller, address, class).is_ok()
     }
 
     /// The addresses of the host that was asked for.
@@ -217,7 +240,8 @@ impl Guard<'_> {
             Destination::Name(name) => self.named(asked, name, port, addresses).await,
             Destination::Address(ip) => {
                 let address = SocketAddr::new(ip, port);
-                self.allow(asked, None, address, AddressClass::of(ip))?;
+                let class = AddressClass::of(ip);
+                self.allow(asked, || Given::Caller, address, class)?;
                 addresses.push(address);
                 Ok(())
             }
@@ -242,7 +266,7 @@ impl Guard<'_> {
         let (mut v4, mut v6) = (0, 0);
         for (ip, class) in &answer.addresses {
             let address = SocketAddr::new(*ip, port);
-            match self.allow(asked, Some(name), address, *class) {
+            match self.allow(asked, || Given::Name(name.into()), address, *class) {
                 Ok(()) => {}
                 Err(_) if is_translated(*ip, &answer) => continue,
                 Err(refused) => return Err(refused),
@@ -260,7 +284,7 @@ impl Guard<'_> {
     fn allow(
         &self,
         asked: &Asked<'_>,
-        name: Option<&str>,
+        given: impl FnOnce() -> Given,
         address: SocketAddr,
         class: AddressClass,
     ) -> Result<(), Obstacle> {
@@ -268,7 +292,7 @@ impl Guard<'_> {
         let is_own = |address| self.own.has(address, self.local);
         let asked_of = (address.ip(), class);
         let inside = self.egress.refuses(question, opened, asked_of, is_own);
-        self.judged(inside, name, address)
+        self.judged(inside, given, address)
     }
 
     /// An address that an entry lists as an endpoint.
@@ -281,25 +305,24 @@ impl Guard<'_> {
         let is_own = |address| self.own.has(address, self.local);
         let egress = self.egress;
         let inside = egress.refuses_endpoint(question, opened, address.ip(), is_own);
-        self.judged(inside, None, address)
+        self.judged(inside, || Given::Endpoint, address)
     }
 
     /// `inside` is why the table refuses an address. What it opens is refused all the same where the proxy would meet itself.
     fn judged(
         &self,
         inside: Option<Inside>,
-        name: Option<&str>,
+        given: impl FnOnce() -> Given,
         address: SocketAddr,
     ) -> Result<(), Obstacle> {
-        let named = || name.map_or_else(|| address.ip().to_string().into(), Into::into);
         match inside {
             Some(what) => Err(Obstacle::Refused {
-                name: named(),
+                given: given(),
                 address: address.ip(),
                 what,
             }),
             None if self.own.listens_at(address) => Err(Obstacle::Itself {
-                name: named(),
+                given: given(),
                 address,
             }),
             None => Ok(()),

@@ -137,10 +137,10 @@ impl Refusal {
                 "Nothing allows it. Lead the host to the port of the server that is meant: by targetPort or endpoints of its \
                  ServiceEntry, or by its DNS.",
             ),
-            Obstacle::Refused { address, .. } => Self::new(
+            Obstacle::Refused { given, address, .. } => Self::new(
                 Reason::AddressRefused,
                 &format!("{place} may not be reached: {obstacle}."),
-                &remedy::reached(question.destination, *address),
+                &remedy::reached(question.destination, given, *address),
             ),
             Obstacle::NoEndpoint => Self::new(
                 Reason::NoEndpoint,

@@ -74,6 +74,19 @@ fn port(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) -> Option<En
     let number = number?;
     // A target that is wrong must not become the number itself.
     let is_misled = target_port.is_some_and(|target| target.is_none());
+    if named.is_none()
+        && let Some(meant) = protocol_in(&spec.name)
+    {
+        faults.warn(
+            "ProtocolNotSaid",
+            &protocol_field,
+            format!(
+                "the port is called {:?} and says no protocol: it is served as {DEFAULT}",
+                spec.name
+            ),
+            format!("say protocol: {meant}, or {DEFAULT} if that is meant"),
+        );
+    }
     if let Some(name) = named.filter(|name| is_not_looked_into(name)) {
         faults.note(
             "ProtocolNotInspected",
@@ -118,6 +131,13 @@ fn protocol(name: &str) -> Result<EntryProtocol, Fault> {
             "use HTTP, HTTP2, GRPC, HTTPS, TLS or TCP",
         )),
     }
+}
+
+/// The protocol that a port is called after, as ports of Services are: `http`, `https-api`. It counts for nothing here.
+fn protocol_in(name: &str) -> Option<String> {
+    let first = name.split('-').next()?.to_ascii_uppercase();
+    let is_known = ["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS"].contains(&first.as_str());
+    is_known.then_some(first)
 }
 
 /// Whether Istio has a protocol by this name that is TCP for us.

@@ -6,7 +6,7 @@ use portcullis_routing::egress::{
     Destination, Question, Seen, address::AddressClass, host::is_of_inside,
 };
 
-use crate::egress::Identity;
+use crate::egress::{Identity, guard::Given};
 
 /// Of a destination that nothing opens to the caller: what would.
 pub(super) fn listed(question: &Question<'_>, caller: Option<&Identity>) -> String {
@@ -33,7 +33,7 @@ pub(super) fn listed(question: &Question<'_>, caller: Option<&Identity>) -> Stri
             if class.is_public() {
                 format!("To allow it, {apply}; or ask for a host that is listed by its name.")
             } else if is_beside_proxy(class) {
-                reached(question.destination, address)
+                reached(question.destination, &Given::Caller, address)
             } else {
                 format!(
                     "{} To allow it here, {apply}, and {}.",
@@ -61,28 +61,30 @@ pub(super) fn spoken(question: &Question<'_>, lister: &str) -> String {
 }
 
 /// Of an address that is refused for what it is.
-pub(super) fn reached(destination: Destination<'_>, address: IpAddr) -> String {
+pub(super) fn reached(destination: Destination<'_>, given: &Given, address: IpAddr) -> String {
     let class = AddressClass::of(address);
-    let (host, dns) = match destination {
-        Destination::Name(name) => (
-            name.to_owned(),
-            " If the name is meant to lead elsewhere, mend its DNS.",
-        ),
-        Destination::Address(address) => (address.to_string(), ""),
+    let host = match destination {
+        Destination::Name(name) => name.to_owned(),
+        Destination::Address(address) => address.to_string(),
+    };
+    let elsewhere = match given {
+        Given::Name(_) => " If the name is meant to lead elsewhere, mend its DNS.",
+        Given::Endpoint => " If another address is meant, mend the endpoints of the ServiceEntry.",
+        Given::Caller => "",
     };
     if class.inner() == AddressClass::Unspecified {
         return format!(
-            "Nobody has that address; DNS servers that block a name answer with it.{dns}"
+            "Nobody has that address; DNS servers that block a name answer with it.{elsewhere}"
         );
     }
     if is_beside_proxy(class) {
         return format!(
-            "Whatever answers there is beside the proxy and not beside the caller: {}.{dns}",
+            "Whatever answers there is beside the proxy and not beside the caller: {}.{elsewhere}",
             without_proxy(&host)
         );
     }
     format!(
-        "{} To allow it here, {}.{dns}",
+        "{} To allow it here, {}.{elsewhere}",
         if_inside(&without_proxy(&host)),
         opened(address)
     )
