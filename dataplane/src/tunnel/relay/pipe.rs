@@ -15,10 +15,16 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// Bytes that a pipe is asked to hold: a whole burst, for the fewest system calls.
+/// Bytes that a pipe is asked to hold: the more it does, the fewer are system calls and acknowledgements, and halving it costs more
+/// than doubling it gains.
 const CAPACITY: usize = 256 * 1024;
-/// Pipes lent at once by one worker, so that peers that take nothing bind no more than 16 MiB; without one bytes are copied.
-const MAX_LENT: usize = 64;
+/// The same of a worker's first ones, which move most of what it has at once. No user gets more unless root raises
+/// `fs.pipe-max-size`.
+pub(super) const LARGE: usize = 1024 * 1024;
+const MAX_LARGE: usize = 4;
+/// Pipes lent at once by one worker, so that peers that take nothing bind no more than 16 MiB; without one bytes are copied, which
+/// costs several times as much.
+const MAX_LENT: usize = 52;
 /// Pipes kept for the next burst.
 const MAX_SPARE: usize = 16;
 
@@ -27,6 +33,8 @@ const MAX_SPARE: usize = 16;
 pub(super) struct Pipes {
     spare: RefCell<Vec<Rc<Pipe>>>,
     lent: Cell<usize>,
+    /// Large ones, lent and spare.
+    large: Cell<usize>,
     /// The kernel cannot splice.
     unusable: Cell<bool>,
 }
@@ -39,16 +47,21 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn open() -> Result<Self, Errno> {
+    fn open(wanted: usize) -> Result<Self, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // A user with many pipes gets small ones only.
-        let capacity =
-            fcntl_setpipe_size(&write, CAPACITY).or_else(|_| fcntl_getpipe_size(&write))?;
+        let capacity = fcntl_setpipe_size(&write, wanted)
+            .or_else(|_| fcntl_setpipe_size(&write, CAPACITY))
+            .or_else(|_| fcntl_getpipe_size(&write))?;
         Ok(Self {
             read,
             write,
             capacity,
         })
+    }
+
+    fn is_large(&self) -> bool {
+        self.capacity > CAPACITY
     }
 }
 
@@ -61,7 +74,7 @@ impl Pipes {
         let spare = self.spare.borrow_mut().pop();
         let pipe = match spare {
             Some(pipe) => pipe,
-            None => Rc::new(Pipe::open().ok()?),
+            None => Rc::new(self.open()?),
         };
         self.lent.set(self.lent.get() + 1);
         Some(Lent {
@@ -69,6 +82,29 @@ impl Pipes {
             held: 0,
             pipes: Rc::clone(self),
         })
+    }
+
+    fn open(&self) -> Option<Pipe> {
+        let large = self.large.get();
+        let wanted = if large < MAX_LARGE { LARGE } else { CAPACITY };
+        let pipe = Pipe::open(wanted).ok()?;
+        self.large.set(large + usize::from(pipe.is_large()));
+        Some(pipe)
+    }
+
+    /// Takes a pipe back.
+    fn take_back(&self, pipe: &Rc<Pipe>, is_empty: bool) {
+        self.lent.set(self.lent.get() - 1);
+        let mut spare = self.spare.borrow_mut();
+        // What was not passed on must not reach anybody else.
+        if is_empty && spare.len() < MAX_SPARE && !self.unusable.get() {
+            // Large ones are lent first.
+            let place = if pipe.is_large() { spare.len() } else { 0 };
+            spare.insert(place, Rc::clone(pipe));
+        } else {
+            self.large
+                .set(self.large.get() - usize::from(pipe.is_large()));
+        }
     }
 
     /// Lends none any more.
@@ -154,12 +190,7 @@ pub(super) fn is_unsupported(error: &io::Error) -> bool {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.pipes.lent.set(self.pipes.lent.get() - 1);
-        let mut spare = self.pipes.spare.borrow_mut();
-        // What was not passed on must not reach anybody else.
-        if self.held == 0 && spare.len() < MAX_SPARE && !self.pipes.unusable.get() {
-            spare.push(Rc::clone(&self.pipe));
-        }
+        self.pipes.take_back(&self.pipe, self.held == 0);
     }
 }
 
@@ -185,6 +216,17 @@ pub(super) mod testing {
         /// How many are lent, and how many are kept.
         pub(in super::super) fn counts(&self) -> (usize, usize) {
             (self.lent.get(), self.spare.borrow().len())
+        }
+    }
+
+    impl Lent {
+        pub(in super::super) fn capacity(&self) -> usize {
+            self.pipe.capacity
+        }
+
+        /// Gives it back with something in it.
+        pub(in super::super) fn spoil(mut self) {
+            self.held = 1;
         }
     }
 }

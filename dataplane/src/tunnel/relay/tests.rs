@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     io::ErrorKind,
+    iter,
     task::{Context, Waker},
 };
 
@@ -13,7 +14,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{
+    pipe::{LARGE, Lent},
+    *,
+};
 
 const PORT: u16 = 3128;
 const MIB: usize = 1024 * 1024;
@@ -280,7 +284,7 @@ async fn bulk_arrives_whole_at_a_slow_reader() {
 
 #[tokio::test]
 async fn little_is_held_of_what_nobody_takes() {
-    for (how, most) in [(How::Spliced, 256 * 1024), (How::Copied, BUFFER)] {
+    for (how, most) in [(How::Spliced, LARGE), (How::Copied, BUFFER)] {
         let ((mut far_source, mut source), (_far_target, mut target)) =
             tokio::join!(pair(), pair());
         let mut means = relay(&Deadlines::new(), how).means.into_inner();
@@ -376,6 +380,27 @@ async fn where_splice_is_not_supported_bytes_are_copied() {
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
 }
 
+#[test]
+fn a_few_pipes_are_large_and_lent_first() {
+    let pipes = Rc::new(Pipes::default());
+    let mut lent: Vec<_> = (0..6).filter_map(|_| pipes.lend()).collect();
+    let capacities = |lent: &[Lent]| lent.iter().map(Lent::capacity).collect::<Vec<_>>();
+    let (large, small) = (LARGE, 256 * 1024);
+    assert_eq!(
+        capacities(&lent),
+        [large, large, large, large, small, small]
+    );
+    lent.reverse();
+    lent.clear();
+    lent.extend((0..5).filter_map(|_| pipes.lend()));
+    assert_eq!(capacities(&lent), [large, large, large, large, small]);
+    // One that is not kept makes room for another.
+    lent.swap_remove(0).spoil();
+    lent.extend(iter::from_fn(|| pipes.lend()));
+    assert_eq!(lent.len(), 52);
+    assert_eq!(capacities(&lent).iter().sum::<usize>(), 16 * MIB);
+}
+
 #[tokio::test]
 async fn a_pipe_is_kept_for_the_next_burst_unless_something_is_in_it() {
     let pipes = Rc::new(Pipes::default());
@@ -389,8 +414,6 @@ async fn a_pipe_is_kept_for_the_next_burst_unless_something_is_in_it() {
     assert_eq!(filled.unwrap(), 9);
     drop(lent);
     assert_eq!(pipes.counts(), (0, 1));
-    let most: Vec<_> = std::iter::from_fn(|| pipes.lend()).collect();
-    assert_eq!(most.len(), 64);
 }
 
 #[tokio::test]
