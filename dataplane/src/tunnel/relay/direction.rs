@@ -16,7 +16,7 @@ use super::{
     pipe::{Lent, Pipes, is_unsupported},
 };
 
-/// Bytes moved in one turn, before other connections of the worker get theirs.
+/// Bytes moved in one turn, before other connections of the worker get theirs. What is in the pipe by then is moved as well.
 const TURN: usize = 1024 * 1024;
 
 /// Which end broke.

@@ -15,28 +15,39 @@ use rustix::{
 };
 use tokio::{io::Interest, net::TcpStream};
 
-/// Bytes that a pipe is asked to hold: the more it does, the fewer are system calls and acknowledgements, and halving it costs more
-/// than doubling it gains.
-const CAPACITY: usize = 256 * 1024;
-/// The same of a worker's first ones, which move most of what it has at once. No user gets more unless root raises
-/// `fs.pipe-max-size`.
+/// Bytes that pipes hold: the more, the fewer are system calls and acknowledgements. Halving the small ones costs more than all of
+/// them being large would gain. No user gets larger ones unless root raises `fs.pipe-max-size`.
 pub(super) const LARGE: usize = 1024 * 1024;
-const MAX_LARGE: usize = 4;
+pub(super) const SMALL: usize = 256 * 1024;
+/// What a small one must hold at least, so that it is better than copying.
+const LEAST: usize = 64 * 1024;
 /// Pipes lent at once by one worker, so that peers that take nothing bind no more than 16 MiB; without one bytes are copied, which
-/// costs several times as much.
-const MAX_LENT: usize = 52;
-/// Pipes kept for the next burst.
-const MAX_SPARE: usize = 16;
+/// costs several times as much. The large ones move most of what a worker has at once.
+const MAX_LARGE: usize = 4;
+const MAX_SMALL: usize = 48;
+/// Small ones kept for the next burst. Of large ones all are.
+const MAX_SPARE: usize = 12;
 
 /// The pipes of a worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pipes {
-    spare: RefCell<Vec<Rc<Pipe>>>,
-    lent: Cell<usize>,
-    /// Large ones, lent and spare.
-    large: Cell<usize>,
+    large: Pool,
+    small: Pool,
     /// The kernel cannot splice.
     unusable: Cell<bool>,
+}
+
+/// Pipes of one size.
+#[derive(Debug)]
+struct Pool {
+    /// Bytes that a pipe is asked to hold.
+    capacity: usize,
+    /// Bytes that it must hold to be of use.
+    least: usize,
+    max_lent: usize,
+    max_spare: usize,
+    spare: RefCell<Vec<Rc<Pipe>>>,
+    lent: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -50,67 +61,83 @@ impl Pipe {
     fn open(wanted: usize) -> Result<Self, Errno> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // A user with many pipes gets small ones only.
-        let capacity = fcntl_setpipe_size(&write, wanted)
-            .or_else(|_| fcntl_setpipe_size(&write, CAPACITY))
-            .or_else(|_| fcntl_getpipe_size(&write))?;
+        let capacity =
+            fcntl_setpipe_size(&write, wanted).or_else(|_| fcntl_getpipe_size(&write))?;
         Ok(Self {
             read,
             write,
             capacity,
         })
     }
+}
 
-    fn is_large(&self) -> bool {
-        self.capacity > CAPACITY
+impl Pool {
+    fn lend(&self) -> Option<Rc<Pipe>> {
+        if self.lent.get() >= self.max_lent {
+            return None;
+        }
+        let spare = self.spare.borrow_mut().pop();
+        let pipe = spare.or_else(|| self.open())?;
+        self.lent.set(self.lent.get() + 1);
+        Some(pipe)
+    }
+
+    fn open(&self) -> Option<Rc<Pipe>> {
+        let pipe = Pipe::open(self.capacity).ok();
+        pipe.filter(|pipe| pipe.capacity >= self.least).map(Rc::new)
+    }
+
+    /// One that is lent is not needed any more, and kept if it `is_good`.
+    fn take_back(&self, pipe: &Rc<Pipe>, is_good: bool) {
+        self.lent.set(self.lent.get() - 1);
+        let mut spare = self.spare.borrow_mut();
+        // One that is smaller than it should be may be followed by a better one.
+        if is_good && spare.len() < self.max_spare && pipe.capacity >= self.capacity {
+            spare.push(Rc::clone(pipe));
+        }
+    }
+}
+
+impl Default for Pipes {
+    fn default() -> Self {
+        let pool = |capacity, least, max_lent, max_spare| Pool {
+            capacity,
+            least,
+            max_lent,
+            max_spare,
+            spare: RefCell::default(),
+            lent: Cell::default(),
+        };
+        Self {
+            large: pool(LARGE, LARGE, MAX_LARGE, MAX_LARGE),
+            small: pool(SMALL, LEAST, MAX_SMALL, MAX_SPARE),
+            unusable: Cell::default(),
+        }
     }
 }
 
 impl Pipes {
-    /// Lends a pipe. `None` if too many are lent, or there are none.
+    /// Lends a pipe, a large one if there is one. `None` if too many are lent, or there are none.
     pub(super) fn lend(self: &Rc<Self>) -> Option<Lent> {
-        if self.unusable.get() || self.lent.get() >= MAX_LENT {
+        if self.unusable.get() {
             return None;
         }
-        let spare = self.spare.borrow_mut().pop();
-        let pipe = match spare {
-            Some(pipe) => pipe,
-            None => Rc::new(self.open()?),
-        };
-        self.lent.set(self.lent.get() + 1);
+        let large = self.large.lend();
+        let is_large = large.is_some();
         Some(Lent {
-            pipe,
+            pipe: large.or_else(|| self.small.lend())?,
+            is_large,
             held: 0,
             pipes: Rc::clone(self),
         })
     }
 
-    fn open(&self) -> Option<Pipe> {
-        let large = self.large.get();
-        let wanted = if large < MAX_LARGE { LARGE } else { CAPACITY };
-        let pipe = Pipe::open(wanted).ok()?;
-        self.large.set(large + usize::from(pipe.is_large()));
-        Some(pipe)
-    }
-
-    /// Takes a pipe back.
-    fn take_back(&self, pipe: &Rc<Pipe>, is_empty: bool) {
-        self.lent.set(self.lent.get() - 1);
-        let mut spare = self.spare.borrow_mut();
-        // What was not passed on must not reach anybody else.
-        if is_empty && spare.len() < MAX_SPARE && !self.unusable.get() {
-            // Large ones are lent first.
-            let place = if pipe.is_large() { spare.len() } else { 0 };
-            spare.insert(place, Rc::clone(pipe));
-        } else {
-            self.large
-                .set(self.large.get() - usize::from(pipe.is_large()));
-        }
-    }
-
     /// Lends none any more.
     pub(super) fn give_up(&self) {
         self.unusable.set(true);
-        self.spare.borrow_mut().clear();
+        for pool in [&self.large, &self.small] {
+            pool.spare.borrow_mut().clear();
+        }
     }
 }
 
@@ -118,6 +145,7 @@ impl Pipes {
 #[derive(Debug)]
 pub(super) struct Lent {
     pipe: Rc<Pipe>,
+    is_large: bool,
     /// Bytes in it.
     held: usize,
     pipes: Rc<Pipes>,
@@ -190,7 +218,14 @@ pub(super) fn is_unsupported(error: &io::Error) -> bool {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.pipes.take_back(&self.pipe, self.held == 0);
+        let pipes = &self.pipes;
+        let pool = if self.is_large {
+            &pipes.large
+        } else {
+            &pipes.small
+        };
+        // What was not passed on must not reach anybody else.
+        pool.take_back(&self.pipe, self.held == 0 && !pipes.unusable.get());
     }
 }
 
@@ -205,17 +240,20 @@ pub(super) mod testing {
             options.read(true).write(true);
             let no_pipe = || options.open("/dev/null").unwrap().into();
             let pipes = Self::default();
-            pipes.spare.borrow_mut().push(Rc::new(Pipe {
+            pipes.large.spare.borrow_mut().push(Rc::new(Pipe {
                 read: no_pipe(),
                 write: no_pipe(),
-                capacity: CAPACITY,
+                capacity: LARGE,
             }));
             Rc::new(pipes)
         }
 
         /// How many are lent, and how many are kept.
         pub(in super::super) fn counts(&self) -> (usize, usize) {
-            (self.lent.get(), self.spare.borrow().len())
+            let pools = [&self.large, &self.small];
+            let lent = pools.map(|pool| pool.lent.get());
+            let kept = pools.map(|pool| pool.spare.borrow().len());
+            (lent.iter().sum(), kept.iter().sum())
         }
     }
 

@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    pipe::{LARGE, Lent},
+    pipe::{LARGE, Lent, SMALL},
     *,
 };
 
@@ -383,22 +383,22 @@ async fn where_splice_is_not_supported_bytes_are_copied() {
 #[test]
 fn a_few_pipes_are_large_and_lent_first() {
     let pipes = Rc::new(Pipes::default());
-    let mut lent: Vec<_> = (0..6).filter_map(|_| pipes.lend()).collect();
-    let capacities = |lent: &[Lent]| lent.iter().map(Lent::capacity).collect::<Vec<_>>();
-    let (large, small) = (LARGE, 256 * 1024);
-    assert_eq!(
-        capacities(&lent),
-        [large, large, large, large, small, small]
-    );
-    lent.reverse();
-    lent.clear();
-    lent.extend((0..5).filter_map(|_| pipes.lend()));
-    assert_eq!(capacities(&lent), [large, large, large, large, small]);
-    // One that is not kept makes room for another.
-    lent.swap_remove(0).spoil();
-    lent.extend(iter::from_fn(|| pipes.lend()));
-    assert_eq!(lent.len(), 52);
-    assert_eq!(capacities(&lent).iter().sum::<usize>(), 16 * MIB);
+    let lend_all = || iter::from_fn(|| pipes.lend()).collect::<Vec<_>>();
+    for _ in 0..2 {
+        // Given back in the order in which they were lent: first the large ones.
+        let lent = lend_all();
+        let capacities: Vec<_> = lent.iter().map(Lent::capacity).collect();
+        assert_eq!(capacities[..4], [LARGE; 4]);
+        assert_eq!(capacities[4..], [SMALL; 48]);
+        assert_eq!(capacities.iter().sum::<usize>(), 16 * MIB);
+        drop(lent);
+        assert_eq!(pipes.counts(), (0, 16));
+    }
+    // Others come for those that are not kept, however many small ones are.
+    let spoilt: Vec<_> = (0..4).filter_map(|_| pipes.lend()).collect();
+    spoilt.into_iter().for_each(Lent::spoil);
+    assert_eq!(pipes.counts(), (0, 12));
+    assert_eq!(pipes.lend().map(|it| it.capacity()), Some(LARGE));
 }
 
 #[tokio::test]
