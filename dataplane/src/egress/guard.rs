@@ -91,13 +91,13 @@ impl Origin {
 pub(crate) enum Obstacle {
     #[error("{name} cannot be resolved: {why}")]
     Unresolved { name: Box<str>, why: NoAnswer },
-    #[error("{given}{address}, {what}")]
+    #[error("{given} {} {address}, {what}", given.verb())]
     Refused {
         given: Given,
         address: IpAddr,
         what: Inside,
     },
-    #[error("{given}{address}, where the proxy itself listens")]
+    #[error("{given} leads to {address}, where the proxy itself listens")]
     Itself { given: Given, address: SocketAddr },
     #[error("the entry has no endpoint that takes connections")]
     NoEndpoint,
@@ -114,13 +114,23 @@ pub(crate) enum Given {
     Caller,
 }
 
+impl Given {
+    /// What it has to do with the address.
+    const fn verb(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "leads to",
+            Self::Endpoint | Self::Caller => "is",
+        }
+    }
+}
+
 impl fmt::Display for Given {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => write!(f, "{name} leads to "),
-            Self::Endpoint => f.write_str("an endpoint of its ServiceEntry is "),
-            Self::Caller => f.write_str("it is "),
-        }
+        f.write_str(match self {
+            Self::Name(name) => name,
+            Self::Endpoint => "an endpoint of its ServiceEntry",
+            Self::Caller => "the address asked for",
+        })
     }
 }
 

@@ -131,11 +131,10 @@ impl Refusal {
                 &format!("{place} may not be reached: {obstacle}."),
                 "Nothing allows it. What is meant for the proxy is sent to its listeners.",
             ),
-            Obstacle::Itself { .. } => Self::new(
+            Obstacle::Itself { given, .. } => Self::new(
                 Reason::LeadsToProxy,
                 &format!("{place} may not be reached: {obstacle}."),
-                "Nothing allows it. Lead the host to the port of the server that is meant: by targetPort or endpoints of its \
-                 ServiceEntry, or by its DNS.",
+                &remedy::led_to_proxy(given),
             ),
             Obstacle::Refused { given, address, .. } => Self::new(
                 Reason::AddressRefused,

@@ -73,9 +73,11 @@ pub(super) fn reached(destination: Destination<'_>, given: &Given, address: IpAd
         Given::Caller => "",
     };
     if class.inner() == AddressClass::Unspecified {
-        return format!(
-            "Nobody has that address; DNS servers that block a name answer with it.{elsewhere}"
-        );
+        let why = match given {
+            Given::Name(_) => "; DNS servers that block a name answer with it",
+            Given::Endpoint | Given::Caller => "",
+        };
+        return format!("Nobody has that address{why}.{elsewhere}");
     }
     if is_beside_proxy(class) {
         return format!(
@@ -87,6 +89,17 @@ pub(super) fn reached(destination: Destination<'_>, given: &Given, address: IpAd
         "{} To allow it here, {}.{elsewhere}",
         if_inside(&without_proxy(&host)),
         opened(address)
+    )
+}
+
+/// Of a port that the proxy itself listens on.
+pub(super) fn led_to_proxy(given: &Given) -> String {
+    let dns = match given {
+        Given::Name(_) => ", or by its DNS",
+        Given::Endpoint | Given::Caller => "",
+    };
+    format!(
+        "Nothing allows it. Lead the host to the port of the server that is meant: by targetPort or endpoints of its ServiceEntry{dns}."
     )
 }
 

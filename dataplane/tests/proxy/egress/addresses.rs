@@ -327,6 +327,7 @@ async fn an_entry_leads_nobody_to_the_proxy_its_node_or_the_cluster() {
         let detail = format!("an endpoint of its ServiceEntry is {address}, {what}");
         assert_eq!(line["detail"], detail);
         assert!(answer.contains("mend the endpoints"), "{answer}");
+        assert!(!answer.contains("DNS"), "{answer}");
         assert_eq!(line["entry"], "serviceentry/test/api");
     }
 }
