@@ -47,6 +47,9 @@ pub(super) fn translate<'a>(
             Err(repeated(&format!("the name {:?}", spec.name)))
         };
         port.shut |= faults.keep(&field.child("name"), name).is_none();
+        if !port.shut {
+            warn_of_name(spec, &field, faults);
+        }
         ports.push(NamedPort {
             name: &spec.name,
             port,
@@ -74,19 +77,6 @@ fn port(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) -> Option<En
     let number = number?;
     // A target that is wrong must not become the number itself.
     let is_misled = target_port.is_some_and(|target| target.is_none());
-    if named.is_none()
-        && let Some(meant) = protocol_in(&spec.name)
-    {
-        faults.warn(
-            "ProtocolNotSaid",
-            &protocol_field,
-            format!(
-                "the port is called {:?} and says no protocol: it is served as {DEFAULT}",
-                spec.name
-            ),
-            format!("say protocol: {meant}, or {DEFAULT} if that is meant"),
-        );
-    }
     if let Some(name) = named.filter(|name| is_not_looked_into(name)) {
         faults.note(
             "ProtocolNotInspected",
@@ -133,11 +123,27 @@ fn protocol(name: &str) -> Result<EntryProtocol, Fault> {
     }
 }
 
-/// The protocol that a port is called after, as ports of Services are: `http`, `https-api`. It counts for nothing here.
-fn protocol_in(name: &str) -> Option<String> {
-    let first = name.split('-').next()?.to_ascii_uppercase();
-    let is_known = ["HTTP", "HTTP2", "GRPC", "HTTPS", "TLS"].contains(&first.as_str());
-    is_known.then_some(first)
+/// Warns of a port that is called after a protocol, as ports of Services are (`http`, `https-api`), and says none: the name counts for
+/// nothing here.
+fn warn_of_name(spec: &ServicePort, field: &Field<'_>, faults: &mut Faults) {
+    let name = spec.name.to_ascii_uppercase();
+    let is_meant = |protocol: &&str| {
+        let rest = name.strip_prefix(*protocol);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    let says_none = spec.protocol.as_deref().is_none_or(str::is_empty);
+    let mut known = ["GRPC-WEB", "GRPC", "HTTP", "HTTP2", "HTTPS", "TLS"].into_iter();
+    if says_none && let Some(meant) = known.find(is_meant) {
+        faults.warn(
+            "ProtocolNotSaid",
+            &field.child("protocol"),
+            format!(
+                "the port is called {:?} and says no protocol: it is served as {DEFAULT}",
+                spec.name
+            ),
+            format!("say protocol: {meant}, or {DEFAULT} if that is meant"),
+        );
+    }
 }
 
 /// Whether Istio has a protocol by this name that is TCP for us.
