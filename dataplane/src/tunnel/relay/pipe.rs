@@ -18,7 +18,7 @@ use tokio::{io::Interest, net::TcpStream};
 /// Bytes that pipes hold: the more, the fewer are system calls and acknowledgements. Halving the small ones costs more than all of
 /// them being large would gain. No user gets larger ones unless root raises `fs.pipe-max-size`.
 pub(super) const LARGE: usize = 1024 * 1024;
-pub(super) const SMALL: usize = 256 * 1024;
+const SMALL: usize = 256 * 1024;
 /// What a small one must hold at least, so that it is better than copying.
 const LEAST: usize = 64 * 1024;
 /// Pipes lent at once by one worker, so that peers that take nothing bind no more than 16 MiB; without one bytes are copied, which
@@ -256,15 +256,32 @@ pub(super) mod testing {
             (lent.iter().sum(), kept.iter().sum())
         }
     }
+}
 
-    impl Lent {
-        pub(in super::super) fn capacity(&self) -> usize {
-            self.pipe.capacity
-        }
+#[cfg(test)]
+mod tests {
+    use std::iter;
 
-        /// Gives it back with something in it.
-        pub(in super::super) fn spoil(mut self) {
-            self.held = 1;
+    use super::*;
+
+    #[test]
+    fn a_few_pipes_are_large_and_lent_first() {
+        let pipes = Rc::new(Pipes::default());
+        for _ in 0..2 {
+            // Given back in the order in which they were lent: first the large ones.
+            let lent: Vec<_> = iter::from_fn(|| pipes.lend()).collect();
+            let capacities: Vec<_> = lent.iter().map(|it| it.pipe.capacity).collect();
+            assert_eq!(capacities[..4], [LARGE; 4]);
+            assert_eq!(capacities[4..], [SMALL; 48]);
+            assert_eq!(capacities.iter().sum::<usize>(), 16 * 1024 * 1024);
+            drop(lent);
+            assert_eq!(pipes.counts(), (0, 16));
         }
+        // Others come for those that are not kept, however many small ones are.
+        let mut spoilt: Vec<_> = (0..4).filter_map(|_| pipes.lend()).collect();
+        spoilt.iter_mut().for_each(|it| it.held = 1);
+        drop(spoilt);
+        assert_eq!(pipes.counts(), (0, 12));
+        assert_eq!(pipes.lend().map(|it| it.pipe.capacity), Some(LARGE));
     }
 }

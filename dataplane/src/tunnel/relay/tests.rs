@@ -3,7 +3,6 @@
 use std::{
     cell::Cell,
     io::ErrorKind,
-    iter,
     task::{Context, Waker},
 };
 
@@ -14,10 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    pipe::{LARGE, Lent, SMALL},
-    *,
-};
+use super::{pipe::LARGE, *};
 
 const PORT: u16 = 3128;
 const MIB: usize = 1024 * 1024;
@@ -378,27 +374,6 @@ async fn where_splice_is_not_supported_bytes_are_copied() {
     })
     .await;
     assert!(matches!(ended, Ended::Closed), "{ended:?}");
-}
-
-#[test]
-fn a_few_pipes_are_large_and_lent_first() {
-    let pipes = Rc::new(Pipes::default());
-    let lend_all = || iter::from_fn(|| pipes.lend()).collect::<Vec<_>>();
-    for _ in 0..2 {
-        // Given back in the order in which they were lent: first the large ones.
-        let lent = lend_all();
-        let capacities: Vec<_> = lent.iter().map(Lent::capacity).collect();
-        assert_eq!(capacities[..4], [LARGE; 4]);
-        assert_eq!(capacities[4..], [SMALL; 48]);
-        assert_eq!(capacities.iter().sum::<usize>(), 16 * MIB);
-        drop(lent);
-        assert_eq!(pipes.counts(), (0, 16));
-    }
-    // Others come for those that are not kept, however many small ones are.
-    let spoilt: Vec<_> = (0..4).filter_map(|_| pipes.lend()).collect();
-    spoilt.into_iter().for_each(Lent::spoil);
-    assert_eq!(pipes.counts(), (0, 12));
-    assert_eq!(pipes.lend().map(|it| it.capacity()), Some(LARGE));
 }
 
 #[tokio::test]
