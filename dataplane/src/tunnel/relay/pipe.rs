@@ -279,7 +279,9 @@ mod tests {
         }
         // Others come for those that are not kept, however many small ones are.
         let mut spoilt: Vec<_> = (0..4).filter_map(|_| pipes.lend()).collect();
-        spoilt.iter_mut().for_each(|it| it.held = 1);
+        for pipe in &mut spoilt {
+            pipe.held = 1;
+        }
         drop(spoilt);
         assert_eq!(pipes.counts(), (0, 12));
         assert_eq!(pipes.lend().map(|it| it.pipe.capacity), Some(LARGE));
