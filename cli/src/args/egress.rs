@@ -311,8 +311,8 @@ Examples:
 
 The ServiceEntries are for the namespace of the callers only, one for each set of ports, so that they open no host and port that was not \
 seen; accounts of the namespace that were not seen may use what they open too. An EgressPolicy that shuts these in is written as a \
-comment, for each namespace, to be applied with the others. The EgressPolicies, one for each service account, are of mode Report: once applied they refuse nothing and tell of what they \
-would refuse. Comments say what was seen how often, by whom, and what is not allowed and why: what a policy refuses, names of the \
+comment, for each namespace, to be applied with the others. The EgressPolicies, one for each service account, are of mode Report: once \
+applied they refuse nothing and tell of what they would refuse. Comments say what was seen how often, by whom, and what is not allowed and why: what a policy refuses, names of the \
 inside, addresses, and destinations that were refused for their name or for where it leads are never allowed by this.
 
 Names end in a hash of the content and of the time of the decisions. So what is learned later replaces nothing that was applied before, \

@@ -75,8 +75,8 @@ pub struct EgressPolicySpec {
     /// Whether what it would refuse is refused, or told only. Default Enforce.
     #[serde(default)]
     pub mode: Mode,
-    /// Ranges of addresses, such as `10.1.0.0/16`, and single ones, such as `10.1.0.7`, that callers may reach at the destinations although private and special
-    /// addresses are refused. Counts only in the namespace of the Gateway, and with action Allow.
+    /// Ranges of addresses, such as `10.1.0.0/16`, and single ones, such as `10.1.0.7`, that callers may reach at the destinations
+    /// although private and special addresses are refused. Counts only in the namespace of the Gateway, and with action Allow.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 64), regex(pattern = RANGE)))]
     pub allow_private: Vec<String>,

@@ -84,7 +84,8 @@ fn form_of_names(text: &str) -> &'static str {
     }
 }
 
-/// What stands for every hostname, or the normal form of one that is written otherwise: in upper case, with a dot at its end, in letters of other alphabets.
+/// What to write in place of `*`, or the normal form of a hostname that is written otherwise: in upper case, with a dot at its end, in
+/// letters of other alphabets.
 fn remedy_of_hostname(text: &str) -> Option<String> {
     if text == "*" {
         let names = "write names, such as shop.example or *.shop.example";
